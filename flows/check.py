@@ -1,0 +1,63 @@
+"""Is this recipe one that can run? Everything that can be known before the first stage is looked at here."""
+
+from flows.recipe import Recipe
+from tasks.data import Dataset, open_data
+from tasks.errors import RecipeError
+from tasks.zoo import check_model
+
+
+def check(recipe: Recipe) -> Dataset:
+    """Open the data and hold both models against them; returns the data set.
+
+    Raises:
+        InvalidInput: names the field, the value and what would be right.
+
+    """
+    data = open_data(recipe.data)
+    check_model(recipe.teacher, data.input_shape, data.output_shape, recipe.data.problem, field="teacher")
+    if recipe.student.model != "teacher":
+        check_model(recipe.student, data.input_shape, data.output_shape, recipe.data.problem, field="student")
+    if recipe.quantize.method != "none" and recipe.quantize.calibration_examples > data.counts["train"]:
+        raise RecipeError(
+            "quantize.calibration_examples",
+            recipe.quantize.calibration_examples,
+            f"there are only {data.counts['train']} training examples",
+        )
+    return data
+
+
+def plan(recipe: Recipe, data: Dataset) -> list[tuple[str, str]]:
+    """What a run would do, stage by stage, as (stage, in words)."""
+    counts = ", ".join(f"{count:,} {split}" for split, count in data.counts.items())
+    shape = "x".join(map(str, data.input_shape))
+    left_out = (
+        f"{data.duplicates} duplicates across splits left out" if data.duplicates else "no duplicates across splits"
+    )
+    fit, taught = recipe.teacher.fit, recipe.distill
+    steps = [
+        (
+            "prepare",
+            f"{recipe.data.reader} {recipe.data.source}: {shape}, {counts} examples; {left_out}".replace(" :", ":"),
+        ),
+        (
+            "teacher",
+            f"{recipe.teacher.model} taken as it is"
+            if fit.epochs == 0
+            else f"{recipe.teacher.model}, at most {fit.epochs} epochs",
+        ),
+    ]
+    if recipe.student.model == "teacher":
+        steps.append(("distill", "left out: the teacher itself goes on"))
+    elif taught.method == "none":
+        steps.append(("student", f"{recipe.student.model} trained from the labels, at most {taught.fit.epochs} epochs"))
+    else:
+        steps.append(("distill", f"{recipe.student.model} by {taught.method}, at most {taught.fit.epochs} epochs"))
+    prune, quantize = recipe.prune, recipe.quantize
+    steps += [
+        ("prune", "left out" if prune.method == "none" else f"{prune.method}, {prune.fit.epochs} epochs"),
+        ("quantize", "left out" if quantize.method == "none" else quantize.method),
+        ("convert", ", ".join(recipe.targets)),
+        ("validate", f"{data.counts['test']:,} test examples, confidence {recipe.validation.confidence:g}"),
+        ("register", f"{recipe.registered_name} as {recipe.registration.alias}, if the budget is kept"),
+    ]
+    return steps

@@ -1,0 +1,140 @@
+"""The command line: `slimline run`, `check` and `schema`. Thin: it reads the recipe, calls the flow, shows the result."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows import embedded
+from tasks.errors import SlimlineError
+from tasks.home import home
+
+if TYPE_CHECKING:
+    from flows.report import Compression
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0 well, 1 a stage failed or the budget was not kept, 2 the input is wrong."""
+    options = parser().parse_args(arguments)
+    embedded.settle()
+    try:
+        return int(options.command(options))
+    except SlimlineError as error:
+        print(f"slimline: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("slimline: stopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
+        return 130
+    except Exception as error:
+        trace = home() / "traceback.txt"
+        trace.write_text(traceback.format_exc())
+        print(f"slimline: {type(error).__name__}: {error}\nslimline: the traceback is in {trace}", file=sys.stderr)
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's grammar."""
+    top = argparse.ArgumentParser(
+        prog="slimline", description="From a Keras model and a data set to a small registered model version."
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    recipe = argparse.ArgumentParser(add_help=False)
+    recipe.add_argument("recipe", type=Path, metavar="RECIPE.yaml")
+    recipe.add_argument(
+        "overrides", nargs="*", metavar="field=value", help="settings in dotted form, such as student.width=0.5"
+    )
+    run = commands.add_parser("run", parents=[recipe], help="compress, measure, register")
+    run.add_argument("--json", action="store_true", help="end with one JSON object on standard output")
+    run.set_defaults(command=_run)
+    check = commands.add_parser("check", parents=[recipe], help="say what is wrong with a recipe, or what it would do")
+    check.set_defaults(command=_check)
+    schema = commands.add_parser("schema", help="print the recipe's JSON schema")
+    schema.set_defaults(command=_schema)
+    return top
+
+
+def _schema(_: argparse.Namespace) -> int:
+    from flows.recipe import Recipe
+
+    print(json.dumps(Recipe.model_json_schema(), indent=2))
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from flows.check import check, plan
+    from flows.recipe import read_recipe
+
+    recipe = read_recipe(options.recipe, options.overrides)
+    steps = plan(recipe, check(recipe))
+    print(f"{options.recipe}: this recipe can run. It would do:")
+    for stage, what in steps:
+        print(f"  {stage:<9} {what}")
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    server = embedded.start_server() if options.recipe.is_file() else None
+    _hush()
+    from rich.console import Console
+
+    from flows.check import check
+    from flows.recipe import read_recipe
+
+    recipe = read_recipe(options.recipe, options.overrides)
+    check(recipe)  # before Prefect and MLflow hear of it: a wrong recipe leaves no failed run behind
+
+    from flows.compress import compress
+    from flows.display import Display, show
+    from tasks.progress import listen
+
+    console = Console(stderr=options.json)
+    display = Display(console)
+    listen(display)
+    console.print(f"[bold]{recipe.name}[/bold]  ({options.recipe})", highlight=False)
+    embedded.await_server(server)
+    try:
+        result = compress(recipe)
+    finally:
+        display.stop()
+    show(console, result, next_steps(result, embedded_server=server is not None))
+    if options.json:
+        print(result.model_dump_json(indent=2))
+    return 0
+
+
+def next_steps(result: "Compression", *, embedded_server: bool) -> list[tuple[str, str]]:
+    """What a person types to look at the run and to use the version."""
+    from tasks.tracking import tracking_uri
+
+    uri = tracking_uri()
+    steps = []
+    if embedded_server:
+        folder = os.environ["PREFECT_HOME"]
+        steps.append(("Prefect UI at http://127.0.0.1:4200", f"PREFECT_HOME={folder} prefect server start"))
+    else:
+        steps.append(("Prefect UI", result.flow_run_url))
+    if uri.startswith("sqlite:"):
+        steps.append((f"MLflow UI at {result.mlflow_url}", f"mlflow server --backend-store-uri {uri} --port 5000"))
+    else:
+        steps.append(("MLflow UI", result.mlflow_url))
+    load = f"import mlflow; mlflow.set_tracking_uri({uri!r}); model = mlflow.pyfunc.load_model({result.uri!r})"
+    return [*steps, ("Load the model", f'python -c "{load}"')]
+
+
+def _hush() -> None:
+    """Keep libraries' chatter off the terminal: the display says what happens, and Prefect's API still gets the log."""
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    warnings.simplefilter("ignore", DeprecationWarning)
+    warnings.simplefilter("ignore", FutureWarning)
+    for name in ("tensorflow", "absl", "tf2onnx", "h5py"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""Prefect without a server of one's own: one is started for this process, and goes with it.
+
+Prefect would start one itself at the first API call. Started first thing instead, it comes up while this process imports
+its libraries, which takes as long.
+"""
+
+import atexit
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from tasks.errors import SlimlineError
+from tasks.home import home
+
+TIMEOUT = 120  # seconds; the first start makes the database and has taken 20 on two cores
+
+
+class ServerError(SlimlineError):
+    """The embedded Prefect server did not come up."""
+
+
+def settle() -> None:
+    """Put Prefect's state in our folder and keep it quiet, wherever the person has not said otherwise.
+
+    Has to come before Prefect is imported, which reads its settings once.
+    """
+    os.environ.setdefault("PREFECT_HOME", str(home() / "prefect"))
+    os.environ.setdefault(
+        "PREFECT_SERVER_ANALYTICS_ENABLED", "false"
+    )  # its telemetry prints a traceback on first start
+    os.environ.setdefault("PREFECT_CLI_PROMPT", "false")
+
+
+def start_server() -> "subprocess.Popen[bytes] | None":
+    """Start a Prefect server on loopback for this process; nothing if `PREFECT_API_URL` names one.
+
+    Does not wait for it: `await_server` does.
+    """
+    if os.environ.get("PREFECT_API_URL"):
+        return None
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
+    # The command of Prefect's own documentation. The watch on standard input ends it when this process is gone,
+    # however it went: a pipe closes even after `kill -9`.
+    program = (
+        "import os, sys, threading, signal\n"
+        "def watch():\n"
+        "    sys.stdin.buffer.read()\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "threading.Thread(target=watch, daemon=True).start()\n"
+        "import runpy\n"
+        f"sys.argv = ['prefect', 'server', 'start', '--host', '127.0.0.1', '--port', '{port}', '--no-ui', '--no-services']\n"
+        "runpy.run_module('prefect', run_name='__main__')\n"
+    )
+    with log_file().open("ab") as log:
+        process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=log, stderr=log)  # noqa: S603  our own program
+    atexit.register(_end, process)
+    return process
+
+
+def log_file() -> Path:
+    """Where the embedded server writes."""
+    return home() / "prefect-server.log"
+
+
+def await_server(process: "subprocess.Popen[bytes] | None") -> None:
+    """Wait until the server that `start_server` started answers.
+
+    Raises:
+        ServerError: it ended, or took longer than two minutes.
+
+    """
+    if process is None:
+        return
+    url = os.environ["PREFECT_API_URL"] + "/health"
+    deadline = time.monotonic() + TIMEOUT
+    while time.monotonic() < deadline and process.poll() is None:
+        with (
+            contextlib.suppress(urllib.error.URLError, ConnectionError),
+            urllib.request.urlopen(url, timeout=5) as answer,
+        ):
+            if answer.status == 200:
+                return
+        time.sleep(0.05)
+    raise ServerError(
+        f"the embedded Prefect server did not come up (exit code {process.poll()}): see {log_file()}, "
+        "or start one with `prefect server start` and set PREFECT_API_URL"
+    )
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()

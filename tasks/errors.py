@@ -1,0 +1,48 @@
+"""The failures that a person can cause or mend. Each message says what was found, where, and the way out."""
+
+
+class SlimlineError(Exception):
+    """A failure whose message is written for the person who runs Slimline: shown without a traceback."""
+
+    exit_code = 1
+
+
+class InvalidInput(SlimlineError):
+    """Something that was given is wrong: names the field, the value, and what would be right."""
+
+    exit_code = 2
+
+    def __init__(self, field: str, value: object, remedy: str) -> None:
+        shown = repr(value)
+        super().__init__(f"{field}: {shown if len(shown) <= 200 else shown[:200] + '…'}: {remedy}")
+        self.field = field
+        self.value = value
+        self.remedy = remedy
+
+    def __reduce__(self) -> tuple[type["InvalidInput"], tuple[str, object, str]]:
+        """Copies and crosses processes whole, although its message is made from three parts."""
+        return type(self), (self.field, self.value, self.remedy)
+
+
+class RecipeError(InvalidInput):
+    """The recipe is not one: an unknown key, a value out of bounds, a file that is not there."""
+
+
+class DataError(InvalidInput):
+    """The data cannot be trained on as they are: shapes, types, NaN, labels, empty splits."""
+
+
+class ModelError(InvalidInput):
+    """A model that was brought cannot be used: unreadable, unsafe, or does not fit the data."""
+
+
+class ConversionError(SlimlineError):
+    """A model cannot be written for a target: says which layer, which operator, which target, and what to do."""
+
+
+class BudgetNotKept(SlimlineError):
+    """What was measured is outside the budget: says which limit, by how much, and which knob to turn."""
+
+
+class StoreError(SlimlineError):
+    """The artifact store answered with something other than what was kept there."""

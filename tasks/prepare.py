@@ -1,0 +1,39 @@
+"""The stage before the first model: read the data, check it, split it, and keep what it is like."""
+
+import json
+
+from tasks import tracking
+from tasks.artifact import DataArtifact, digest_folder
+from tasks.data import DataConfig, describe, open_data
+from tasks.stage import StageRun, stage
+
+
+@stage("prepare")
+def prepare_data(run: StageRun, data: DataConfig) -> DataArtifact:
+    """Read, check and split the data; its profile is what later data are compared with.
+
+    Raises:
+        DataError: the data cannot be trained on as they are.
+
+    """
+    dataset = open_data(data)
+    folder = run.work / "profile"
+    folder.mkdir()
+    profile = describe(dataset)
+    (folder / "profile.json").write_text(json.dumps(profile, indent=1, sort_keys=True))
+    tracking.log_dataset(run.run_id, data.reader, dataset.digest, data.source or data.reader, profile, "prepare")
+    for split, count in dataset.counts.items():
+        tracking.log_metrics(run.run_id, {f"examples/{split}": count})
+    tracking.log_metrics(run.run_id, {"duplicates": dataset.duplicates})
+    return DataArtifact(
+        stage=run.stage,
+        sha256=digest_folder(folder),
+        uri=tracking.keep_folder(run.run_id, folder, "profile"),
+        run=run.run_id,
+        digest=dataset.digest,
+        input_shape=dataset.input_shape,
+        output_shape=dataset.output_shape,
+        classes=dataset.classes,
+        counts=dataset.counts,
+        duplicates=dataset.duplicates,
+    )

@@ -1,0 +1,157 @@
+"""Register: what passed becomes a version of a registered model, with everything that it takes to trust and to run it."""
+
+import hashlib
+import json
+import shutil
+from importlib.metadata import version
+
+from pydantic import BaseModel, Field
+
+from tasks import tracking
+from tasks.artifact import (
+    Artifact,
+    DataArtifact,
+    EvidenceArtifact,
+    ModelArtifact,
+    Role,
+    Target,
+    VersionArtifact,
+    digest_folder,
+)
+from tasks.data import DataConfig, open_data
+from tasks.evidence import Evidence, FileEvidence
+from tasks.evidence_page import render_card
+from tasks.stage import StageRun, stage
+
+# What `mlflow.pyfunc.load_model(...).predict` of an ONNX version needs, and no TensorFlow.
+REQUIREMENTS = ("mlflow", "onnx", "onnxruntime", "numpy")
+
+
+class RegisterConfig(BaseModel, frozen=True, extra="forbid"):
+    """Where the version goes."""
+
+    name: str = Field(
+        "",
+        pattern="^([a-z0-9][a-z0-9_-]{0,62})?$",
+        description="The registered model's name; empty takes the recipe's.",
+        json_schema_extra={"position": 0},
+    )
+    alias: str = Field(
+        "candidate",
+        pattern="^[a-z][a-z0-9_-]{0,62}$",
+        description="The alias that is put on the new version.",
+        json_schema_extra={"position": 1},
+    )
+    description: str = Field(
+        "",
+        max_length=2000,
+        description="What the model is for, in a sentence; heads its card.",
+        json_schema_extra={"position": 2},
+    )
+
+
+def content_digest(files: dict[Target, ModelArtifact], recipe: str, data: DataArtifact) -> str:
+    """What makes two versions the same: the files that ship, the recipe, and the data. Never when or where they were made."""
+    content = {
+        "files": {target: file.sha256 for target, file in files.items()},
+        "recipe": digest_text(recipe),
+        "data": data.digest,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def digest_text(text: str) -> str:
+    """The sha256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def headline(evidence: Evidence, served: FileEvidence) -> dict[str, str]:
+    """The figures that people filter versions by, as tags."""
+    return {
+        evidence.score: f"{served.accuracy.estimate:.4f}",
+        "drop_worst": f"{served.drop.high:.4f}",
+        "size_bytes": str(served.size_bytes),
+        "latency_p50_ms": f"{served.latency.p50 * 1000:.4f}",
+        "speedup": f"{served.speedup.estimate:.2f}",
+        "integer_share": f"{served.integer_share:.3f}",
+        "precision": served.precision,
+    }
+
+
+@stage("register")
+def register_version(
+    run: StageRun,
+    name: str,
+    recipe: str,
+    files: dict[Target, ModelArtifact],
+    evidence: EvidenceArtifact,
+    data: DataArtifact,
+    source: DataConfig,
+    models: dict[Role, ModelArtifact],
+    config: RegisterConfig,
+) -> VersionArtifact:
+    """Make a version of the registered model `name`, unless one with this content is there.
+
+    Its default flavour is the ONNX file in ONNX Runtime. Beside it lie the other targets' files, the labels, the recipe
+    (`recipe` is its YAML), the evidence and the model card. `models` are the Keras models that it was made from.
+    """
+    lineage: dict[str, Artifact] = {"data": data, **models, "evidence": evidence}
+    content = content_digest(files, recipe, data)
+    folder = run.work / "version"
+    there = tracking.find_version(name, content)
+    if there is not None:
+        number, uri = there
+        return VersionArtifact(
+            stage=run.stage,
+            sha256=digest_folder(tracking.download(uri)),
+            uri=uri,
+            run=run.run_id,
+            name=name,
+            version=number,
+            content=content,
+        )
+    facts = tracking.fetch(evidence)
+    measured = Evidence.model_validate_json((facts / "evidence.json").read_text())
+    served = next(file for file in measured.files if file.shipped and file.target == "onnxruntime")
+    dataset = open_data(source)
+    example, _ = dataset.arrays("test", limit=2)
+    onnx_file = tracking.fetch(files["onnxruntime"]) / "model.onnx"
+    requirements = [f"{library}=={version(library)}" for library in REQUIREMENTS]
+    tracking.save_onnx(onnx_file, folder, example, requirements)
+    shutil.copy(onnx_file, folder / "model.onnx")  # byte for byte what was measured: MLflow writes it anew
+    for target, file in files.items():
+        if target != "onnxruntime":
+            shutil.copytree(tracking.fetch(file), folder / "formats" / target)
+    shutil.copytree(facts, folder / "evidence")
+    (folder / "labels.json").write_text(json.dumps(list(data.classes), indent=1, ensure_ascii=False))
+    (folder / "recipe.yaml").write_text(recipe)
+    card = render_card(
+        name=name,
+        description=config.description,
+        evidence=measured,
+        data=data,
+        lineage={step: artifact.sha256 for step, artifact in lineage.items()},
+        links={step: tracking.ui_url(artifact.run) for step, artifact in lineage.items()},
+    )
+    (folder / "README.md").write_text(card)
+    tags = {
+        "slimline.content": content,
+        "slimline.recipe": digest_text(recipe),
+        "slimline.data": data.digest,
+        "slimline.evidence": evidence.sha256,
+        "slimline.git": tracking.git_commit(),
+        tracking.FLOW_RUN: tracking.flow_run_id(),
+        "target": ",".join(files),
+        **{f"slimline.parent.{step}": artifact.sha256 for step, artifact in lineage.items()},
+        **headline(measured, served),
+    }
+    number, uri = tracking.register(run.run_id, name, folder, tags, card, config.alias, config.description)
+    return VersionArtifact(
+        stage=run.stage,
+        sha256=digest_folder(folder),
+        uri=uri,
+        run=run.run_id,
+        name=name,
+        version=number,
+        content=content,
+    )

@@ -1,0 +1,383 @@
+"""The store and the memory: everything Slimline keeps is in MLflow, and this is the only module that imports it.
+
+MLflow takes seconds to import, so it is imported when something is first kept or looked up, never with the recipe.
+"""
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel
+
+from tasks.artifact import Artifact, digest_folder
+from tasks.errors import StoreError
+from tasks.home import home
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+    from matplotlib.figure import Figure
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+A = TypeVar("A", bound=Artifact)
+
+KEY = "slimline.key"  # tag: the stage's cache key
+RESULT = "slimline.result"  # tag: the artifact as JSON; set last, so a run without it made nothing
+FLOW_RUN = "prefect.flow_run_id"  # tag: the Prefect flow run
+ROLE = "slimline.role"  # tag: `compression` on a flow run's parent run, `stage` on its children
+REUSED = "slimline.reused."  # tag on the parent run: which run a stage's artifact came from
+
+
+def tracking_uri() -> str:
+    """`MLFLOW_TRACKING_URI` where it is set, else an SQLite file in the state folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow.db'}"
+
+
+@cache
+def client() -> "MlflowClient":
+    """The one connection of this process; makes the database on first use."""
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # table creation is nothing a person needs to read
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # MLflow warns on machines that have no git
+    import logging
+
+    import mlflow
+
+    mlflow.set_tracking_uri(tracking_uri())
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return mlflow.MlflowClient()
+
+
+@cache
+def experiment() -> str:
+    """The id of the experiment named by `MLFLOW_EXPERIMENT_NAME`, else `slimline`."""
+    from mlflow.exceptions import MlflowException
+
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "slimline"
+    found = client().get_experiment_by_name(name)
+    if found is None:
+        local = tracking_uri().startswith("sqlite:")  # a server decides itself where its artifacts go
+        location = (home() / "artifacts").as_uri() if local else None
+        try:
+            return str(client().create_experiment(name, artifact_location=location))
+        except MlflowException:  # another worker was faster
+            found = client().get_experiment_by_name(name)
+            if found is None:
+                raise
+    return str(found.experiment_id)
+
+
+def ui_url(run_id: str = "") -> str:
+    """Where a browser finds a run: on the tracking server, or on `mlflow server` at its default address."""
+    uri = tracking_uri()
+    server = uri.rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
+    return f"{server}/#/experiments/{experiment()}" + (f"/runs/{run_id}" if run_id else "")
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings as MLflow parameters with dotted names."""
+    flat: dict[str, str] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = str(value)
+    return flat
+
+
+def start_run(name: str, tags: Mapping[str, str], parameters: Mapping[str, str], parent: str = "") -> str:
+    """Open a run and say what it is; returns its id."""
+    from mlflow.entities import Param
+
+    links = {"mlflow.parentRunId": parent} if parent else {}
+    run = client().create_run(experiment(), run_name=name, tags={**tags, **links})
+    entries = [Param(key, value[:6000]) for key, value in parameters.items()]
+    for start in range(0, len(entries), 100):  # the tracking server takes 100 parameters a call
+        client().log_batch(run.info.run_id, params=entries[start : start + 100])
+    return str(run.info.run_id)
+
+
+def end_run(run_id: str, *, failed: bool) -> None:
+    """Close a run."""
+    client().set_terminated(run_id, "FAILED" if failed else "FINISHED")
+
+
+def find(key: str, kind: type[A]) -> A | None:
+    """The artifact that a finished run made under this key, if its bytes are still what they were; else nothing."""
+    runs = client().search_runs(
+        [experiment()],
+        f"tags.`{KEY}` = '{key}' and attributes.status = 'FINISHED'",
+        order_by=["attributes.start_time DESC"],
+        max_results=10,
+    )
+    for run in runs:
+        result = run.data.tags.get(RESULT)
+        if result is None:
+            continue
+        artifact = kind.model_validate_json(result)
+        try:
+            _fetched[artifact.sha256] = _download(artifact)
+        except StoreError:
+            continue  # deleted or damaged since: it is made again, not handed on
+        return artifact
+    return None
+
+
+_fetched: dict[str, Path] = {}
+
+
+def fetch(artifact: Artifact) -> Path:
+    """A local folder with the artifact's bytes, checked against its digest.
+
+    Raises:
+        StoreError: it is not in the store any more, or what is there is something else.
+
+    """
+    here = _fetched.get(artifact.sha256)
+    if here is None or not here.is_dir() or digest_folder(here) != artifact.sha256:
+        here = _fetched[artifact.sha256] = _download(artifact)
+    return here
+
+
+@cache
+def _downloads() -> "tempfile.TemporaryDirectory[str]":
+    """Where artifacts from a remote store go; it goes with the process."""
+    return tempfile.TemporaryDirectory(prefix="slimline-")
+
+
+def download(uri: str) -> Path:
+    """A local folder with what is at an address of the store.
+
+    Raises:
+        StoreError: nothing is there.
+
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client()
+        # a store on this machine's disk is read in place: without a destination MLflow returns the path itself
+        destination = None if tracking_uri().startswith("sqlite:") else tempfile.mkdtemp(dir=_downloads().name)
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=destination))
+    except (MlflowException, OSError) as error:
+        raise StoreError(f"{uri} is not in the store: {error}") from error
+
+
+def _download(artifact: Artifact) -> Path:
+    local = download(artifact.uri)
+    found = digest_folder(local)
+    if found != artifact.sha256:
+        raise StoreError(
+            f"{artifact.stage}: {artifact.uri} holds sha256 {found[:12]}…, what was kept had {artifact.sha256[:12]}…"
+        )
+    return local
+
+
+def keep_model(run_id: str, name: str, folder: Path, tags: Mapping[str, str], parents: Sequence[str] = ()) -> str:
+    """Put a model's files in the store as a LoggedModel of the run; returns its `models:/m-…` address.
+
+    The model is READY only when every file has arrived.
+    """
+    from mlflow.entities import LoggedModelInput, LoggedModelOutput
+
+    model = client().create_logged_model(experiment(), name=name, source_run_id=run_id, tags=dict(tags))
+    client().log_model_artifacts(model.model_id, str(folder))
+    client().finalize_logged_model(model.model_id, "READY")
+    client().log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    inputs = [LoggedModelInput(uri.removeprefix("models:/")) for uri in parents if uri.startswith("models:/m-")]
+    if inputs:
+        client().log_inputs(run_id, models=inputs)
+    return f"models:/{model.model_id}"
+
+
+def keep_folder(run_id: str, folder: Path, name: str) -> str:
+    """Put a folder of files among a run's artifacts; returns its `runs:/…` address."""
+    client().log_artifacts(run_id, str(folder), name)
+    return f"runs:/{run_id}/{name}"
+
+
+def log_metrics(run_id: str, values: Mapping[str, float], *, step: int = 0, model: str = "", data: str = "") -> None:
+    """Metrics of a run, and of a model of it where its address is given."""
+    import time
+
+    from mlflow.entities import Metric
+
+    named: dict[str, Any] = {"model_id": model.removeprefix("models:/")} if model else {}
+    if data:
+        named |= {"dataset_name": "test", "dataset_digest": data[:32]}
+    now = int(time.time() * 1000)
+    client().log_batch(
+        run_id, metrics=[Metric(name, float(value), now, step, **named) for name, value in values.items()]
+    )
+
+
+def log_dataset(run_id: str, name: str, digest: str, source: str, profile: Mapping[str, Any], context: str) -> None:
+    """The data set that a run used, under our digest (its first 32 digits: what MLflow's database has room for)."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    entity = Dataset(name, digest[:32], "local", json.dumps({"uri": source}), profile=json.dumps(dict(profile)))
+    client().log_inputs(run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", context)])])
+
+
+def log_figure(run_id: str, figure: "Figure", name: str) -> None:
+    """A plot among a run's artifacts."""
+    client().log_figure(run_id, figure, name)
+
+
+def log_text(run_id: str, text: str, name: str) -> None:
+    """A text file among a run's artifacts."""
+    client().log_text(run_id, text, name)
+
+
+def set_tags(run_id: str, tags: Mapping[str, str]) -> None:
+    """Tags of a run; one that is there is replaced."""
+    for name, value in tags.items():
+        client().set_tag(run_id, name, value)
+
+
+def git_commit() -> str:
+    """The commit of the working directory, with `+` when files differ from it; empty outside a git checkout."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+@contextmanager
+def system_metrics(run_id: str) -> Iterator[None]:
+    """Processor, memory and disk of this machine, sampled into a run while the block lasts."""
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    interval = float(os.environ.get("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL") or 5)
+    monitor = SystemMetricsMonitor(run_id, sampling_interval=interval)
+    monitor.start()
+    try:
+        yield
+    finally:
+        monitor.finish()
+
+
+class StageRecord(BaseModel, frozen=True):
+    """How one stage of a compression went."""
+
+    stage: str
+    seconds: float
+    run: str
+    reused: bool
+
+
+def stages_of(parent: str) -> list[StageRecord]:
+    """Every stage of a compression, reused ones included, in the order in which they ended."""
+    runs: list[Run] = client().search_runs(
+        [experiment()],
+        f"tags.`mlflow.parentRunId` = '{parent}'",
+        order_by=["attributes.start_time ASC"],
+        max_results=1000,
+    )
+    made = [
+        (
+            run.info.end_time or 0,
+            StageRecord(
+                stage=run.info.run_name,
+                seconds=(run.info.end_time - run.info.start_time) / 1000,
+                run=run.info.run_id,
+                reused=False,
+            ),
+        )
+        for run in runs
+        if run.info.end_time
+    ]
+    tags = client().get_run(parent).data.tags
+    reused = []
+    for name, value in tags.items():
+        if name.startswith(REUSED):
+            note = json.loads(value)
+            reused.append(
+                (
+                    note["at"],
+                    StageRecord(stage=name.removeprefix(REUSED), seconds=note["seconds"], run=note["run"], reused=True),
+                )
+            )
+    return [record for _, record in sorted(made + reused, key=lambda pair: pair[0])]
+
+
+@cache
+def run_of_flow(flow_run: str) -> str:
+    """The parent run of a Prefect flow run, empty if there is none: how a stage on any machine finds it."""
+    if not flow_run:
+        return ""
+    runs = client().search_runs(
+        [experiment()], f"tags.`{FLOW_RUN}` = '{flow_run}' and tags.`{ROLE}` = 'compression'", max_results=1
+    )
+    return str(runs[0].info.run_id) if runs else ""
+
+
+def find_version(name: str, content: str) -> tuple[int, str] | None:
+    """The number and address of the version of a registered model that has this content."""
+    versions = client().search_model_versions(
+        f"name = '{name}' and tags.`slimline.content` = '{content}'", max_results=1
+    )
+    return (int(versions[0].version), f"models:/{name}/{versions[0].version}") if versions else None
+
+
+def save_onnx(file: Path, folder: Path, example: "np.ndarray", requirements: Sequence[str]) -> None:
+    """Lay an ONNX file out as an MLflow model: signature with the file's own names, a free batch axis, an input example."""
+    import mlflow
+    import numpy as np
+    import onnx
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import Schema, TensorSpec
+
+    def schema(values: "Sequence[onnx.ValueInfoProto]") -> Schema:
+        specs = []
+        for value in values:
+            tensor = value.type.tensor_type
+            shape = (-1, *(axis.dim_value for axis in tensor.shape.dim[1:]))
+            specs.append(
+                TensorSpec(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)), shape, value.name)
+            )
+        return Schema(specs)
+
+    model = onnx.load(file)
+    mlflow.onnx.save_model(
+        model,
+        folder,
+        signature=ModelSignature(schema(model.graph.input), schema(model.graph.output)),
+        input_example={model.graph.input[0].name: example},
+        pip_requirements=list(requirements),
+        onnx_execution_providers=["CPUExecutionProvider"],
+        save_as_external_data=False,
+    )
+
+
+def register(
+    run_id: str, name: str, folder: Path, tags: Mapping[str, str], card: str, alias: str, description: str
+) -> tuple[int, str]:
+    """Make a version of a registered model from a folder that MLflow can load; returns its number and address."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client().create_registered_model(name, description=description or f"{name}, compressed by Slimline.")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    model = keep_model(run_id, name, folder, {"slimline.content": tags["slimline.content"]})
+    version = client().create_model_version(
+        name, model, run_id=run_id, tags=dict(tags), description=card, model_id=model.removeprefix("models:/")
+    )
+    client().set_registered_model_alias(name, alias, version.version)
+    return int(version.version), f"models:/{name}/{version.version}"
