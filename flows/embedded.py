@@ -34,7 +34,7 @@ def settle() -> None:
     os.environ.setdefault(
         "PREFECT_SERVER_ANALYTICS_ENABLED", "false"
     )  # its telemetry prints a traceback on first start
-    os.environ.setdefault("PREFECT_CLI_PROMPT", "false")
+    os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")  # a stage may be run alone
 
 
 def start_server() -> "subprocess.Popen[bytes] | None":

@@ -46,7 +46,7 @@ class StudentConfig(ModelConfig, frozen=True, extra="forbid"):
     )
 
 
-class Budget(BaseModel, frozen=True, extra="forbid"):
+class Budget(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """The limits that a version must keep to be registered. Accuracy is held by every shipped file and by the bad end of its
     interval; size, latency and integer share by the first target's file.
     """

@@ -147,7 +147,7 @@ def stage(name: str) -> Callable[[Callable[Concatenate[StageRun, P], A]], Callab
                 listener().finished(title, seconds, found.run)
                 return Completed(name="Cached", message=f"Reused from MLflow run {found.run}", data=found)
             listener().started(title)
-            artifact = _work(title, key, parent, functools.partial(function, *args, **kwargs), bound.arguments)
+            artifact = _work(title, key, parent, lambda run: function(run, *args, **kwargs), bound.arguments)
             listener().finished(title, time.time() - began, "")
             return artifact
 

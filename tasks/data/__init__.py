@@ -1,0 +1,92 @@
+"""Data: readers by name, and the way from a config to checked examples in three splits that share none."""
+
+import hashlib
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.artifact import digest_file
+from tasks.data import digits, folder, function, keras_datasets, npz, parquet, table
+from tasks.data.config import TREATMENT, DataConfig, ReaderName
+from tasks.data.dataset import Dataset
+from tasks.data.opening import read_dataset
+from tasks.data.source import Reader
+from tasks.data.splits import SPLITS, Split
+
+__all__ = ["READERS", "SPLITS", "DataConfig", "Dataset", "Reader", "Split", "describe", "fingerprint", "open_data"]
+
+READERS: dict[ReaderName, Reader] = {
+    "digits": digits.READER,
+    "keras": keras_datasets.READER,
+    "npz": npz.READER,
+    "parquet": parquet.READER,
+    "folder": folder.READER,
+    "table": table.READER,
+    "function": function.READER,
+}
+
+
+def fingerprint(config: DataConfig) -> str:
+    """What `open_data` would read, told without decoding it: equal as long as the data set is; sha256 in hexadecimal.
+
+    Covers the content of every file (never its place), what else the reader's result depends on, and the config but for
+    `treatment`, which decides nothing about the examples.
+
+    Raises:
+        DataError: a file that is not there, or a folder that is laid out in no known way.
+    """
+    reader = READERS[config.reader]
+    read = {
+        "config": config.model_dump(mode="json", exclude={*TREATMENT, "source", "test_source"}),
+        "identity": reader.identity(config),
+        "files": {name: digest_file(path) for name, path in reader.files(config).items()},
+    }
+    return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
+
+
+def open_data(config: DataConfig) -> Dataset:
+    """Reads, checks and splits. The last data set is kept, so that the stages of one process read it once.
+
+    Raises:
+        DataError: the data cannot be trained on; names the field, the value, and the way out.
+    """
+    files = READERS[config.reader].files(config)
+    stamps = tuple((name, str(path), path.stat().st_size, path.stat().st_mtime_ns) for name, path in files.items())
+    return _opened(config, stamps, str(Path.cwd()))
+
+
+@lru_cache(maxsize=1)
+def _opened(config: DataConfig, stamps: tuple[tuple[str, str, int, int], ...], directory: str) -> Dataset:  # noqa: ARG001 - the key
+    return read_dataset(READERS[config.reader].read(config), config)
+
+
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """What a person wants to know of a data set before trusting it, as JSON values."""
+    summary: dict[str, Any] = {
+        "reader": dataset.config.reader,
+        "problem": dataset.config.problem,
+        "digest": dataset.digest,
+        "input_shape": list(dataset.input_shape),
+        "output_shape": list(dataset.output_shape),
+        "dtype": dataset.dtype.name,
+        "counts": dict(dataset.counts),
+        "duplicates": dataset.duplicates,
+        "minimum": dataset.minimum,
+        "maximum": dataset.maximum,
+        "scaling": dataset.scaling,
+        "streamed": dataset.streamed,
+    }
+    if dataset.classes:
+        balance = {
+            split: np.bincount(dataset.targets[split], minlength=len(dataset.classes)).tolist() for split in SPLITS
+        }
+        summary["classes"] = list(dataset.classes)
+        summary["balance"] = {
+            split: dict(zip(dataset.classes, counts, strict=True)) for split, counts in balance.items()
+        }
+    else:
+        summary["variance"] = dataset.variance
+    return summary

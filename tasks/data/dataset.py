@@ -1,0 +1,225 @@
+"""A data set that was read, checked and split."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.data.augment import augment as augmented
+from tasks.data.augment import augments
+from tasks.data.config import DataConfig
+from tasks.data.source import rows_per_chunk
+from tasks.data.splits import Split
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Examples in three splits that share none.
+
+    digest: sha256 of the problem, class names, and each split's examples and targets in order.
+    input_shape: of one example. output_shape: `(classes,)`, `(targets,)` or the input's.
+    classes: names in label order; empty unless classification.
+    counts: examples in each split.
+    duplicates: examples left out of a split because their content stands in another.
+    variance: of the train targets, averaged over targets (for a reconstruction, over values); 1.0 for a classification.
+    mean, std: `(channels,)` of the raw train inputs; a vector's values each count as a channel.
+    minimum, maximum: of the raw train inputs.
+    dtype: of the raw inputs: uint8 or float32.
+    """
+
+    config: DataConfig
+    digest: str
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    counts: dict[str, int]
+    duplicates: int
+    variance: float
+    mean: Floats
+    std: Floats
+    minimum: float
+    maximum: float
+    dtype: np.dtype
+    targets: dict[Split, np.ndarray] = field(repr=False)
+    stream: Callable[[Split], Iterator[np.ndarray]] = field(repr=False)
+    held: dict[Split, np.ndarray] = field(repr=False)
+    _tensors: dict[Split, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the examples exceed `data.memory_mib` and are read anew each epoch."""
+        return not self.held
+
+    @property
+    def scaling(self) -> Literal["none", "unit", "standardize"]:
+        """How the model's first layer treats raw values: the config's answer, with `auto` resolved."""
+        if self.config.scaling != "auto":
+            return self.config.scaling
+        return "unit" if self.dtype == np.uint8 else "standardize"
+
+    def examples(self, split: Split) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """A split's examples in their fixed order, as chunks.
+
+        Yields:
+            Raw inputs, uint8 or float32 `(n, …)`, and their targets as `arrays` gives them.
+        """
+        start = 0
+        for x in self._chunks(split):
+            yield x, self._targets(split, x, slice(start, start + len(x)))
+            start += len(x)
+
+    def arrays(self, split: Split, limit: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """A split's first examples (0: all of them) in memory.
+
+        Returns:
+            Inputs float32 `(n, …)`, and targets: int64 `(n,)`, float32 `(n, targets)`, or for a reconstruction the inputs.
+        """
+        count = min(limit, self.counts[split]) if limit else self.counts[split]
+        inputs = np.empty((count, *self.input_shape), np.float32)
+        start = 0
+        for x in self._chunks(split):
+            taken = min(len(x), count - start)
+            inputs[start : start + taken] = x[:taken]
+            start += taken
+            if start == count:
+                break
+        return inputs, self._targets(split, inputs, slice(0, count))
+
+    def batches(
+        self, split: Split, batch_size: int, *, shuffle_seed: int | None = None, augment: bool = False
+    ) -> "tf.data.Dataset":
+        """A split in batches, the last one smaller: float32 inputs, and targets as `arrays` gives them.
+
+        With the same seed come the same batches in the same order with the same augmentation, whatever was drawn before. In
+        memory the whole split is shuffled; a streamed one through a pool that takes a quarter of `data.memory_mib`.
+
+        Args:
+            split: which one.
+            batch_size: examples in a batch.
+            shuffle_seed: None keeps the fixed order.
+            augment: change the images as the config asks.
+        """
+        import tensorflow as tf
+
+        batches = (
+            self._streamed_batches(split, batch_size, shuffle_seed)
+            if self.streamed
+            else self._held_batches(split, batch_size, shuffle_seed)
+        )
+        change = augment and augments(self.config)
+        seed = shuffle_seed or 0
+
+        def finish(number: "tf.Tensor", batch: tuple["tf.Tensor", "tf.Tensor"]) -> tuple["tf.Tensor", "tf.Tensor"]:
+            x = tf.cast(batch[0], tf.float32)
+            if change:
+                x = augmented(
+                    x, tf.stack([tf.constant(seed, tf.int64), number]), self.config, self.minimum, self.maximum
+                )
+            return x, (x if self.config.problem == "reconstruction" else batch[1])
+
+        return batches.enumerate().map(finish, num_parallel_calls=2, deterministic=True).prefetch(2)
+
+    def _chunks(self, split: Split) -> Iterator[np.ndarray]:
+        """Raw inputs in their fixed order."""
+        if self.streamed:
+            yield from self.stream(split)
+            return
+        held = self.held[split]
+        rows = rows_per_chunk(held[0].nbytes)
+        for start in range(0, len(held), rows):
+            yield held[start : start + rows]
+
+    def _targets(self, split: Split, inputs: np.ndarray, rows: slice | npt.NDArray[np.int64]) -> np.ndarray:
+        """The targets of some rows, whose inputs are at hand."""
+        return inputs if self.config.problem == "reconstruction" else self.targets[split][rows]
+
+    def _held_batches(self, split: Split, batch_size: int, shuffle_seed: int | None) -> "tf.data.Dataset":
+        """Batches gathered inside TensorFlow, from tensors that are made once."""
+        import tensorflow as tf
+
+        if split not in self._tensors:
+            self._tensors[split] = (tf.constant(self.held[split]), tf.constant(self.targets[split]))
+            self.held[split] = self._tensors[split][0].numpy()  # the tensor's own memory, instead of a second copy
+        x, y = self._tensors[split]
+        order = np.arange(self.counts[split])
+        if shuffle_seed is not None:
+            np.random.default_rng(shuffle_seed).shuffle(order)
+        rows = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+        return rows.map(
+            lambda taken: (tf.gather(x, taken), tf.gather(y, taken)), num_parallel_calls=2, deterministic=True
+        )
+
+    def _streamed_batches(self, split: Split, batch_size: int, shuffle_seed: int | None) -> "tf.data.Dataset":
+        """Batches from a new pass over the source."""
+        import tensorflow as tf
+
+        def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            chunks = placed(self._chunks(split))
+            if shuffle_seed is not None:
+                row_bytes = int(np.prod(self.input_shape)) * self.dtype.itemsize
+                pool = max((self.config.memory_mib << 18) // row_bytes, batch_size)
+                chunks = shuffled(chunks, pool, np.random.default_rng(shuffle_seed))
+            for x, rows in rebatched(chunks, batch_size):
+                yield x, self.targets[split][rows]
+
+        y = self.targets[split]
+        signature = (tf.TensorSpec((None, *self.input_shape), self.dtype), tf.TensorSpec((None, *y.shape[1:]), y.dtype))
+        return tf.data.Dataset.from_generator(batches, output_signature=signature)
+
+
+Placed = tuple[np.ndarray, npt.NDArray[np.int64]]  # inputs `(n, …)` and their places in the split
+
+
+def placed(chunks: Iterator[np.ndarray]) -> Iterator[Placed]:
+    """Chunks with the place of each example in its split."""
+    start = 0
+    for x in chunks:
+        yield x, np.arange(start, start + len(x))
+        start += len(x)
+
+
+def shuffled(chunks: Iterator[Placed], size: int, draws: np.random.Generator) -> Iterator[Placed]:
+    """Shuffles through a pool of so many examples: what comes in takes the place of examples drawn from it."""
+    pool: Placed | None = None
+    filled = 0
+    for x, rows in chunks:
+        if pool is None:
+            pool = np.empty((size, *x.shape[1:]), x.dtype), np.empty(size, np.int64)
+        taken = min(len(x), size - filled)
+        pool[0][filled : filled + taken], pool[1][filled : filled + taken] = x[:taken], rows[:taken]
+        filled += taken
+        for start in range(taken, len(x), size):
+            incoming = x[start : start + size], rows[start : start + size]
+            places = draws.choice(size, len(incoming[0]), replace=False)
+            yield pool[0][places], pool[1][places]
+            pool[0][places], pool[1][places] = incoming
+    if pool is not None:
+        order = draws.permutation(filled)
+        for start in range(0, filled, 1024):
+            places = order[start : start + 1024]
+            yield pool[0][places], pool[1][places]
+
+
+def rebatched(chunks: Iterator[Placed], batch_size: int) -> Iterator[Placed]:
+    """The same examples in batches of one size, the last one smaller."""
+    waiting: list[Placed] = []
+    count = 0
+    for chunk in chunks:
+        waiting.append(chunk)
+        count += len(chunk[0])
+        if count < batch_size:
+            continue
+        x, rows = (np.concatenate(parts) for parts in zip(*waiting, strict=True))
+        whole = count - count % batch_size
+        for start in range(0, whole, batch_size):
+            yield x[start : start + batch_size], rows[start : start + batch_size]
+        waiting, count = [(x[whole:], rows[whole:])], count - whole
+    if count:
+        yield tuple(np.concatenate(parts) for parts in zip(*waiting, strict=True))

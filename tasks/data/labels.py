@@ -1,0 +1,97 @@
+"""Labels, as numbers or as names, to the numbers 0 … classes - 1."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.data.config import DataConfig
+from tasks.data.splits import SPLITS, Split
+from tasks.errors import DataError
+
+Labels = npt.NDArray[np.int64]
+
+
+def numbered(
+    labels: Mapping[str, np.ndarray], config: DataConfig, names: tuple[str, ...]
+) -> tuple[dict[str, Labels], tuple[str, ...]]:
+    """Numbers the labels of each part.
+
+    Args:
+        labels: `(rows,)` for each part: whole numbers, or names.
+        config: its `classes` win over the source's.
+        names: the source's class names, or none.
+
+    Returns:
+        The numbers of each part, and the class names in their order.
+
+    Raises:
+        DataError: labels that are neither, or do not fit the class names.
+    """
+    for part, values in labels.items():
+        if values.ndim != 1:
+            raise DataError(
+                "data.target", f"{part}: shape {values.shape}", "a class label is one number or name for each example"
+            )
+    if config.classes and names and len(config.classes) != len(names):
+        raise DataError("data.classes", config.classes, f"the source has {len(names)} classes: {', '.join(names)}")
+    known = config.classes or names
+    if all(values.dtype.kind in "OU" for values in labels.values()):
+        return by_name(labels, known)
+    return by_number(labels, known)
+
+
+def by_name(labels: Mapping[str, np.ndarray], known: tuple[str, ...]) -> tuple[dict[str, Labels], tuple[str, ...]]:
+    """Names become their place among the known names, else among the sorted ones."""
+    for part, values in labels.items():
+        if other := next((value for value in values if not isinstance(value, str)), None):
+            raise DataError("data.target", f"{part}: {other!r}", "labels are all names, or all whole numbers")
+    found = sorted({str(value) for values in labels.values() for value in np.unique(values)})
+    if unknown := sorted(set(found) - set(known)) if known else []:
+        raise DataError("data.classes", known, f"the labels also hold {listed(unknown)}; name every class")
+    classes = known or tuple(found)
+    place = {name: number for number, name in enumerate(classes)}
+    return {
+        part: np.array([place[str(value)] for value in values], np.int64) for part, values in labels.items()
+    }, classes
+
+
+def by_number(labels: Mapping[str, np.ndarray], known: tuple[str, ...]) -> tuple[dict[str, Labels], tuple[str, ...]]:
+    """Whole numbers from 0 stay what they are."""
+    numbers: dict[str, Labels] = {}
+    for part, values in labels.items():
+        if values.dtype.kind not in "biuf" or not (np.isfinite(values).all() and (values == np.floor(values)).all()):
+            raise DataError(
+                "data.target", f"{part}: {values.dtype} labels", "labels are whole numbers from 0, or all of them names"
+            )
+        numbers[part] = values.astype(np.int64)
+    lowest = min(int(values.min(initial=0)) for values in numbers.values())
+    highest = max(int(values.max(initial=0)) for values in numbers.values())
+    # Every class needs examples, so a label beyond their number is an identifier or a measurement and no class.
+    bound = len(known) or sum(map(len, numbers.values()))
+    if lowest < 0 or highest >= bound:
+        right = (
+            f"0 to {bound - 1}, as there are {bound} class names" if known else "0 to the number of classes less one"
+        )
+        raise DataError("data.target", f"labels {lowest} to {highest}", f"number the labels {right}")
+    return numbers, known or tuple(str(number) for number in range(highest + 1))
+
+
+def check_classes(targets: Mapping[Split, Labels], classes: Sequence[str]) -> None:
+    """Refuses splits in which a class is missing, and problems with a single class.
+
+    Raises:
+        DataError: names the split and the classes.
+    """
+    if len(classes) < 2:
+        raise DataError("data.target", f"classes {', '.join(classes)}", "a classification needs at least two classes")
+    for split in SPLITS:
+        present = np.bincount(targets[split], minlength=len(classes))
+        if missing := [name for name, count in zip(classes, present, strict=True) if not count]:
+            remedy = "every class needs distinct examples in every split: add some, raise data.limit, or drop the class"
+            raise DataError("data.target", f"{split} has no {listed(missing)}", remedy)
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few names."""
+    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,151 @@
+"""From a source to a data set: scan, split, check, and measure the train split."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+import numpy as np
+
+from tasks.data.augment import check_augmentation
+from tasks.data.config import DataConfig
+from tasks.data.dataset import Dataset
+from tasks.data.labels import check_classes, numbered
+from tasks.data.scan import Scan, checked_inputs, limited, scan
+from tasks.data.source import Source
+from tasks.data.splits import SPLITS, Membership, Split, assign
+from tasks.data.statistics import statistics_of
+from tasks.errors import DataError
+
+
+def read_dataset(source: Source, config: DataConfig) -> Dataset:
+    """Reads a source once, and its train split a second time unless it is held in memory.
+
+    Raises:
+        DataError: the data cannot be trained on.
+    """
+    found = scan(source, config)
+    check_augmentation(config, found.input_shape)
+    targets, classes = found.targets, ()
+    if config.problem == "classification":
+        targets, classes = numbered(found.targets, config, source.classes)
+    elif config.classes:
+        raise DataError("data.classes", config.classes, f"a {config.problem} has no classes; leave this empty")
+    shapes = {part: values.shape[1:] for part, values in targets.items()}
+    if len(set(shapes.values())) > 1:
+        raise DataError("data.target", shapes, "every part needs targets of the same shape")
+    members, duplicates = assign(
+        {part: digests[:, 0] for part, digests in found.digests.items()},
+        targets if classes else {part: np.zeros(len(values), np.int64) for part, values in targets.items()},
+        validation=config.validation,
+        test=config.test,
+        seed=config.split_seed,
+    )
+    by_split = {split: targets[part][rows] for split, (part, rows) in members.items()}
+    for split in SPLITS:
+        if not len(by_split[split]):
+            raise DataError(
+                "data.source",
+                config.source,
+                f"the {split} split is empty: of its examples none stands in no other split",
+            )
+    if classes:
+        check_classes(by_split, classes)
+    held = held_splits(found, members)
+    stream = partial(stream_split, source, config, found, members)
+    inputs = statistics_of(np.split(held["train"], range(256, len(held["train"]), 256)) if held else stream("train"))
+    variance = 1.0
+    if config.problem == "regression":
+        variance = statistics_of([by_split["train"]]).variance
+    elif config.problem == "reconstruction":
+        variance = inputs.variance
+    if not variance > 0:
+        raise DataError("data.target", "the same everywhere", "there is nothing to learn; the train targets must vary")
+    return Dataset(
+        config=config,
+        digest=digest_of(config, found, classes, members, by_split),
+        input_shape=found.input_shape,
+        output_shape=output_shape(config, found, classes, by_split),
+        classes=classes,
+        counts={split: len(by_split[split]) for split in SPLITS},
+        duplicates=duplicates,
+        variance=variance,
+        mean=inputs.mean,
+        std=inputs.std,
+        minimum=inputs.minimum,
+        maximum=inputs.maximum,
+        dtype=found.dtype,
+        targets=by_split,
+        stream=stream,
+        held=held,
+    )
+
+
+def output_shape(
+    config: DataConfig, found: Scan, classes: tuple[str, ...], targets: Mapping[Split, np.ndarray]
+) -> tuple[int, ...]:
+    """One prediction's shape."""
+    if config.problem == "reconstruction":
+        return found.input_shape
+    return (len(classes),) if classes else targets["train"].shape[1:]
+
+
+def held_splits(found: Scan, members: Membership) -> dict[Split, np.ndarray]:
+    """Each split's inputs in one array, if the scan held them; its chunks are let go one by one, so that memory does not double."""
+    if found.held is None:
+        return {}
+    held = {split: np.empty((int(rows.sum()), *found.input_shape), found.dtype) for split, (_, rows) in members.items()}
+    filled = dict.fromkeys(held, 0)
+    for part, chunks in found.held.items():
+        start = 0
+        chunks.reverse()
+        while chunks:
+            chunk = chunks.pop()
+            for split in (split for split, (home, _) in members.items() if home == part):
+                taken = chunk[members[split][1][start : start + len(chunk)]]
+                held[split][filled[split] : filled[split] + len(taken)] = taken
+                filled[split] += len(taken)
+            start += len(chunk)
+    return held
+
+
+def stream_split(
+    source: Source, config: DataConfig, found: Scan, members: Membership, split: Split
+) -> Iterator[np.ndarray]:
+    """A split's inputs from a new pass over the source, in order; only what belongs to it is decoded.
+
+    Raises:
+        DataError: the source is no longer what it was in the first pass.
+    """
+    part, rows = members[split]
+    start = 0
+    for encoded, _ in limited(source.parts[part], config.limit):
+        wanted = rows[start : start + len(encoded)]
+        start += len(encoded)
+        if start <= len(rows) and wanted.any():
+            x = checked_inputs(source.decode(encoded[wanted]), split)
+            if x.shape[1:] == found.input_shape and x.dtype == found.dtype:
+                yield x
+                continue
+            start = -1
+            break
+    if start != len(rows):
+        raise DataError(
+            "data.source",
+            config.source,
+            "the source changed while it was in use; run again, and leave it alone meanwhile",
+        )
+
+
+def digest_of(
+    config: DataConfig, found: Scan, classes: tuple[str, ...], members: Membership, targets: Mapping[Split, np.ndarray]
+) -> str:
+    """Sha256 of what a training and its evidence see: problem, types, class names, and every split's examples and targets."""
+    kind = [config.problem, list(found.input_shape), found.dtype.name, list(classes)]
+    digest = hashlib.sha256(json.dumps(kind).encode())
+    for split in SPLITS:
+        part, rows = members[split]
+        digest.update(f"{split} {len(targets[split])} {targets[split].shape[1:]} ".encode())
+        digest.update(np.ascontiguousarray(found.digests[part][rows]).data)
+        digest.update(np.ascontiguousarray(targets[split]).data)
+    return digest.hexdigest()

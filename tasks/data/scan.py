@@ -1,0 +1,140 @@
+"""The first pass over a source: checks every example, and keeps a digest and the target of each.
+
+Memory: about 16 bytes and a target for each example, and the decoded examples themselves only within `data.memory_mib`.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.data.config import DataConfig
+from tasks.data.source import Chunk, Part, Source
+from tasks.errors import DataError
+
+DIGEST_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What the first pass found.
+
+    digests: `(rows, 2)` for each part: blake2b of the example's bytes.
+    targets: `(rows,)` labels or `(rows, targets)` numbers for each part; `(rows, 0)` for a reconstruction.
+    held: each part's checked inputs as chunks, or None if they exceed the memory they may take.
+    """
+
+    input_shape: tuple[int, ...]
+    dtype: np.dtype
+    digests: dict[str, npt.NDArray[np.uint64]]
+    targets: dict[str, np.ndarray]
+    held: dict[str, list[np.ndarray]] | None
+
+
+def scan(source: Source, config: DataConfig) -> Scan:
+    """Reads every part once.
+
+    Raises:
+        DataError: inputs or targets that cannot be trained on, or an empty part.
+    """
+    shape: tuple[int, ...] | None = None
+    dtype: np.dtype | None = None
+    digests: dict[str, npt.NDArray[np.uint64]] = {}
+    targets: dict[str, np.ndarray] = {}
+    held: dict[str, list[np.ndarray]] | None = {part: [] for part in source.parts}
+    spare = config.memory_mib << 20
+    for part, stream in source.parts.items():
+        part_digests, part_targets = bytearray(), []
+        for encoded, y in limited(stream, config.limit):
+            x = checked_inputs(source.decode(encoded), part)
+            shape, dtype = shape or x.shape[1:], dtype or x.dtype
+            if (x.shape[1:], x.dtype) != (shape, dtype):
+                found = f"{part}: {x.dtype} {x.shape[1:]} after {dtype} {shape}"
+                raise DataError("data.source", found, "every example needs the same shape and type")
+            part_digests += b"".join(hashlib.blake2b(row, digest_size=DIGEST_BYTES).digest() for row in x)
+            part_targets.append(checked_targets(y, len(x), part, config))
+            spare -= x.nbytes
+            if spare < 0:
+                held = None
+            if held is not None:
+                held[part].append(x)
+        if not part_targets:
+            raise DataError("data.source", config.source, f"the part {part!r} is empty; it needs examples")
+        digests[part] = np.frombuffer(bytes(part_digests), "<u8").reshape(-1, 2)
+        targets[part] = joined(part_targets, part)
+    assert shape is not None
+    assert dtype is not None
+    return Scan(shape, dtype, digests, targets, held)
+
+
+def limited(part: Part, limit: int) -> Iterator[Chunk]:
+    """A part's chunks that hold examples, up to so many examples (0: all)."""
+    left = limit
+    for x, y in part():
+        taken = min(len(x), left) if limit else len(x)
+        if taken:
+            yield x[:taken], None if y is None else y[:taken]
+        left -= taken
+        if limit and not left:
+            return
+
+
+def checked_inputs(x: np.ndarray, where: str) -> np.ndarray:
+    """Inputs `(n, …)` as uint8 if they are, else float32.
+
+    Raises:
+        DataError: no numbers, examples without an axis or without values, NaN, or infinity (also beyond what float32 holds).
+    """
+    if x.dtype.kind not in "biuf":
+        raise DataError("data.input", f"{where}: {x.dtype} inputs", "inputs are numbers of at most 64 bits")
+    if x.ndim < 2 or 0 in x.shape[1:]:
+        raise DataError(
+            "data.input", f"{where}: shape {x.shape}", "inputs need an axis of values behind the axis of examples"
+        )
+    if x.dtype == np.uint8:
+        return np.ascontiguousarray(x)
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
+        numbers = np.ascontiguousarray(x, np.float32)
+    if not np.isfinite(numbers).all():
+        raise DataError("data.input", f"{where}: NaN or infinite inputs", "replace or drop such examples")
+    return numbers
+
+
+def checked_targets(y: np.ndarray | None, rows: int, where: str, config: DataConfig) -> np.ndarray:
+    """Targets of one chunk: labels as they are, numbers as float32 `(n, targets)`, nothing for a reconstruction.
+
+    Raises:
+        DataError: as many as the inputs there are not; for a regression also what is not finite.
+    """
+    if config.problem == "reconstruction":
+        return np.zeros((rows, 0), np.float32)
+    if y is None or y.ndim == 0 or len(y) != rows:
+        raise DataError(
+            "data.target",
+            f"{where}: {0 if y is None or y.ndim == 0 else len(y)} for {rows} inputs",
+            "give one for each input",
+        )
+    if config.problem == "classification":
+        return y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    if y.dtype.kind not in "biuf" or y.ndim > 2 or 0 in y.shape:
+        raise DataError(
+            "data.target", f"{where}: {y.dtype} {y.shape}", "a regression's targets are numbers, (n,) or (n, targets)"
+        )
+    with np.errstate(over="ignore"):
+        numbers = y.reshape(rows, -1).astype(np.float32)
+    if not np.isfinite(numbers).all():
+        raise DataError("data.target", f"{where}: NaN or infinite targets", "replace or drop such examples")
+    return numbers
+
+
+def joined(chunks: list[np.ndarray], part: str) -> np.ndarray:
+    """A part's targets in one array."""
+    if len({chunk.shape[1:] for chunk in chunks}) > 1 or len({chunk.dtype.kind for chunk in chunks}) > 1:
+        raise DataError(
+            "data.target",
+            f"{part}: {chunks[0].shape[1:]} {chunks[0].dtype} and others",
+            "every target needs the same shape and type",
+        )
+    return np.concatenate(chunks)

@@ -1,0 +1,158 @@
+"""What a reader hands over: the parts that a source has, as streams of chunks."""
+
+import importlib.metadata
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.data.config import DataConfig
+from tasks.errors import DataError
+
+CHUNK_BYTES = 4 << 20  # large enough that a chunk's overhead vanishes, small enough to hold several beside a model
+
+# Inputs `(n, …)`, or `(n,)` objects that `Source.decode` turns into them; targets `(n,)` or `(n, targets)`, none for reconstruction.
+Chunk = tuple[np.ndarray, np.ndarray | None]
+Part = Callable[[], Iterator[Chunk]]
+
+
+def as_they_are(inputs: np.ndarray) -> np.ndarray:
+    """The decoder of a source whose chunks hold arrays."""
+    return inputs
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set before it is checked and split.
+
+    parts: `all`, or `train` with any of `validation` and `test`; each call streams the same chunks in the same order.
+    classes: names in label order where the source has them; labels may also be the names themselves.
+    decode: turns the inputs of a chunk into an array `(n, …)`; only what is wanted gets decoded.
+    """
+
+    parts: Mapping[str, Part]
+    classes: tuple[str, ...] = ()
+    decode: Callable[[np.ndarray], np.ndarray] = as_they_are
+
+
+def no_files(config: DataConfig) -> dict[str, Path]:  # noqa: ARG001 - the signature of `Reader.files`
+    """For readers that read none of the user's files."""
+    return {}
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How one kind of source is read.
+
+    read: opens the source.
+    identity: what decides the examples besides the files' content, such as a library's version. Cheap, decodes nothing.
+    files: every file that is read, under a name that does not depend on where it lies.
+    """
+
+    read: Callable[[DataConfig], Source]
+    identity: Callable[[DataConfig], str]
+    files: Callable[[DataConfig], dict[str, Path]] = no_files
+
+
+def version(library: str) -> str:
+    """`name version`, for readers whose result a library shapes."""
+    return f"{library} {importlib.metadata.version(library)}"
+
+
+def array_part(inputs: np.ndarray, targets: np.ndarray | None) -> Part:
+    """Streams arrays that are in memory, as views."""
+    if targets is not None and len(inputs) != len(targets):
+        raise DataError(
+            "data.source", f"{len(inputs)} inputs, {len(targets)} targets", "give one target for each input"
+        )
+    rows = rows_per_chunk(inputs.nbytes // max(len(inputs), 1))
+
+    def stream() -> Iterator[Chunk]:
+        for start in range(0, len(inputs), rows):
+            taken = slice(start, start + rows)
+            yield inputs[taken], None if targets is None else targets[taken]
+
+    return stream
+
+
+def rows_per_chunk(row_bytes: int) -> int:
+    """How many examples of so many bytes make a chunk."""
+    return max(CHUNK_BYTES // max(row_bytes, 1), 1)
+
+
+def existing(field: str, value: str) -> Path:
+    """The path that a field names.
+
+    Raises:
+        DataError: there is none, or the field is empty.
+    """
+    if not value:
+        raise DataError(field, value, "this reader needs a path; give one")
+    path = Path(value).expanduser()
+    try:
+        if path.exists():
+            return path
+    except (OSError, ValueError) as error:  # a name that is too long, or holds a null byte
+        raise DataError(field, value, f"no path that this system can open ({error})") from error
+    raise DataError(field, value, f"there is no such file or folder, seen from {Path.cwd()}; correct the path")
+
+
+def files_of(config: DataConfig, suffixes: tuple[str, ...]) -> dict[str, list[tuple[str, Path]]]:
+    """The files of each part, as `(field, path)`: one file, or a folder's by the split that begins their names.
+
+    A folder's `train*`, `validation*` or `val*`, and `test*` files are those parts; if none is named so, all of them together
+    are the part `all`. `test_source` is the part `test` on its own.
+
+    Raises:
+        DataError: nothing to read, or a folder that names splits but no `train`.
+    """
+    parts = files_by_split("data.source", config.source, suffixes)
+    if config.test_source:
+        test = [
+            file
+            for files in files_by_split("data.test_source", config.test_source, suffixes).values()
+            for file in files
+        ]
+        parts = {"train" if part == "all" else part: files for part, files in parts.items()} | {"test": test}
+    return parts
+
+
+def files_by_split(field: str, value: str, suffixes: tuple[str, ...]) -> dict[str, list[tuple[str, Path]]]:
+    """One field's files, by split; see `files_of`."""
+    path = existing(field, value)
+    if path.is_file():
+        if path.suffix.lower() not in suffixes:
+            raise DataError(field, value, f"this reader reads {' and '.join(suffixes)} files")
+        return {"all": [(field, path)]}
+    found = sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in suffixes)
+    if not found:
+        raise DataError(field, value, f"the folder holds no {' or '.join(suffixes)} file")
+    parts: dict[str, list[tuple[str, Path]]] = {}
+    for file in found:
+        parts.setdefault(split_name(file.stem), []).append((field, file))
+    if "all" not in parts and "train" in parts:
+        return parts
+    if set(parts) == {"all"} or field == "data.test_source":
+        return {"all": [(field, file) for file in found]}
+    raise DataError(field, value, "name all of its files train…, validation… and test…, or none")
+
+
+def split_name(name: str) -> str:
+    """The split that a file's or folder's name begins with, or `all`."""
+    lowered = name.lower()
+    for prefix, split in (("train", "train"), ("val", "validation"), ("test", "test")):
+        if lowered.startswith(prefix):
+            return split
+    return "all"
+
+
+def named(parts: Mapping[str, list[tuple[str, Path]]]) -> dict[str, Path]:
+    """Files under names that say their part and place in it, not where they lie."""
+    return {f"{part}/{place}": path for part, files in parts.items() for place, (_, path) in enumerate(files)}
+
+
+def column_missing(field: str, name: str, there: Any) -> DataError:
+    """A column or key that is not there, answered with those that are."""
+    return DataError(field, name, f"the source has no such column; it has {', '.join(map(str, there)) or 'none'}")

@@ -1,0 +1,67 @@
+"""Real servers and stores for the tests: an embedded Prefect server for the session, a fresh SQLite MLflow store for each test."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SESSION = Path(tempfile.mkdtemp(prefix="slimline-tests-"))
+os.environ["SLIMLINE_HOME"] = str(SESSION / "home")
+os.environ["PREFECT_HOME"] = str(SESSION / "prefect")
+for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+    os.environ.pop(name, None)
+
+from flows import embedded  # noqa: E402  Prefect reads its environment when it is imported
+
+embedded.settle()
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(SESSION, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> None:
+    """The server that `slimline run` starts for itself, once for all tests that need one."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    process = embedded.start_server()
+    embedded.await_server(process)
+    with temporary_settings({PREFECT_API_URL: os.environ["PREFECT_API_URL"]}):
+        yield
+    os.environ.pop("PREFECT_API_URL")
+
+
+@pytest.fixture(scope="session")
+def empty_store() -> Path:
+    """An MLflow database with its tables made, to copy: making them takes seconds."""
+    from tasks import tracking
+
+    tracking.client().search_experiments()
+    forget()
+    return SESSION / "home" / "mlflow.db"
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> Iterator[Path]:
+    """A state folder of the test's own, with an empty MLflow store in it."""
+    home = tmp_path / "state"
+    home.mkdir()
+    shutil.copy(empty_store, home / "mlflow.db")
+    monkeypatch.setenv("SLIMLINE_HOME", str(home))
+    forget()
+    yield home
+    forget()
+
+
+def forget() -> None:
+    """Drop the connection of the process, as a new process would have none."""
+    from tasks import tracking
+
+    for cached in (tracking.client, tracking.experiment, tracking.run_of_flow):
+        cached.cache_clear()
+    tracking._fetched.clear()
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow sets it for child processes
