@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Sequence
@@ -90,7 +91,7 @@ def _run(options: argparse.Namespace) -> int:
     check(recipe)  # before Prefect and MLflow hear of it: a wrong recipe leaves no failed run behind
 
     from flows.compress import compress
-    from flows.display import Display, show
+    from flows.display import Display, duration, show
     from tasks.progress import listen
 
     console = Console(stderr=options.json)
@@ -98,14 +99,24 @@ def _run(options: argparse.Namespace) -> int:
     listen(display)
     console.print(f"[bold]{recipe.name}[/bold]  ({options.recipe})", highlight=False)
     embedded.await_server(server)
+    startup = time.time() - _process_began()
     try:
         result = compress(recipe)
     finally:
         display.stop()
+    wall = time.time() - _process_began()
     show(console, result, next_steps(result, embedded_server=server is not None))
+    console.print(f"{duration(wall)} in all, {duration(startup)} of it until the first stage could begin", style="dim")
     if options.json:
-        print(result.model_dump_json(indent=2))
+        clock = {"wall_seconds": round(wall, 2), "startup_seconds": round(startup, 2)}
+        print(json.dumps({**result.model_dump(mode="json"), **clock}, indent=2))
     return 0
+
+
+def _process_began() -> float:
+    import psutil
+
+    return float(psutil.Process().create_time())
 
 
 def next_steps(result: "Compression", *, embedded_server: bool) -> list[tuple[str, str]]:

@@ -13,8 +13,9 @@ from tasks.data import digits, folder, function, keras_datasets, npz, parquet, t
 from tasks.data.config import TREATMENT, DataConfig, ReaderName
 from tasks.data.dataset import Dataset
 from tasks.data.opening import read_dataset
-from tasks.data.source import Reader
+from tasks.data.source import OPTIONAL, Reader
 from tasks.data.splits import SPLITS, Split
+from tasks.errors import DataError
 
 __all__ = ["READERS", "SPLITS", "DataConfig", "Dataset", "Reader", "Split", "describe", "fingerprint", "open_data"]
 
@@ -37,8 +38,9 @@ def fingerprint(config: DataConfig) -> str:
 
     Raises:
         DataError: a file that is not there, or a folder that is laid out in no known way.
+
     """
-    reader = READERS[config.reader]
+    reader = reader_of(config)
     read = {
         "config": config.model_dump(mode="json", exclude={*TREATMENT, "source", "test_source"}),
         "identity": reader.identity(config),
@@ -52,8 +54,9 @@ def open_data(config: DataConfig) -> Dataset:
 
     Raises:
         DataError: the data cannot be trained on; names the field, the value, and the way out.
+
     """
-    files = READERS[config.reader].files(config)
+    files = reader_of(config).files(config)
     stamps = tuple((name, str(path), path.stat().st_size, path.stat().st_mtime_ns) for name, path in files.items())
     return _opened(config, stamps, str(Path.cwd()))
 
@@ -61,6 +64,21 @@ def open_data(config: DataConfig) -> Dataset:
 @lru_cache(maxsize=1)
 def _opened(config: DataConfig, stamps: tuple[tuple[str, str, int, int], ...], directory: str) -> Dataset:  # noqa: ARG001 - the key
     return read_dataset(READERS[config.reader].read(config), config)
+
+
+def reader_of(config: DataConfig) -> Reader:
+    """The config's reader.
+
+    Raises:
+        DataError: the config sets a field that this reader would pass over.
+
+    """
+    reader = READERS[config.reader]
+    for field in OPTIONAL:
+        value = getattr(config, field)
+        if field not in reader.fields and value != DataConfig.model_fields[field].default:
+            raise DataError(f"data.{field}", value, f"the reader {config.reader!r} does not use this; leave it out")
+    return reader
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
@@ -74,6 +92,8 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "dtype": dataset.dtype.name,
         "counts": dict(dataset.counts),
         "duplicates": dataset.duplicates,
+        "mean": dataset.mean.tolist(),
+        "std": dataset.std.tolist(),
         "minimum": dataset.minimum,
         "maximum": dataset.maximum,
         "scaling": dataset.scaling,

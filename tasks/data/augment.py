@@ -14,6 +14,7 @@ def check_augmentation(config: DataConfig, input_shape: tuple[int, ...]) -> None
 
     Raises:
         DataError: names the field that asks for it.
+
     """
     for field in ("flip", "shift", "brightness"):
         if (value := getattr(config, field)) and len(input_shape) != 3:
@@ -45,6 +46,7 @@ def augment(images: "tf.Tensor", seed: "tf.Tensor", config: DataConfig, minimum:
 
     Returns:
         As `images`. Pixels that a move brings in repeat the edge, as the MLPerf Tiny reference's training does.
+
     """
     import tensorflow as tf
 

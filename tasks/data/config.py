@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, JsonValue
 
 from tasks.problem import Problem
 
@@ -12,7 +12,7 @@ ReaderName = Literal["digits", "keras", "npz", "parquet", "folder", "table", "fu
 TREATMENT = ("scaling", "flip", "shift", "brightness", "memory_mib")
 
 
-def at(position: int) -> dict[str, object]:
+def at(position: int) -> dict[str, JsonValue]:
     """The field's place in a form; without it Prefect sorts by name."""
     return {"position": position}
 
@@ -21,118 +21,125 @@ class DataConfig(BaseModel, frozen=True, extra="forbid"):
     """Which examples a compression learns from and is measured on."""
 
     reader: ReaderName = Field(
-        "digits",
-        description="What reads the source: the handwritten digits of scikit-learn, a tf.keras.datasets name, an .npz file, "
-        "Parquet with encoded images, a folder of images by class, a CSV or Parquet table, or a Python function.",
+        default="digits",
+        description="What reads the source: the handwritten digits of scikit-learn, a tf.keras.datasets name, an .npz "
+        "file, Parquet with encoded images, a folder of images by class, a CSV or Parquet table, or a Python "
+        "function.",
         json_schema_extra=at(0),
     )
     source: str = Field(
-        "",
+        default="",
         description="A path, a tf.keras.datasets name, or package.module:function. The digits need none.",
         json_schema_extra=at(1),
     )
     test_source: str = Field(
-        "",
-        description="A file or folder of its own for the test split, read like the source. Empty: the source's own, or a share of it.",
+        default="",
+        description="A file or folder of its own for the test split, read like the source. Empty: the source's own "
+        "split, or a share of it.",
         json_schema_extra=at(2),
     )
     problem: Problem = Field(
-        "classification",
+        default="classification",
         description="Classes, numbers, or the input itself: decides losses, metrics and what a target may be.",
         json_schema_extra=at(3),
     )
     input: str = Field(
-        "",
-        description="Where the inputs are: a column (Parquet; 'image' when empty), a key (.npz; 'x' when empty), or the columns of a "
-        "table separated by commas (all but the target when empty).",
+        default="",
+        description="Where the inputs are: a column (Parquet; 'image' when empty), a key (.npz; 'x' when empty), or "
+        "the columns of a table separated by commas (all but the target when empty).",
         json_schema_extra=at(4),
     )
     target: str = Field(
-        "",
-        description="Where the labels are: a column ('label' when empty), a key (.npz; 'y' when empty), or several columns of a table "
-        "separated by commas for a regression.",
+        default="",
+        description="Where the labels are: a column ('label' when empty), a key (.npz; 'y' when empty), or several "
+        "columns of a table separated by commas for a regression.",
         json_schema_extra=at(5),
     )
     classes: tuple[str, ...] = Field(
-        (),
+        default=(),
         description="Class names in label order. Empty: what the source says, else the sorted labels.",
         json_schema_extra=at(6),
     )
     validation: float = Field(
-        0.15,
+        default=0.15,
         gt=0,
         le=0.45,
-        description="Share kept for choosing the best epoch, unless the source has such a split. More makes that choice surer and "
-        "leaves less to learn from.",
+        description="Share kept for choosing the best epoch, unless the source has such a split. More makes that "
+        "choice surer and leaves less to learn from.",
         json_schema_extra=at(7),
     )
     test: float = Field(
-        0.15,
+        default=0.15,
         gt=0,
         le=0.45,
-        description="Share kept for the evidence, unless the source has such a split. More makes the intervals narrower and leaves "
-        "less to learn from.",
+        description="Share kept for the evidence, unless the source has such a split. More makes the intervals "
+        "narrower and leaves less to learn from.",
         json_schema_extra=at(8),
     )
     split_seed: int = Field(
-        0,
+        default=0,
         ge=0,
         lt=2**63,
         description="Another number draws other examples into validation and test.",
         json_schema_extra=at(9),
     )
     limit: int = Field(
-        0,
+        default=0,
         ge=0,
-        description="Use only the first so many examples of each part of the source; 0 uses all. More is slower and more accurate.",
+        description="Use only the first so many examples of each part of the source; 0 uses all. More is slower and "
+        "more accurate.",
         json_schema_extra=at(10),
     )
     image_size: int = Field(
-        0,
+        default=0,
         ge=0,
         le=4096,
-        description="Resize encoded images to a square of so many pixels; 0 keeps their size. Larger shows more and costs more.",
+        description="Resize encoded images to a square of so many pixels; 0 keeps their size. Larger shows a model "
+        "more, and makes it slower.",
         json_schema_extra=at(11),
     )
     color: Literal["auto", "grey", "rgb"] = Field(
-        "auto",
+        default="auto",
         description="Channels of encoded images: one, three, or as the first image has them.",
         json_schema_extra=at(12),
     )
     scaling: Literal["auto", "none", "unit", "standardize"] = Field(
-        "auto",
-        description="How the model's first layer treats raw values: to 0..1, to mean 0 and deviation 1, not at all, or (auto) 'unit' for "
-        "bytes and 'standardize' for all else.",
+        default="auto",
+        description="How the model's first layer treats raw values: to 0..1, to mean 0 and deviation 1, not at all, or "
+        "(auto) 'unit' for bytes and 'standardize' for all else.",
         json_schema_extra=at(13),
     )
     flip: bool = Field(
-        False,
-        description="Mirror half of the training images left to right. Wrong where left and right matter, as in digits.",
+        default=False,
+        description="Mirror half of the training images left to right. Wrong where the sides matter, as in digits.",
         json_schema_extra=at(14),
     )
     shift: int = Field(
-        0,
+        default=0,
         ge=0,
         le=64,
-        description="Move training images by up to so many pixels each way. More makes a model surer of itself off-centre, and slower to learn.",
+        description="Move training images by up to so many pixels each way. More makes a model surer off-centre, and "
+        "slower to learn.",
         json_schema_extra=at(15),
     )
     brightness: float = Field(
-        0.0,
+        default=0.0,
         ge=0,
         le=0.5,
-        description="Brighten or darken training images by up to this share of the values' range. More withstands more light and learns slower.",
+        description="Brighten or darken training images by up to this share of the values' range. More makes a model "
+        "surer in other light, and slower to learn.",
         json_schema_extra=at(16),
     )
     memory_mib: int = Field(
-        512,
+        default=512,
         ge=16,
         le=1 << 20,
-        description="Decoded examples stay in memory up to so many MiB; beyond it each epoch reads the source again. More is faster.",
+        description="Decoded examples stay in memory up to so many MiB (twice as much for a moment); beyond it each "
+        "epoch reads the source again. More is faster.",
         json_schema_extra=at(17),
     )
 
     @property
     def treatment(self) -> dict[str, object]:
-        """What shapes a training besides the examples: a stage that trains keys on this and the data's digest, never on a path."""
+        """What shapes a training besides the examples: its cache key holds this and the data's digest, never a path."""
         return self.model_dump(mode="json", include=set(TREATMENT))

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from tasks.data.augment import augment as augmented
 from tasks.data.augment import augments
 from tasks.data.config import DataConfig
+from tasks.data.shuffle import placed, rebatched, shuffled
 from tasks.data.source import rows_per_chunk
 from tasks.data.splits import Split
 
@@ -69,6 +70,7 @@ class Dataset:
 
         Yields:
             Raw inputs, uint8 or float32 `(n, …)`, and their targets as `arrays` gives them.
+
         """
         start = 0
         for x in self._chunks(split):
@@ -79,7 +81,8 @@ class Dataset:
         """A split's first examples (0: all of them) in memory.
 
         Returns:
-            Inputs float32 `(n, …)`, and targets: int64 `(n,)`, float32 `(n, targets)`, or for a reconstruction the inputs.
+            Inputs float32 `(n, …)`; targets int64 `(n,)`, float32 `(n, targets)`, or for a reconstruction the inputs.
+
         """
         count = min(limit, self.counts[split]) if limit else self.counts[split]
         inputs = np.empty((count, *self.input_shape), np.float32)
@@ -97,14 +100,16 @@ class Dataset:
     ) -> "tf.data.Dataset":
         """A split in batches, the last one smaller: float32 inputs, and targets as `arrays` gives them.
 
-        With the same seed come the same batches in the same order with the same augmentation, whatever was drawn before. In
-        memory the whole split is shuffled; a streamed one through a pool that takes a quarter of `data.memory_mib`.
+        With the same seed come the same batches in the same order with the same augmentation, whatever was drawn
+        before. In memory the whole split is shuffled; a streamed one through a pool that takes a quarter of
+        `data.memory_mib`.
 
         Args:
             split: which one.
             batch_size: examples in a batch.
             shuffle_seed: None keeps the fixed order.
             augment: change the images as the config asks.
+
         """
         import tensorflow as tf
 
@@ -114,7 +119,7 @@ class Dataset:
             else self._held_batches(split, batch_size, shuffle_seed)
         )
         change = augment and augments(self.config)
-        seed = shuffle_seed or 0
+        seed = (shuffle_seed or 0) % 2**63  # what TensorFlow takes
 
         def finish(number: "tf.Tensor", batch: tuple["tf.Tensor", "tf.Tensor"]) -> tuple["tf.Tensor", "tf.Tensor"]:
             x = tf.cast(batch[0], tf.float32)
@@ -172,54 +177,3 @@ class Dataset:
         y = self.targets[split]
         signature = (tf.TensorSpec((None, *self.input_shape), self.dtype), tf.TensorSpec((None, *y.shape[1:]), y.dtype))
         return tf.data.Dataset.from_generator(batches, output_signature=signature)
-
-
-Placed = tuple[np.ndarray, npt.NDArray[np.int64]]  # inputs `(n, …)` and their places in the split
-
-
-def placed(chunks: Iterator[np.ndarray]) -> Iterator[Placed]:
-    """Chunks with the place of each example in its split."""
-    start = 0
-    for x in chunks:
-        yield x, np.arange(start, start + len(x))
-        start += len(x)
-
-
-def shuffled(chunks: Iterator[Placed], size: int, draws: np.random.Generator) -> Iterator[Placed]:
-    """Shuffles through a pool of so many examples: what comes in takes the place of examples drawn from it."""
-    pool: Placed | None = None
-    filled = 0
-    for x, rows in chunks:
-        if pool is None:
-            pool = np.empty((size, *x.shape[1:]), x.dtype), np.empty(size, np.int64)
-        taken = min(len(x), size - filled)
-        pool[0][filled : filled + taken], pool[1][filled : filled + taken] = x[:taken], rows[:taken]
-        filled += taken
-        for start in range(taken, len(x), size):
-            incoming = x[start : start + size], rows[start : start + size]
-            places = draws.choice(size, len(incoming[0]), replace=False)
-            yield pool[0][places], pool[1][places]
-            pool[0][places], pool[1][places] = incoming
-    if pool is not None:
-        order = draws.permutation(filled)
-        for start in range(0, filled, 1024):
-            places = order[start : start + 1024]
-            yield pool[0][places], pool[1][places]
-
-
-def rebatched(chunks: Iterator[Placed], batch_size: int) -> Iterator[Placed]:
-    """The same examples in batches of one size, the last one smaller."""
-    waiting: list[Placed] = []
-    count = 0
-    for chunk in chunks:
-        waiting.append(chunk)
-        count += len(chunk[0])
-        if count < batch_size:
-            continue
-        x, rows = (np.concatenate(parts) for parts in zip(*waiting, strict=True))
-        whole = count - count % batch_size
-        for start in range(0, whole, batch_size):
-            yield x[start : start + batch_size], rows[start : start + batch_size]
-        waiting, count = [(x[whole:], rows[whole:])], count - whole
-    if count:
-        yield tuple(np.concatenate(parts) for parts in zip(*waiting, strict=True))

@@ -1,4 +1,4 @@
-"""Folders of images: `root/class/*`, or `root/{train,val,test}/class/*`; for a reconstruction any images below the root."""
+"""Folders of images: `root/class/*`, or `root/{train,val,test}/class/*`; for a reconstruction any below the root."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from tasks.data.source import Chunk, Part, Reader, Source, existing, split_name,
 from tasks.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-CHUNK_IMAGES = 128
+CHUNK_IMAGES = 64
 SPLITS = ("train", "validation", "test")
 
 Labelled = tuple[str, Path, str]  # name below the root, file, class
@@ -22,7 +22,8 @@ def read(config: DataConfig) -> Source:
     """Images uint8 `(n, height, width, channels)`; labels are the class folders' names.
 
     Raises:
-        DataError: no folder, no class folders, a class folder without images, or regression (a folder holds no numbers).
+        DataError: no folder, no class folders, a class folder without images, or a regression.
+
     """
     parts = {split: image_part(found) for split, found in images_by_split(config).items()}
     return Source(parts, decode=decoder(config))
@@ -121,4 +122,4 @@ def identity(config: DataConfig) -> str:  # noqa: ARG001 - the signature of `Rea
     return version("pillow")
 
 
-READER = Reader(read, identity, files)
+READER = Reader(read, identity, files, fields=("source", "test_source", "image_size", "color"))

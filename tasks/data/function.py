@@ -27,19 +27,15 @@ def read(config: DataConfig) -> Source:
 
     Raises:
         DataError: no such function, it raised, or it returned something else.
+
     """
     function = find(config.source)
-    if config.test_source:
-        raise DataError(
-            "data.test_source", config.test_source, "the function returns its own test split; leave this empty"
-        )
     returned = call(function, config.source)
     match returned:
-        case ((_, _), (_, _)) if isinstance(returned[0], tuple) and isinstance(returned[1], tuple):
-            return Source(
-                {name: arrays(pair, config.source) for name, pair in zip(("train", "test"), returned, strict=True)}
-            )
-        case (np.ndarray(), np.ndarray()):
+        case ((_, _), (_, _)) if isinstance(returned, tuple):
+            parts = zip(("train", "test"), returned, strict=True)
+            return Source({part: arrays(pair, config.source) for part, pair in parts})
+        case (np.ndarray(), np.ndarray() | None):
             return Source({"all": arrays(returned, config.source)})
         case _ if hasattr(returned, "__iter__") and not isinstance(returned, (str, bytes, dict)):
             return Source({"all": chunk_part(function, config.source)})
@@ -78,10 +74,9 @@ def call(function: Callable[[], Any], name: str) -> Any:
 def arrays(pair: tuple[Any, Any], name: str) -> Part:
     """One `(x, y)` as a part."""
     x, y = pair
-    if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray):
-        raise DataError(
-            "data.source", name, f"the function returned {type(x).__name__} and {type(y).__name__}; {RETURNS}"
-        )
+    if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray | None):
+        found = f"{type(x).__name__} and {type(y).__name__}"
+        raise DataError("data.source", name, f"the function gave {found}; {RETURNS}")
     return array_part(x, y)
 
 
@@ -97,11 +92,9 @@ def chunk_part(function: Callable[[], Any], name: str) -> Part:
                 return
             except Exception as error:  # the generator is the user's: it may raise anything
                 raise DataError("data.source", name, f"the function raised {type(error).__name__}: {error}") from error
-            match chunk:
-                case (np.ndarray() as x, np.ndarray() as y):
-                    yield from array_part(x, y)()
-                case _:
-                    raise DataError("data.source", name, f"the function yielded {type(chunk).__name__}; {RETURNS}")
+            if not isinstance(chunk, tuple) or len(chunk) != 2:
+                raise DataError("data.source", name, f"the function gave {type(chunk).__name__}; {RETURNS}")
+            yield from arrays(chunk, name)()
 
     return stream
 
@@ -112,7 +105,8 @@ def identity(config: DataConfig) -> str:
     for name, part in read(config).parts.items():
         for chunk in part():
             for array in chunk:
-                assert array is not None
+                if array is None:
+                    continue
                 digest.update(f"{name} {array.dtype} {array.shape[1:]} ".encode())
                 digest.update(
                     repr(array.tolist()).encode() if array.dtype == object else np.ascontiguousarray(array).data
@@ -120,4 +114,4 @@ def identity(config: DataConfig) -> str:
     return digest.hexdigest()
 
 
-READER = Reader(read, identity)
+READER = Reader(read, identity, fields=("source",))

@@ -34,14 +34,18 @@ def decoder(config: DataConfig) -> Callable[[np.ndarray], np.ndarray]:
     expected: dict[str, tuple[int, ...]] = {}
 
     def decode(images: Iterable[Encoded]) -> np.ndarray:
+        from PIL import Image
+
         decoded = []
-        for image in images:
-            pixels = pixels_of(image, config, expected.get("shape", ()))
-            shape = expected.setdefault("shape", pixels.shape)
-            if pixels.shape != shape:
-                remedy = f"is {described(pixels.shape)} where the first image is {described(shape)}; set data.image_size to resize all"
-                raise DataError("data.source", image.name, remedy)
-            decoded.append(pixels)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)  # a small file that would fill the memory
+            for image in images:
+                pixels = pixels_of(image, config, expected.get("shape", ()))
+                shape = expected.setdefault("shape", pixels.shape)
+                if pixels.shape != shape:
+                    found = f"is {described(pixels.shape)} where the first image is {described(shape)}"
+                    raise DataError("data.source", image.name, f"{found}; set data.image_size to resize all")
+                decoded.append(pixels)
         return np.stack(decoded)
 
     return decode
@@ -51,20 +55,17 @@ def pixels_of(image: Encoded, config: DataConfig, expected: tuple[int, ...]) -> 
     """One decoded image, uint8 `(height, width, channels)`."""
     from PIL import Image
 
+    content = image.content
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)  # a small file that would fill the memory
-            content = image.content
-            with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as picture:
-                converted = picture.convert(color_mode(image, picture, config, expected))
-                if config.image_size:
-                    size = (config.image_size, config.image_size)
-                    converted = converted.resize(size, Image.Resampling.BILINEAR)
-                pixels = np.asarray(converted, np.uint8)
+        with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as picture:
+            mode = color_mode(image, picture, config, expected)
+            converted = picture if picture.mode == mode else picture.convert(mode)
+            if config.image_size:
+                converted = converted.resize((config.image_size, config.image_size), Image.Resampling.BILINEAR)
+            pixels = np.array(converted, np.uint8)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(
-            "data.source", image.name, f"no image that can be decoded ({error}); replace or remove it"
-        ) from error
+        remedy = f"no image that can be decoded ({error}); replace or remove it"
+        raise DataError("data.source", image.name, remedy) from error
     return pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
 
 

@@ -40,6 +40,7 @@ def read(config: DataConfig) -> Source:
 
     Raises:
         DataError: an unknown name, or a download that failed.
+
     """
     check_name(config)
     import tensorflow as tf
@@ -60,8 +61,6 @@ def check_name(config: DataConfig) -> None:
     """Refuses what tf.keras.datasets has not, before TensorFlow is imported."""
     if config.source not in CLASSES:
         raise DataError("data.source", config.source, f"tf.keras.datasets has {', '.join(CLASSES)}")
-    if config.test_source:
-        raise DataError("data.test_source", config.test_source, "these data sets have a test split; leave this empty")
 
 
 def as_examples(inputs: np.ndarray) -> np.ndarray:
@@ -80,4 +79,4 @@ def identity(config: DataConfig) -> str:
     return f"{config.source} {WORDS} {version('tf-keras')}"
 
 
-READER = Reader(read, identity)
+READER = Reader(read, identity, fields=("source",))

@@ -27,6 +27,7 @@ def numbered(
 
     Raises:
         DataError: labels that are neither, or do not fit the class names.
+
     """
     for part, values in labels.items():
         if values.ndim != 1:
@@ -36,6 +37,8 @@ def numbered(
     if config.classes and names and len(config.classes) != len(names):
         raise DataError("data.classes", config.classes, f"the source has {len(names)} classes: {', '.join(names)}")
     known = config.classes or names
+    if len(set(known)) < len(known):
+        raise DataError("data.classes", known, "names a class twice")
     if all(values.dtype.kind in "OU" for values in labels.values()):
         return by_name(labels, known)
     return by_number(labels, known)
@@ -64,7 +67,8 @@ def by_number(labels: Mapping[str, np.ndarray], known: tuple[str, ...]) -> tuple
             raise DataError(
                 "data.target", f"{part}: {values.dtype} labels", "labels are whole numbers from 0, or all of them names"
             )
-        numbers[part] = values.astype(np.int64)
+        with np.errstate(invalid="ignore"):  # what no integer holds becomes negative, and is refused below
+            numbers[part] = values.astype(np.int64)
     lowest = min(int(values.min(initial=0)) for values in numbers.values())
     highest = max(int(values.max(initial=0)) for values in numbers.values())
     # Every class needs examples, so a label beyond their number is an identifier or a measurement and no class.
@@ -82,6 +86,7 @@ def check_classes(targets: Mapping[Split, Labels], classes: Sequence[str]) -> No
 
     Raises:
         DataError: names the split and the classes.
+
     """
     if len(classes) < 2:
         raise DataError("data.target", f"classes {', '.join(classes)}", "a classification needs at least two classes")

@@ -24,6 +24,7 @@ def read(config: DataConfig) -> Source:
 
     Raises:
         DataError: not an archive, a key that is missing, or an array of Python objects.
+
     """
     x, y = config.input or "x", config.target or "y"
     labelled = config.problem != "reconstruction"
@@ -39,7 +40,7 @@ def archive_parts(field: str, path: Path, x: str, y: str, labelled: bool) -> dic
     """The parts that one archive holds."""
     try:
         with zipfile.ZipFile(path) as archive:
-            keys = {name.removesuffix(".npy") for name in archive.namelist()}
+            keys = {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
     except DAMAGED as error:
         raise DataError(
             field, str(path), f"no .npz archive that can be read ({error}); write it with numpy.savez"
@@ -93,9 +94,9 @@ def member_part(field: str, path: Path, x: str, y: str) -> Part:
 
 def header(field: str, path: Path, key: str, member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     """The shape and type that a member announces."""
-    major, _ = np.lib.format.read_magic(member)  # type: ignore[no-untyped-call]
+    major, _ = np.lib.format.read_magic(member)
     read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read_header(member)  # type: ignore[no-untyped-call]
+    shape, fortran, dtype = read_header(member)
     if dtype.hasobject:
         raise DataError(
             field, f"{path}: {key}", "holds Python objects, which are never unpickled; save an array of numbers"
@@ -127,4 +128,4 @@ def identity(config: DataConfig) -> str:  # noqa: ARG001 - the signature of `Rea
     return "npz"
 
 
-READER = Reader(read, identity, files)
+READER = Reader(read, identity, files, fields=("source", "test_source", "input", "target"))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -12,8 +13,8 @@ from tasks.data.config import DataConfig
 from tasks.data.dataset import Dataset
 from tasks.data.labels import check_classes, numbered
 from tasks.data.scan import Scan, checked_inputs, limited, scan
-from tasks.data.source import Source
-from tasks.data.splits import SPLITS, Membership, Split, assign
+from tasks.data.source import Source, rows_per_chunk
+from tasks.data.splits import SPLITS, Mask, Membership, Split, assign
 from tasks.data.statistics import statistics_of
 from tasks.errors import DataError
 
@@ -23,10 +24,12 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
 
     Raises:
         DataError: the data cannot be trained on.
+
     """
     found = scan(source, config)
     check_augmentation(config, found.input_shape)
-    targets, classes = found.targets, ()
+    targets: Mapping[str, np.ndarray] = found.targets
+    classes: tuple[str, ...] = ()
     if config.problem == "classification":
         targets, classes = numbered(found.targets, config, source.classes)
     elif config.classes:
@@ -47,20 +50,21 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
             raise DataError(
                 "data.source",
                 config.source,
-                f"the {split} split is empty: of its examples none stands in no other split",
+                f"leaves the {split} split empty: too few examples differ in content; add some, or raise data.limit",
             )
     if classes:
         check_classes(by_split, classes)
     held = held_splits(found, members)
-    stream = partial(stream_split, source, config, found, members)
-    inputs = statistics_of(np.split(held["train"], range(256, len(held["train"]), 256)) if held else stream("train"))
+    stream = partial(stream_split, source, config, replace(found, held=None), members)  # which would outlive its use
+    inputs = statistics_of([held["train"]] if held else stream("train"))
     variance = 1.0
     if config.problem == "regression":
         variance = statistics_of([by_split["train"]]).variance
     elif config.problem == "reconstruction":
         variance = inputs.variance
     if not variance > 0:
-        raise DataError("data.target", "the same everywhere", "there is nothing to learn; the train targets must vary")
+        field = "data.input" if config.problem == "reconstruction" else "data.target"
+        raise DataError(field, "the same everywhere", "there is nothing to learn; the train split's must vary")
     return Dataset(
         config=config,
         digest=digest_of(config, found, classes, members, by_split),
@@ -91,22 +95,29 @@ def output_shape(
 
 
 def held_splits(found: Scan, members: Membership) -> dict[Split, np.ndarray]:
-    """Each split's inputs in one array, if the scan held them; its chunks are let go one by one, so that memory does not double."""
+    """Each split's inputs in one array, if the scan held them; train stays in the memory that it was read into."""
     if found.held is None:
         return {}
-    held = {split: np.empty((int(rows.sum()), *found.input_shape), found.dtype) for split, (_, rows) in members.items()}
-    filled = dict.fromkeys(held, 0)
-    for part, chunks in found.held.items():
-        start = 0
-        chunks.reverse()
-        while chunks:
-            chunk = chunks.pop()
-            for split in (split for split, (home, _) in members.items() if home == part):
-                taken = chunk[members[split][1][start : start + len(chunk)]]
-                held[split][filled[split] : filled[split] + len(taken)] = taken
-                filled[split] += len(taken)
-            start += len(chunk)
+    held: dict[Split, np.ndarray] = {}
+    for split in reversed(SPLITS):  # train last: it overwrites the rows of the others
+        part, rows = members[split]
+        whole = np.frombuffer(found.held[part], found.dtype).reshape(-1, *found.input_shape)
+        if rows.all():
+            held[split] = whole
+        else:
+            held[split] = moved_together(whole, rows) if split == "train" else whole[rows]
     return held
+
+
+def moved_together(whole: np.ndarray, rows: Mask) -> np.ndarray:
+    """Some rows of an array, moved to its beginning."""
+    step = rows_per_chunk(whole[0].nbytes)
+    filled = 0
+    for start in range(0, len(whole), step):
+        taken = whole[start : start + step][rows[start : start + step]]
+        whole[filled : filled + len(taken)] = taken
+        filled += len(taken)
+    return whole[:filled]
 
 
 def stream_split(
@@ -116,6 +127,7 @@ def stream_split(
 
     Raises:
         DataError: the source is no longer what it was in the first pass.
+
     """
     part, rows = members[split]
     start = 0
@@ -140,7 +152,7 @@ def stream_split(
 def digest_of(
     config: DataConfig, found: Scan, classes: tuple[str, ...], members: Membership, targets: Mapping[Split, np.ndarray]
 ) -> str:
-    """Sha256 of what a training and its evidence see: problem, types, class names, and every split's examples and targets."""
+    """Sha256 of what trainings and evidence see: problem, types, class names, every split's examples and targets."""
     kind = [config.problem, list(found.input_shape), found.dtype.name, list(classes)]
     digest = hashlib.sha256(json.dumps(kind).encode())
     for split in SPLITS:

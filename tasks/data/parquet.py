@@ -1,4 +1,4 @@
-"""Parquet with one input a row: encoded images (bytes, or Hugging Face's struct of bytes and path), or lists of numbers."""
+"""Parquet with one input a row: encoded images (bytes, or Hugging Face's struct around them), or lists of numbers."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from tasks.data.images import Encoded, decoder
 from tasks.data.source import Chunk, Part, Reader, Source, as_they_are, column_missing, files_of, named, version
 from tasks.errors import DataError
 
-CHUNK_ROWS = 256
+CHUNK_ROWS = 64
 SUFFIXES = (".parquet",)
 
 
@@ -21,6 +21,7 @@ def read(config: DataConfig) -> Source:
 
     Raises:
         DataError: no Parquet, a column that is missing, holds nulls or is of no readable type.
+
     """
     import pyarrow as pa
 
@@ -41,12 +42,15 @@ def read(config: DataConfig) -> Source:
             f"is {types}; store encoded images (binary) or lists of numbers, the same in every file",
         )
     encoded = kinds == {"encoded"}
-    if not encoded and config.problem != "reconstruction" and pa.types.is_nested(schemas[0][2].field(label).type):
+    if config.problem != "reconstruction" and pa.types.is_nested(schemas[0][2].field(label).type):
         raise DataError(
             "data.target", label, f"is {schemas[0][2].field(label).type}; a target is one number or name a row"
         )
+    names = list(dict.fromkeys(filter(None, (label_names(schema, label) for _, _, schema in schemas))))
+    if len(names) > 1:
+        raise DataError("data.classes", names, "the files name different classes; write them with the same names")
     parts = {part: rows_part(files, columns, encoded) for part, files in found.items()}
-    return Source(parts, label_names(schemas[0][2], label), decoder(config) if encoded else as_they_are)
+    return Source(parts, names[0] if names else (), decoder(config) if encoded else as_they_are)
 
 
 def schema_of(field: str, path: Path) -> Any:
@@ -122,8 +126,10 @@ def as_encoded(values: Any, path: Path, start: int) -> np.ndarray:
 
 def as_numbers(values: Any, path: Path, column: str) -> np.ndarray:
     """Lists of one length as an array `(n, length)`."""
+    from pyarrow import compute
+
     flat = values.flatten()
-    if flat.null_count or len(flat) % len(values) or len(set(values.value_lengths().to_pylist())) > 1:
+    if flat.null_count or len(flat) % len(values) or len(compute.unique(compute.list_value_length(values))) > 1:
         raise DataError(
             "data.source",
             str(path),
@@ -154,4 +160,4 @@ def identity(config: DataConfig) -> str:  # noqa: ARG001 - the signature of `Rea
     return version("pillow")
 
 
-READER = Reader(read, identity, files)
+READER = Reader(read, identity, files, fields=("source", "test_source", "input", "target", "image_size", "color"))

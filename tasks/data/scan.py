@@ -23,14 +23,14 @@ class Scan:
 
     digests: `(rows, 2)` for each part: blake2b of the example's bytes.
     targets: `(rows,)` labels or `(rows, targets)` numbers for each part; `(rows, 0)` for a reconstruction.
-    held: each part's checked inputs as chunks, or None if they exceed the memory they may take.
+    held: each part's checked inputs as bytes, or None if they exceed the memory they may take.
     """
 
     input_shape: tuple[int, ...]
     dtype: np.dtype
     digests: dict[str, npt.NDArray[np.uint64]]
     targets: dict[str, np.ndarray]
-    held: dict[str, list[np.ndarray]] | None
+    held: dict[str, bytearray] | None
 
 
 def scan(source: Source, config: DataConfig) -> Scan:
@@ -38,12 +38,14 @@ def scan(source: Source, config: DataConfig) -> Scan:
 
     Raises:
         DataError: inputs or targets that cannot be trained on, or an empty part.
+
     """
     shape: tuple[int, ...] | None = None
     dtype: np.dtype | None = None
     digests: dict[str, npt.NDArray[np.uint64]] = {}
     targets: dict[str, np.ndarray] = {}
-    held: dict[str, list[np.ndarray]] | None = {part: [] for part in source.parts}
+    # One block that grows in place: as many small ones, memory would stay in pieces that cannot be given back.
+    held: dict[str, bytearray] | None = {part: bytearray() for part in source.parts}
     spare = config.memory_mib << 20
     for part, stream in source.parts.items():
         part_digests, part_targets = bytearray(), []
@@ -59,7 +61,7 @@ def scan(source: Source, config: DataConfig) -> Scan:
             if spare < 0:
                 held = None
             if held is not None:
-                held[part].append(x)
+                held[part] += x.data
         if not part_targets:
             raise DataError("data.source", config.source, f"the part {part!r} is empty; it needs examples")
         digests[part] = np.frombuffer(bytes(part_digests), "<u8").reshape(-1, 2)
@@ -85,7 +87,8 @@ def checked_inputs(x: np.ndarray, where: str) -> np.ndarray:
     """Inputs `(n, …)` as uint8 if they are, else float32.
 
     Raises:
-        DataError: no numbers, examples without an axis or without values, NaN, or infinity (also beyond what float32 holds).
+        DataError: no numbers, examples without an axis or without values, NaN, infinity (also in float32 only).
+
     """
     if x.dtype.kind not in "biuf":
         raise DataError("data.input", f"{where}: {x.dtype} inputs", "inputs are numbers of at most 64 bits")
@@ -107,6 +110,7 @@ def checked_targets(y: np.ndarray | None, rows: int, where: str, config: DataCon
 
     Raises:
         DataError: as many as the inputs there are not; for a regression also what is not finite.
+
     """
     if config.problem == "reconstruction":
         return np.zeros((rows, 0), np.float32)

@@ -1,6 +1,7 @@
 """What a reader hands over: the parts that a source has, as streams of chunks."""
 
 import importlib.metadata
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,11 @@ import numpy as np
 from tasks.data.config import DataConfig
 from tasks.errors import DataError
 
+OPTIONAL = ("source", "test_source", "input", "target", "image_size", "color")  # config fields of some readers only
 CHUNK_BYTES = 4 << 20  # large enough that a chunk's overhead vanishes, small enough to hold several beside a model
 
-# Inputs `(n, …)`, or `(n,)` objects that `Source.decode` turns into them; targets `(n,)` or `(n, targets)`, none for reconstruction.
+# Inputs `(n, …)`, or `(n,)` objects that `Source.decode` turns into them; targets `(n,)` or `(n, targets)`, or none for
+# a reconstruction.
 Chunk = tuple[np.ndarray, np.ndarray | None]
 Part = Callable[[], Iterator[Chunk]]
 
@@ -49,11 +52,13 @@ class Reader:
     read: opens the source.
     identity: what decides the examples besides the files' content, such as a library's version. Cheap, decodes nothing.
     files: every file that is read, under a name that does not depend on where it lies.
+    fields: those of the config that it uses, of `OPTIONAL`.
     """
 
     read: Callable[[DataConfig], Source]
     identity: Callable[[DataConfig], str]
     files: Callable[[DataConfig], dict[str, Path]] = no_files
+    fields: tuple[str, ...] = OPTIONAL
 
 
 def version(library: str) -> str:
@@ -87,12 +92,15 @@ def existing(field: str, value: str) -> Path:
 
     Raises:
         DataError: there is none, or the field is empty.
+
     """
     if not value:
         raise DataError(field, value, "this reader needs a path; give one")
     path = Path(value).expanduser()
     try:
         if path.exists():
+            if not os.access(path, os.R_OK):
+                raise DataError(field, value, "this user may not read it; change its permissions")
             return path
     except (OSError, ValueError) as error:  # a name that is too long, or holds a null byte
         raise DataError(field, value, f"no path that this system can open ({error})") from error
@@ -102,11 +110,12 @@ def existing(field: str, value: str) -> Path:
 def files_of(config: DataConfig, suffixes: tuple[str, ...]) -> dict[str, list[tuple[str, Path]]]:
     """The files of each part, as `(field, path)`: one file, or a folder's by the split that begins their names.
 
-    A folder's `train*`, `validation*` or `val*`, and `test*` files are those parts; if none is named so, all of them together
-    are the part `all`. `test_source` is the part `test` on its own.
+    A folder's `train*`, `validation*` or `val*`, and `test*` files are those parts; if none is named so, all of them
+    together are the part `all`. `test_source` is the part `test` on its own.
 
     Raises:
         DataError: nothing to read, or a folder that names splits but no `train`.
+
     """
     parts = files_by_split("data.source", config.source, suffixes)
     if config.test_source:

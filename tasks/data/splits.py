@@ -24,9 +24,9 @@ def assign(
 ) -> tuple[Membership, int]:
     """Draws the splits that the source has not, and keeps those it has apart.
 
-    A given test part wins over validation, and both over train: rows whose content is in the stronger are left out of the weaker.
-    Where a split is drawn, rows of the same content go to the same side, each stratum gives its share, and which rows are drawn
-    depends on their content and the seed alone.
+    A given test part wins over validation, and both over train: rows whose content is in the stronger are left out of
+    the weaker. Where a split is drawn, rows of the same content go to the same side, each stratum gives its share, and
+    which rows are drawn depends on their content and the seed alone.
 
     Args:
         digests: `(rows,)` for each part: equal where the content is.
@@ -37,6 +37,7 @@ def assign(
 
     Returns:
         The rows of each split, and how many were left out because their content stands in another split.
+
     """
     whole = "all" if "all" in digests else "train"
     members: Membership = {}
@@ -74,11 +75,12 @@ def share(fraction: float, rows: Mask) -> int:
 def draw(digests: Digests, strata: npt.NDArray[np.int64], free: Mask, wanted: int, seed: int) -> Mask:
     """Draws `wanted` of the free rows, by stratum, keeping rows of the same content together.
 
-    The number is exact unless a stratum is so small that one row is more than its share, or rows of the same content cannot be
-    laid out to fit.
+    The number is exact unless a stratum is so small that one row is more than its share, or rows of the same content
+    cannot be laid out to fit.
 
     Returns:
         The rows drawn, as `(rows,)` booleans.
+
     """
     rows = np.flatnonzero(free)
     if not len(rows):
@@ -97,7 +99,7 @@ def draw(digests: Digests, strata: npt.NDArray[np.int64], free: Mask, wanted: in
 
 
 def apportion(sizes: npt.NDArray[np.int64], wanted: int) -> npt.NDArray[np.int64]:
-    """Divides `wanted` among strata in proportion to their sizes, by largest remainder, at least one to each that has any."""
+    """Divides `wanted` among strata by their sizes and largest remainders, at least one to each that has any."""
     ideal = sizes * (wanted / max(int(sizes.sum()), 1))
     quotas: npt.NDArray[np.int64] = np.minimum(np.maximum(np.floor(ideal).astype(np.int64), 1), sizes)
     missing = max(wanted - int(quotas.sum()), 0)

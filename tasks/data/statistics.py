@@ -1,10 +1,12 @@
 """What the train split's values are like: for the model's first layer, and for the score's scale."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from tasks.data.source import rows_per_chunk
 
 Floats = npt.NDArray[np.float64]
 
@@ -25,12 +27,12 @@ class Statistics:
 
 
 def statistics_of(chunks: Iterable[np.ndarray]) -> Statistics:
-    """One pass in double precision; chunks are merged by Chan, Golub and LeVeque (1979), which loses nothing to cancellation."""
+    """One pass in double precision; chunks are merged by Chan, Golub and LeVeque (1979): nothing cancels."""
     rows = 0
     mean: Floats = np.zeros(())
     scatter: Floats = np.zeros(())  # sum of squared deviations, for each value of an example
     minimum, maximum = np.inf, -np.inf
-    for chunk in chunks:
+    for chunk in sliced(chunks):
         chunk_mean = chunk.mean(axis=0, dtype=np.float64)
         deviations = np.square(chunk - chunk_mean).sum(axis=0)
         shift = chunk_mean - mean
@@ -42,3 +44,11 @@ def statistics_of(chunks: Iterable[np.ndarray]) -> Statistics:
     positions = tuple(range(mean.ndim - 1))
     spread = variance.mean(axis=positions) + mean.var(axis=positions)
     return Statistics(mean.mean(axis=positions), np.sqrt(spread), minimum, maximum, float(variance.mean()))
+
+
+def sliced(chunks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The same rows in chunks so small that double precision takes little memory."""
+    for chunk in chunks:
+        rows = rows_per_chunk(chunk[0].nbytes)
+        for start in range(0, len(chunk), rows):
+            yield chunk[start : start + rows]

@@ -20,6 +20,7 @@ def read(config: DataConfig) -> Source:
 
     Raises:
         DataError: no table, a column that is missing, not numeric, or has gaps.
+
     """
     found = files_of(config, SUFFIXES)
     first_field, first = next(iter(found.values()))[0]
@@ -73,9 +74,10 @@ def schema_of(field: str, path: Path) -> Any:
 
     try:
         if path.suffix.lower() == ".parquet":
-            return pq.read_schema(path)
-        with closing(open_csv(path, {})) as reader:
-            schema = reader.schema
+            schema = pq.read_schema(path)
+        else:
+            with closing(open_csv(path, {})) as reader:
+                schema = reader.schema
     except (pa.ArrowException, OSError) as error:
         raise DataError(field, str(path), f"no table that can be read ({error})") from error
     if len(set(schema.names)) < len(schema.names):
@@ -142,10 +144,11 @@ def numbers(path: Path, column: str, values: Any) -> np.ndarray:
 
     Raises:
         DataError: a missing value, NaN or infinity.
+
     """
     import pyarrow as pa
 
-    array = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    array = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     if values.null_count or not np.isfinite(array).all():
         raise gap(path, column)
     with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is refused with all else
@@ -177,8 +180,8 @@ def files(config: DataConfig) -> dict[str, Path]:
 
 
 def identity(config: DataConfig) -> str:  # noqa: ARG001 - the signature of `Reader.identity`
-    """pyarrow parses the numbers and infers the types."""
+    """Arrow parses the numbers and infers the types."""
     return version("pyarrow")
 
 
-READER = Reader(read, identity, files)
+READER = Reader(read, identity, files, fields=("source", "test_source", "input", "target"))

@@ -1,0 +1,244 @@
+"""Models: architectures by name, and the way from a config to a model that fits the data."""
+
+import hashlib
+import importlib
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, Field
+
+from tasks.artifact import digest_file, digest_folder
+from tasks.data import Dataset
+from tasks.errors import ModelError
+from tasks.formats import keras
+from tasks.formats.keras_file import look
+from tasks.problem import Problem
+from tasks.zoo import autoencoder, cnn, ds_cnn, mlp, mobilenet, resnet8
+from tasks.zoo.ends import Ends, ends_of
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+__all__ = ["ARCHITECTURES", "Architecture", "Ends", "ModelConfig", "build_model", "check_model", "ends_of"]
+
+FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+PREDICTING: tuple[Problem, ...] = ("classification", "regression")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One way to build a model.
+
+    build: from the ends that fit the data and a width, which multiplies the channels.
+    problems: what it can solve.
+    rank: axes of an example: 3 for an image `(height, width, channels)`; 0 takes any shape, flattened.
+    smallest: height and width that an image must have at least.
+    """
+
+    name: str
+    build: Callable[[Ends, float], "tf.keras.Model"]
+    problems: tuple[Problem, ...] = PREDICTING
+    rank: int = 3
+    smallest: int = 4
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    architecture.name: architecture
+    for architecture in (
+        Architecture("cnn", cnn.build),
+        Architecture("mlp", mlp.build, rank=0),
+        Architecture("resnet8", resnet8.build),
+        Architecture("ds_cnn", ds_cnn.build, smallest=2),
+        Architecture("mobilenet", mobilenet.build, smallest=32),
+        Architecture("autoencoder", autoencoder.build, problems=("reconstruction",), rank=0),
+    )
+}
+
+
+class ModelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """Which model."""
+
+    model: str = Field(
+        "cnn",
+        min_length=1,
+        description=f"One of the zoo ({', '.join(ARCHITECTURES)}), a file (.h5, .keras, SavedModel folder), or a function "
+        "of yours, package.module:function.",
+        json_schema_extra={"position": 0},
+    )
+    width: float = Field(
+        1.0,
+        gt=0,
+        le=8,
+        description="Multiplies a zoo model's channels: twice as wide is about four times as large, and more accurate.",
+        json_schema_extra={"position": 1},
+    )
+    trust: bool = Field(
+        False,
+        description="Run code that a model file brings, such as Lambda layers: it can do anything that you can.",
+        json_schema_extra={"position": 2},
+    )
+
+    def fingerprint(self) -> str:
+        """What decides the model besides the data, whatever the path: sha256 in hexadecimal.
+
+        Raises:
+            ModelError: there is no such file or module.
+
+        """
+        if self.model in ARCHITECTURES:
+            identity = f"zoo {self.model} {self.width!r}"
+        elif FUNCTION.fullmatch(self.model):
+            identity = f"function {self.model} {digest_file(_source(self.model, 'model'))}"
+        else:
+            path = _path(self.model, "model")
+            identity = f"file {digest_folder(path) if path.is_dir() else digest_file(path)}"
+        return hashlib.sha256(identity.encode()).hexdigest()
+
+
+def check_model(
+    config: ModelConfig,
+    input_shape: tuple[int, ...],
+    output_shape: tuple[int, ...],
+    problem: Problem,
+    field: str = "model",
+) -> None:
+    """Hold a model against the data before anything runs, with TensorFlow only where nothing else tells.
+
+    Args:
+        config: which model.
+        input_shape: of one example.
+        output_shape: of one prediction.
+        problem: what it is to solve.
+        field: the recipe's name for the config, such as `teacher`, for messages.
+
+    Raises:
+        ModelError: no such model, unsafe, damaged, or not made for these data; names the field and the way out.
+
+    """
+    where = f"{field}.model"
+    if config.model in ARCHITECTURES:
+        _check_architecture(ARCHITECTURES[config.model], input_shape, problem, where)
+    elif FUNCTION.fullmatch(config.model):
+        _call(config.model, input_shape, output_shape, problem, where)
+    else:
+        path = _path(config.model, where)
+        file = look(path, trust=config.trust, field=where)
+        if file.kind == "savedmodel":
+            model = keras.import_model(path, trust=config.trust, field=where)
+            keras.fitted(model, input_shape, output_shape, problem, config.model, where)
+            return
+        if file.input_shape is not None and not keras.fits(file.input_shape, input_shape):
+            raise ModelError(
+                where, config.model, f"takes examples of shape {file.input_shape}; the data's have {input_shape}"
+            )
+        if file.output_units not in (None, output_shape[-1]):
+            raise ModelError(
+                where,
+                config.model,
+                f"gives {file.output_units} values; a {problem} of these data needs {output_shape[-1]}",
+            )
+
+
+def build_model(config: ModelConfig, data: Dataset, *, seed: int, field: str = "model") -> "tf.keras.Model":
+    """The model that a config names, for these data: float32 raw values `(batch, *input_shape)` in.
+
+    Out come probabilities `(batch, classes)`, or raw values `(batch, *output_shape)`. A zoo model's first layer scales raw
+    values as the data's config asks, and its last gives raw units back; a model that is brought does so itself.
+
+    Args:
+        config: which model.
+        data: what it has to fit.
+        seed: of the initial weights.
+        field: the recipe's name for the config, for messages.
+
+    Raises:
+        ModelError: as `check_model`.
+
+    """
+    import tensorflow as tf
+
+    where, problem = f"{field}.model", data.config.problem
+    tf.keras.utils.set_random_seed(seed)
+    if config.model in ARCHITECTURES:
+        architecture = ARCHITECTURES[config.model]
+        _check_architecture(architecture, data.input_shape, problem, where)
+        return architecture.build(ends_of(data), config.width)
+    if FUNCTION.fullmatch(config.model):
+        return _call(config.model, data.input_shape, data.output_shape, problem, where)
+    model = keras.import_model(_path(config.model, where), trust=config.trust, field=where)
+    return keras.fitted(model, data.input_shape, data.output_shape, problem, config.model, where)
+
+
+def _check_architecture(architecture: Architecture, input_shape: tuple[int, ...], problem: Problem, field: str) -> None:
+    if problem not in architecture.problems:
+        able = [known.name for known in ARCHITECTURES.values() if problem in known.problems]
+        raise ModelError(field, architecture.name, f"is not made for {problem}; these are: {', '.join(able)}")
+    if architecture.rank and len(input_shape) != architecture.rank:
+        raise ModelError(
+            field,
+            architecture.name,
+            f"takes images of shape (height, width, channels); the data's examples have shape {input_shape}; `mlp` takes "
+            "any",
+        )
+    if architecture.rank == 3 and min(input_shape[:2]) < architecture.smallest:
+        raise ModelError(
+            field,
+            architecture.name,
+            f"needs images of at least {architecture.smallest}x{architecture.smallest}; the data's have shape "
+            f"{input_shape}",
+        )
+
+
+def _call(
+    name: str, input_shape: tuple[int, ...], output_shape: tuple[int, ...], problem: Problem, field: str
+) -> "tf.keras.Model":
+    """The model that a user's function builds. It may take `input_shape` and `output_shape`, or nothing."""
+    module_name, function_name = name.split(":")
+    _source(name, field)
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    import tensorflow as tf
+
+    tf.keras.backend.reset_uids()  # names that Keras gives must not depend on what else was built before
+    try:
+        function = getattr(importlib.import_module(module_name), function_name)
+        shapes = {"input_shape": input_shape, "output_shape": output_shape}
+        taken = inspect.signature(function).parameters
+        model: Any = function(**{key: value for key, value in shapes.items() if key in taken})
+    except Exception as error:  # the function is the user's: it may raise anything
+        raise ModelError(
+            field,
+            name,
+            f"{type(error).__name__}: {error}; it is called with those of `input_shape` and `output_shape` that it takes, "
+            "and must return a Keras 2 model (tf-keras)",
+        ) from error
+    return keras.fitted(keras.plain(model, name, field), input_shape, output_shape, problem, name, field)
+
+
+def _source(name: str, field: str) -> Path:
+    """The file that a function's module is read from, found without running it."""
+    parts = name.split(":")[0].split(".")
+    for folder in (str(Path.cwd()), *sys.path):
+        place = Path(folder or os.curdir, *parts)
+        for file in (place / "__init__.py", place.with_suffix(".py")):
+            if file.is_file():
+                return file
+    raise ModelError(field, name, f"there is no module {'.'.join(parts)} here or among the installed packages")
+
+
+def _path(name: str, field: str) -> Path:
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    raise ModelError(
+        field,
+        name,
+        f"is neither a model of the zoo ({', '.join(ARCHITECTURES)}) nor a file that is there (.h5, .keras, SavedModel "
+        "folder) nor package.module:function",
+    )

@@ -1,0 +1,89 @@
+"""The stages of a recipe as plain functions, one after another, without Prefect and MLflow; prints seconds per stage as JSON.
+
+What `orchestration.py` compares a flow run with:
+
+    python benchmarks/plain.py RECIPE.yaml
+"""
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from flows.recipe import read_recipe
+
+SECONDS: dict[str, float] = {}
+
+
+@contextmanager
+def clock(stage: str) -> Iterator[None]:
+    """Add what the block takes to the stage's seconds."""
+    began = time.perf_counter()
+    yield
+    SECONDS[stage] = round(SECONDS.get(stage, 0) + time.perf_counter() - began, 3)
+
+
+def main(path: str) -> None:
+    """Run every stage that the recipe asks for; the student is distilled, as the shipped recipes have it."""
+    recipe = read_recipe(Path(path))
+    seed, teaching = recipe.seed, recipe.distill.teaching
+    folder = Path(tempfile.mkdtemp(prefix="slimline-plain-"))
+
+    def silent(epoch: int, epochs: int, values: dict[str, float]) -> None:
+        """Nobody watches."""
+
+    with clock("prepare"):
+        from tasks.data import open_data
+
+        data = open_data(recipe.data)
+    with clock("train-teacher"):
+        from tasks.train import train
+        from tasks.zoo import build_model
+
+        teacher = train(
+            build_model(recipe.teacher, data, seed=seed), data, recipe.teacher.fit, seed=seed, report=silent, checkpoints=folder / "a"
+        )
+    with clock("distill"):
+        from tasks.distill import distill
+
+        student = build_model(recipe.student, data, seed=seed)
+        student = distill(student, teacher, data, recipe.distill, seed=seed, report=silent, checkpoints=folder / "b")
+    with clock("prune"):
+        from tasks.prune import prune
+
+        pruned = prune(
+            student, data, recipe.prune, teacher=teacher, teaching=teaching, seed=seed, report=silent, checkpoints=folder / "c"
+        )
+    with clock("quantize"):
+        from tasks.quantize import quantize
+
+        compressed = quantize(
+            pruned, data, recipe.quantize, teacher=teacher, teaching=teaching, seed=seed, report=silent, checkpoints=folder / "d"
+        )
+    from tasks.convert import convert
+    from tasks.formats import keras
+    from tasks.validate import Measured, validate
+
+    measured = []
+    for role, model, precision in (("teacher", teacher, "float32"), ("student", pruned, "float32"), ("compressed", compressed, "int8")):
+        kept = folder / role
+        kept.mkdir()
+        keras.write(model, kept)
+        for target in recipe.targets:
+            file = folder / f"{role}-{target}"
+            file.mkdir()
+            with clock(f"convert-{role}-{target}"):
+                convert(model, target, precision, file, data)
+            measured.append(
+                Measured(role=role, target=target, precision=precision, folder=file, keras=kept, sha256="", shipped=role == "compressed")
+            )
+    with clock("validate"):
+        validate(measured, data, recipe.validation, seed=seed)
+    print(json.dumps({"seconds": SECONDS}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

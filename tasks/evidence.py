@@ -1,0 +1,135 @@
+"""What validate measured, as it is kept: one JSON with its schema's version, and everything that it takes to judge it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from tasks.artifact import Format, Precision, Role, Target
+from tasks.errors import StoreError
+from tasks.formats.audit import Audit
+from tasks.machine import Machine
+from tasks.metrics import Figure, Interval, Parity
+from tasks.problem import Problem
+
+FILE = "evidence.json"
+SCHEMA_VERSION = 1  # goes up when a field changes its meaning or its name
+
+FORMAT_OF: dict[Target, Format] = {"onnxruntime": "onnx", "litert": "tflite", "savedmodel": "savedmodel"}
+
+
+class Latency(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """How long one call takes, in seconds."""
+
+    p50: Figure = Field(gt=0, description="Half of the calls are faster.")
+    p95: Figure = Field(gt=0, description="19 of 20 calls are faster.")
+    p99: Figure = Field(gt=0, description="99 of 100 calls are faster; with few rounds, nearly the slowest one.")
+    rounds: int = Field(ge=1, description="Calls that were timed.")
+    batch: int = Field(1, ge=1, description="Examples in a call.")
+
+
+class Throughput(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """Examples a second at a larger batch: the batch over the median time of a call."""
+
+    examples_per_second: Figure = Field(gt=0)
+    batch: int = Field(ge=1, description="Examples in a call.")
+    rounds: int = Field(ge=1, description="Calls that were timed.")
+
+
+class FileEvidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """What was measured of one file."""
+
+    role: Role
+    target: Target
+    format: Format
+    precision: Precision
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="The file's digest, as its artifact has it.")
+    keras_sha256: str = Field(pattern="^([0-9a-f]{64})?$", description="The Keras model's that it was made from.")
+    shipped: bool = Field(description="Whether it is part of the version; the others are there to compare with.")
+    accuracy: Interval = Field(description="The mean score on the test split.")
+    drop: Interval = Field(
+        description="By how much that lies below the score of the teacher's file for the same target, in pairs; `high` is the bad end."
+    )
+    lost: int = Field(0, ge=0, description="Examples that the teacher has right and this has not; classification only.")
+    gained: int = Field(0, ge=0, description="Examples that this has right and the teacher has not.")
+    further: dict[str, Figure] = Field(description="Figures that a mean score hides; see `metrics.further_figures`.")
+    confusion: tuple[tuple[int, ...], ...] = Field(
+        (), description="Row: label, column: answer. Empty when there are too many classes, or none."
+    )
+    parity: Parity = Field(description="How far its outputs are from its Keras model's.")
+    size_bytes: int = Field(ge=1, description="On disk.")
+    gzip_bytes: int = Field(ge=1, description="Each file compressed with gzip, level 6.")
+    parameters: int = Field(ge=0, description="Of the Keras model.")
+    nonzeros: int = Field(ge=0, description="Parameters that are not zero.")
+    macs: int = Field(ge=0, description="Multiply-accumulates for one example, of the graph that the runtime executes.")
+    latency: Latency
+    speedup: Interval = Field(
+        description="The teacher's median latency for the same target over this one's; `low` is the bad end."
+    )
+    throughput: Throughput
+    integer_share: Figure = Field(ge=0, le=1, description="Share of multiply-accumulates in integer kernels.")
+    audit: Audit = Field(description="The kernels that really run, layer by layer.")
+
+
+class Evidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """Everything measured on one test split, on one machine, in one process."""
+
+    schema_version: Literal[1] = 1
+    problem: Problem
+    score: str = Field(description="What the mean score is called: accuracy or r2.")
+    data: str = Field(pattern="^[0-9a-f]{64}$", description="The digest of the data.")
+    examples: int = Field(ge=1, description="Test examples that were measured on.")
+    examples_held: int = Field(ge=1, description="Test examples that there are.")
+    duplicates: int = Field(ge=0, description="Examples left out because their content stands in another split.")
+    classes: tuple[str, ...] = Field(description="Class names in label order; empty unless classification.")
+    confidence: Figure = Field(gt=0, lt=1, description="Of every interval, one at a time, with both ends.")
+    seed: int = Field(ge=0, description="Of every bootstrap.")
+    threads: int = Field(ge=1, description="That runtimes were allowed.")
+    machine: Machine
+    methods: dict[str, str] = Field(description="How each kind of figure was made.")
+    limits: tuple[str, ...] = Field(description="What this evidence does not say.")
+    files: tuple[FileEvidence, ...] = Field(
+        min_length=1,
+        description="By target in the recipe's order, and within one by role: teacher, student, compressed.",
+    )
+
+    def teacher(self, target: Target) -> FileEvidence:
+        """The teacher's file for a target, which everything of that target is compared with."""
+        return next(file for file in self.files if file.role == "teacher" and file.target == target)
+
+    def targets(self) -> Iterator[tuple[Target, list[FileEvidence]]]:
+        """Each target in order, with its files."""
+        for target in dict.fromkeys(file.target for file in self.files):
+            yield target, [file for file in self.files if file.target == target]
+
+
+def write_evidence(evidence: Evidence, folder: Path) -> None:
+    """Write `evidence.json`: keys sorted, figures of six digits at most, so that two of them can be compared by `diff`."""
+    text = json.dumps(evidence.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    (folder / FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def open_evidence(folder: Path) -> Evidence:
+    """Read `evidence.json` from a folder.
+
+    Raises:
+        StoreError: it is not there, damaged, or of another version than this one reads.
+
+    """
+    file = folder / FILE
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{file}: no evidence can be read here: {error}; run the recipe again") from error
+    found = content.get("schema_version") if isinstance(content, dict) else None
+    if found != SCHEMA_VERSION:
+        raise StoreError(
+            f"{file}: evidence of schema version {found!r}, and {SCHEMA_VERSION} is read here: run the recipe again, "
+            "or read it with the Slimline that wrote it"
+        )
+    try:
+        return Evidence.model_validate(content)
+    except ValidationError as error:
+        raise StoreError(f"{file}: damaged evidence: {error}; run the recipe again") from error

@@ -1,0 +1,134 @@
+"""Models made ready for other runtimes: less to compute, and one thing at a time."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tasks.rebuild import KERNELS, Call, Copies, flat, kind, rebuild
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+# Layers that do nothing at inference.
+TRAINING_ONLY = frozenset(
+    {
+        "ActivityRegularization",
+        "AlphaDropout",
+        "Dropout",
+        "GaussianDropout",
+        "GaussianNoise",
+        "SpatialDropout1D",
+        "SpatialDropout2D",
+        "SpatialDropout3D",
+    }
+)
+
+
+def fold(model: "tf.keras.Model") -> "tf.keras.Model":
+    """The same function at inference with fewer layers: nested models in their place, batch normalisation folded.
+
+    A batch normalisation that follows nothing but a Dense or a convolution goes into its kernel and bias (Jacob et al.
+    2018, section 3.2). tf2onnx and the TFLite converter do that for convolutions only. Zeros of a kernel stay zeros.
+
+    Raises:
+        ConversionError: the model is no graph of layers.
+
+    """
+    copies = Copies()
+    folded: set[int] = set()
+
+    def answer(call: Call) -> Any:
+        if kind(call.layer) in TRAINING_ONLY or id(call.layer) in folded:
+            return call.args[0]
+        if not _takes_normalization(call):
+            return copies.call(call.layer, call.args, call.kwargs)
+        folded.add(id(call.followers[0]))
+        weights = _folded(call.layer, call.followers[0])
+        return copies.call(call.layer, call.args, call.kwargs, weights=weights, use_bias=True)
+
+    return rebuild(flat(model), answer)
+
+
+def _takes_normalization(call: Call) -> bool:
+    """Whether a call's only follower is a batch normalisation of its channels, each used only here."""
+    if len(call.followers) != 1 or call.leaves or call.uses != 1 or kind(call.layer) not in KERNELS:
+        return False
+    layer, follower = call.layer, call.followers[0]
+    return (
+        kind(follower) == "BatchNormalization"
+        and len(follower._inbound_nodes) == 1
+        and list(follower.axis) == [len(layer.output_shape) - 1]
+        and getattr(layer, "data_format", "channels_last") == "channels_last"
+        and layer.activation.__name__ == "linear"
+    )
+
+
+def _folded(layer: "tf.keras.layers.Layer", normalization: "tf.keras.layers.Layer") -> list[np.ndarray]:
+    """Kernel and bias that do what the layer and the normalisation after it did."""
+    mean, variance = normalization.moving_mean.numpy(), normalization.moving_variance.numpy()
+    factor = 1 / np.sqrt(variance.astype(np.float64) + normalization.epsilon)
+    if normalization.scale:
+        factor *= normalization.gamma.numpy()
+    kernel = layer.get_weights()[0]
+    bias = (layer.bias.numpy() if layer.use_bias else 0) - mean.astype(np.float64)
+    shift = normalization.beta.numpy() if normalization.center else 0
+    by_channel: tuple[int, ...] = (-1,)
+    if kind(layer) == "DepthwiseConv2D":
+        by_channel = kernel.shape[-2:]  # output channels are counted over input channel and multiplier
+    elif kind(layer) == "Conv2DTranspose":
+        by_channel = (-1, 1)
+    return [
+        (kernel * factor.reshape(by_channel)).astype(np.float32),
+        (bias * factor + shift).astype(np.float32),
+    ]
+
+
+def split(model: "tf.keras.Model") -> "tf.keras.Model":
+    """The same function with one thing a layer: activations stand alone, separable convolutions are two.
+
+    The model has to be flat. The layer that gives a separable convolution's outputs keeps its name.
+    """
+    import tensorflow as tf
+
+    copies = Copies()
+    activations: dict[int, Any] = {}
+
+    def activated(layer: "tf.keras.layers.Layer", given: Any) -> Any:
+        if layer.activation.__name__ == "linear":
+            return given
+        if id(layer) not in activations:
+            activations[id(layer)] = tf.keras.layers.Activation(layer.activation, name=f"{layer.name}_activation")
+        return activations[id(layer)](given)
+
+    def answer(call: Call) -> Any:
+        layer = call.layer
+        if kind(layer) == "SeparableConv2D" and call.uses == 1:
+            return activated(layer, _separated(layer, call.args[0]))
+        if kind(layer) not in KERNELS:
+            return copies.call(layer, call.args, call.kwargs)
+        return activated(layer, copies.call(layer, call.args, call.kwargs, activation="linear"))
+
+    return rebuild(model, answer)
+
+
+def _separated(layer: "tf.keras.layers.Layer", tensor: Any) -> Any:
+    """A separable convolution as the depthwise and the pointwise one that it consists of."""
+    import tensorflow as tf
+
+    depthwise = tf.keras.layers.DepthwiseConv2D(
+        layer.kernel_size,
+        strides=layer.strides,
+        padding=layer.padding,
+        depth_multiplier=layer.depth_multiplier,
+        data_format=layer.data_format,
+        dilation_rate=layer.dilation_rate,
+        use_bias=False,
+        name=f"{layer.name}_depthwise",
+    )
+    pointwise = tf.keras.layers.Conv2D(
+        layer.filters, 1, data_format=layer.data_format, use_bias=layer.use_bias, name=layer.name
+    )
+    given = pointwise(depthwise(tensor))
+    depthwise.set_weights(layer.get_weights()[:1])
+    pointwise.set_weights(layer.get_weights()[1:])
+    return given

@@ -1,0 +1,172 @@
+"""Keras 2 models: our own files, written the same for the same model, and files that a user brings."""
+
+import importlib
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.errors import ModelError
+from tasks.formats.keras_file import look
+from tasks.problem import Problem
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+FILE = "model.h5"
+
+
+def write(model: "tf.keras.Model", folder: Path) -> None:
+    """Put a model in a folder as `model.h5`: architecture and weights, without optimizer and time, so without chance."""
+    with warnings.catch_warnings():
+        # Keras advises its own archive, which has the date in it
+        warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file")
+        model.save(folder / FILE, save_format="h5", include_optimizer=False)
+
+
+def load(folder: Path) -> "tf.keras.Model":
+    """The model that `write` put in a folder; fake-quantized and pruned ones too."""
+    import h5py
+    import tensorflow as tf
+
+    with h5py.File(folder / FILE, "r") as file:
+        config = file.attrs["model_config"]
+    text = config.decode() if isinstance(config, bytes) else str(config)
+    with _scope(text):
+        return tf.keras.models.load_model(folder / FILE, compile=False)
+
+
+def import_model(path: Path, *, trust: bool, field: str = "model") -> "tf.keras.Model":
+    """A user's file as a functional Keras 2 model with one input and one output, free of what the file keeps beside it.
+
+    Args:
+        path: an `.h5` or `.keras` file, or a SavedModel folder.
+        trust: run code that the file brings, such as Lambda layers.
+        field: the recipe's name for the model, for messages.
+
+    Raises:
+        ModelError: not there, damaged, of Keras 3, untrusted, or no such model.
+
+    """
+    import tensorflow as tf
+
+    file = look(path, trust=trust, field=field)
+    options: dict[str, Any] = {"safe_mode": not trust} if file.kind == "keras" else {}
+    log = logging.getLogger("absl")  # where Keras remarks on a file's age
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = tf.keras.models.load_model(path, compile=False, **options)
+            if file.kind == "savedmodel":  # drop the graphs that come with it, and keep layers
+                weights = model.get_weights()
+                model = tf.keras.models.clone_model(model)
+                model.set_weights(weights)
+    except Exception as error:  # a damaged file fails in whatever way its damage leads to
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(
+            field,
+            str(path),
+            f"Keras 2 cannot build it ({type(error).__name__}: {reason}); if it has layers of your own, name the function "
+            "that builds it as package.module:function",
+        ) from error
+    finally:
+        log.setLevel(level)
+    return plain(model, str(path), field)
+
+
+def plain(model: Any, name: str, field: str) -> "tf.keras.Model":
+    """A model that somebody brought as a functional one with one input and one output.
+
+    Raises:
+        ModelError: it is something else.
+
+    """
+    import tensorflow as tf
+
+    if not isinstance(model, tf.keras.Model):
+        raise ModelError(
+            field, name, f"is a {type(model).__module__}.{type(model).__name__}, not a Keras 2 model (tf-keras)"
+        )
+    if isinstance(model, tf.keras.Sequential) and model.built and model.inputs:
+        model = tf.keras.Model(model.inputs, model.outputs, name=model.name)
+    if not hasattr(model, "get_layer") or not model.inputs or type(model).__name__ != "Functional":
+        raise ModelError(
+            field,
+            name,
+            "is not made of layers with a known input shape; build it with the functional API or tf.keras.Input",
+        )
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ModelError(
+            field,
+            name,
+            f"has {len(model.inputs)} inputs and {len(model.outputs)} outputs; one of each is what can be compressed",
+        )
+    return model
+
+
+def fitted(
+    model: "tf.keras.Model",
+    input_shape: tuple[int, ...],
+    output_shape: tuple[int, ...],
+    problem: Problem,
+    name: str,
+    field: str,
+) -> "tf.keras.Model":
+    """A model with its free axes set to the data's, ending in probabilities if classes are asked for.
+
+    Raises:
+        ModelError: its input or output is of another shape than the data's.
+
+    """
+    import tensorflow as tf
+
+    found = tuple(model.inputs[0].shape[1:])
+    if not fits(found, input_shape):
+        raise ModelError(field, name, f"takes examples of shape {found}; the data's have {input_shape}")
+    if found != input_shape or model.inputs[0].shape[0] is not None or model.inputs[0].dtype != tf.float32:
+        clone = tf.keras.models.clone_model(model, input_tensors=tf.keras.Input(input_shape, name="input"))
+        clone.set_weights(model.get_weights())
+        model = clone
+    found = tuple(model.outputs[0].shape[1:])
+    if not fits(found, output_shape):
+        remedy = f"gives predictions of shape {found}; a {problem} of these data needs {output_shape}"
+        if problem == "classification":
+            remedy += ", a probability for each class"
+        raise ModelError(field, name, remedy)
+    if problem == "classification" and not ends_in_softmax(model):
+        probabilities = tf.keras.layers.Softmax(name="probabilities")(model.outputs[0])
+        model = tf.keras.Model(model.inputs, probabilities, name=model.name)
+    return model
+
+
+def fits(found: tuple[int | None, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether a shape is the wanted one; None fits any size."""
+    return len(found) == len(wanted) and all(f in (None, w) for f, w in zip(found, wanted, strict=True))
+
+
+def ends_in_softmax(model: "tf.keras.Model") -> bool:
+    """Whether the layer that gives the output is a softmax, or has one as its activation."""
+    import tensorflow as tf
+
+    last = model.get_layer(model.output_names[0])
+    if isinstance(last, tf.keras.Model):
+        return ends_in_softmax(last)
+    activation = getattr(last, "activation", None)
+    return isinstance(last, tf.keras.layers.Softmax) or getattr(activation, "__name__", "") == "softmax"
+
+
+@contextmanager
+def _scope(config: str) -> Iterator[None]:
+    """Makes the classes known that a fake-quantized model is made of, if a config asks for any."""
+    if '"Quantize' not in config:
+        yield
+        return
+    import tensorflow as tf
+
+    # Imported by name, as no other model depends on it; a fake-quantized one's own cache key already does.
+    with tf.keras.utils.custom_object_scope(importlib.import_module("tasks.ranges").custom_objects()):
+        yield

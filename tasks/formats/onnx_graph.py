@@ -1,0 +1,149 @@
+"""An ONNX graph in the hands of someone who rewrites it: who gives what to whom, and names that tell."""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import onnx
+
+
+class Graph:
+    """A model's only graph, with constants as arrays and edges that can be asked for. Nodes stay in running order."""
+
+    def __init__(self, model: "onnx.ModelProto") -> None:
+        from onnx import numpy_helper, shape_inference
+
+        self.model = model
+        known = shape_inference.infer_shapes(model).graph
+        self.ranks = {
+            value.name: len(value.type.tensor_type.shape.dim)
+            for value in [*known.input, *known.value_info, *known.output]
+            if value.type.tensor_type.HasField("shape")
+        }
+        self.nodes: list[onnx.NodeProto] = list(model.graph.node)
+        self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        self.outputs = [value.name for value in model.graph.output]
+        self._made = 0
+
+    def giver(self, tensor: str) -> "onnx.NodeProto | None":
+        """The node that gives a tensor; none gives inputs and constants."""
+        return next((node for node in self.nodes if tensor in node.output), None)
+
+    def takers(self, tensor: str) -> "list[onnx.NodeProto]":
+        """The nodes that take a tensor."""
+        return [node for node in self.nodes if tensor in node.input]
+
+    def only_taker(self, tensor: str) -> "onnx.NodeProto | None":
+        """The node that takes a tensor, if it is one alone and the tensor does not leave the model."""
+        takers = self.takers(tensor)
+        return takers[0] if len(takers) == 1 and tensor not in self.outputs else None
+
+    def constant(self, value: np.ndarray) -> str:
+        """The name of a new constant."""
+        self._made += 1
+        name = f"constant_{self._made}"
+        self.constants[name] = value
+        return name
+
+    def insert(self, kind: str, inputs: list[str], *, at: int, name: str, **attributes: Any) -> str:
+        """A new node at a place in the running order; gives the name of its output."""
+        from onnx import helper
+
+        self._made += 1
+        node = helper.make_node(kind, inputs, [f"tensor_{self._made}"], name=name, **attributes)
+        self.nodes.insert(at, node)
+        return str(node.output[0])
+
+    def place(self, node: "onnx.NodeProto") -> int:
+        """Where a node stands in the running order."""
+        return next(place for place, other in enumerate(self.nodes) if other is node)
+
+    def remove(self, node: "onnx.NodeProto") -> None:
+        """Takes a node out of the running order; who took its output has to be given something else."""
+        del self.nodes[self.place(node)]
+
+    def replace(self, tensor: str, by: str, start: int = 0) -> None:
+        """Gives every taker of a tensor, from a place in the running order on, another one."""
+        for node in self.nodes[start:]:
+            for place, name in enumerate(node.input):
+                if name == tensor:
+                    node.input[place] = by
+
+    def attribute(self, node: "onnx.NodeProto", name: str, default: Any) -> Any:
+        """An attribute's value, or its default."""
+        from onnx import helper
+
+        return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
+
+    def set_attribute(self, node: "onnx.NodeProto", name: str, value: Any) -> None:
+        """Sets an attribute."""
+        from onnx import helper
+
+        self.drop_attribute(node, name)
+        node.attribute.append(helper.make_attribute(name, value))
+
+    def drop_attribute(self, node: "onnx.NodeProto", name: str) -> None:
+        """Leaves an attribute to its default."""
+        kept = [attribute for attribute in node.attribute if attribute.name != name]
+        del node.attribute[:]
+        node.attribute.extend(kept)
+
+    def finish(self, inputs: dict[str, str], outputs: dict[str, str]) -> "onnx.ModelProto":
+        """The model with what is needed in it, under names that depend on the graph alone.
+
+        tf2onnx counts the names that it makes through the life of a process.
+
+        Args:
+            inputs: new names of the model's inputs.
+            outputs: new names of its outputs.
+
+        """
+        from onnx import numpy_helper
+
+        graph = self.model.graph
+        self._drop_unused()
+        names = {**inputs, **outputs, "": ""}
+        taken: dict[str, int] = {}
+        constants = []
+        for node in self.nodes:
+            node.name = _unique(_readable(node.name, node.op_type), taken)
+            for place, name in enumerate(node.input):
+                if name in self.constants and name not in names:
+                    names[name] = f"constant_{len(constants)}"
+                    constants.append(numpy_helper.from_array(np.ascontiguousarray(self.constants[name]), names[name]))
+                node.input[place] = names[name]
+            for place, name in enumerate(node.output):
+                names.setdefault(name, f"{node.name}:{place}")
+                node.output[place] = names[name]
+            node.doc_string = ""
+        for value in [*graph.input, *graph.output]:
+            value.name = names[value.name]
+            value.type.tensor_type.shape.dim[0].dim_param = "batch"
+        del graph.node[:], graph.initializer[:], graph.value_info[:]
+        graph.node.extend(self.nodes)
+        graph.initializer.extend(constants)
+        graph.doc_string = ""
+        return self.model
+
+    def _drop_unused(self) -> None:
+        needed = set(self.outputs)
+        kept = []
+        for node in reversed(self.nodes):
+            if needed.intersection(node.output):
+                needed.update(node.input)
+                kept.append(node)
+        self.nodes = kept[::-1]
+
+
+def _readable(name: str, kind: str) -> str:
+    """A node's name without the model's in front and the process' counters behind: the Keras layer and the operator."""
+    parts = re.sub(r"__\d+", "", name).split("/")
+    parts = [part for part in parts[1:] if not part.startswith(("StatefulPartitionedCall", "FixedQuantize"))] or parts
+    return f"{parts[0]}/{kind}"
+
+
+def _unique(name: str, taken: dict[str, int]) -> str:
+    taken[name] = taken.get(name, 0) + 1
+    return name if taken[name] == 1 else f"{name}_{taken[name]}"

@@ -1,0 +1,221 @@
+"""From fake quantization to the form whose operators ONNX Runtime runs in integers, all of them.
+
+tf2onnx gives a QuantizeLinear and a DequantizeLinear for each range and leaves the rest in float: kernels, biases, and
+tensors on both sides of what moves values. ONNX Runtime's optimiser replaces an operator by its integer kernel only where
+each of its inputs comes out of a DequantizeLinear and its output goes into a QuantizeLinear
+(onnxruntime/core/optimizer/qdq_transformer). `lower` brings the graph into that shape without changing a value:
+
+- kernels become signed 8-bit numbers with a scale for each output channel, exactly the steps that training held them to;
+- biases become 32-bit numbers in the units of the accumulator, input scale times kernel scale;
+- MatMul and the Add behind it become one Gemm, whose integer kernel takes a bias;
+- operators that move values get the range of what they move on their other side too;
+- a Relu in front of a range that starts at zero goes, and so does the rescaling of raw inputs in front of a range.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tasks.formats.onnx_graph import Graph
+
+if TYPE_CHECKING:
+    import onnx
+
+MOVING = frozenset(
+    {"Flatten", "GlobalMaxPool", "MaxPool", "Pad", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
+)
+LEVELS = 127  # of a kernel on each side of zero
+
+
+def lower(graph: Graph) -> None:
+    """Rewrites a graph that tf2onnx made of a frozen fake-quantized model, in place."""
+    _join_biases(graph)
+    _fold_padding(graph)
+    _drop_clipping(graph)
+    _fold_rescaling(graph)
+    _carry_down(graph)
+    _carry_up(graph)
+    for node in graph.nodes:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            graph.drop_attribute(node, "axis")  # of no meaning for one scale, and out of bounds in places
+    for node in list(graph.nodes):
+        if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+            _quantize_kernel(graph, node)
+    _separate(graph)
+
+
+def _join_biases(graph: Graph) -> None:
+    """MatMul and Add to Gemm, also where a Reshape stands between them, as behind a Dense on more than vectors."""
+    for node in list(graph.nodes):
+        kernel = graph.constants.get(node.input[1]) if node.op_type == "MatMul" else None
+        if kernel is None or kernel.ndim != 2:
+            continue
+        reshape = None
+        after = graph.only_taker(node.output[0])
+        if after is not None and after.op_type == "Reshape":
+            reshape, after = after, graph.only_taker(after.output[0])
+        bias = _added(graph, after, kernel.shape[1])
+        if reshape is not None and bias is None:
+            continue
+        if graph.ranks.get(node.input[0]) != 2:
+            continue
+        node.op_type = "Gemm"
+        if bias is not None:
+            assert after is not None
+            node.input.append(graph.constant(bias))
+            graph.replace(after.output[0], (reshape or node).output[0])
+            graph.remove(after)
+
+
+def _added(graph: Graph, node: "onnx.NodeProto | None", count: int) -> np.ndarray | None:
+    """The bias `(count,)` that an Add adds, if that is what it does."""
+    if node is None or node.op_type != "Add":
+        return None
+    found = [graph.constants[name] for name in node.input if name in graph.constants]
+    return found[0].reshape(-1) if len(found) == 1 and found[0].size == count else None
+
+
+def _fold_padding(graph: Graph) -> None:
+    """Zero padding in front of a convolution becomes the convolution's own."""
+    for node in list(graph.nodes):
+        after = graph.only_taker(node.output[0]) if node.op_type == "Pad" else None
+        if after is None or after.op_type != "Conv" or graph.attribute(after, "auto_pad", b"NOTSET") != b"NOTSET":
+            continue
+        value = graph.constants[node.input[2]] if len(node.input) > 2 and node.input[2] else np.zeros(())
+        pads = graph.constants.get(node.input[1])
+        if pads is None or value.any() or graph.attribute(node, "mode", b"constant") != b"constant":
+            continue
+        spatial = len(pads) // 2 - 2
+        if spatial < 1 or pads[:2].any() or pads[spatial + 2 : spatial + 4].any():
+            continue
+        own = graph.attribute(after, "pads", [0] * (2 * spatial))
+        whole = [*pads[2 : spatial + 2], *pads[spatial + 4 :]]
+        graph.set_attribute(after, "pads", [int(a + b) for a, b in zip(own, whole, strict=True)])
+        graph.replace(node.output[0], node.input[0])
+        graph.remove(node)
+
+
+def _drop_clipping(graph: Graph) -> None:
+    """A Relu, with or without ceiling, whose every taker clips to a range inside it anyway."""
+    for node in list(graph.nodes):
+        if node.op_type not in ("Relu", "Clip") or node.output[0] in graph.outputs:
+            continue
+        least, most = 0.0, np.inf
+        if node.op_type == "Clip":
+            bounds = [graph.constants.get(name) if name else None for name in [*node.input[1:], "", ""][:2]]
+            if any(bound is None for bound in bounds):
+                continue
+            least, most = (float(bound) for bound in bounds)  # type: ignore[arg-type]
+        takers = graph.takers(node.output[0])
+        if takers and all(_within(graph, taker, least, most) for taker in takers):
+            graph.replace(node.output[0], node.input[0])
+            graph.remove(node)
+
+
+def _within(graph: Graph, node: "onnx.NodeProto", least: float, most: float) -> bool:
+    if node.op_type != "QuantizeLinear":
+        return False
+    scale, zero = float(graph.constants[node.input[1]]), int(graph.constants[node.input[2]])
+    tolerance = scale / 100  # a step's hundredth is below what rounding to steps decides
+    return -zero * scale >= least - tolerance and (255 - zero) * scale <= most + tolerance
+
+
+def _fold_rescaling(graph: Graph) -> None:
+    """Mul and Add of one number in front of a range go into its scale and zero point, where those can hold them."""
+    for node in list(graph.nodes):
+        if node.op_type != "QuantizeLinear" or graph.only_taker(node.input[0]) is None:
+            continue
+        scale, zero = float(graph.constants[node.input[1]]), int(graph.constants[node.input[2]])
+        source, factor, offset = node.input[0], 1.0, 0.0  # what is quantized is factor * source + offset
+        while (step := graph.giver(source)) is not None and step.op_type in ("Mul", "Add", "Sub"):
+            number = graph.constants.get(step.input[1])
+            if number is None or number.size != 1:
+                break
+            amount = float(number.reshape(()))
+            if step.op_type == "Mul":
+                factor *= amount
+            else:
+                offset += factor * amount * (1 if step.op_type == "Add" else -1)
+            source = step.input[0]
+        moved = zero + offset / scale
+        off = abs(moved - round(moved))
+        if source != node.input[0] and factor > 0 and off < 0.01 and 0 <= round(moved) <= 255:
+            node.input[0] = source
+            node.input[1] = graph.constant(np.array(scale / factor, np.float32))
+            node.input[2] = graph.constant(np.array(round(moved), np.uint8))
+
+
+def _gives_held(graph: Graph, tensor: str) -> "onnx.NodeProto | None":
+    """The DequantizeLinear that gives a tensor, if one does."""
+    giver = graph.giver(tensor)
+    return giver if giver is not None and giver.op_type == "DequantizeLinear" else None
+
+
+def _held(graph: Graph, tensor: str, parameters: list[str], at: int, name: str) -> str:
+    """A tensor through a QuantizeLinear and a DequantizeLinear."""
+    steps = graph.insert("QuantizeLinear", [tensor, *parameters], at=at, name=name)
+    return graph.insert("DequantizeLinear", [steps, *parameters], at=at + 1, name=name)
+
+
+def _carry_down(graph: Graph) -> None:
+    """What moves values of a held tensor gets the same range behind it."""
+    for node in list(graph.nodes):
+        source = _gives_held(graph, node.input[0]) if node.op_type in MOVING else None
+        takers = graph.takers(node.output[0])
+        if source is None or node.output[0] in graph.outputs or all(t.op_type == "QuantizeLinear" for t in takers):
+            continue
+        at = graph.place(node) + 1
+        held = _held(graph, node.output[0], list(source.input[1:]), at, node.name)
+        graph.replace(node.output[0], held, start=at + 1)
+
+
+def _carry_up(graph: Graph) -> None:
+    """A range behind what moves values stands in front of it too."""
+    for node in reversed(list(graph.nodes)):
+        after = graph.only_taker(node.output[0]) if node.op_type in MOVING else None
+        if after is None or after.op_type != "QuantizeLinear" or _gives_held(graph, node.input[0]) is not None:
+            continue
+        node.input[0] = _held(graph, node.input[0], list(after.input[1:]), graph.place(node), node.name)
+
+
+def _quantize_kernel(graph: Graph, node: "onnx.NodeProto") -> None:
+    """A kernel's and its bias' numbers as integers, if what they meet is in integers."""
+    source = _gives_held(graph, node.input[0])
+    kernel = graph.constants.get(node.input[1])
+    after = graph.only_taker(node.output[0])
+    if source is None or kernel is None or after is None or after.op_type != "QuantizeLinear":
+        return
+    axis = 0 if node.op_type == "Conv" or graph.attribute(node, "transB", 0) else 1
+    if node.op_type == "ConvTranspose" and graph.attribute(node, "group", 1) != 1:
+        return
+    by_channel = tuple(-1 if place == axis else 1 for place in range(kernel.ndim))
+    others = tuple(place for place in range(kernel.ndim) if place != axis)
+    input_scale = float(graph.constants[source.input[1]])
+    scales = np.abs(kernel).max(axis=others).astype(np.float64) / LEVELS
+    bias = graph.constants.get(node.input[2]) if len(node.input) > 2 else None
+    if bias is not None:  # a kernel of next to nothing must not push its bias out of 32 bits
+        scales = np.maximum(scales, np.abs(bias) / (input_scale * 2.0**30))
+    scales = np.where(scales > 0, scales, 1.0).astype(np.float32)
+    steps = np.clip(np.rint(kernel / scales.reshape(by_channel)), -LEVELS, LEVELS).astype(np.int8)
+    zeros = graph.constant(np.zeros(scales.shape, np.int8))
+    inputs = [graph.constant(steps), graph.constant(scales), zeros]
+    node.input[1] = graph.insert("DequantizeLinear", inputs, at=graph.place(node), name=node.name, axis=axis)
+    if bias is not None:
+        units = (np.float32(input_scale) * scales).astype(np.float32)
+        counts = np.rint(bias / units.astype(np.float64)).astype(np.int32)
+        inputs = [graph.constant(counts), graph.constant(units), graph.constant(np.zeros(units.shape, np.int32))]
+        node.input[2] = graph.insert("DequantizeLinear", inputs, at=graph.place(node), name=node.name, axis=0)
+
+
+def _separate(graph: Graph) -> None:
+    """A DequantizeLinear of its own for each taker: ONNX Runtime fuses none that is shared with a float operator."""
+    for node in list(graph.nodes):
+        if node.op_type != "DequantizeLinear":
+            continue
+        first, *others = [*graph.takers(node.output[0]), None]
+        for taker in others[:-1] if first is not None else []:
+            assert taker is not None
+            copy = graph.insert("DequantizeLinear", list(node.input), at=graph.place(node) + 1, name=node.name)
+            for place, name in enumerate(taker.input):
+                if name == node.output[0]:
+                    taker.input[place] = copy

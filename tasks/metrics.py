@@ -1,0 +1,292 @@
+"""Scores, intervals, parity and timing, on NumPy arrays and nothing else.
+
+The methods, so that anyone can check a figure:
+
+- a share of right answers: Wilson's score interval (Wilson 1927);
+- the difference of two such shares on the same examples: Tango's score interval (Tango 1998, Statistics in Medicine
+  17:891-908), which has a width even when both models are right on the same examples;
+- a mean that is no share, and the mean of paired differences: BCa bootstrap over examples (Efron 1987);
+- a ratio of median times: percentile bootstrap over circular blocks of rounds (Politis and Romano 1992), because a
+  noisy machine slows neighbouring rounds together and rounds drawn singly would claim too much.
+"""
+
+import gc
+import math
+import time
+from collections.abc import Callable, Mapping
+from statistics import NormalDist
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import AfterValidator, BaseModel, Field
+
+from tasks.problem import Problem
+
+Floats = npt.NDArray[np.float64]
+Outputs = npt.NDArray[np.floating[Any]]
+Figure = Annotated[float, AfterValidator(lambda value: float(f"{value:.6g}"))]  # no measurement here has more digits
+
+RESAMPLES = 2000  # of a bootstrap: an end of the 95% interval moves by about 3% of the interval's width between seeds
+FEWEST_ROUNDS = 5  # of a timing, whatever the time limit says: a median of fewer says nothing
+SMALLEST_PROBABILITY = 1e-7  # log loss takes smaller ones for this: integer files answer with exact zeros
+
+SCORE_NAMES: dict[Problem, str] = {"classification": "accuracy", "regression": "r2", "reconstruction": "r2"}
+
+
+class Interval(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """An estimate and the ends of its confidence interval."""
+
+    low: Figure = Field(description="The lower end.")
+    estimate: Figure = Field(description="What was measured.")
+    high: Figure = Field(description="The upper end.")
+
+
+def scores(problem: Problem, y: npt.NDArray[Any], prediction: Outputs, variance: float) -> Floats:
+    """Each example's score, whose mean is the accuracy or R².
+
+    Args:
+        problem: classification scores 1.0 for a right answer and 0.0 for a wrong one; the others
+            1 - mean((y - prediction)²) / variance, which is 1 for a perfect answer and has no lower bound.
+        y: labels `(n,)` for a classification, else values of the prediction's shape.
+        prediction: `(n, classes)`, `(n, targets)` or `(n, …)`.
+        variance: of the train targets, averaged over targets; not used for a classification.
+
+    Returns:
+        `(n,)`
+
+    """
+    if problem == "classification":
+        return np.asarray(prediction.argmax(axis=1) == y, dtype=np.float64)
+    error = np.square(prediction.astype(np.float64) - y).reshape(len(y), -1)
+    return np.asarray(1 - error.mean(axis=1) / variance, dtype=np.float64)
+
+
+def interval(values: Floats, problem: Problem, confidence: float = 0.95, seed: int = 0) -> Interval:
+    """The mean score `(n,)` with its interval: Wilson's for a classification, else BCa bootstrap."""
+    if problem == "classification":
+        return wilson(int(values.sum()), len(values), confidence)
+    return bootstrap_mean(values, confidence, seed)
+
+
+def paired_interval(
+    reference: Floats, candidate: Floats, problem: Problem, confidence: float = 0.95, seed: int = 0
+) -> Interval:
+    """By how much the candidate's mean score lies below the reference's, on the same examples `(n,)`.
+
+    Tango's interval for a classification, else BCa bootstrap of the differences.
+    """
+    if problem == "classification":
+        lost = int(((reference == 1) & (candidate == 0)).sum())
+        gained = int(((reference == 0) & (candidate == 1)).sum())
+        return tango(lost, gained, len(reference), confidence)
+    return bootstrap_mean(reference - candidate, confidence, seed)
+
+
+def _z(confidence: float) -> float:
+    """The normal quantile of a two-sided interval."""
+    return NormalDist().inv_cdf((1 + confidence) / 2)
+
+
+def wilson(right: int, n: int, confidence: float = 0.95) -> Interval:
+    """Wilson's score interval for a share `right / n` (Wilson 1927)."""
+    share, z = right / n, _z(confidence)
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return Interval(
+        low=0 if right == 0 else min(centre - half, share),
+        estimate=share,
+        high=1 if right == n else max(centre + half, share),
+    )
+
+
+def tango_statistic(lost: int, gained: int, n: int, difference: float) -> float:
+    """The score statistic of the hypothesis that the paired difference of shares is `difference`, within (-1, 1).
+
+    Tango 1998, equations 24 to 26, in the sign that has `difference` = P(lost) - P(gained). `lost` and `gained` are the
+    examples of n that only the first, or only the second, has right. At `difference` 0 it is McNemar's statistic.
+    """
+    b = -lost - gained + (2 * n - lost + gained) * difference
+    root = math.sqrt(max(b * b + 8 * n * gained * difference * (1 - difference), 0.0))
+    # The root of 2n·q² + b·q - gained·difference·(1 - difference), in the form that does not cancel for b > 0.
+    q = (root - b) / (4 * n) if b <= 0 else 2 * gained * difference * (1 - difference) / (root + b)
+    spread = n * (2 * q + difference * (1 - difference))
+    distance = lost - gained - n * difference
+    if spread <= 0:  # the boundary of what is possible: any distance at all is then infinitely unlikely
+        return math.copysign(math.inf, distance) if distance else 0.0
+    return distance / math.sqrt(spread)
+
+
+def tango(lost: int, gained: int, n: int, confidence: float = 0.95) -> Interval:
+    """Tango's score interval for the paired difference of shares `(lost - gained) / n` (Tango 1998)."""
+    z, estimate = _z(confidence), (lost - gained) / n
+
+    def end(far: float, wanted: float) -> float:
+        """Where the statistic, which falls as the difference grows, is `wanted`: between the estimate and `far`."""
+        near = estimate
+        for _ in range(60):
+            middle = (near + far) / 2
+            inside = abs(tango_statistic(lost, gained, n, middle)) < abs(wanted)
+            near, far = (middle, far) if inside else (near, middle)
+        return (near + far) / 2
+
+    return Interval(low=-1 if gained == n else end(-1.0, z), estimate=estimate, high=1 if lost == n else end(1.0, -z))
+
+
+def bootstrap_mean(values: Floats, confidence: float = 0.95, seed: int = 0) -> Interval:
+    """The mean of `(n,)` with its bias-corrected and accelerated bootstrap interval (Efron 1987).
+
+    Values that are all the same give an interval of no width: the bootstrap cannot know of others.
+    """
+    n, mean = len(values), float(values.mean())
+    away = values - mean
+    square = float(np.square(away).sum())
+    if n < 2 or square <= (np.finfo(np.float64).eps * abs(mean)) ** 2 * n:
+        return Interval(low=mean, estimate=mean, high=mean)
+    random = np.random.default_rng(seed)
+    means = np.empty(RESAMPLES)
+    rows = max(1, 2_000_000 // n)  # keeps what is drawn at once to about 24 MB
+    for start in range(0, RESAMPLES, rows):
+        drawn = random.integers(0, n, (min(rows, RESAMPLES - start), n), dtype=np.int32)
+        means[start : start + len(drawn)] = away[drawn].mean(axis=1)
+    normal = NormalDist()
+    below = (np.count_nonzero(means < 0) + np.count_nonzero(means == 0) / 2) / RESAMPLES
+    bias = normal.inv_cdf(min(max(below, 1 / RESAMPLES), 1 - 1 / RESAMPLES))
+    acceleration = float(np.power(away, 3).sum()) / (6 * square**1.5)  # the jackknife's, in closed form for a mean
+
+    def level(z: float) -> float:
+        return normal.cdf(bias + (bias + z) / (1 - acceleration * (bias + z)))
+
+    z = _z(confidence)
+    low, high = np.quantile(means, [level(-z), level(z)])
+    return Interval(low=mean + min(float(low), 0.0), estimate=mean, high=mean + max(float(high), 0.0))
+
+
+def agreement(a: Outputs, b: Outputs) -> float:
+    """The share of examples on which two outputs `(n, classes)` name the same class first."""
+    return float((a.argmax(axis=1) == b.argmax(axis=1)).mean())
+
+
+class Parity(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """How far a file's outputs are from those of the Keras model that it was made from, element by element."""
+
+    max_absolute: Figure = Field(ge=0, description="The largest difference.")
+    mean_absolute: Figure = Field(ge=0, description="The mean difference.")
+    max_relative: Figure = Field(ge=0, description="The largest difference over the Keras model's largest output.")
+    agreement: Figure | None = Field(
+        None, description="Share of examples with the same first class; classification only."
+    )
+
+
+def parity(problem: Problem, reference: Outputs, outputs: Outputs) -> Parity:
+    """Compare outputs of the same shape `(n, …)`."""
+    difference = np.abs(reference.astype(np.float64) - outputs)
+    largest = float(difference.max())
+    scale = float(np.abs(reference).max())
+    return Parity(
+        max_absolute=largest,
+        mean_absolute=float(difference.mean()),
+        max_relative=largest / scale if scale else largest,
+        agreement=agreement(reference, outputs) if problem == "classification" else None,
+    )
+
+
+def confusion_matrix(y: npt.NDArray[Any], prediction: Outputs, classes: int) -> npt.NDArray[np.int64]:
+    """Counts `(classes, classes)`: the row is the label, the column the answer."""
+    cells = y.astype(np.int64) * classes + prediction.argmax(axis=1)
+    return np.bincount(cells, minlength=classes * classes).reshape(classes, classes).astype(np.int64)
+
+
+def further_figures(problem: Problem, y: npt.NDArray[Any], prediction: Outputs) -> dict[str, float]:
+    """What a mean score hides: a class that collapsed, probabilities that are off, errors in the target's own unit.
+
+    Returns:
+        For a classification `balanced_accuracy`, `worst_class_recall` (over the classes that are in y) and `log_loss`
+        in nats; otherwise `rmse` and `mae` in the target's unit.
+
+    """
+    if problem != "classification":
+        error = prediction.astype(np.float64) - y
+        return {"rmse": float(np.sqrt(np.square(error).mean())), "mae": float(np.abs(error).mean())}
+    matrix = confusion_matrix(y, prediction, prediction.shape[1])
+    present = matrix.sum(axis=1) > 0
+    recall = matrix.diagonal()[present] / matrix.sum(axis=1)[present]
+    probabilities = np.clip(prediction.astype(np.float64), SMALLEST_PROBABILITY, None)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    return {
+        "balanced_accuracy": float(recall.mean()),
+        "worst_class_recall": float(recall.min()),
+        "log_loss": float(-np.log(probabilities[np.arange(len(y)), y]).mean()),
+    }
+
+
+def time_in_turn(
+    calls: Mapping[str, Callable[[Outputs], object]],
+    x: Outputs,
+    rounds: int,
+    warmup: int,
+    seconds: float = math.inf,
+) -> dict[str, Floats]:
+    """Time calls on the same input in turn, A B C A B C, so that what slows the machine slows them all.
+
+    Python's garbage collector is off meanwhile. In turn, each call finds the processor's caches as the others left
+    them: a model that serves alone is a little faster.
+
+    Args:
+        calls: what is timed, by name.
+        x: what each is called with.
+        rounds: how often each is timed.
+        warmup: how often each is called before; a quarter of the time limit at most.
+        seconds: no new round begins after this long, but `FEWEST_ROUNDS` are always made.
+
+    Returns:
+        Seconds of each round by name, `(rounds made,)`.
+
+    """
+    spent: dict[str, list[int]] = {name: [] for name in calls}
+    timed = [(call, spent[name]) for name, call in calls.items()]
+    clock = time.perf_counter_ns
+    begun = time.perf_counter()
+    for number in range(warmup):
+        if number and time.perf_counter() - begun > seconds / 4:
+            break
+        for call, _ in timed:
+            call(x)
+    gc.collect()
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        for number in range(rounds):
+            if number >= FEWEST_ROUNDS and time.perf_counter() - begun > seconds:
+                break
+            for call, into in timed:
+                start = clock()
+                call(x)
+                into.append(clock() - start)
+    finally:
+        if collecting:
+            gc.enable()
+    return {name: np.array(values, np.float64) / 1e9 for name, values in spent.items()}
+
+
+def ratio_interval(a: Floats, b: Floats, confidence: float = 0.95, seed: int = 0) -> Interval:
+    """The ratio of medians `median(a) / median(b)` of times `(rounds,)` taken in turn, with its interval.
+
+    Rounds are drawn for both together and in circular blocks of about √rounds. It tells what another time of measuring
+    in this process would give; another process, machine or neighbour may give another ratio.
+    """
+    n = len(a)
+    estimate = float(np.median(a) / np.median(b))
+    block = max(1, round(math.sqrt(n)))
+    blocks = math.ceil(n / block)
+    random = np.random.default_rng(seed)
+    ratios = np.empty(RESAMPLES)
+    rows = max(1, 1_000_000 // n)  # keeps what is drawn at once to about 16 MB
+    for start in range(0, RESAMPLES, rows):
+        count = min(rows, RESAMPLES - start)
+        first = random.integers(0, n, (count, blocks, 1))
+        drawn = ((first + np.arange(block)) % n).reshape(count, -1)[:, :n]
+        ratios[start : start + count] = np.median(a[drawn], axis=1) / np.median(b[drawn], axis=1)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(ratios, [tail, 1 - tail])
+    return Interval(low=min(float(low), estimate), estimate=estimate, high=max(float(high), estimate))

@@ -1,0 +1,238 @@
+"""Fake quantization: where a model's tensors are held to 8 bits, and with which ranges.
+
+The scheme is the one that integer kernels of ONNX Runtime and LiteRT share (Jacob et al. 2018; Krishnamoorthi 2018):
+kernels symmetric in [-127, 127] with a scale for each channel, activations asymmetric in 256 steps with one scale for
+the tensor. Activations are held by tensorflow-model-optimization's `QuantizeLayer`, kernels inside its
+`QuantizeWrapperV2`. Its own `quantize_apply` is not used: it holds a depthwise kernel by one scale for all channels and
+a Dense kernel likewise, refuses Conv1D and nested models, and its patterns decide by layer type alone what is held.
+"""
+
+from collections.abc import Collection
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tasks.folding import fold, split
+from tasks.placement import PRESCRIBED, Placement, activation
+from tasks.rebuild import KERNELS, Call, Copies, kind, rebuild
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+SUFFIX = "_range"  # a range layer is called as the layer whose tensor it holds, and this
+STEPS = 255
+
+SMALLEST = 1e-9  # a channel of nothing but zeros still needs a scale
+
+
+@cache
+def custom_objects() -> dict[str, Any]:
+    """The classes that a fake-quantized Keras file names, for `tf.keras.utils.custom_object_scope`."""
+    import tensorflow as tf
+    from tensorflow_model_optimization.python.core.quantization.keras.quantize_layer import QuantizeLayer
+    from tensorflow_model_optimization.quantization.keras import QuantizeConfig, QuantizeWrapperV2, quantizers
+
+    class ChannelQuantizer(quantizers.Quantizer):  # type: ignore[misc]
+        """Holds a kernel to 255 steps about zero, the largest magnitude of each channel being the 127th.
+
+        The range is the kernel's own at every moment: no variable that could lag behind. With `keep_zeros` a weight
+        that is zero gets no gradient, so that what pruning made zero stays so through any training.
+        """
+
+        def __init__(self, axis: int, keep_zeros: bool) -> None:
+            self.axis = axis
+            self.keep_zeros = keep_zeros
+
+        def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:  # noqa: ARG002
+            return {}
+
+        def __call__(self, inputs: Any, training: bool, weights: dict[str, Any], **kwargs: Any) -> Any:  # noqa: ARG002
+            kernel = inputs
+            if self.keep_zeros:
+                kernel = inputs * tf.stop_gradient(tf.cast(inputs != 0, inputs.dtype))
+            rank = len(kernel.shape)
+            order = [axis for axis in range(rank) if axis != rank + self.axis] + [rank + self.axis]
+            moved = tf.transpose(kernel, order)  # the operation takes channels from the last axis
+            rows = tf.reshape(moved, (-1, moved.shape[-1]))
+            limit = tf.stop_gradient(tf.maximum(tf.reduce_max(tf.abs(rows), axis=0), SMALLEST))
+            held = tf.quantization.fake_quant_with_min_max_vars_per_channel(rows, -limit, limit, narrow_range=True)
+            return tf.transpose(tf.reshape(held, moved.shape), np.argsort(order))
+
+        def get_config(self) -> dict[str, Any]:
+            return {"axis": self.axis, "keep_zeros": self.keep_zeros}
+
+    class KernelConfig(QuantizeConfig):  # type: ignore[misc]
+        """Tells tfmot's wrapper which attribute of a layer is held, and how."""
+
+        def __init__(self, attribute: str, axis: int, keep_zeros: bool) -> None:
+            self.attribute = attribute
+            self.axis = axis
+            self.keep_zeros = keep_zeros
+
+        def get_weights_and_quantizers(self, layer: Any) -> list[tuple[Any, Any]]:
+            return [(getattr(layer, self.attribute), ChannelQuantizer(self.axis, self.keep_zeros))]
+
+        def get_activations_and_quantizers(self, layer: Any) -> list[tuple[Any, Any]]:  # noqa: ARG002
+            return []
+
+        def set_quantize_weights(self, layer: Any, quantize_weights: list[Any]) -> None:
+            setattr(layer, self.attribute, quantize_weights[0])
+
+        def set_quantize_activations(self, layer: Any, quantize_activations: list[Any]) -> None:
+            pass  # activations are held by layers of their own
+
+        def get_output_quantizers(self, layer: Any) -> list[Any]:  # noqa: ARG002
+            return []
+
+        def get_config(self) -> dict[str, Any]:
+            return {"attribute": self.attribute, "axis": self.axis, "keep_zeros": self.keep_zeros}
+
+    return {
+        "ChannelQuantizer": ChannelQuantizer,
+        "KernelConfig": KernelConfig,
+        "FixedQuantizer": quantizers.FixedQuantizer,
+        "MovingAverageQuantizer": quantizers.MovingAverageQuantizer,
+        "QuantizeLayer": QuantizeLayer,
+        "QuantizeWrapperV2": QuantizeWrapperV2,
+    }
+
+
+def fake_quantized(
+    model: "tf.keras.Model",
+    examples: np.ndarray,
+    *,
+    keep_zeros: bool = True,
+    float_layers: Collection[str] = (),
+    batch: int = 64,
+) -> "tf.keras.Model":
+    """The model with fake quantization around all that integer kernels can compute, its ranges set by examples.
+
+    Ranges are the smallest and largest values that the float model shows. tfmot's own would start at +-6 and move by
+    a thousandth of each training batch: thousands of steps later they are still off, and a Relu whose range does not
+    start at zero is no part of the kernel before it.
+
+    Args:
+        model: any graph of layers; what only training needs is left out.
+        examples: raw inputs `(n, ...)`, float32, that look like what the model will see.
+        keep_zeros: weights that are zero stay zero through training.
+        float_layers: names of layers that stay in float.
+        batch: how many examples are looked at together.
+
+    Raises:
+        ConversionError: the model is no graph of layers.
+
+    """
+    import tensorflow as tf
+
+    ready = split(fold(model))
+    probe = _placed(ready, keep_zeros, float_layers, probing=True)
+    held = _placed(ready, keep_zeros, float_layers, probing=False)
+    names = [layer.name for layer in held.layers if kind(layer) == "QuantizeLayer"]
+    look = tf.function(tf.keras.Model(probe.inputs, [probe.get_layer(name).output for name in names]))
+    low, high = np.zeros(len(names)), np.zeros(len(names))  # zero is in every range: padding and Relu need it exactly
+    for start in range(0, len(examples), batch):
+        seen = look(tf.constant(examples[start : start + batch]), training=False)
+        low = np.minimum(low, [np.min(tensor) for tensor in seen])
+        high = np.maximum(high, [np.max(tensor) for tensor in seen])
+    for name, least, most in zip(names, low, high, strict=True):
+        layer = held.get_layer(name)
+        if kind_of_quantizer(layer) == "MovingAverageQuantizer":
+            layer.quantizer_vars["min_var"].assign(least)
+            layer.quantizer_vars["max_var"].assign(most if most > least else 1.0)
+    return held
+
+
+def kind_of_quantizer(layer: "tf.keras.layers.Layer") -> str:
+    """By what rule a range layer finds its range."""
+    return type(layer.quantizer).__name__
+
+
+def _placed(model: "tf.keras.Model", keep_zeros: bool, float_layers: Collection[str], *, probing: bool) -> Any:
+    """Range layers and kernel wrappers where the placement wants them; when probing, layers that do nothing."""
+    import tensorflow as tf
+
+    classes = custom_objects()
+    placement = Placement(model, float_layers)
+    copies = Copies()
+    wrapped: dict[int, Any] = {}
+    calls: dict[str, int] = {}
+
+    def held(layer: tf.keras.layers.Layer, tensor: Any) -> Any:
+        calls[layer.name] = calls.get(layer.name, 0) + 1
+        name = f"{layer.name}{SUFFIX}" if calls[layer.name] == 1 else f"{layer.name}{SUFFIX}_{calls[layer.name]}"
+        if probing:
+            return tf.keras.layers.Activation("linear", name=name)(tensor)
+        quantizer = classes["MovingAverageQuantizer"](8, per_axis=False, symmetric=False, narrow_range=False)
+        if activation(layer) in PRESCRIBED:
+            quantizer = classes["FixedQuantizer"](8, *PRESCRIBED[activation(layer)], narrow_range=False)
+        return classes["QuantizeLayer"](quantizer, name=name)(tensor)
+
+    def kernel_held(call: Call) -> Any:
+        layer = call.layer
+        if id(layer) in wrapped:
+            return wrapped[id(layer)](*call.args)
+        inner = type(layer).from_config(layer.get_config())
+        config = classes["KernelConfig"](*KERNELS[kind(layer)], keep_zeros)
+        wrapped[id(layer)] = classes["QuantizeWrapperV2"](inner, config, name=f"quant_{layer.name}")
+        given = wrapped[id(layer)](*call.args)
+        _kernel(wrapped[id(layer)]).assign(layer.get_weights()[0])
+        if layer.use_bias:
+            inner.bias.assign(layer.bias)
+        return given
+
+    def answer(call: Call) -> Any:
+        layer = call.layer
+        if not probing and kind(layer) in KERNELS and placement.integer(layer):
+            given = kernel_held(call)
+        else:
+            given = copies.call(layer, call.args, call.kwargs)
+        return tf.nest.map_structure(lambda tensor: held(layer, tensor), given) if placement.holds(call) else given
+
+    def source(layer: tf.keras.layers.Layer, tensor: Any) -> Any:
+        return held(layer, tensor) if placement.feeds(layer) else tensor
+
+    return rebuild(model, answer, source)
+
+
+def _kernel(wrapper: "tf.keras.layers.Layer") -> "tf.Variable":
+    """The variable behind a wrapper's kernel: the layer's own attribute holds the fake-quantized tensor."""
+    return wrapper._weight_vars[0][0]
+
+
+def is_fake_quantized(model: "tf.keras.Model") -> bool:
+    """Whether the model has ranges, so that it can be lowered to integers."""
+    return any(kind(layer) == "QuantizeLayer" for layer in model.layers)
+
+
+def frozen(model: "tf.keras.Model") -> "tf.keras.Model":
+    """A fake-quantized model as converters read it best: kernels are the values they are held to, ranges are constants.
+
+    tf2onnx cannot read a fake quantization by channel; the TFLite converter reads it in some places. Both find a
+    kernel's scales again from its values, exactly: each channel's largest magnitude is its 127th step.
+    """
+    classes = custom_objects()
+    copies = Copies()
+
+    def answer(call: Call) -> Any:
+        layer = call.layer
+        if kind(layer) == "QuantizeWrapperV2":
+            _, quantizer, _ = layer._weight_vars[0]
+            weights = [quantizer(_kernel(layer), False, {}).numpy()]
+            weights += [layer.layer.bias.numpy()] if layer.layer.use_bias else []
+            return copies.call(layer.layer, call.args, call.kwargs, weights=weights)
+        if kind(layer) == "QuantizeLayer" and kind_of_quantizer(layer) == "MovingAverageQuantizer":
+            quantizer = classes["FixedQuantizer"](8, *nudged(layer), narrow_range=False)
+            return classes["QuantizeLayer"](quantizer, name=layer.name)(*call.args)
+        return copies.call(layer, call.args, call.kwargs)
+
+    return rebuild(model, answer)
+
+
+def nudged(layer: "tf.keras.layers.Layer") -> tuple[float, float]:
+    """The range that a range layer really holds to: zero is one of its 256 steps."""
+    least = float(layer.quantizer_vars["min_var"].numpy())
+    most = float(layer.quantizer_vars["max_var"].numpy())
+    scale = (most - least) / STEPS
+    zero = min(max(round(-least / scale), 0), STEPS)
+    return -zero * scale, (STEPS - zero) * scale

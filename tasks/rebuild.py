@@ -1,0 +1,211 @@
+"""Keras graphs taken apart and put together again: how stages change a model's layers without changing the model.
+
+A model is walked call by call in its own order, and each call of a layer is answered with new tensors. What comes out
+is a functional model with the same inputs, made of new layers; the one that was handed in stays as it was.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tasks.errors import ConversionError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+# Layers that multiply by a kernel, by class name: the attribute that holds it, and which of its axes counts the
+# channels that may each have a scale of their own.
+KERNELS: dict[str, tuple[str, int]] = {
+    "Dense": ("kernel", -1),
+    "Conv1D": ("kernel", -1),
+    "Conv2D": ("kernel", -1),
+    "DepthwiseConv2D": ("depthwise_kernel", -2),
+    "Conv2DTranspose": ("kernel", -2),
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One use of a layer in a graph without nested models."""
+
+    layer: "tf.keras.layers.Layer"
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    producers: tuple["tf.keras.layers.Layer", ...]  # whose tensors it takes
+    followers: tuple["tf.keras.layers.Layer", ...]  # who takes its tensors, once for each time
+    leaves: bool  # whether an output of the model is among its tensors
+    uses: int  # how often the model calls this layer in all
+
+
+Answer = Callable[[Call], Any]
+
+
+def kind(layer: "tf.keras.layers.Layer") -> str:
+    """A layer's class, by name."""
+    return type(layer).__name__
+
+
+def kernel_of(layer: "tf.keras.layers.Layer") -> "tf.Variable":
+    """The variable that a layer of `KERNELS` multiplies by."""
+    return getattr(layer, KERNELS[kind(layer)][0])
+
+
+def rebuild(
+    model: "tf.keras.Model", answer: Answer, source: Callable[["tf.keras.layers.Layer", Any], Any] | None = None
+) -> "tf.keras.Model":
+    """The model again, with every call of a layer answered by `answer(call)`. Nested models have to be flat already.
+
+    Args:
+        model: a graph of layers.
+        answer: what a call gives.
+        source: what an input layer gives, from that layer and the new input; itself if left out.
+
+    Raises:
+        ConversionError: the model is no graph of layers, so that nothing can be known of its inside.
+
+    """
+    _check_graph(model)
+    nodes = _nodes(model)
+    followers: dict[str, list[tf.keras.layers.Layer]] = defaultdict(list)
+    producers: dict[str, tf.keras.layers.Layer] = {}
+    for node in nodes:
+        for key in node.flat_input_ids:
+            followers[key].append(node.layer)
+        producers |= dict.fromkeys(node.flat_output_ids, node.layer)
+    uses = Counter(id(node.layer) for node in nodes)
+    leaving = {str(id(tensor)) for tensor in model.outputs}
+
+    def follow(node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return answer(
+            Call(
+                node.layer,
+                args,
+                kwargs,
+                tuple(producers[key] for key in node.flat_input_ids if key in producers),
+                tuple(layer for key in node.flat_output_ids for layer in followers[key]),
+                bool(leaving.intersection(node.flat_output_ids)),
+                uses[id(node.layer)],
+            )
+        )
+
+    inputs = _inputs(model)
+    given = inputs
+    if source is not None:
+        given = [source(layer, tensor) for layer, tensor in zip(model._input_layers, inputs, strict=True)]
+    return _assembled(model, inputs, _walk(model, given, follow))
+
+
+def flat(model: "tf.keras.Model") -> "tf.keras.Model":
+    """A copy with the layers of nested models in their place, named `outer_inner`, and weights of its own.
+
+    Raises:
+        ConversionError: the model, or one inside it, is no graph of layers.
+
+    """
+    import tensorflow as tf
+
+    copies = Copies()
+
+    def inline(prefix: str) -> Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]:
+        def follow(node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if not isinstance(node.layer, tf.keras.Model):
+                return copies.call(node.layer, args, kwargs, name=prefix + node.layer.name)
+            _check_graph(node.layer)
+            given = _walk(node.layer, tf.nest.flatten(args), inline(f"{prefix}{node.layer.name}_"))
+            return tf.nest.pack_sequence_as(node.layer._nested_outputs, given)
+
+        return follow
+
+    _check_graph(model)
+    inputs = _inputs(model)
+    return _assembled(model, inputs, _walk(model, inputs, inline("")))
+
+
+class Copies:
+    """Layers copied with their weights, each once however often it is called."""
+
+    def __init__(self) -> None:
+        self._made: dict[int, Any] = {}
+
+    def call(
+        self,
+        layer: "tf.keras.layers.Layer",
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        weights: list[np.ndarray] | None = None,
+        **changes: Any,
+    ) -> Any:
+        """What the layer's copy gives for these tensors.
+
+        Args:
+            layer: what to copy.
+            args: what to call the copy with.
+            kwargs: the same, by name.
+            weights: in the copy's own order, instead of the layer's.
+            changes: settings of the layer's config that the copy has different.
+
+        """
+        new = id(layer) not in self._made
+        if new:
+            self._made[id(layer)] = _copy(layer, changes)
+        copy = self._made[id(layer)]
+        given = copy(*args, **kwargs)
+        if new:
+            copy.set_weights(layer.get_weights() if weights is None else weights)
+        return given
+
+
+def _copy(layer: "tf.keras.layers.Layer", changes: dict[str, Any]) -> "tf.keras.layers.Layer":
+    if kind(layer) == "Lambda":  # its config holds the function as code, which Keras refuses to load
+        return type(layer)(layer.function, **{"name": layer.name, **changes})
+    return type(layer).from_config({**layer.get_config(), **changes})
+
+
+def _check_graph(model: "tf.keras.Model") -> None:
+    if not getattr(model, "_is_graph_network", False):
+        raise ConversionError(
+            f"model '{model.name}' ({kind(model)}) is not a graph of layers, so its inside cannot be read or changed: "
+            "build it with the functional API or as a Sequential that knows its input shape, and save that"
+        )
+
+
+def _nodes(model: "tf.keras.Model") -> list[Any]:
+    """The calls of layers that a graph consists of, each after those that it depends on."""
+    depths = sorted(model._nodes_by_depth, reverse=True)
+    return [node for depth in depths for node in model._nodes_by_depth[depth] if not node.is_input]
+
+
+def _inputs(model: "tf.keras.Model") -> list[Any]:
+    import tensorflow as tf
+
+    return [
+        tf.keras.Input(tensor.shape[1:], batch_size=tensor.shape[0], dtype=tensor.dtype, name=layer.name)
+        for tensor, layer in zip(model.inputs, model._input_layers, strict=True)
+    ]
+
+
+def _walk(
+    model: "tf.keras.Model", inputs: list[Any], follow: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
+) -> list[Any]:
+    """Call by call through a graph; its outputs for these inputs, flat."""
+    import tensorflow as tf
+
+    known = {str(id(old)): new for old, new in zip(model.inputs, inputs, strict=True)}
+    for node in _nodes(model):
+        # `map_arguments` takes one of a tensor's copies for each place where it stands
+        args, kwargs = node.map_arguments({key: [known[key]] * len(node.flat_input_ids) for key in node.flat_input_ids})
+        given = follow(node, args, kwargs)
+        known.update(zip(node.flat_output_ids, tf.nest.flatten(given), strict=True))
+    return [known[str(id(tensor))] for tensor in model.outputs]
+
+
+def _assembled(model: "tf.keras.Model", inputs: list[Any], outputs: list[Any]) -> "tf.keras.Model":
+    import tensorflow as tf
+
+    shape = model._nested_inputs
+    given = {key: new for key, new in zip(shape, inputs, strict=True)} if isinstance(shape, dict) else inputs
+    return tf.keras.Model(given, tf.nest.pack_sequence_as(model._nested_outputs, outputs), name=model.name)

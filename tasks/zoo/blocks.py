@@ -1,0 +1,63 @@
+"""The blocks that convolutional architectures are made of, in the order that fake quantization folds."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+Size = int | tuple[int, int]
+
+# Of batch norm's moving averages. Keras' 0.99 takes hundreds of steps to forget where it began, and a small data set
+# has twenty an epoch: the first epochs, and each stage's few, would be judged by averages that are still on their way.
+MOMENTUM = 0.9
+
+
+def widened(channels: int, width: float) -> int:
+    """So many channels at this width; at least one."""
+    return max(1, round(channels * width))
+
+
+def convolution(
+    x: "tf.Tensor", filters: int, kernel: Size, strides: Size, name: str, *, norm: bool = True, relu: bool = True
+) -> "tf.Tensor":
+    """Convolution, batch norm, ReLU: `(batch, height, width, channels)` to `(batch, height / strides, …, filters)`."""
+    import tensorflow as tf
+
+    layers = tf.keras.layers
+    x = layers.Conv2D(
+        filters, kernel, strides=strides, padding="same", kernel_initializer="he_normal", name=f"{name}_conv"
+    )(x)
+    if norm:
+        x = layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_norm")(x)
+    return layers.ReLU(name=f"{name}_relu")(x) if relu else x
+
+
+def separable(x: "tf.Tensor", filters: int, strides: Size, name: str) -> "tf.Tensor":
+    """Depthwise 3x3, batch norm, ReLU, then the same pointwise (Howard et al., 2017)."""
+    import tensorflow as tf
+
+    layers = tf.keras.layers
+    x = layers.DepthwiseConv2D(
+        3, strides=strides, padding="same", depthwise_initializer="he_normal", name=f"{name}_depthwise_conv"
+    )(x)
+    x = layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_depthwise_norm")(x)
+    x = layers.ReLU(name=f"{name}_depthwise_relu")(x)
+    return convolution(x, filters, 1, 1, f"{name}_pointwise")
+
+
+def pooled(x: "tf.Tensor") -> "tf.Tensor":
+    """The mean over all positions: `(batch, height, width, channels)` to `(batch, channels)`.
+
+    As a pooling window over the whole image, which every runtime has an integer kernel for, unlike a reduction.
+    """
+    import tensorflow as tf
+
+    x = tf.keras.layers.AveragePooling2D(x.shape[1:3], name="pool")(x)
+    return tf.keras.layers.Flatten(name="features")(x)
+
+
+def flat(x: "tf.Tensor") -> "tf.Tensor":
+    """Any shape as `(batch, values)`."""
+    import tensorflow as tf
+
+    return x if len(x.shape) == 2 else tf.keras.layers.Flatten(name="features")(x)

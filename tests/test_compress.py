@@ -1,0 +1,225 @@
+"""The flow on real data, real stores and a real Prefect server: the smallest recipe that goes through every stage."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+
+TINY = {
+    "name": "tiny",
+    "seed": 3,
+    "data": {"reader": "digits", "limit": 600, "test": 0.25},
+    "teacher": {"model": "cnn", "width": 0.5, "fit": {"epochs": 3, "batch_size": 32}},
+    "student": {"model": "cnn", "width": 0.25},
+    "distill": {"method": "soft_targets", "fit": {"epochs": 3, "batch_size": 32}},
+    "prune": {"method": "magnitude", "sparsity": 0.5, "fit": {"epochs": 2, "batch_size": 32}},
+    "quantize": {"method": "training", "calibration_examples": 64, "fit": {"epochs": 1, "batch_size": 32}},
+    "validate": {"latency_rounds": 20},
+    "budget": {"max_accuracy_drop": 1.0},
+}
+
+
+class Slimline:
+    """The command line in a state folder of its own, as a person would use it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.state = folder / "state"
+        self.environment = {**os.environ, "SLIMLINE_HOME": str(self.state)}
+        for name in ("PREFECT_API_URL", "PREFECT_HOME", "MLFLOW_TRACKING_URI", "PYTHONWARNINGS"):
+            self.environment.pop(name, None)
+
+    def command(self, settings: dict, *options: str, python: tuple[str, ...] = ()) -> list[str]:
+        recipe = self.folder / "recipe.yaml"
+        recipe.write_text(yaml.safe_dump(settings))
+        return [sys.executable, *python, "-m", "flows.cli", "run", str(recipe), "--json", *options]
+
+    def run(self, settings: dict, *options: str, python: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        command = self.command(settings, *options, python=python)
+        return subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=600)
+
+    def result(self, settings: dict, *options: str) -> dict:
+        done = self.run(settings, *options)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def slimline(tmp_path_factory) -> Slimline:
+    return Slimline(tmp_path_factory.mktemp("slimline"))
+
+
+@pytest.fixture(scope="module")
+def first(slimline) -> dict:
+    return slimline.result(TINY)
+
+
+@pytest.fixture
+def store(slimline, first, monkeypatch):
+    from conftest import forget
+
+    monkeypatch.setenv("SLIMLINE_HOME", str(slimline.state))
+    forget()
+    yield slimline.state
+    forget()
+
+
+def test_a_recipe_ends_with_a_registered_version(first, store):
+    from tasks import tracking
+
+    assert first["name"] == "tiny"
+    assert first["version"] == 1
+    assert first["reused"] == []
+    version = tracking.client().get_model_version("tiny", "1")
+    assert version.aliases == ["candidate"]
+    assert version.description.startswith("# tiny")
+    for tag in ("slimline.content", "slimline.recipe", "slimline.data", "prefect.flow_run_id", "accuracy", "integer_share"):
+        assert version.tags[tag]
+    assert version.tags["prefect.flow_run_id"] == first["flow_run"]
+    assert version.run_id == first["runs"]["register"]
+
+
+def test_mlflow_and_prefect_know_each_other(first, store):
+    from tasks import tracking
+
+    parent = tracking.client().get_run(first["mlflow_run"])
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["prefect.flow_run_id"] == first["flow_run"]
+    assert parent.data.params["student.width"] == "0.25"
+    assert any(name.startswith("system/") for name in parent.data.metrics)
+    children = tracking.stages_of(first["mlflow_run"])
+    assert {"prepare", "train-teacher", "distill", "prune", "quantize", "validate", "register"} <= {child.stage for child in children}
+    distilled = tracking.client().get_run(first["runs"]["distill"])
+    assert distilled.data.tags["mlflow.parentRunId"] == first["mlflow_run"]
+    history = tracking.client().get_metric_history(first["runs"]["distill"], "loss")
+    assert [point.step for point in history] == [1, 2, 3]
+    (dataset,) = tracking.client().get_run(first["runs"]["prepare"]).inputs.dataset_inputs
+    assert dataset.dataset.digest == tracking.client().get_model_version("tiny", "1").tags["slimline.data"][:32]
+    pruned = tracking.client().get_run(first["runs"]["prune"])
+    sparsities = {name: value for name, value in pruned.data.metrics.items() if name.startswith("sparsity/")}
+    assert sparsities
+    assert max(sparsities.values()) == pytest.approx(0.5, abs=0.05)
+
+
+def test_what_is_registered_answers_raw_images(first, store):
+    import mlflow
+    from sklearn.datasets import load_digits
+
+    from tasks import tracking
+
+    tracking.client()
+    model = mlflow.pyfunc.load_model("models:/tiny@candidate")
+    digits = load_digits()
+    images = digits.images[:200, ..., None].astype(np.float32)
+    (probabilities,) = model.predict(images).values()
+    assert probabilities.shape == (200, 10)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-3)
+    assert (probabilities.argmax(axis=1) == digits.target[:200]).mean() > 0.5
+    requirements = mlflow.pyfunc.get_model_dependencies("models:/tiny@candidate")
+    assert "tensorflow" not in Path(requirements).read_text()
+
+
+def test_a_version_holds_all_that_it_takes_to_trust_it(first, store):
+    from tasks import tracking
+
+    folder = tracking.download(first["uri"])
+    held = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert {"MLmodel", "model.onnx", "labels.json", "recipe.yaml", "README.md", "formats/litert/model.tflite"} <= held
+    assert {"evidence/evidence.json", "evidence/index.html"} <= held
+    assert json.loads((folder / "labels.json").read_text()) == [str(digit) for digit in range(10)]
+    evidence = json.loads((folder / "evidence" / "evidence.json").read_text())
+    shipped = [file for file in evidence["files"] if file["shipped"]]
+    assert {file["target"] for file in shipped} == {"onnxruntime", "litert", "savedmodel"}
+    (served,) = [file for file in shipped if file["target"] == "onnxruntime"]
+    assert served["precision"] == "int8"
+    assert served["integer_share"] > 0.99
+
+
+def test_again_unchanged_everything_is_reused_and_no_tensorflow_is_imported(slimline, first):
+    done = slimline.run(TINY, python=("-X", "importtime"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    result = json.loads(done.stdout)
+    assert set(result["reused"]) == set(result["seconds"]) == set(first["seconds"])
+    assert result["version"] == 1
+    imported = {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "prefect" in imported
+    assert not imported & {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization", "tf2onnx"}
+
+
+def test_change_only_quantize_and_what_came_before_is_reused(slimline, first):
+    result = slimline.result(TINY, "quantize.calibration_examples=48")
+    assert {"prepare", "train-teacher", "distill", "prune"} <= set(result["reused"])
+    assert not {"quantize", "validate", "register"} & set(result["reused"])
+
+
+def test_a_deleted_artifact_is_made_again(slimline, first, store):
+    from tasks import tracking
+
+    run = tracking.client().get_run(first["runs"]["distill"])
+    uri = json.loads(run.data.tags[tracking.RESULT])["uri"]
+    shutil.rmtree(tracking.download(uri))
+    result = slimline.result(TINY)
+    assert "distill" not in result["reused"]
+    assert {"prepare", "train-teacher", "prune", "register"} <= set(result["reused"])  # the same bytes came out again
+    made = tracking.client().get_run(result["runs"]["distill"])
+    assert json.loads(made.data.tags[tracking.RESULT])["sha256"] == json.loads(run.data.tags[tracking.RESULT])["sha256"]
+
+
+def test_an_impossible_budget_registers_nothing_and_says_why(slimline, first, store):
+    from tasks import tracking
+
+    done = slimline.run(TINY, "budget.max_size_bytes=10", "name=impossible")
+    assert done.returncode == 1
+    assert "budget.max_size_bytes = 10" in done.stderr
+    assert "student.width" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not tracking.client().search_registered_models("name = 'impossible'")
+    (parent,) = tracking.client().search_runs(
+        [tracking.experiment()], "attributes.run_name = 'impossible' and tags.`slimline.role` = 'compression'"
+    )
+    assert parent.info.status == "FAILED"
+    assert "max_size_bytes" in parent.data.tags["slimline.error"]
+
+
+def test_left_out_stages_are_said_and_skipped(slimline, first):
+    plain = {**TINY, "distill": {"method": "none"}, "prune": {"method": "none"}, "quantize": {"method": "none"}, "student": {}}
+    done = slimline.run({**plain, "targets": ["onnxruntime"]})
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert {"prune", "quantize", "distill"}.isdisjoint(result["seconds"])
+    assert "prune: left out" in done.stderr
+    assert "train-teacher" in result["reused"]
+
+
+def test_killed_in_the_middle_it_goes_on_where_it_was(slimline, first, tmp_path):
+    other = Slimline(tmp_path)
+    process = subprocess.Popen(
+        other.command(TINY, "distill.fit.epochs=40", "distill.fit.patience=0"),
+        cwd=ROOT, env=other.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )
+    for line in process.stderr:
+        if "epoch" in line and "/40" in line:
+            break
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = other.run(TINY, "distill.fit.epochs=40", "distill.fit.patience=0")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert {"prepare", "train-teacher"} <= set(result["reused"])
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{other.state / 'mlflow.db'}")
+    steps = [point.step for point in client.get_metric_history(result["runs"]["distill"], "loss")]
+    assert steps[0] > 1, "the interrupted training went on from its last epoch"
+    assert steps[-1] == 40
