@@ -5,9 +5,14 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from tasks.data import Dataset
+from tasks import plots, tracking
+from tasks.artifact import ModelArtifact
+from tasks.data import DataConfig, Dataset, open_data
 from tasks.fit import EpochReport, FitConfig, fit
+from tasks.formats import keras
 from tasks.objectives import Teaching, features, softened
+from tasks.stage import StageRun, stage
+from tasks.zoo import ModelConfig, build_model
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -105,3 +110,16 @@ def distill(
         objective, extra = features(student, teacher, *layers, config.feature_weight, objective)
     fit(student, data, config.fit, objective, seed=seed, report=report, checkpoints=checkpoints, extra_weights=extra)
     return student
+
+
+@stage("distill")
+def distill_student(
+    run: StageRun, student: ModelConfig, teacher: ModelArtifact, data: DataConfig, config: DistillConfig, seed: int
+) -> ModelArtifact:
+    """Build or import the student, have the teacher teach it, and keep it."""
+    dataset = open_data(data)
+    taught = build_model(student, dataset, seed=seed, field="student")
+    knowing = keras.load(tracking.fetch(teacher))
+    taught = distill(taught, knowing, dataset, config, seed=seed, report=run.epoch, checkpoints=run.checkpoints)
+    run.figure(plots.learning_curves(run.history), "learning_curves.png")
+    return run.keep(lambda folder: keras.write(taught, folder), "keras", parent=teacher, metrics=run.best())

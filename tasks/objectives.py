@@ -113,8 +113,8 @@ def features(
         raise ModelError(
             "distill.student_layer",
             student_layer,
-            f"gives {tuple(own.shape[1:])}, the teacher's {teacher_layer} {tuple(wanted.shape[1:])}; name layers that agree "
-            "in all but the last axis",
+            f"gives {tuple(own.shape[1:])}, the teacher's {teacher_layer} {tuple(wanted.shape[1:])}; name layers that "
+            "agree in all but the last axis",
         )
     seen = tf.keras.Model(teacher.inputs, [wanted])
     both = tf.keras.Model(student.inputs, [*student.outputs, own])

@@ -77,6 +77,13 @@ class StageRun:
         tracking.log_metrics(self.run_id, values, step=epoch)
         self.history.append(dict(values))
 
+    def best(self) -> dict[str, float]:
+        """The figures of the best epoch by validation score, then loss: the one whose weights a training ends with."""
+        if not self.history:
+            return {}
+        values = max(self.history, key=lambda each: (each["validation_score"], -each["validation_loss"]))
+        return {name: values[name] for name in ("validation_score", "validation_loss")}
+
     def figure(self, figure: "Figure", name: str) -> None:
         """Keep a plot with the run."""
         tracking.log_figure(self.run_id, figure, name)

@@ -3,9 +3,14 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.data import Dataset
+from tasks import plots
+from tasks.artifact import ModelArtifact, Role
+from tasks.data import DataConfig, Dataset, open_data
 from tasks.fit import EpochReport, FitConfig, fit
+from tasks.formats import keras
 from tasks.objectives import supervised
+from tasks.stage import StageRun, stage
+from tasks.zoo import ModelConfig, build_model
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -37,3 +42,16 @@ def train(
     objective = supervised(data.config.problem, data.variance)
     fit(model, data, config, objective, seed=seed, report=report, checkpoints=checkpoints)
     return model
+
+
+@stage("train-{role}")
+def train_model(
+    run: StageRun, role: Role, model: ModelConfig, data: DataConfig, config: FitConfig, seed: int
+) -> ModelArtifact:
+    """Build or import the model, train it, and keep it."""
+    dataset = open_data(data)
+    trained = build_model(model, dataset, seed=seed, field=role)
+    trained = train(trained, dataset, config, seed=seed, report=run.epoch, checkpoints=run.checkpoints)
+    if run.history:
+        run.figure(plots.learning_curves(run.history), "learning_curves.png")
+    return run.keep(lambda folder: keras.write(trained, folder), "keras", metrics=run.best())

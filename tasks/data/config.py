@@ -143,3 +143,9 @@ class DataConfig(BaseModel, frozen=True, extra="forbid"):
     def treatment(self) -> dict[str, object]:
         """What shapes a training besides the examples: its cache key holds this and the data's digest, never a path."""
         return self.model_dump(mode="json", include=set(TREATMENT))
+
+    def fingerprint(self) -> dict[str, object]:
+        """What a stage's cache key holds of the data: their content, and how a training sees them; never a path."""
+        from tasks.data import fingerprint  # the readers need this module
+
+        return {"content": fingerprint(self), "treatment": self.treatment}

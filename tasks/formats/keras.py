@@ -19,7 +19,7 @@ FILE = "model.h5"
 
 
 def write(model: "tf.keras.Model", folder: Path) -> None:
-    """Put a model in a folder as `model.h5`: architecture and weights, without optimizer and time, so without chance."""
+    """Put a model in a folder as `model.h5`: architecture and weights; no optimizer, no time, no chance."""
     with warnings.catch_warnings():
         # Keras advises its own archive, which has the date in it
         warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file")
@@ -70,8 +70,8 @@ def import_model(path: Path, *, trust: bool, field: str = "model") -> "tf.keras.
         raise ModelError(
             field,
             str(path),
-            f"Keras 2 cannot build it ({type(error).__name__}: {reason}); if it has layers of your own, name the function "
-            "that builds it as package.module:function",
+            f"Keras 2 cannot build it ({type(error).__name__}: {reason}); if it has layers of your own, name the "
+            "function that builds it as package.module:function",
         ) from error
     finally:
         log.setLevel(level)

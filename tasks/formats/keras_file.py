@@ -40,18 +40,37 @@ CODE = {
 READING = {"StringLookup", "IntegerLookup", "TextVectorization", "IndexLookup"}
 # Operations that a TFOpLambda layer may wrap; others of TensorFlow write files, read them, or load libraries.
 FAMILIES = ("math.", "nn.", "linalg.", "__operators__.", "keras.activations.")
-OPERATIONS = frozenset(
-    """abs add argmax argmin broadcast_to cast clip_by_value concat cos cumsum divide einsum equal exp expand_dims gather
-    greater greater_equal identity image.resize less less_equal matmul maximum minimum multiply negative norm not_equal
-    one_hot ones_like pad pow realdiv reduce_max reduce_mean reduce_min reduce_prod reduce_sum repeat reshape reverse roll
-    round scalar_mul shape sigmoid sign sin slice space_to_depth depth_to_space split sqrt square squeeze stack
-    stop_gradient strided_slice subtract tan tanh tensordot tile transpose truediv unstack where zeros_like
-    compat.v1.shape compat.v1.transpose compat.v1.gather compat.v1.nn.conv2d""".split()
-)
+# fmt: off
+OPERATIONS = frozenset({
+    "abs", "add", "argmax", "argmin", "broadcast_to", "cast", "clip_by_value", "concat", "cos", "cumsum", "divide",
+    "einsum", "equal", "exp", "expand_dims", "gather", "greater", "greater_equal", "identity", "image.resize",
+    "less", "less_equal", "matmul", "maximum", "minimum", "multiply", "negative", "norm", "not_equal", "one_hot",
+    "ones_like", "pad", "pow", "realdiv", "reduce_max", "reduce_mean", "reduce_min", "reduce_prod", "reduce_sum",
+    "repeat", "reshape", "reverse", "roll", "round", "scalar_mul", "shape", "sigmoid", "sign", "sin", "slice",
+    "space_to_depth", "depth_to_space", "split", "sqrt", "square", "squeeze", "stack", "stop_gradient",
+    "strided_slice", "subtract", "tan", "tanh", "tensordot", "tile", "transpose", "truediv", "unstack", "where",
+    "zeros_like", "compat.v1.shape", "compat.v1.transpose", "compat.v1.gather", "compat.v1.nn.conv2d",
+})
+# fmt: on
 # Operations of a SavedModel's graph that reach outside it.
 REACHING = frozenset(
-    """PyFunc PyFuncStateless EagerPyFunc ReadFile WriteFile MatchingFiles WholeFileReaderV2 TextLineReaderV2
-    TFRecordReaderV2 FixedLengthRecordReaderV2 Save SaveSlices Restore RestoreSlice RemoteCall""".split()
+    {
+        "PyFunc",
+        "PyFuncStateless",
+        "EagerPyFunc",
+        "ReadFile",
+        "WriteFile",
+        "MatchingFiles",
+        "WholeFileReaderV2",
+        "TextLineReaderV2",
+        "TFRecordReaderV2",
+        "FixedLengthRecordReaderV2",
+        "Save",
+        "SaveSlices",
+        "Restore",
+        "RestoreSlice",
+        "RemoteCall",
+    }
 )
 # Layers that give back the axis that they are given last, so that the units of the dense layer before decide it.
 KEEPING = {"Activation", "Softmax", "ReLU", "LeakyReLU", "ELU", "Dropout", "BatchNormalization", "Rescaling"}
@@ -61,7 +80,7 @@ KEEPING = {"Activation", "Softmax", "ReLU", "LeakyReLU", "ELU", "Dropout", "Batc
 class ModelFile:
     """A model file that was looked at and found harmless, or trusted.
 
-    config: the model's `{"class_name": …, "config": …}`; empty for a SavedModel, whose layers are only known once built.
+    config: the model's `{"class_name": …, "config": …}`; empty for a SavedModel, whose layers are known once built.
     """
 
     path: Path
@@ -183,7 +202,7 @@ def _look_at_savedmodel(path: Path, trust: bool, field: str) -> dict[str, Any]:
         raise ModelError(field, str(path), "is no SavedModel: the folder has no saved_model.pb")
     if sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) > MAX_BYTES:
         raise ModelError(field, str(path), f"has more than {MAX_BYTES:,} bytes")
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # has no annotations
     from tensorflow.core.protobuf import saved_model_pb2
     from tf_keras.protobuf import saved_metadata_pb2
 
@@ -310,8 +329,8 @@ def _of_keras_3(path: Path, field: str) -> ModelError:
     return ModelError(
         field,
         str(path),
-        "was written by Keras 3, which is not read yet; build it with tf-keras (TF_USE_LEGACY_KERAS=1), load the weights, "
-        "and save it as .h5, or name the function that builds it as package.module:function",
+        "was written by Keras 3, which is not read yet; build it with tf-keras (TF_USE_LEGACY_KERAS=1), load the "
+        "weights, and save it as .h5, or name the function that builds it as package.module:function",
     )
 
 

@@ -112,7 +112,7 @@ class Graph:
             for place, name in enumerate(node.input):
                 if name in self.constants and name not in names:
                     names[name] = f"constant_{len(constants)}"
-                    constants.append(numpy_helper.from_array(np.ascontiguousarray(self.constants[name]), names[name]))
+                    constants.append(numpy_helper.from_array(self.constants[name], names[name]))
                 node.input[place] = names[name]
             for place, name in enumerate(node.output):
                 names.setdefault(name, f"{node.name}:{place}")

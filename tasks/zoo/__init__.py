@@ -67,8 +67,8 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     model: str = Field(
         "cnn",
         min_length=1,
-        description=f"One of the zoo ({', '.join(ARCHITECTURES)}), a file (.h5, .keras, SavedModel folder), or a function "
-        "of yours, package.module:function.",
+        description=f"One of the zoo ({', '.join(ARCHITECTURES)}), a file (.h5, .keras, SavedModel folder), or a "
+        "function of yours, package.module:function.",
         json_schema_extra={"position": 0},
     )
     width: float = Field(
@@ -148,8 +148,8 @@ def check_model(
 def build_model(config: ModelConfig, data: Dataset, *, seed: int, field: str = "model") -> "tf.keras.Model":
     """The model that a config names, for these data: float32 raw values `(batch, *input_shape)` in.
 
-    Out come probabilities `(batch, classes)`, or raw values `(batch, *output_shape)`. A zoo model's first layer scales raw
-    values as the data's config asks, and its last gives raw units back; a model that is brought does so itself.
+    Out come probabilities `(batch, classes)`, or raw values `(batch, *output_shape)`. A zoo model's first layer scales
+    raw values as the data's config asks, and its last gives raw units back; a model that is brought does so itself.
 
     Args:
         config: which model.
@@ -183,8 +183,8 @@ def _check_architecture(architecture: Architecture, input_shape: tuple[int, ...]
         raise ModelError(
             field,
             architecture.name,
-            f"takes images of shape (height, width, channels); the data's examples have shape {input_shape}; `mlp` takes "
-            "any",
+            f"takes images of shape (height, width, channels); the data's examples have shape {input_shape}; `mlp` "
+            "takes any",
         )
     if architecture.rank == 3 and min(input_shape[:2]) < architecture.smallest:
         raise ModelError(
@@ -215,8 +215,8 @@ def _call(
         raise ModelError(
             field,
             name,
-            f"{type(error).__name__}: {error}; it is called with those of `input_shape` and `output_shape` that it takes, "
-            "and must return a Keras 2 model (tf-keras)",
+            f"{type(error).__name__}: {error}; it is called with those of `input_shape` and `output_shape` that it "
+            "takes, and must return a Keras 2 model (tf-keras)",
         ) from error
     return keras.fitted(keras.plain(model, name, field), input_shape, output_shape, problem, name, field)
 
