@@ -30,7 +30,9 @@ RESULTS = Path(__file__).parent / "results"
 def timed(command: list[str], environment: dict[str, str]) -> dict[str, object]:
     """Run a command to its end; its JSON with wall seconds and peak memory (bytes, the largest of its processes)."""
     began = time.perf_counter()
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     out, err = process.communicate()
     wall = time.perf_counter() - began
     if process.returncode:
@@ -56,7 +58,10 @@ def measure(recipe: str, rounds: int) -> list[dict[str, dict]]:
             run = timed(slimline, environment)
             again = timed(slimline, environment)
         measured.append({"plain": plain, "run": run, "again": again})
-        print(f"round {number + 1}: plain {plain['wall']:.1f} s, run {run['wall']:.1f} s, again {again['wall']:.1f} s", flush=True)
+        print(
+            f"round {number + 1}: plain {plain['wall']:.1f} s, run {run['wall']:.1f} s, again {again['wall']:.1f} s",
+            flush=True,
+        )
     return measured
 
 
@@ -67,6 +72,7 @@ def spread(values: list[float]) -> str:
 
 def render(measured: list[dict[str, dict]], recipe: str) -> str:
     """The table, in Markdown."""
+
     def column(which: str, name: str) -> list[float]:
         return [round_[which][name] for round_ in measured]
 
@@ -87,10 +93,10 @@ def render(measured: list[dict[str, dict]], recipe: str) -> str:
         f"| of that, fixed start-up: until the flow begins | {spread(startup)} | 15 |",
         f"| `slimline run` again, everything reused | {spread(again)} | 15 |",
         "",
-        f"Orchestration and tracking add {statistics.median(added):.1%} ({min(added):.1%} to {max(added):.1%}) to the plain wall clock "
-        "beyond the start-up (aim: less than 10%).",
+        f"Orchestration and tracking add {statistics.median(added):.1%} ({min(added):.1%} to {max(added):.1%}) to the "
+        "plain wall clock beyond the start-up (aim: less than 10%).",
         "",
-        f"Neither training nor inference (imports, Prefect, MLflow, conversion): {outside(measured):.0%} of `slimline run`.",
+        f"Neither training nor inference (imports, Prefect, MLflow, conversion): {outside(measured):.0%} of the run.",
         "",
         f"Peak memory of the largest process: {peak_memory() / 2**20:,.0f} MiB.",
         "",
@@ -105,7 +111,7 @@ def render(measured: list[dict[str, dict]], recipe: str) -> str:
 
 
 def outside(measured: list[dict[str, dict]]) -> float:
-    """Share of a run's wall clock that the plain stages spend on neither training nor inference, plus what the flow adds."""
+    """Share of a run's wall clock that is neither training nor inference, by what the plain stages take."""
     work = ("train-", "distill", "prune", "quantize", "validate")
     shares = []
     for round_ in measured:
@@ -116,7 +122,11 @@ def outside(measured: list[dict[str, dict]]) -> float:
 
 def processor() -> str:
     """The processor's name."""
-    names = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    names = [
+        line.split(":", 1)[1].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
     return names[0] if names else platform.processor()
 
 

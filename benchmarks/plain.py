@@ -1,4 +1,4 @@
-"""The stages of a recipe as plain functions, one after another, without Prefect and MLflow; prints seconds per stage as JSON.
+"""The stages of a recipe as plain functions, without Prefect and MLflow; prints the seconds of each as JSON.
 
 What `orchestration.py` compares a flow run with:
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flows.recipe import read_recipe
+from flows.recipe_file import read_recipe
 
 SECONDS: dict[str, float] = {}
 
@@ -44,7 +44,12 @@ def main(path: str) -> None:
         from tasks.zoo import build_model
 
         teacher = train(
-            build_model(recipe.teacher, data, seed=seed), data, recipe.teacher.fit, seed=seed, report=silent, checkpoints=folder / "a"
+            build_model(recipe.teacher, data, seed=seed),
+            data,
+            recipe.teacher.fit,
+            seed=seed,
+            report=silent,
+            checkpoints=folder / "a",
         )
     with clock("distill"):
         from tasks.distill import distill
@@ -55,20 +60,39 @@ def main(path: str) -> None:
         from tasks.prune import prune
 
         pruned = prune(
-            student, data, recipe.prune, teacher=teacher, teaching=teaching, seed=seed, report=silent, checkpoints=folder / "c"
+            student,
+            data,
+            recipe.prune,
+            teacher=teacher,
+            teaching=teaching,
+            seed=seed,
+            report=silent,
+            checkpoints=folder / "c",
         )
     with clock("quantize"):
         from tasks.quantize import quantize
 
         compressed = quantize(
-            pruned, data, recipe.quantize, teacher=teacher, teaching=teaching, seed=seed, report=silent, checkpoints=folder / "d"
+            pruned,
+            data,
+            recipe.quantize,
+            teacher=teacher,
+            teaching=teaching,
+            seed=seed,
+            report=silent,
+            checkpoints=folder / "d",
         )
     from tasks.convert import convert
+
     from tasks.formats import keras
     from tasks.validate import Measured, validate
 
     measured = []
-    for role, model, precision in (("teacher", teacher, "float32"), ("student", pruned, "float32"), ("compressed", compressed, "int8")):
+    for role, model, precision in (
+        ("teacher", teacher, "float32"),
+        ("student", pruned, "float32"),
+        ("compressed", compressed, "int8"),
+    ):
         kept = folder / role
         kept.mkdir()
         keras.write(model, kept)
@@ -78,7 +102,16 @@ def main(path: str) -> None:
             with clock(f"convert-{role}-{target}"):
                 convert(model, target, precision, file, data)
             measured.append(
-                Measured(role=role, target=target, precision=precision, folder=file, keras=kept, sha256="", shipped=role == "compressed")
+                Measured(
+                    role=role,
+                    target=target,
+                    precision=precision,
+                    folder=file,
+                    keras=kept,
+                    sha256="0" * 64,
+                    keras_sha256="",
+                    shipped=role == "compressed",
+                )
             )
     with clock("validate"):
         validate(measured, data, recipe.validation, seed=seed)

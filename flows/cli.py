@@ -1,4 +1,4 @@
-"""The command line: `slimline run`, `check` and `schema`. Thin: it reads the recipe, calls the flow, shows the result."""
+"""The command line: `slimline run`, `check` and `schema`: reads the recipe, calls the flow, shows the result."""
 
 import argparse
 import json
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0 well, 1 a stage failed or the budget was not kept, 2 the input is wrong."""
+    """Run a command; returns 0 if all is well, 1 if a stage failed or the budget was not kept, 2 if input is wrong."""
     options = parser().parse_args(arguments)
     embedded.settle()
     try:
@@ -69,7 +69,7 @@ def _schema(_: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from flows.check import check, plan
-    from flows.recipe import read_recipe
+    from flows.recipe_file import read_recipe
 
     recipe = read_recipe(options.recipe, options.overrides)
     steps = plan(recipe, check(recipe))
@@ -85,7 +85,7 @@ def _run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from flows.check import check
-    from flows.recipe import read_recipe
+    from flows.recipe_file import read_recipe
 
     recipe = read_recipe(options.recipe, options.overrides)
     check(recipe)  # before Prefect and MLflow hear of it: a wrong recipe leaves no failed run behind

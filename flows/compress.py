@@ -2,24 +2,27 @@
 
 from prefect import flow
 from tasks.convert import convert_model
-from tasks.distill import distill_student
 from tasks.prune import prune_student
 from tasks.quantize import quantize_student
-from tasks.train import train_model
-from tasks.validate import validate_files
 
+from flows.budget import hold
 from flows.check import check
 from flows.recipe import Recipe
-from flows.record import hold, recorded, wanted
+from flows.record import recorded, wanted
 from flows.report import Compression, publish
+from tasks import tracking
 from tasks.artifact import ModelArtifact, Role
+from tasks.distill import distill_student
+from tasks.evidence import open_evidence
 from tasks.prepare import prepare_data
 from tasks.register import register_version
+from tasks.train import train_model
+from tasks.validate import validate_files
 
 
 @flow(name="compress", flow_run_name="{recipe.name}", persist_result=True, result_serializer="json")
 def compress(recipe: Recipe) -> Compression:
-    """Take a Keras model and a data set; end with a small registered version and the evidence that it kept its accuracy."""
+    """Take a Keras model and a data set; end with a small registered version and evidence that it kept its accuracy."""
     check(recipe)
     with recorded(recipe) as run:
         seed, data, teaching = recipe.seed, recipe.data, recipe.distill.teaching
@@ -45,7 +48,7 @@ def compress(recipe: Recipe) -> Compression:
             for role, model in models.items()
         }
         evidence = validate_files(models, files, data, recipe.validation, seed)
-        hold(recipe.budget, evidence)
+        hold(recipe.budget, open_evidence(tracking.fetch(evidence)), tracking.ui_url(evidence.run))
         version = register_version(
             recipe.registered_name,
             recipe.as_yaml(),

@@ -1,7 +1,7 @@
 """Prefect without a server of one's own: one is started for this process, and goes with it.
 
-Prefect would start one itself at the first API call. Started first thing instead, it comes up while this process imports
-its libraries, which takes as long.
+Prefect would start one itself at the first API call. Started first thing instead, it comes up while this process
+imports its libraries, which takes as long.
 """
 
 import atexit
@@ -57,7 +57,8 @@ def start_server() -> "subprocess.Popen[bytes] | None":
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "threading.Thread(target=watch, daemon=True).start()\n"
         "import runpy\n"
-        f"sys.argv = ['prefect', 'server', 'start', '--host', '127.0.0.1', '--port', '{port}', '--no-ui', '--no-services']\n"
+        "sys.argv = ['prefect', 'server', 'start', '--host', '127.0.0.1', '--no-ui', '--no-services', "
+        f"'--port', '{port}']\n"
         "runpy.run_module('prefect', run_name='__main__')\n"
     )
     with log_file().open("ab") as log:
@@ -85,7 +86,7 @@ def await_server(process: "subprocess.Popen[bytes] | None") -> None:
     while time.monotonic() < deadline and process.poll() is None:
         with (
             contextlib.suppress(urllib.error.URLError, ConnectionError),
-            urllib.request.urlopen(url, timeout=5) as answer,
+            urllib.request.urlopen(url, timeout=5) as answer,  # noqa: S310  our own server on loopback
         ):
             if answer.status == 200:
                 return

@@ -1,4 +1,4 @@
-"""What a flow run leaves in MLflow besides its stages: the parent run, what was left out, and whether the budget was kept."""
+"""What a flow run leaves in MLflow besides its stages: the run that they are children of."""
 
 import sys
 from collections.abc import Iterator
@@ -6,12 +6,9 @@ from contextlib import contextmanager
 
 from prefect.artifacts import create_link_artifact
 from prefect.runtime import flow_run
-from tasks.evidence import open_evidence
 
-from flows.recipe import Budget, Recipe, breaches
+from flows.recipe import Recipe
 from tasks import tracking
-from tasks.artifact import EvidenceArtifact
-from tasks.errors import BudgetNotKept
 from tasks.progress import listener
 from tasks.register import digest_text
 
@@ -53,19 +50,3 @@ def wanted(stage: str, method: str) -> bool:
     if method == "none":
         listener().note(stage, "left out (method: none)")
     return method != "none"
-
-
-def hold(budget: Budget, evidence: EvidenceArtifact) -> None:
-    """Stop here unless the budget is kept.
-
-    Raises:
-        BudgetNotKept: with a line for each limit: by how much, and which knob to turn.
-
-    """
-    broken = breaches(budget, open_evidence(tracking.fetch(evidence)))
-    if broken:
-        raise BudgetNotKept(
-            "not registered, the budget is not kept:\n"
-            + "\n".join(f"- {line}" for line in broken)
-            + f"\nThe evidence: {tracking.ui_url(evidence.run)}"
-        )

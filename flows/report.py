@@ -3,11 +3,11 @@
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 from pydantic import BaseModel
-from tasks.evidence import Evidence, FileEvidence, open_evidence
 
 from flows.recipe import Recipe
 from tasks import tracking
 from tasks.artifact import EvidenceArtifact, VersionArtifact
+from tasks.evidence import Evidence, FileEvidence, open_evidence
 
 
 class Figures(BaseModel, frozen=True):
@@ -114,10 +114,10 @@ def _summary(recipe: Recipe, result: Compression) -> str:
     teacher = next(line for line in result.figures if line.role == "teacher" and line.target == served.target)
     lines = [
         f"# {result.name} version {result.version}",
-        f"`{result.uri}` keeps the budget: {result.score} {served.score:.4f}, at worst {served.drop_high:.4f} below the teacher's "
-        f"(budget {recipe.budget.max_accuracy_drop:g}).",
-        f"{teacher.size_bytes / served.size_bytes:.1f} times smaller and {served.speedup:.2f} times as fast as the teacher on "
-        f"{served.target}; {served.integer_share:.1%} of its multiply-accumulates run in integer kernels.",
+        f"`{result.uri}` keeps the budget: {result.score} {served.score:.4f}, at worst {served.drop_high:.4f} below the "
+        f"teacher's (budget {recipe.budget.max_accuracy_drop:g}).",
+        f"{teacher.size_bytes / served.size_bytes:.1f} times smaller and {served.speedup:.2f} times as fast as the teacher "
+        f"on {served.target}; {served.integer_share:.1%} of its multiply-accumulates run in integer kernels.",
         f"[MLflow run]({result.mlflow_url}) · reused: {', '.join(result.reused) or 'nothing'}",
     ]
     return "\n\n".join(lines)

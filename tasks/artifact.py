@@ -66,9 +66,9 @@ def digest_file(path: Path) -> str:
 
 
 def digest_folder(folder: Path) -> str:
-    """The sha256 over a folder's files: of the lines `<sha256>  <path>` in path order, as `sha256sum` prints them.
+    r"""The sha256 over a folder's files: of the lines `<sha256>  <path>` in path order, as `sha256sum` prints them.
 
-    Anyone can re-check it: `find . -type f -printf '%P\\n' | LC_ALL=C sort | xargs -d '\\n' sha256sum | sha256sum`.
+    Anyone can re-check it: `find . -type f -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum`.
     """
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     lines = (f"{digest_file(folder / name)}  {name}\n" for name in names)

@@ -1,4 +1,4 @@
-"""What validate measured, as it is kept: one JSON with its schema's version, and everything that it takes to judge it."""
+"""What validate measured, as it is kept: one JSON, with all that it takes to judge it."""
 
 import json
 from collections.abc import Iterator
@@ -50,7 +50,8 @@ class FileEvidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     shipped: bool = Field(description="Whether it is part of the version; the others are there to compare with.")
     accuracy: Interval = Field(description="The mean score on the test split.")
     drop: Interval = Field(
-        description="By how much that lies below the score of the teacher's file for the same target, in pairs; `high` is the bad end."
+        description="By how much that lies below the score of the teacher's float file for the same target, in pairs; "
+        "`high` is the bad end."
     )
     lost: int = Field(0, ge=0, description="Examples that the teacher has right and this has not; classification only.")
     gained: int = Field(0, ge=0, description="Examples that this has right and the teacher has not.")
@@ -105,8 +106,33 @@ class Evidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
             yield target, [file for file in self.files if file.target == target]
 
 
+def figures(file: FileEvidence, score: str) -> dict[str, float]:
+    """A file's figures by name, for metrics that are searched and plotted; `score` is what its mean score is called."""
+    return {
+        score: file.accuracy.estimate,
+        f"{score}_low": file.accuracy.low,
+        f"{score}_high": file.accuracy.high,
+        "drop": file.drop.estimate,
+        "drop_worst": file.drop.high,
+        **file.further,
+        "parity_max": file.parity.max_absolute,
+        "size_bytes": file.size_bytes,
+        "gzip_bytes": file.gzip_bytes,
+        "parameters": file.parameters,
+        "nonzeros": file.nonzeros,
+        "macs": file.macs,
+        "latency_p50_ms": file.latency.p50 * 1000,
+        "latency_p95_ms": file.latency.p95 * 1000,
+        "latency_p99_ms": file.latency.p99 * 1000,
+        "speedup": file.speedup.estimate,
+        "speedup_worst": file.speedup.low,
+        "examples_per_second": file.throughput.examples_per_second,
+        "integer_share": file.integer_share,
+    }
+
+
 def write_evidence(evidence: Evidence, folder: Path) -> None:
-    """Write `evidence.json`: keys sorted, figures of six digits at most, so that two of them can be compared by `diff`."""
+    """Write `evidence.json`: keys sorted, figures of six digits at most, so that `diff` can compare two of them."""
     text = json.dumps(evidence.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
     (folder / FILE).write_text(text + "\n", encoding="utf-8")
 

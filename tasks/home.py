@@ -1,4 +1,4 @@
-"""Where state lies on this machine: one folder, `.slimline/` in the working directory unless `SLIMLINE_HOME` says otherwise."""
+"""Where state lies on this machine: one folder, `.slimline/` here unless `SLIMLINE_HOME` names another."""
 
 import os
 import shutil

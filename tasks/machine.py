@@ -48,7 +48,7 @@ def load_average() -> float:
 
 
 def describe_machine(load_before: float) -> Machine:
-    """This machine, now; `load_before` is what `load_average` gave before the measurement."""
+    """The machine that we are on, now; `load_before` is what `load_average` gave before the measurement."""
     facts = _processor_facts()
     flags = set(facts.get("flags", facts.get("features", "")).split())
     governor = _text(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"))

@@ -1,6 +1,6 @@
 """What a person sees while stages run. A stage tells; who listens decides how it is shown.
 
-By default it goes to the Prefect run's log, which is what its UI shows; the command line puts a live display in its place.
+By default it goes to the Prefect run's log, which is what its UI shows; the command line puts a live display there.
 """
 
 import logging

@@ -15,12 +15,11 @@ import numpy as np
 
 from tasks.folding import fold, split
 from tasks.placement import PRESCRIBED, Placement, activation
-from tasks.rebuild import KERNELS, Call, Copies, kind, rebuild
+from tasks.rebuild import KERNELS, RANGE, Call, Copies, kind, rebuild
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-SUFFIX = "_range"  # a range layer is called as the layer whose tensor it holds, and this
 STEPS = 255
 
 SMALLEST = 1e-9  # a channel of nothing but zeros still needs a scale
@@ -160,7 +159,7 @@ def _placed(model: "tf.keras.Model", keep_zeros: bool, float_layers: Collection[
 
     def held(layer: tf.keras.layers.Layer, tensor: Any) -> Any:
         calls[layer.name] = calls.get(layer.name, 0) + 1
-        name = f"{layer.name}{SUFFIX}" if calls[layer.name] == 1 else f"{layer.name}{SUFFIX}_{calls[layer.name]}"
+        name = f"{layer.name}{RANGE}" if calls[layer.name] == 1 else f"{layer.name}{RANGE}_{calls[layer.name]}"
         if probing:
             return tf.keras.layers.Activation("linear", name=name)(tensor)
         quantizer = classes["MovingAverageQuantizer"](8, per_axis=False, symmetric=False, narrow_range=False)

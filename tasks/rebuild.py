@@ -4,6 +4,7 @@ A model is walked call by call in its own order, and each call of a layer is ans
 is a functional model with the same inputs, made of new layers; the one that was handed in stays as it was.
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ KERNELS: dict[str, tuple[str, int]] = {
     "DepthwiseConv2D": ("depthwise_kernel", -2),
     "Conv2DTranspose": ("kernel", -2),
 }
+
+
+RANGE = "_range"  # a layer that holds another one's tensor is called as that one, and this
 
 
 @dataclass(frozen=True)
@@ -209,3 +213,23 @@ def _assembled(model: "tf.keras.Model", inputs: list[Any], outputs: list[Any]) -
     shape = model._nested_inputs
     given = {key: new for key, new in zip(shape, inputs, strict=True)} if isinstance(shape, dict) else inputs
     return tf.keras.Model(given, tf.nest.pack_sequence_as(model._nested_outputs, outputs), name=model.name)
+
+
+def signature_names(model: "tf.keras.Model") -> tuple[list[str], list[str]]:
+    """What the inputs and outputs are called in every format.
+
+    Inputs keep their layers' names. One output is `probabilities` if a softmax gives it, else `output`; of several, each
+    is called as the layer that it comes from.
+    """
+    inputs = [_identifier(layer.name) for layer in model._input_layers]
+    layers = model._output_layers
+    if len(layers) > 1:
+        return inputs, [_identifier(layer.name.removesuffix(RANGE)) for layer in layers]
+    activation = getattr(layers[0], "activation", None)
+    softmax = kind(layers[0]) == "Softmax" or getattr(activation, "__name__", "") == "softmax"
+    return inputs, ["probabilities" if softmax else "output"]
+
+
+def _identifier(name: str) -> str:
+    """A name that every runtime takes for a tensor's."""
+    return re.sub(r"\W", "_", name)

@@ -1,4 +1,4 @@
-"""Register: what passed becomes a version of a registered model, with everything that it takes to trust and to run it."""
+"""Register: what passed becomes a version of a registered model, with all that it takes to trust and to run it."""
 
 import hashlib
 import json
@@ -51,7 +51,7 @@ class RegisterConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 def content_digest(files: dict[Target, ModelArtifact], recipe: str, data: DataArtifact) -> str:
-    """What makes two versions the same: the files that ship, the recipe, and the data. Never when or where they were made."""
+    """What makes two versions the same: the files that ship, the recipe and the data, not when or where it was made."""
     content = {
         "files": {target: file.sha256 for target, file in files.items()},
         "recipe": digest_text(recipe),

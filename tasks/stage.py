@@ -241,7 +241,7 @@ def cache_key(name: str, module: str, arguments: Mapping[str, Any]) -> str:
     """The cache rule: inputs by content, settings, the source that shapes the result, the libraries that shape it.
 
     Never a run id, a path, or a time: artifacts count by their sha256 and by the key that they were made under (what
-    made them shapes what is made of them), and a config that names files gives its own `fingerprint()` of their content.
+    made them shapes what is made of them), and a config that names files gives its own `fingerprint()` of them.
     """
     sources, libraries = _shaped_by(module)
     rule = {

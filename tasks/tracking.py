@@ -247,9 +247,8 @@ def git_commit() -> str:
     """The commit of the working directory, with `+` when files differ from it; empty outside a git checkout."""
 
     def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", *arguments], capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
+        command = ["git", *arguments]  # fixed arguments; git from the person's own PATH
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()  # noqa: S603
 
     try:
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
@@ -335,7 +334,7 @@ def find_version(name: str, content: str) -> tuple[int, str] | None:
 
 
 def save_onnx(file: Path, folder: Path, example: "np.ndarray", requirements: Sequence[str]) -> None:
-    """Lay an ONNX file out as an MLflow model: signature with the file's own names, a free batch axis, an input example."""
+    """Lay an ONNX file out as an MLflow model: a signature with the file's own names and a free batch axis, an example."""
     import mlflow
     import numpy as np
     import onnx

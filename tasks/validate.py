@@ -1,33 +1,34 @@
-"""Validate: every file against the teacher's float file for the same target, on the same data, in one process.
-
-A target's files are opened together and timed in turn. What is measured is what the runtime does on this machine, now:
-the evidence says which machine that is, and what it does not know.
-"""
+"""Validate: every file against the teacher's float file for the same target, on the same data, in one process."""
 
 import gzip
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, Field
 
-from tasks import metrics
-from tasks.artifact import DataArtifact, EvidenceArtifact, ModelArtifact, Precision, Role, Target
-from tasks.data import Dataset
+from tasks import metrics, tracking
+from tasks.artifact import EvidenceArtifact, ModelArtifact, Precision, Role, Target
+from tasks.data import DataConfig, Dataset, open_data
+from tasks.disclosure import limits, methods
 from tasks.errors import ConversionError, SlimlineError
-from tasks.evidence import FORMAT_OF, Evidence, FileEvidence, Latency, Throughput
+from tasks.evidence import FORMAT_OF, Evidence, FileEvidence, Latency, Throughput, figures
+from tasks.evidence_page import lay_out
 from tasks.formats import FORMATS, keras
 from tasks.machine import describe_machine, load_average
 from tasks.metrics import Floats, Interval
 from tasks.progress import listener
+from tasks.stage import StageRun, stage
 
 Outputs = npt.NDArray[np.float32]
 Call = Callable[[Outputs], Outputs]
 
 MOST_CLASSES = 64  # of a confusion matrix that is kept: beyond it the page cannot show it and the JSON grows
-FEW_EXAMPLES = 200  # below it an interval for the drop is wider than most budgets
+ROLES: tuple[Role, ...] = ("teacher", "student", "compressed")
+NOTHING = Interval(low=0, estimate=0, high=0)  # the teacher's drop below itself, which no interval need be made for
 
 
 class ValidateConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -120,7 +121,7 @@ def validate(files: Sequence[Measured], data: Dataset, config: ValidateConfig, *
     """Measure files on the test split.
 
     Args:
-        files: by target, each with the teacher's float file among them.
+        files: of one or more targets, each target with the teacher's float file among them.
         data: whose test split is measured on.
         config: how.
         seed: of the bootstrap.
@@ -131,17 +132,21 @@ def validate(files: Sequence[Measured], data: Dataset, config: ValidateConfig, *
 
     """
     load_before = load_average()
+    problem = data.config.problem
     x, y = data.arrays("test", config.max_examples)
-    references = {
-        file.keras: _reference(file, x, data.output_shape, config.throughput_batch)
-        for file in {file.keras: file for file in files}.values()
-    }
+    references = {file.keras: file for file in files}
+    models = {folder: _reference(file, x, data, config) for folder, file in references.items()}
     measured: list[FileEvidence] = []
     for target in dict.fromkeys(file.target for file in files):
-        measured += _measure_target([file for file in files if file.target == target], data, x, y, references, config, seed)
+        here = [file for file in files if file.target == target]
+        here.sort(key=lambda file: ROLES.index(file.role))
+        if here[0].role != "teacher":
+            raise ValueError(f"no file of the teacher for {target} to compare with")
+        measured += _measure_target(here, data, x, y, models, config, seed)
+    machine = describe_machine(load_before)
     return Evidence(
-        problem=data.config.problem,
-        score=metrics.SCORE_NAMES[data.config.problem],
+        problem=problem,
+        score=metrics.SCORE_NAMES[problem],
         data=data.digest,
         examples=len(x),
         examples_held=data.counts["test"],
@@ -150,9 +155,11 @@ def validate(files: Sequence[Measured], data: Dataset, config: ValidateConfig, *
         confidence=config.confidence,
         seed=seed,
         threads=config.threads,
-        machine=describe_machine(load_before),
-        methods=_methods(data, config),
-        limits=_limits(measured, len(x), data, config),
+        machine=machine,
+        methods=methods(problem, config.threads, config.throughput_batch, config.warmup_rounds),
+        limits=limits(
+            measured, problem, len(x), data.counts["test"], machine, config.confidence, config.latency_rounds
+        ),
         files=tuple(measured),
     )
 
@@ -161,107 +168,111 @@ def _measure_target(
     files: Sequence[Measured],
     data: Dataset,
     x: Outputs,
-    y: npt.NDArray[np.generic],
-    references: dict[Path, Reference],
+    y: npt.NDArray[Any],
+    models: Mapping[Path, Reference],
     config: ValidateConfig,
     seed: int,
 ) -> list[FileEvidence]:
-    """One target's files, all open at once: answers first, then times in turn."""
-    first = next(file for file in files if file.role == "teacher")
-    order = [first, *(file for file in files if file is not first)]
-    problem = data.config.problem
-    calls: dict[Measured, Call] = {}
-    found: dict[Measured, Outputs] = {}
-    scores: dict[Measured, Floats] = {}
-    for file in order:
-        listener().note("validate", f"measuring {file.title}")
-        calls[file] = FORMATS[file.target].load(file.folder, threads=config.threads)
-        found[file] = _answers(calls[file], x, data.output_shape, config.throughput_batch, file.title)
-        scores[file] = metrics.scores(problem, y, found[file], data.variance)
-    named = {file.sha256 + file.role: call for file, call in calls.items()}
-    listener().note("validate", f"timing {first.target}: {len(files)} files in turn")
-    single = metrics.time_in_turn(named, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds)
+    """One target's files, the teacher's first: all opened, all asked for their answers, then timed in turn."""
+    form = FORMATS[files[0].target]
+    calls = {file.title: form.load(file.folder, threads=config.threads) for file in files}
+    answers = {file.title: _answers(calls[file.title], x, data, config, file.title) for file in files}
+    listener().note("validate", f"timing the {len(files)} files for {files[0].target} in turn")
+    times = metrics.time_in_turn(calls, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds)
     batch = np.resize(x, (config.throughput_batch, *x.shape[1:]))  # repeats the examples when there are too few
     rounds = max(metrics.FEWEST_ROUNDS, config.latency_rounds // 10)
-    batched = metrics.time_in_turn(named, batch, rounds, 3, config.latency_seconds)
+    batch_times = metrics.time_in_turn(calls, batch, rounds, 3, config.latency_seconds)
+    baseline = metrics.scores(data.config.problem, y, answers[files[0].title], data.variance)
     measured = []
-    for file in order:
-        times, many = single[file.sha256 + file.role], batched[file.sha256 + file.role]
-        reference = references[file.keras]
-        audit = FORMATS[file.target].audit(file.folder, x[:1])
-        lost, gained = scores[first] > scores[file], scores[first] < scores[file]
-        p50, p95, p99 = (float(value) for value in np.quantile(times, [0.5, 0.95, 0.99]))
-        confusion: tuple[tuple[int, ...], ...] = ()
-        if problem == "classification" and len(data.classes) <= MOST_CLASSES:
-            matrix = metrics.confusion_matrix(y, found[file], len(data.classes))
-            confusion = tuple(tuple(int(count) for count in row) for row in matrix)
-        measured.append(
-            FileEvidence(
-                role=file.role,
-                target=file.target,
-                format=FORMAT_OF[file.target],
-                precision=file.precision,
-                sha256=file.sha256,
-                keras_sha256=file.keras_sha256,
-                shipped=file.shipped,
-                accuracy=metrics.interval(scores[file], problem, config.confidence, seed),
-                drop=Interval(low=0, estimate=0, high=0)
-                if file is first
-                else metrics.paired_interval(scores[first], scores[file], problem, config.confidence, seed),
-                lost=int(lost.sum()) if problem == "classification" else 0,
-                gained=int(gained.sum()) if problem == "classification" else 0,
-                further=metrics.further_figures(problem, y, found[file]),
-                confusion=confusion,
-                parity=metrics.parity(problem, reference.outputs, found[file]),
-                **_sizes(file),
-                parameters=reference.parameters,
-                nonzeros=reference.nonzeros,
-                macs=audit.macs,
-                latency=Latency(p50=p50, p95=p95, p99=p99, rounds=len(times)),
-                speedup=Interval(low=1, estimate=1, high=1)
-                if file is first
-                else metrics.ratio_interval(single[first.sha256 + first.role], times, config.confidence, seed),
-                throughput=Throughput(
-                    examples_per_second=len(batch) / float(np.median(many)), batch=len(batch), rounds=len(many)
-                ),
-                integer_share=audit.integer_share,
-                audit=audit,
-            )
+    for file in files:
+        audit = form.audit(file.folder, x[:1])
+        model = models[file.keras]
+        found = FileEvidence(
+            role=file.role,
+            target=file.target,
+            format=FORMAT_OF[file.target],
+            precision=file.precision,
+            sha256=file.sha256,
+            keras_sha256=file.keras_sha256,
+            shipped=file.shipped,
+            **_accuracy(data, y, answers[file.title], baseline, config, seed),
+            parity=metrics.parity(data.config.problem, model.outputs, answers[file.title]),
+            **_sizes(file),
+            parameters=model.parameters,
+            nonzeros=model.nonzeros,
+            macs=audit.macs,
+            latency=_latency(times[file.title]),
+            speedup=metrics.ratio_interval(times[files[0].title], times[file.title], config.confidence, seed),
+            throughput=Throughput(
+                examples_per_second=len(batch) / float(np.median(batch_times[file.title])),
+                batch=len(batch),
+                rounds=len(batch_times[file.title]),
+            ),
+            integer_share=audit.integer_share,
+            audit=audit,
         )
+        measured.append(found if file is not files[0] else found.model_copy(update={"drop": NOTHING}))
     return measured
 
 
-def _answers(call: Call, x: Outputs, output_shape: tuple[int, ...], batch: int, title: str) -> Outputs:
-    """Answers for all examples `(n, *output_shape)`.
+def _accuracy(
+    data: Dataset, y: npt.NDArray[Any], answers: Outputs, baseline: Floats, config: ValidateConfig, seed: int
+) -> dict[str, Any]:
+    """The figures of `FileEvidence` that tell how right the answers are; `baseline` is the teacher's scores `(n,)`."""
+    problem = data.config.problem
+    scores = metrics.scores(problem, y, answers, data.variance)
+    figures: dict[str, Any] = {
+        "accuracy": metrics.interval(scores, problem, config.confidence, seed),
+        "drop": metrics.paired_interval(baseline, scores, problem, config.confidence, seed),
+        "further": metrics.further_figures(problem, y, answers),
+    }
+    if problem == "classification":
+        figures |= {"lost": int((baseline > scores).sum()), "gained": int((baseline < scores).sum())}
+        if len(data.classes) <= MOST_CLASSES:
+            matrix = metrics.confusion_matrix(y, answers, len(data.classes))
+            figures["confusion"] = tuple(tuple(int(count) for count in row) for row in matrix)
+    return figures
+
+
+def _latency(times: Floats) -> Latency:
+    """Quantiles of the seconds that calls took."""
+    p50, p95, p99 = (float(value) for value in np.quantile(times, [0.5, 0.95, 0.99]))
+    return Latency(p50=p50, p95=p95, p99=p99, rounds=len(times))
+
+
+def _answers(call: Call, x: Outputs, data: Dataset, config: ValidateConfig, title: str) -> Outputs:
+    """A file's answers to all examples `(n, *data.output_shape)`.
 
     Raises:
         ConversionError: they have another shape, or are not all finite.
 
     """
-    parts = [np.asarray(call(x[start : start + batch])) for start in range(0, len(x), batch)]
-    outputs = np.concatenate(parts)
-    if outputs.shape != (len(x), *output_shape):
+    batch, expected = config.throughput_batch, (len(x), *data.output_shape)
+    outputs = np.concatenate([call(x[start : start + batch]) for start in range(0, len(x), batch)])
+    if outputs.shape != expected:
         raise ConversionError(
-            f"{title}: {len(x)} examples are answered in the shape {outputs.shape}, not {(len(x), *output_shape)}: "
+            f"{title}: {len(x)} examples are answered in the shape {outputs.shape}, not {expected}: "
             "the model that it was made from has another output than the data"
         )
     broken = int((~np.isfinite(outputs)).reshape(len(x), -1).any(axis=1).sum())
     if broken:
         raise ConversionError(
             f"{title}: {broken} of {len(x)} test examples are answered with NaN or infinity: "
-            "float16 and int8 overflow when values are large, so scale the inputs (data.scaling) or take another quantize.precision"
+            "float16 overflows when values are large; scale the inputs (data.scaling) or take another quantize.precision"
         )
     return outputs
 
 
-def _reference(file: Measured, x: Outputs, output_shape: tuple[int, ...], batch: int) -> Reference:
+def _reference(file: Measured, x: Outputs, data: Dataset, config: ValidateConfig) -> Reference:
     """The answers of the Keras model that a file was made from."""
+    listener().note("validate", f"asking the Keras model of the {file.role} for {len(x):,} answers")
     model = keras.load(file.keras)
-    outputs = np.asarray(model.predict(x, batch_size=batch, verbose=0), dtype=np.float32)
-    if outputs.shape != (len(x), *output_shape) or not np.isfinite(outputs).all():
+    outputs = np.asarray(model.predict(x, batch_size=config.throughput_batch, verbose=0), dtype=np.float32)
+    expected = (len(x), *data.output_shape)
+    if outputs.shape != expected or not np.isfinite(outputs).all():
         raise SlimlineError(
             f"the {file.role}'s Keras model answers the test examples in the shape {outputs.shape} (expected "
-            f"{(len(x), *output_shape)}) or with NaN or infinity: train it with a smaller learning_rate, or look at the data"
+            f"{expected}) or with NaN or infinity: train it with a smaller learning_rate, or look at the data"
         )
     # Ranges and counters of quantization-aware training are bookkeeping, not the model's parameters.
     ranges = {
@@ -283,3 +294,43 @@ def _sizes(file: Measured) -> dict[str, int]:
     contents = [part.read_bytes() for part in parts]
     packed = [gzip.compress(content, compresslevel=6, mtime=0) for content in contents]
     return {"size_bytes": sum(map(len, contents)), "gzip_bytes": sum(map(len, packed))}
+
+
+@stage("validate")
+def validate_files(
+    run: StageRun,
+    models: dict[Role, ModelArtifact],
+    files: dict[Role, dict[Target, ModelArtifact]],
+    data: DataConfig,
+    config: ValidateConfig,
+    seed: int,
+) -> EvidenceArtifact:
+    """Measure every file, and keep the evidence as JSON, as a page and as plots.
+
+    `models` are the Keras models by role, `files` what was made of each for each target. The compressed one ships.
+    """
+    measured = [
+        Measured(
+            role=role,
+            target=target,
+            precision=file.precision,
+            folder=tracking.fetch(file),
+            keras=tracking.fetch(models[role]),
+            sha256=file.sha256,
+            keras_sha256=models[role].sha256,
+            shipped=role == "compressed",
+        )
+        for role, targets in files.items()
+        for target, file in targets.items()
+    ]
+    dataset = open_data(data)
+    evidence = validate(measured, dataset, config, seed=seed)
+    for file in evidence.files:
+        found = figures(file, evidence.score)
+        model = files[file.role][file.target].uri
+        tracking.log_metrics(run.run_id, found, model=model, data=dataset.digest)
+        tracking.log_metrics(run.run_id, {f"{file.role}/{file.target}/{name}": value for name, value in found.items()})
+    folder = run.work / "evidence"
+    folder.mkdir()
+    lay_out(evidence, folder)
+    return run.keep_evidence(folder)

@@ -1,4 +1,4 @@
-"""Real servers and stores for the tests: an embedded Prefect server for the session, a fresh SQLite MLflow store for each test."""
+"""Real servers and stores: an embedded Prefect server for the session, a fresh SQLite store for each test."""
 
 import os
 import shutil

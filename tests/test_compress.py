@@ -83,7 +83,14 @@ def test_a_recipe_ends_with_a_registered_version(first, store):
     version = tracking.client().get_model_version("tiny", "1")
     assert version.aliases == ["candidate"]
     assert version.description.startswith("# tiny")
-    for tag in ("slimline.content", "slimline.recipe", "slimline.data", "prefect.flow_run_id", "accuracy", "integer_share"):
+    for tag in (
+        "slimline.content",
+        "slimline.recipe",
+        "slimline.data",
+        "prefect.flow_run_id",
+        "accuracy",
+        "integer_share",
+    ):
         assert version.tags[tag]
     assert version.tags["prefect.flow_run_id"] == first["flow_run"]
     assert version.run_id == first["runs"]["register"]
@@ -98,7 +105,9 @@ def test_mlflow_and_prefect_know_each_other(first, store):
     assert parent.data.params["student.width"] == "0.25"
     assert any(name.startswith("system/") for name in parent.data.metrics)
     children = tracking.stages_of(first["mlflow_run"])
-    assert {"prepare", "train-teacher", "distill", "prune", "quantize", "validate", "register"} <= {child.stage for child in children}
+    assert {"prepare", "train-teacher", "distill", "prune", "quantize", "validate", "register"} <= {
+        child.stage for child in children
+    }
     distilled = tracking.client().get_run(first["runs"]["distill"])
     assert distilled.data.tags["mlflow.parentRunId"] == first["mlflow_run"]
     history = tracking.client().get_metric_history(first["runs"]["distill"], "loss")
@@ -151,7 +160,11 @@ def test_again_unchanged_everything_is_reused_and_no_tensorflow_is_imported(slim
     result = json.loads(done.stdout)
     assert set(result["reused"]) == set(result["seconds"]) == set(first["seconds"])
     assert result["version"] == 1
-    imported = {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in done.stderr.splitlines() if line.startswith("import time:")}
+    imported = {
+        line.rsplit("|", 1)[-1].strip().split(".")[0]
+        for line in done.stderr.splitlines()
+        if line.startswith("import time:")
+    }
     assert "prefect" in imported
     assert not imported & {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization", "tf2onnx"}
 
@@ -192,7 +205,13 @@ def test_an_impossible_budget_registers_nothing_and_says_why(slimline, first, st
 
 
 def test_left_out_stages_are_said_and_skipped(slimline, first):
-    plain = {**TINY, "distill": {"method": "none"}, "prune": {"method": "none"}, "quantize": {"method": "none"}, "student": {}}
+    plain = {
+        **TINY,
+        "distill": {"method": "none"},
+        "prune": {"method": "none"},
+        "quantize": {"method": "none"},
+        "student": {},
+    }
     done = slimline.run({**plain, "targets": ["onnxruntime"]})
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
@@ -205,7 +224,12 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(slimline, first, tmp_path)
     other = Slimline(tmp_path)
     process = subprocess.Popen(
         other.command(TINY, "distill.fit.epochs=40", "distill.fit.patience=0"),
-        cwd=ROOT, env=other.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        cwd=ROOT,
+        env=other.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     for line in process.stderr:
         if "epoch" in line and "/40" in line:

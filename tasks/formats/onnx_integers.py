@@ -41,7 +41,6 @@ def lower(graph: Graph) -> None:
     for node in list(graph.nodes):
         if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
             _quantize_kernel(graph, node)
-    _separate(graph)
 
 
 def _join_biases(graph: Graph) -> None:
@@ -206,16 +205,3 @@ def _quantize_kernel(graph: Graph, node: "onnx.NodeProto") -> None:
         inputs = [graph.constant(counts), graph.constant(units), graph.constant(np.zeros(units.shape, np.int32))]
         node.input[2] = graph.insert("DequantizeLinear", inputs, at=graph.place(node), name=node.name, axis=0)
 
-
-def _separate(graph: Graph) -> None:
-    """A DequantizeLinear of its own for each taker: ONNX Runtime fuses none that is shared with a float operator."""
-    for node in list(graph.nodes):
-        if node.op_type != "DequantizeLinear":
-            continue
-        first, *others = [*graph.takers(node.output[0]), None]
-        for taker in others[:-1] if first is not None else []:
-            assert taker is not None
-            copy = graph.insert("DequantizeLinear", list(node.input), at=graph.place(node) + 1, name=node.name)
-            for place, name in enumerate(taker.input):
-                if name == node.output[0]:
-                    taker.input[place] = copy

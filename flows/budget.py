@@ -1,0 +1,114 @@
+"""The budget: the limits that a version must keep to be registered, held against the evidence."""
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from tasks.errors import BudgetNotKept
+from tasks.evidence import Evidence, FileEvidence
+
+
+def _limit(default: float, position: int, description: str, **bounds: float) -> Any:
+    """A limit of 0 or more, with its place in the form."""
+    return Field(default=default, ge=0, description=description, json_schema_extra={"position": position}, **bounds)
+
+
+class Budget(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """The limits that a version must keep to be registered.
+
+    Accuracy is held by every shipped file and by the bad end of its interval; size, latency and integer share by the
+    first target's file.
+    """
+
+    max_accuracy_drop: float = _limit(
+        0.02, 0, "How much lower than the teacher's the score may be, at the bad end of the interval.", le=1
+    )
+    max_size_bytes: int = _limit(0, 1, "Largest file in bytes; 0 sets no limit.")
+    min_size_ratio: float = _limit(
+        0, 2, "How many times smaller than the teacher's float file it must be; 0 sets no limit."
+    )
+    max_latency_ms: float = _limit(0, 3, "Longest median latency in milliseconds at batch 1; 0 sets no limit.")
+    min_speedup: float = _limit(
+        0, 4, "How many times faster than the teacher it must be, at the bad end of the interval; 0 sets no limit."
+    )
+    min_integer_share: float = _limit(
+        0, 5, "Share of multiply-accumulates that must really run in integer kernels.", le=1
+    )
+
+
+def hold(budget: Budget, evidence: Evidence, where: str) -> None:
+    """Pass if the budget is kept; `where` says where the evidence can be read.
+
+    Raises:
+        BudgetNotKept: with a line for each limit: by how much, and which knob to turn.
+    """
+    broken = breaches(budget, evidence)
+    if broken:
+        lines = "".join(f"\n- {line}" for line in broken)
+        raise BudgetNotKept(f"not registered, the budget is not kept:{lines}\nThe evidence: {where}")
+
+
+def breaches(budget: Budget, evidence: Evidence) -> list[str]:
+    """Every limit that the evidence does not keep: which, by how much, and which knob to turn."""
+    shipped = [file for file in evidence.files if file.shipped]
+    first, teacher = shipped[0], evidence.teacher(shipped[0].target)
+    found = [_accuracy(budget, file, evidence.score) for file in shipped]
+    found += [_size(budget, first, teacher), _latency(budget, first), _integers(budget, first)]
+    return [breach for breaches in found for breach in breaches]
+
+
+def _accuracy(budget: Budget, file: FileEvidence, score: str) -> list[str]:
+    drop = file.drop
+    if drop.high <= budget.max_accuracy_drop:
+        return []
+    return [
+        f"budget.max_accuracy_drop = {budget.max_accuracy_drop:g}: the {file.target} file's {score} may be "
+        f"{drop.high:.4f} below the teacher's (measured {drop.estimate:.4f}, interval {drop.low:.4f} to {drop.high:.4f}). "
+        "Train or distill longer (distill.fit.epochs), prune less (prune.sparsity), widen the student (student.width), "
+        "or measure on more test examples (data.test)"
+    ]
+
+
+def _size(budget: Budget, file: FileEvidence, teacher: FileEvidence) -> list[str]:
+    ratio = teacher.size_bytes / file.size_bytes
+    way_out = "Narrow the student (student.width) or quantize (quantize.method)"
+    found = []
+    if 0 < budget.max_size_bytes < file.size_bytes:
+        found.append(
+            f"budget.max_size_bytes = {budget.max_size_bytes}: the {file.target} file has "
+            f"{file.size_bytes:,} bytes. {way_out}"
+        )
+    if ratio < budget.min_size_ratio:
+        found.append(
+            f"budget.min_size_ratio = {budget.min_size_ratio:g}: the {file.target} file ({file.size_bytes:,} bytes) is "
+            f"{ratio:.2f} times smaller than the teacher's ({teacher.size_bytes:,}). {way_out}"
+        )
+    return found
+
+
+def _latency(budget: Budget, file: FileEvidence) -> list[str]:
+    way_out = "Narrow the student (student.width) or try another quantize.method"
+    milliseconds, speedup = file.latency.p50 * 1000, file.speedup
+    found = []
+    if 0 < budget.max_latency_ms < milliseconds:
+        found.append(
+            f"budget.max_latency_ms = {budget.max_latency_ms:g}: the {file.target} file's median is "
+            f"{milliseconds:.4f} ms. {way_out}"
+        )
+    if speedup.low < budget.min_speedup:
+        found.append(
+            f"budget.min_speedup = {budget.min_speedup:g}: the {file.target} file may be only "
+            f"{speedup.low:.2f} times as fast as the teacher's (measured {speedup.estimate:.2f}). {way_out}"
+        )
+    return found
+
+
+def _integers(budget: Budget, file: FileEvidence) -> list[str]:
+    if file.integer_share >= budget.min_integer_share:
+        return []
+    in_float = ", ".join(layer.name for layer in file.audit.in_float[:5])
+    return [
+        f"budget.min_integer_share = {budget.min_integer_share:g}: {file.integer_share:.3f} of the {file.target} "
+        f"file's multiply-accumulates run in integer kernels; in float run {in_float}. Set quantize.method to training or "
+        "post_training"
+    ]

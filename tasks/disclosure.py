@@ -1,0 +1,123 @@
+"""What evidence says about itself: how each figure was made, and what it does not know."""
+
+from collections.abc import Sequence
+
+from tasks.evidence import FileEvidence
+from tasks.machine import Machine
+from tasks.metrics import RESAMPLES, wilson
+from tasks.problem import Problem
+
+FEW_EXAMPLES = 500  # fewer cannot tell a drop of 1% from none
+FEW_OF_A_CLASS = 50  # fewer cannot tell a recall of 95% from one of 85%
+FEW_ROUNDS = 1000  # fewer leave ten calls or less beyond the p99
+DOT_PRODUCTS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")  # add up integers without saturating
+
+
+def methods(problem: Problem, threads: int, batch: int, warmup: int) -> dict[str, str]:
+    """How each kind of figure was made, by its name."""
+    share = problem == "classification"
+    bootstrap = f"BCa bootstrap (Efron 1987) over test examples, {RESAMPLES} resamples"
+    return {
+        "score": "Share of test examples whose most probable class is the label."
+        if share
+        else "R² with the train targets' variance: 1 - mean squared error / variance.",
+        "score interval": "Wilson's score interval (Wilson 1927)." if share else f"{bootstrap}.",
+        "drop": "Score of the teacher's float file for the same target, less this file's, on the same examples.",
+        "drop interval": "Tango's score interval for paired proportions (Tango 1998)."
+        if share
+        else f"{bootstrap}, of the differences in pairs.",
+        "parity": "Outputs of the file against those of the Keras model that it was made from, over all test examples.",
+        "latency": f"Batch 1, {threads} {'thread' if threads == 1 else 'threads'}, always the first test example; one "
+        f"target's files in turn (A B C A B C) after {warmup} warm-up calls, Python's garbage collector off, "
+        "time.perf_counter_ns.",
+        "speed-up": "Median latency of the teacher's float file for the same target over this file's; percentile "
+        f"bootstrap over circular blocks of √rounds rounds (Politis and Romano 1992), {RESAMPLES} resamples.",
+        "throughput": f"{batch} over the median time of a call with batch {batch}, in turn like latency.",
+        "size": "Bytes of the model's files; gzip at level 6, each file by itself.",
+        "parameters": "Weights of the Keras model, batch-norm statistics included, quantization ranges left out; "
+        "non-zeros are counted before rounding to integers, which may make more of them zero.",
+        "multiply-accumulates": "From the shapes in the graph that the runtime made of the file, for one example; the "
+        "integer share is that of the kernels which compute in integers.",
+    }
+
+
+def limits(
+    files: Sequence[FileEvidence],
+    problem: Problem,
+    examples: int,
+    held: int,
+    machine: Machine,
+    confidence: float,
+    rounds: int,
+) -> tuple[str, ...]:
+    """What these figures do not say, in sentences.
+
+    Args:
+        files: what was measured.
+        problem: of the data.
+        examples: test examples that were measured on.
+        held: test examples that there are.
+        machine: where it was measured.
+        confidence: of the intervals.
+        rounds: of timing that were asked for.
+
+    """
+    found = [
+        "Intervals tell how figures would move with other test examples from the same source. They do not cover "
+        "another training seed, data from elsewhere, or data that change with time.",
+        f"Each interval holds with {confidence:.1%} confidence by itself; that all of them hold at once is less likely.",
+        "Whoever chooses between many versions by this test split needs another one for the last word.",
+    ]
+    if examples < held:
+        found.append(f"Measured on the first {examples:,} of {held:,} test examples.")
+    if examples < FEW_EXAMPLES:
+        found.append(f"{examples} test examples are few: small drops cannot be told from none.")
+    if problem == "classification":
+        found += _rare_classes(files, confidence)
+    found += [
+        "Latency is the model alone, in this process, asked the same example again and again: no decoding, no server, "
+        "no network. Files in turn find the processor's caches as the others left them.",
+        "Times hold for this processor and these library versions; on another one, another file may be the fastest.",
+        "Memory, energy, and the time to load a file were not measured.",
+    ]
+    if machine.virtual:
+        found.append("The machine is virtual: what its neighbours did is in the times and cannot be seen from inside.")
+    busiest = max(machine.load_before, machine.load_after)
+    if busiest > 1.5 + machine.usable_cores / 2:
+        found.append(f"The machine was busy: load average {busiest:g} on {machine.usable_cores} usable cores.")
+    made = min(file.latency.rounds for file in files)
+    if made < rounds:
+        found.append(f"Only {made} of {rounds} rounds of timing were made, because the time limit was reached.")
+    if made < FEW_ROUNDS:
+        found.append(f"With {made} rounds, p99 is nearly the slowest call that was seen.")
+    if any(file.target == "savedmodel" for file in files):
+        found.append(
+            "TensorFlow takes its number of threads once in a process: files for savedmodel may have used more."
+        )
+    if any(file.integer_share > 0 for file in files):
+        found.append(_integers(machine))
+    return tuple(found)
+
+
+def _rare_classes(files: Sequence[FileEvidence], confidence: float) -> list[str]:
+    """Says how little the rarest class tells, where it is rare."""
+    rows = [sum(row) for row in files[0].confusion]
+    rarest = min((row for row in rows if row), default=FEW_OF_A_CLASS)
+    if rarest >= FEW_OF_A_CLASS:
+        return []
+    low = wilson(rarest, rarest, confidence).low
+    number = f"{rarest} test {'example' if rarest == 1 else 'examples'}"
+    return [f"The rarest class has {number}: even with all of them right, its recall may be as low as {low:.1%}."]
+
+
+def _integers(machine: Machine) -> str:
+    """What integer kernels do on other processors."""
+    if any(name in machine.instruction_sets for name in DOT_PRODUCTS):
+        return (
+            "Integer kernels had dot-product instructions. On an x86 processor without VNNI, ONNX Runtime may saturate "
+            "sums of uint8 times int8 and answer otherwise: measure again there."
+        )
+    return (
+        "This processor has no integer dot-product instructions, so ONNX Runtime may have saturated sums of uint8 "
+        "times int8: on another processor the same file may answer otherwise, and faster."
+    )

@@ -1,0 +1,237 @@
+"""ONNX for ONNX Runtime on processors.
+
+Through tf2onnx, then through our hands: what tf2onnx leaves in float of a fake-quantized model is lowered by
+`onnx_integers`, and names are made to depend on the model alone.
+"""
+
+import json
+import logging
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tasks.artifact import Precision
+from tasks.errors import ConversionError
+from tasks.folding import fold
+from tasks.formats import onnx_audit, onnx_integers
+from tasks.formats.audit import Audit
+from tasks.formats.onnx_graph import Graph
+from tasks.ranges import frozen, is_fake_quantized
+from tasks.rebuild import signature_names
+
+if TYPE_CHECKING:
+    import onnx
+    import onnxruntime
+    import tensorflow as tf
+
+FILE = "model.onnx"
+OPSET = 17  # DequantizeLinear by channel needs 13; tf2onnx is tested up to 18, and older runtimes read 17
+IR_VERSION = 8  # the one that came with opset 17: a newer one would keep older runtimes out
+
+
+def write(
+    model: "tf.keras.Model",
+    folder: Path,
+    precision: Precision,
+    *,
+    calibration: np.ndarray,  # noqa: ARG001  the formats are called alike; ranges are in the model
+    classes: tuple[str, ...],
+) -> None:
+    """Put a model in a folder as `model.onnx`, checked and opened once.
+
+    Args:
+        model: Keras 2; for int8 a fake-quantized one.
+        folder: an existing one.
+        precision: float32; int8 from the model's own ranges; dynamic with 8-bit kernels and ranges found anew for each
+            input; float16 kernels, inputs and outputs still float32.
+        calibration: unused here.
+        classes: their names in label order; kept in the file's metadata.
+
+    Raises:
+        ConversionError: an operator that ONNX Runtime has no kernel for; int8 of a model without ranges.
+
+    """
+    if precision == "int8" and not is_fake_quantized(model):
+        raise ConversionError(
+            f"model '{model.name}' has no ranges, so it cannot be written for onnxruntime in int8: quantize it first "
+            "(quantize.method: training or post_training), or ask for float32, dynamic or float16"
+        )
+    ready = frozen(model) if is_fake_quantized(model) else fold(model)
+    proto = _converted(ready)
+    inputs, outputs = signature_names(ready)
+    graph = Graph(proto)
+    if is_fake_quantized(model):
+        onnx_integers.lower(graph)
+    proto = graph.finish(
+        dict(zip((value.name for value in proto.graph.input), inputs, strict=True)),
+        dict(zip((value.name for value in proto.graph.output), outputs, strict=True)),
+    )
+    if precision == "dynamic":
+        proto = _dynamic(proto)
+    elif precision == "float16":
+        proto = _half(proto)
+    proto.ir_version = IR_VERSION
+    if classes:
+        proto.metadata_props.add(key="classes", value=json.dumps(list(classes), ensure_ascii=False))
+    _check(proto, model.name)
+    (folder / FILE).write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from float32 inputs `(batch, ...)` to float32 outputs, for any batch size.
+
+    Args:
+        folder: where `write` put the file.
+        threads: of one operator; operators run one after the other.
+
+    """
+    session = _session(str(folder / FILE), threads)
+    name = session.get_inputs()[0].name
+
+    def run(inputs: np.ndarray) -> np.ndarray:
+        outputs: list[np.ndarray] = session.run(None, {name: inputs})
+        return outputs[0]
+
+    return run
+
+
+def audit(folder: Path, example: np.ndarray) -> Audit:
+    """What ONNX Runtime runs for one example `(...)` or a batch of one `(1, ...)`, found by profiling it."""
+    return onnx_audit.audit(folder / FILE, example)
+
+
+def _session(model: str | bytes, threads: int) -> "onnxruntime.InferenceSession":
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors; warnings tell of optimisations that were not made
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _converted(model: "tf.keras.Model") -> "onnx.ModelProto":
+    import tensorflow as tf
+    import tf2onnx
+
+    signature = [
+        tf.TensorSpec(tensor.shape, tensor.dtype, name=layer.name)
+        for tensor, layer in zip(model.inputs, model._input_layers, strict=True)
+    ]
+    with _complaints() as complaints:
+        try:
+            proto, _ = tf2onnx.convert.from_keras(model, signature, opset=OPSET)
+        except Exception as error:  # whatever it stumbles over inside
+            raise ConversionError(
+                f"model '{model.name}' cannot be converted for onnxruntime: tf2onnx failed with {type(error).__name__}: "
+                f"{_line(error)}: name another target, or replace the layer that it speaks of"
+            ) from error
+    _check_operators(proto, complaints)
+    return proto
+
+
+def _check_operators(proto: "onnx.ModelProto", complaints: list[str]) -> None:
+    """tf2onnx writes operators that it cannot convert into the file as they are, and only logs that it did.
+
+    Raises:
+        ConversionError: there are such.
+
+    """
+    import onnx
+
+    for node in proto.graph.node:
+        if node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type, OPSET, ""):
+            parts = node.name.split("/")
+            raise ConversionError(
+                f"layer '{parts[1] if len(parts) > 1 else node.name}' needs the operator {node.op_type}, which "
+                f"onnxruntime has no match for in opset {OPSET}: name another target (litert or savedmodel), or replace "
+                "the layer"
+            )
+    if complaints:
+        raise ConversionError(
+            f"tf2onnx could not convert all of the model for onnxruntime: {complaints[0]}: name another target, or "
+            "replace the layer that it speaks of"
+        )
+
+
+def _dynamic(proto: "onnx.ModelProto") -> "onnx.ModelProto":
+    """8-bit kernels, activations quantized as they come, by ONNX Runtime's own tool."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with tempfile.TemporaryDirectory() as folder, _quiet_root():
+        before, after = Path(folder) / "float.onnx", Path(folder) / "dynamic.onnx"
+        onnx.save(proto, before)
+        # unsigned: ONNX Runtime's ConvInteger has no kernel for signed weights
+        quantize_dynamic(before, after, weight_type=QuantType.QUInt8)
+        return onnx.load(after)
+
+
+def _half(proto: "onnx.ModelProto") -> "onnx.ModelProto":
+    """Half the bits in kernels and between operators, by ONNX Runtime's own tool."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    return convert_float_to_float16(proto, keep_io_types=True)
+
+
+def _check(proto: "onnx.ModelProto", name: str) -> None:
+    """The checker and a session each find what the other does not.
+
+    Raises:
+        ConversionError: the file would not run.
+
+    """
+    import onnx
+
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+        _session(proto.SerializeToString(), 1)
+    except Exception as error:
+        raise ConversionError(
+            f"model '{name}' was converted for onnxruntime, but the file does not run: {_line(error)}: name another "
+            "target, or replace the layer that it speaks of"
+        ) from error
+
+
+def _line(error: Exception) -> str:
+    return re.sub(r"\s+", " ", str(error))[:300]
+
+
+@contextmanager
+def _complaints() -> Iterator[list[str]]:
+    """Collects what tf2onnx logs as errors, and keeps its log off the screen."""
+    found: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.levelno >= logging.ERROR:
+                found.append(re.sub(r"\s+", " ", record.getMessage())[:300])
+
+    import tf2onnx  # noqa: F401  its loggers come with it
+
+    logger, collector = logging.getLogger("tf2onnx"), Collector()
+    before = logger.propagate
+    logger.addHandler(collector)
+    logger.propagate = False
+    try:
+        yield found
+    finally:
+        logger.removeHandler(collector)
+        logger.propagate = before
+
+
+@contextmanager
+def _quiet_root() -> Iterator[None]:
+    """Keeps ONNX Runtime's advice to pre-process off the screen, which it gives through the root logger."""
+    logger = logging.getLogger()
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

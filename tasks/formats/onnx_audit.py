@@ -1,0 +1,147 @@
+"""What ONNX Runtime executes of a file: its profile, held against the file's own operators.
+
+Multiply-accumulates are counted in the file as it was written, where every shape is known to ONNX. Which kernel each
+runs in is in the profile of a run: the optimiser renames operators, fuses them and changes their layout, but what it
+makes of one bears the name of the operator or of the tensor that it gives.
+"""
+
+import json
+import math
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tasks.formats.audit import Audit, LayerAudit, counted
+
+if TYPE_CHECKING:
+    import onnx
+
+MULTIPLYING = frozenset({"Conv", "ConvInteger", "ConvTranspose", "Gemm", "GRU", "LSTM", "MatMul", "MatMulInteger", "RNN"})
+GATES = {"GRU": 3, "LSTM": 4, "RNN": 1}
+KERNEL = re.compile("Conv|Gemm|MatMul|GRU|LSTM|RNN")  # a multiplying kernel has one of these in its name
+INTEGERS = frozenset({"uint8", "int8"})
+TAKING_FLOAT = frozenset({"DynamicQuantizeMatMul", "DynamicQuantizeLSTM"})  # integer kernels that quantize by themselves
+Shapes = dict[str, tuple[int, ...]]
+
+
+def audit(file: Path, example: np.ndarray) -> Audit:
+    """Multiply-accumulates of one example, by operator and kernel.
+
+    Args:
+        file: an ONNX file with one input.
+        example: one input as a batch of one, float32.
+
+    """
+    import onnx
+
+    model = onnx.load(file)
+    ran = _profile(file, example)
+    work = _work(model)
+    owners = _owners(model, work)
+    kernels: dict[str, Any] = {}
+    for event in ran:
+        owner = owners.get(_plain(event["name"])) if KERNEL.search(event["args"]["op_name"]) else None
+        if owner is not None:
+            kernels.setdefault(owner, event)
+    layers = []
+    for name, macs in work.items():
+        event = kernels.get(name)
+        kernel = event["args"]["op_name"] if event is not None else "not found"
+        integer = event is not None and (_first_type(event) <= INTEGERS or kernel in TAKING_FLOAT)
+        why = "" if integer else _why(model, name)
+        layers.append(LayerAudit(name=name.split("/")[0], kernel=kernel, macs=macs, integer=integer, why=why))
+    return Audit(layers=tuple(layers), kernels=counted([event["args"]["op_name"] for event in ran]))
+
+
+def _profile(file: Path, example: np.ndarray) -> list[dict[str, Any]]:
+    """The kernels that one run calls, in their order."""
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        options.enable_profiling = True
+        options.profile_file_prefix = f"{folder}/profile"
+        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        session.run(None, {session.get_inputs()[0].name: example})
+        events = json.loads(Path(session.end_profiling()).read_text())
+    return [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
+
+
+def _plain(name: str) -> str:
+    """A kernel's name without what the optimiser puts around it."""
+    name = name.removesuffix("_kernel_time").removeprefix("fused ")
+    return re.sub(r"(_token_\d+|_nchwc|_nhwc|/MatMulAddFusion|_quant)+$", "", name)
+
+
+def _first_type(event: dict[str, Any]) -> set[str]:
+    """The number type of what a kernel is given first."""
+    return set(next(iter(event["args"]["input_type_shape"]), {"nothing": 0}))
+
+
+def _work(model: "onnx.ModelProto") -> dict[str, int]:
+    """Multiply-accumulates for one example of each operator that multiplies, by its name."""
+    shapes = _shapes(model)
+    return {node.name: _macs(node, shapes) for node in model.graph.node if node.op_type in MULTIPLYING}
+
+
+def _shapes(model: "onnx.ModelProto") -> Shapes:
+    """Every tensor's shape for a batch of one; 1 for axes that stay unknown."""
+    import onnx
+
+    single = onnx.ModelProto()
+    single.CopyFrom(model)
+    for value in [*single.graph.input, *single.graph.output]:
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    graph = onnx.shape_inference.infer_shapes(single, data_prop=True).graph
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for value in [*graph.input, *graph.value_info, *graph.output]:
+        shapes[value.name] = tuple(max(dim.dim_value, 1) for dim in value.type.tensor_type.shape.dim)
+    return shapes
+
+
+def _macs(node: "onnx.NodeProto", shapes: Shapes) -> int:
+    first, kernel, given = (shapes.get(name, ()) for name in (node.input[0], node.input[1], node.output[0]))
+    if node.op_type in GATES:  # (steps, batch, features) by (directions, gates * hidden, features)
+        hidden = kernel[1] // GATES[node.op_type]
+        return first[0] * kernel[0] * kernel[1] * (kernel[2] + hidden)
+    if node.op_type == "ConvTranspose":
+        return math.prod(first) * math.prod(kernel[1:])
+    if node.op_type in ("Conv", "ConvInteger"):
+        return math.prod(given) * math.prod(kernel[1:])
+    transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
+    return math.prod(given) * (first[0] if transposed else first[-1])
+
+
+def _owners(model: "onnx.ModelProto", work: dict[str, int]) -> dict[str, str]:
+    """For each name that a kernel may bear, the operator whose work it does: the next one upstream that multiplies."""
+    owners: dict[str, str] = {}
+    givers: dict[str, str] = {}
+    for node in model.graph.node:
+        found = (givers[name] for name in node.input if name in givers)
+        owner = node.name if node.name in work else next(found, "")
+        if owner:
+            owners[_plain(node.name)] = owner
+            for name in node.output:
+                givers[name] = owners[_plain(name)] = owner
+    return owners
+
+
+def _why(model: "onnx.ModelProto", name: str) -> str:
+    """Why an operator was not turned into an integer kernel, as far as the file tells."""
+    givers = {output: node.op_type for node in model.graph.node for output in node.output}
+    node = next(node for node in model.graph.node if node.name == name)
+    takers = [other.op_type for other in model.graph.node if node.output[0] in other.input]
+    if node.op_type in GATES:
+        return "recurrent layers have no integer kernel here"
+    if givers.get(node.input[0]) != "DequantizeLinear":
+        return "what it takes is not held to 8 bits"
+    if givers.get(node.input[1]) != "DequantizeLinear":
+        return "its kernel is not held to 8 bits"
+    if takers != ["QuantizeLinear"]:
+        return "what it gives is not held to 8 bits"
+    return "ONNX Runtime did not replace it by an integer kernel"
