@@ -63,7 +63,8 @@ def _accuracy(budget: Budget, file: FileEvidence, score: str) -> list[str]:
         return []
     return [
         f"budget.max_accuracy_drop = {budget.max_accuracy_drop:g}: the {file.target} file's {score} may be "
-        f"{drop.high:.4f} below the teacher's (measured {drop.estimate:.4f}, interval {drop.low:.4f} to {drop.high:.4f}). "
+        f"{drop.high:.4f} below the teacher's (measured {drop.estimate:.4f}, interval {drop.low:.4f} to "
+        f"{drop.high:.4f}). "
         "Train or distill longer (distill.fit.epochs), prune less (prune.sparsity), widen the student (student.width), "
         "or measure on more test examples (data.test)"
     ]
@@ -109,6 +110,6 @@ def _integers(budget: Budget, file: FileEvidence) -> list[str]:
     in_float = ", ".join(layer.name for layer in file.audit.in_float[:5])
     return [
         f"budget.min_integer_share = {budget.min_integer_share:g}: {file.integer_share:.3f} of the {file.target} "
-        f"file's multiply-accumulates run in integer kernels; in float run {in_float}. Set quantize.method to training or "
-        "post_training"
+        f"file's multiply-accumulates run in integer kernels; in float run {in_float}. Set quantize.method to training "
+        "or post_training"
     ]

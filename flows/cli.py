@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns 0 if all is well, 1 if a stage failed or the budget was not kept, 2 if input is wrong."""
     options = parser().parse_args(arguments)
     embedded.settle()
+    _hush()
     try:
         return int(options.command(options))
     except SlimlineError as error:
@@ -81,7 +82,6 @@ def _check(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     server = embedded.start_server() if options.recipe.is_file() else None
-    _hush()
     from rich.console import Console
 
     from flows.check import check
@@ -139,10 +139,17 @@ def next_steps(result: "Compression", *, embedded_server: bool) -> list[tuple[st
 
 
 def _hush() -> None:
-    """Keep libraries' chatter off the terminal: the display says what happens, and Prefect's API still gets the log."""
+    """Keep libraries' chatter off the terminal: the display says what happens, and Prefect's API still gets the log.
+
+    TensorFlow's native part writes to file descriptor 2 before any of its settings count, so that descriptor leads to a
+    file from here on, and Python's own standard error to where the descriptor led before.
+    """
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+    log = os.open(home() / "native.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 2)
+    os.close(log)
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    warnings.simplefilter("ignore", DeprecationWarning)
-    warnings.simplefilter("ignore", FutureWarning)
+    warnings.simplefilter("ignore")
     for name in ("tensorflow", "absl", "tf2onnx", "h5py"):
         logging.getLogger(name).setLevel(logging.ERROR)
 

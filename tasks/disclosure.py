@@ -65,7 +65,7 @@ def limits(
     found = [
         "Intervals tell how figures would move with other test examples from the same source. They do not cover "
         "another training seed, data from elsewhere, or data that change with time.",
-        f"Each interval holds with {confidence:.1%} confidence by itself; that all of them hold at once is less likely.",
+        f"Each interval holds with {100 * confidence:g}% confidence by itself; that all of them hold is less likely.",
         "Whoever chooses between many versions by this test split needs another one for the last word.",
     ]
     if examples < held:

@@ -24,12 +24,13 @@ PLOTS = "plots"
 
 ROLE_NAMES: dict[Role, str] = {
     "teacher": "Teacher",
-    "student": "Student, before quantization",
+    "student": "Student in float",
     "compressed": "Compressed",
 }
 ENOUGH_INTEGERS = 0.9  # an int8 file with less of its work in integer kernels is said to run in float
 ENOUGH_AGREEMENT = 0.99  # a file that agrees less with its Keras model is said to be another model
-WORST_CLASS = 0.05  # a class whose recall fell by more than this is named
+WORST_CLASS = 0.05  # a class whose recall fell by more than this is named,
+FEWEST_LOST = 5  # unless fewer of its examples make up the fall: that may well be chance
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,9 @@ def verdicts(evidence: Evidence, file: FileEvidence) -> list[Verdict]:
     """What the figures of a file come to, in words: accuracy, size, speed, what runs in integers, and what is odd."""
     teacher = evidence.teacher(file.target)
     found = [_accuracy(evidence, file), _size(teacher, file), _speed(evidence, file)]
-    if file.precision == "int8":
+    if file.precision == "int8" and file.target == "savedmodel":
+        found.append(Verdict("open", "Its integers are computed in float: TensorFlow has no integer kernels here."))
+    elif file.precision == "int8":
         enough = file.integer_share >= ENOUGH_INTEGERS
         found.append(
             Verdict(
@@ -67,7 +70,7 @@ def verdicts(evidence: Evidence, file: FileEvidence) -> list[Verdict]:
 def _accuracy(evidence: Evidence, file: FileEvidence) -> Verdict:
     drop, worst = file.drop, amount(evidence, file.drop.high)
     score = f"{evidence.score.replace('r2', 'R²').capitalize()} {level(evidence, file.accuracy.estimate)}"
-    confidence = f"{evidence.confidence:.0%} confidence"
+    confidence = f"{100 * evidence.confidence:g}% confidence"
     if drop.low > 0:
         return Verdict(
             "bad", f"{score}, {amount(evidence, drop.estimate)} below the teacher's; up to {worst} with {confidence}."
@@ -75,12 +78,11 @@ def _accuracy(evidence: Evidence, file: FileEvidence) -> Verdict:
     if drop.high < 0:
         gain = amount(evidence, -drop.estimate)
         return Verdict("good", f"{score}, {gain} above the teacher's; above it with {confidence}.")
-    side = "the same as" if drop.estimate == 0 else ""
+    side = "the same as the teacher's"
     if drop.estimate:
-        side = f"{amount(evidence, abs(drop.estimate))} {'below' if drop.estimate > 0 else 'above'}"
-    return Verdict(
-        "open", f"{score}, {side} the teacher's; no loss is shown, and up to {worst} cannot be ruled out ({confidence})."
-    )
+        direction = "below" if drop.estimate > 0 else "above"
+        side = f"{amount(evidence, abs(drop.estimate))} {direction} the teacher's, which may be chance"
+    return Verdict("open", f"{score}, {side}; a loss of up to {worst} cannot be ruled out ({confidence}).")
 
 
 def _size(teacher: FileEvidence, file: FileEvidence) -> Verdict:
@@ -94,7 +96,7 @@ def _size(teacher: FileEvidence, file: FileEvidence) -> Verdict:
 
 def _speed(evidence: Evidence, file: FileEvidence) -> Verdict:
     found = file.speedup
-    span = f"({found.low:.2f} to {found.high:.2f} with {evidence.confidence:.0%} confidence)"
+    span = f"({found.low:.2f} to {found.high:.2f} with {100 * evidence.confidence:g}% confidence)"
     median = f"{duration(file.latency.p50)} for one example"
     if found.low > 1:
         return Verdict("good", f"{median}, {found.estimate:.2f} times as fast as the teacher {span}.")
@@ -106,14 +108,14 @@ def _speed(evidence: Evidence, file: FileEvidence) -> Verdict:
 def _worst_fall(evidence: Evidence, teacher: FileEvidence, file: FileEvidence) -> Verdict | None:
     """The class whose recall fell most, where it fell far."""
     falls = [
-        ((before[label] - after[label]) / sum(before), sum(before), evidence.classes[label])
+        ((before[label] - after[label]) / sum(before), before[label] - after[label], evidence.classes[label])
         for label, (before, after) in enumerate(zip(teacher.confusion, file.confusion, strict=True))
         if sum(before)
     ]
-    fall, number, name = max(falls, default=(0.0, 0, ""))
+    fall, lost, name = max((one for one in falls if one[1] >= FEWEST_LOST), default=(0.0, 0, ""))
     if fall <= WORST_CLASS:
         return None
-    return Verdict("bad", f"Class {name} fell most: {100 * fall:.1f} points of recall, on {number} examples.")
+    return Verdict("bad", f"Class {name} fell most: {100 * fall:.1f} points of recall, which are {lost} examples.")
 
 
 def level(evidence: Evidence, value: float) -> str:
@@ -155,11 +157,15 @@ def count(number: float) -> str:
 
 
 def figures_of(evidence: Evidence) -> "dict[str, Figure]":
-    """Every plot of the evidence by file name: drops, sizes and latencies, and what each shipped file confuses."""
+    """Every plot of the evidence by file name: drops, sizes and latencies, and what is confused.
+
+    Confusions are those of the first file that ships, and of its teacher.
+    """
     found = {"drops": plots.drops(evidence), "sizes_and_latencies": plots.sizes_and_latencies(evidence)}
-    for file in evidence.files:
-        if file.shipped and file.confusion:
-            found[f"confusion_{file.target}"] = plots.confusion(evidence, file)
+    served = next((file for file in evidence.files if file.shipped), evidence.files[-1])
+    if served.confusion:
+        found["confusion"] = plots.confusion(evidence, served)
+        found["confusion_teacher"] = plots.confusion(evidence, evidence.teacher(served.target))
     return found
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import BaseModel, Field
 
-from tasks.data import Dataset, Split
+from tasks.data import Dataset
 from tasks.errors import SlimlineError
 from tasks.objectives import Objective, scores
 
@@ -291,19 +291,18 @@ def _steps(
 
     def run(batches: "tf.data.Dataset", first: int, on_step: Callable[[int], None] | None) -> tuple[float, float]:
         iterator = iter(batches)
-        at_once = STEPS_AT_ONCE if on_step is None else 1
-        for start in range(0, total, at_once):
+        stride = STEPS_AT_ONCE if on_step is None else 1
+        for start in range(0, total, stride):
             if on_step is not None:
                 on_step(first + start)
-            train_steps(iterator, tf.constant(first + start), tf.constant(min(at_once, total - start)))
+            train_steps(iterator, tf.constant(first + start), tf.constant(min(stride, total - start)))
         return means()
 
-    split: Split = "validation"
-    validation_batch = max(config.batch_size, 256)
+    at_once = max(config.batch_size, 256)  # nothing is kept for gradients, so more fit
+    validation, count = data.batches("validation", at_once), math.ceil(data.counts["validation"] / at_once)
 
     def validate() -> tuple[float, float]:
-        count = math.ceil(data.counts[split] / validation_batch)
-        validation_steps(iter(data.batches(split, validation_batch)), tf.constant(count))
+        validation_steps(iter(validation), tf.constant(count))
         return means()
 
     return run, validate

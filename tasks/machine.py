@@ -100,7 +100,7 @@ def _text(file: Path) -> str:
 def _usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1  # type: ignore[unreachable]  # mypy looks at Linux only
+    return os.cpu_count() or 1
 
 
 def _memory_bytes() -> int:

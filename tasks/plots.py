@@ -31,6 +31,8 @@ def learning_curves(history: Sequence[Mapping[str, float]], score: str = "score"
         score: what the score is called.
 
     """
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = _panels(1, 2, width=9, height=3.4)
     for panel, name, title in ((axes[0], "loss", "Loss"), (axes[1], "score", score.capitalize())):
         for key, color, label in (
@@ -47,7 +49,7 @@ def learning_curves(history: Sequence[Mapping[str, float]], score: str = "score"
             )
         panel.set_title(title)
         panel.set_xlabel("epoch")
-        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(axis="y", color=GRID, linewidth=0.8)
         if panel.lines:
             panel.legend()
@@ -82,7 +84,7 @@ def confusion(evidence: Evidence, file: FileEvidence) -> "Figure":
     counts = np.array(file.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     number = len(counts)
-    side = min(3.2 + 0.36 * number, 10)
+    side = min(2.4 + 0.3 * number, 10)
     figure, (panel,) = _panels(1, 1, width=side + 0.6, height=side)
     shades = LinearSegmentedColormap.from_list("shades", ["#f6f8fa", "#9ecae8", BLUE, "#00395c"])
     panel.imshow(shares, cmap=shades, vmin=0, vmax=1)
@@ -121,7 +123,7 @@ def drops(evidence: Evidence) -> "Figure":
     panel.set_ylim(len(files) - 0.4, -0.8)
     panel.set_yticks(range(len(files)), [_title(file) for file in files])
     panel.tick_params(axis="y", length=0)
-    panel.set_title(f"Drop of {evidence.score} below the teacher, with its {evidence.confidence:.0%} interval")
+    panel.set_title(f"Drop of {evidence.score} below the teacher, with its {100 * evidence.confidence:g}% interval")
     panel.set_xlabel("better than the teacher  ←  " + ("points" if unit == 100 else evidence.score) + "  →  worse")
     panel.grid(axis="x", color=GRID, linewidth=0.8)
     return figure
@@ -148,7 +150,7 @@ def sizes_and_latencies(evidence: Evidence) -> "Figure":
     for row, file in enumerate(files):
         label = f"{medians[row]:.3g}" + ("" if file.role == "teacher" else f"  ({file.speedup.estimate:.2f}x)")
         right.text(medians[row] + tails[row] + 0.015 * longest, row, label, va="center")
-    right.set_title("Latency, batch 1 (ms): median, line to p95, speed-up")
+    right.set_title("Median latency at batch 1 (ms)")
     _rows(right, [""] * len(files))
     left.set_xlim(0, max(sizes) * 1.22)
     right.set_xlim(0, longest * 1.38)

@@ -334,7 +334,7 @@ def find_version(name: str, content: str) -> tuple[int, str] | None:
 
 
 def save_onnx(file: Path, folder: Path, example: "np.ndarray", requirements: Sequence[str]) -> None:
-    """Lay an ONNX file out as an MLflow model: a signature with the file's own names and a free batch axis, an example."""
+    """Lay an ONNX file out as an MLflow model: a signature with the file's own names and a free batch axis."""
     import mlflow
     import numpy as np
     import onnx

@@ -258,7 +258,7 @@ def _answers(call: Call, x: Outputs, data: Dataset, config: ValidateConfig, titl
     if broken:
         raise ConversionError(
             f"{title}: {broken} of {len(x)} test examples are answered with NaN or infinity: "
-            "float16 overflows when values are large; scale the inputs (data.scaling) or take another quantize.precision"
+            "float16 overflows at large values; scale the inputs (data.scaling) or take another quantize.precision"
         )
     return outputs
 

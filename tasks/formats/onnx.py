@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 FILE = "model.onnx"
+PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "dynamic", "int8")
 OPSET = 17  # DequantizeLinear by channel needs 13; tf2onnx is tested up to 18, and older runtimes read 17
 IR_VERSION = 8  # the one that came with opset 17: a newer one would keep older runtimes out
 
@@ -39,7 +40,6 @@ def write(
     folder: Path,
     precision: Precision,
     *,
-    calibration: np.ndarray,  # noqa: ARG001  the formats are called alike; ranges are in the model
     classes: tuple[str, ...],
 ) -> None:
     """Put a model in a folder as `model.onnx`, checked and opened once.
@@ -49,7 +49,6 @@ def write(
         folder: an existing one.
         precision: float32; int8 from the model's own ranges; dynamic with 8-bit kernels and ranges found anew for each
             input; float16 kernels, inputs and outputs still float32.
-        calibration: unused here.
         classes: their names in label order; kept in the file's metadata.
 
     Raises:

@@ -1,0 +1,205 @@
+"""TFLite for LiteRT, through TensorFlow's own converter.
+
+Of a frozen fake-quantized model it makes integers all through: kernels by channel, their scales found from their values,
+which is exact. So nothing of the file is made here; what LiteRT runs of it is read back.
+"""
+
+import math
+import os
+import re
+import sys
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tasks.artifact import Precision
+from tasks.errors import ConversionError
+from tasks.folding import fold
+from tasks.formats import savedmodel
+from tasks.formats.audit import Audit, LayerAudit, counted
+from tasks.ranges import frozen, is_fake_quantized
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+FILE = "model.tflite"
+PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "dynamic", "int8")
+
+
+def write(model: "tf.keras.Model", folder: Path, precision: Precision, *, classes: tuple[str, ...]) -> None:
+    """Put a model in a folder as `model.tflite`, opened once.
+
+    Args:
+        model: Keras 2; for int8 a fake-quantized one.
+        folder: an existing one.
+        precision: float32; int8 inside from the model's own ranges, float32 outside; dynamic with 8-bit kernels and
+            ranges found anew for each input; float16 kernels.
+        classes: their names in label order; packed into the file as `labels.txt`, as LiteRT's metadata does:
+            `unzip -p model.tflite labels.txt` shows them.
+
+    Raises:
+        ConversionError: an operator that LiteRT does not have; int8 of a model without ranges.
+
+    """
+    import tensorflow as tf
+
+    if precision == "int8" and not is_fake_quantized(model):
+        raise ConversionError(
+            f"model '{model.name}' has no ranges, so it cannot be written for litert in int8: quantize it first "
+            "(quantize.method: training or post_training), or ask for float32, dynamic or float16"
+        )
+    ready = frozen(model) if is_fake_quantized(model) else fold(model)
+    with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
+        savedmodel.export(ready, Path(place))
+        converter = tf.lite.TFLiteConverter.from_saved_model(place, signature_keys=[savedmodel.SIGNATURE])
+        if precision != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if precision == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        # it asks for example inputs, which fake quantization makes unnecessary
+        warnings.filterwarnings("ignore", "Statistics for quantized inputs were expected")
+        try:
+            content = converter.convert()
+        except Exception as error:  # the converter's own, which it does not export
+            raise _explained(model.name, str(error)) from error
+    (folder / FILE).write_bytes(content)
+    try:
+        _interpreter(folder / FILE, 1).allocate_tensors()
+    except (RuntimeError, ValueError) as error:
+        (folder / FILE).unlink()
+        raise ConversionError(
+            f"model '{model.name}' was converted for litert, but the file does not run: {_line(str(error))}: name another "
+            "target, or replace the layer that it speaks of"
+        ) from error
+    if classes:
+        with zipfile.ZipFile(folder / FILE, "a") as archive:
+            archive.writestr(zipfile.ZipInfo("labels.txt"), "".join(f"{name}\n" for name in classes))
+
+
+def _explained(name: str, complaint: str) -> ConversionError:
+    """The converter's many lines as one that names layer and operator."""
+    operator = re.search(r"(?:tf\.|TF Select ops: |Ops: )(\w+)", complaint)
+    layer = re.search(r'"(?:[^"/]+/)*([^"/]+)/[^"/]+"', complaint)
+    where = f"layer '{layer[1]}'" if layer else f"model '{name}'"
+    what = f"needs the operator {operator[1]}, which litert does not have" if operator else "cannot be converted for litert"
+    return ConversionError(
+        f"{where} {what}: {_line(complaint)}: name another target (onnxruntime or savedmodel), or replace the layer"
+    )
+
+
+def _line(text: str) -> str:
+    return re.sub(r"\s+", " ", text)[:300]
+
+
+def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from float32 inputs `(batch, ...)` to float32 outputs, for any batch size.
+
+    A change of the batch size plans the memory anew; the last few sizes are kept ready.
+
+    Args:
+        folder: where `write` put the file.
+        threads: of one operator; operators run one after the other.
+
+    """
+
+    @lru_cache(maxsize=4)
+    def ready(batch: int) -> tuple[Any, int, int]:
+        interpreter = _interpreter(folder / FILE, threads)
+        given = interpreter.get_input_details()[0]
+        interpreter.resize_tensor_input(given["index"], (batch, *given["shape"][1:]))
+        with _quiet():
+            interpreter.allocate_tensors()
+        return interpreter, given["index"], interpreter.get_output_details()[0]["index"]
+
+    def run(inputs: np.ndarray) -> np.ndarray:
+        interpreter, given, wanted = ready(len(inputs))
+        interpreter.set_tensor(given, inputs)
+        interpreter.invoke()
+        outputs: np.ndarray = interpreter.get_tensor(wanted)
+        return outputs
+
+    return run
+
+
+MULTIPLYING = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL"})
+DELEGATE = "DELEGATE"
+
+
+def audit(folder: Path, example: np.ndarray) -> Audit:
+    """What LiteRT runs for one example: the file's operators, and how many parts of the graph its delegate took over.
+
+    The delegate (XNNPACK) computes an operator in the numbers that the file gives it in.
+    """
+    interpreter = _interpreter(folder / FILE, 1)
+    given = interpreter.get_input_details()[0]
+    interpreter.resize_tensor_input(given["index"], example.shape)
+    with _quiet():
+        interpreter.allocate_tensors()
+    tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
+    operators = interpreter._get_ops_details()
+    layers = []
+    for operator in operators:
+        if operator["op_name"] not in MULTIPLYING:
+            continue
+        taken = [tensors[index] for index in operator["inputs"] if index >= 0]
+        result = tensors[operator["outputs"][0]]
+        values = taken[2] if operator["op_name"] == "TRANSPOSE_CONV" else taken[0]
+        types = [np.dtype(tensor["dtype"]).name for tensor in (values, taken[1])]
+        layers.append(
+            LayerAudit(
+                name=_layer(taken[1]["name"]),
+                kernel=operator["op_name"],
+                macs=_macs(operator["op_name"], values["shape"], taken[1]["shape"], result["shape"]),
+                integer=types[1] == "int8",
+                why="" if types[1] == "int8" else f"the file has it in {types[0]}",
+            )
+        )
+    return Audit(layers=tuple(layers), kernels=counted([operator["op_name"] for operator in operators]))
+
+
+def _layer(name: str) -> str:
+    """The Keras layer of a kernel's tensor, whose name is `.../model/layer/...`."""
+    parts = name.split(";")[0].split("/")
+    return parts[1] if len(parts) > 1 else name
+
+
+def _macs(kind: str, values: Any, kernel: Any, result: Any) -> int:
+    """Multiply-accumulates from shapes; kernels are (out, height, width, in), depthwise (1, height, width, out)."""
+    if kind == "TRANSPOSE_CONV":
+        return math.prod(map(int, values)) * math.prod(map(int, kernel[:3]))
+    if kind == "CONV_2D":
+        return math.prod(map(int, result)) * math.prod(map(int, kernel[1:]))
+    if kind == "DEPTHWISE_CONV_2D":
+        return math.prod(map(int, result)) * math.prod(map(int, kernel[1:3]))
+    return math.prod(map(int, result)) * int(values[-1] if kind == "BATCH_MATMUL" else kernel[-1])
+
+
+def _interpreter(file: Path, threads: int) -> Any:
+    from ai_edge_litert.interpreter import Interpreter
+
+    with _quiet():
+        return Interpreter(str(file), num_threads=threads)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps LiteRT's remark that it made its delegate off the screen: it writes past Python. All else passes."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            caught.seek(0)
+            said = [line for line in caught.read().splitlines(keepends=True) if b"XNNPACK delegate" not in line]
+            os.write(2, b"".join(said))

@@ -1,0 +1,159 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from tasks.errors import ModelError
+from tasks.objectives import (
+    Teaching,
+    cross_entropy,
+    features,
+    scores,
+    softened,
+    softened_divergence,
+    squared_error,
+    supervised,
+)
+
+LOGITS = arrays(np.float32, (5, 4), elements=st.floats(-8, 8, width=32))
+
+
+def softmax(z):
+    e = np.exp(z.astype(np.float64) - z.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def tiny(outputs=3, units=4, name="m"):
+    import tensorflow as tf
+
+    tf.keras.utils.set_random_seed(units)
+    i = tf.keras.Input((2,), name="input")
+    hidden = tf.keras.layers.Dense(units, activation="relu", name="hidden")(i)
+    logits = tf.keras.layers.Dense(outputs, name="logits")(hidden)
+    return tf.keras.Model(i, tf.keras.layers.Softmax(name="probabilities")(logits), name=name)
+
+
+X = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)
+Y = np.array([0, 1, 2, 0, 1, 2])
+
+
+@settings(max_examples=30, deadline=None)
+@given(teacher=LOGITS, student=LOGITS, temperature=st.floats(1, 20))
+def test_the_divergence_is_hintons_on_logits(teacher, student, temperature):
+    found = softened_divergence(softmax(teacher).astype(np.float32), softmax(student).astype(np.float32), temperature)
+    p, q = softmax(teacher / temperature), softmax(student / temperature)
+    expected = temperature**2 * np.mean(np.sum(p * (np.log(p) - np.log(q)), axis=1))
+    assert float(found) == pytest.approx(expected, rel=1e-2, abs=1e-3)
+    assert float(found) > -1e-3
+
+
+def test_it_is_nothing_between_a_model_and_itself():
+    p = softmax(np.random.default_rng(1).normal(size=(5, 4))).astype(np.float32)
+    assert float(softened_divergence(p, p, 3.0)) == pytest.approx(0, abs=1e-6)
+
+
+def test_temperature_squared_keeps_the_gradients_size():
+    import tensorflow as tf
+
+    teacher = tf.constant(softmax(np.random.default_rng(1).normal(size=(5, 4))).astype(np.float32))
+    sizes = []
+    for temperature in (20.0, 80.0):
+        z = tf.Variable(tf.zeros((5, 4)))
+        with tf.GradientTape() as tape:
+            loss = softened_divergence(teacher, tf.nn.softmax(z), temperature)
+        sizes.append(float(tf.norm(tape.gradient(loss, z))))
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.05)
+
+
+@settings(max_examples=30, deadline=None)
+@given(z=LOGITS, y=arrays(np.int64, 5, elements=st.integers(0, 3)))
+def test_cross_entropy_is_the_mean_log_loss(z, y):
+    p = softmax(z)
+    expected = -np.mean(np.log(np.maximum(p[np.arange(5), y], 1e-7)))
+    assert float(cross_entropy(y, p.astype(np.float32))) == pytest.approx(expected, rel=1e-3, abs=1e-5)
+
+
+def test_a_probability_that_rounds_to_nothing_still_teaches():
+    import tensorflow as tf
+
+    z = tf.Variable([[200.0, 0.0]])
+
+    @tf.function
+    def gradient():
+        with tf.GradientTape() as tape:
+            loss = cross_entropy(tf.constant([1]), tf.nn.softmax(z))
+        return loss, tape.gradient(loss, z)
+
+    loss, slope = gradient()
+    assert float(loss) == pytest.approx(200)
+    np.testing.assert_allclose(slope, [[1, -1]])
+
+
+def test_squared_error_and_score_are_in_units_of_the_variance():
+    y = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
+    p = y + np.array([[1.0, 1.0], [0.0, 2.0]], np.float32)
+    assert float(squared_error(y, p, 4.0)) == pytest.approx((1 + 1 + 0 + 4) / 4 / 4)
+    np.testing.assert_allclose(scores("regression", y, p, 4.0), [1 - 1 / 4, 1 - 2 / 4])
+    mean_squares = float(np.mean((y - p) ** 2)) / 4
+    assert float(np.mean(scores("regression", y, p, 4.0))) == pytest.approx(1 - mean_squares)
+
+
+def test_a_class_scores_one_or_nothing():
+    p = softmax(np.eye(3) * 5).astype(np.float32)
+    np.testing.assert_array_equal(scores("classification", np.array([0, 2, 2]), p, 1.0), [1, 0, 1])
+
+
+def test_the_mix_goes_from_the_labels_to_the_teacher():
+    student, teacher = tiny(units=4), tiny(units=8)
+    by_labels = supervised("classification", 1.0)(student, X, Y, False)[0]
+    losses = [
+        float(softened("classification", 1.0, teacher, Teaching(temperature=2, mix=mix))(student, X, Y, False)[0])
+        for mix in (0, 0.5, 1)
+    ]
+    divergence = float(softened_divergence(teacher(X), student(X), 2.0))
+    assert losses[0] == pytest.approx(float(by_labels), rel=1e-5)
+    assert losses[2] == pytest.approx(divergence, rel=1e-4)
+    assert losses[1] == pytest.approx((losses[0] + losses[2]) / 2, rel=1e-4)
+
+
+def test_a_regression_is_taught_values():
+    import tensorflow as tf
+
+    def constant(value):
+        i = tf.keras.Input((2,))
+        layer = tf.keras.layers.Dense(1, kernel_initializer="zeros", bias_initializer=tf.constant_initializer(value))
+        return tf.keras.Model(i, layer(i))
+
+    y = np.full((6, 1), 5.0, np.float32)
+    objective = softened("regression", 2.0, constant(4.0), Teaching(mix=0.25))
+    loss, predictions = objective(constant(2.0), X, y, True)
+    assert float(loss) == pytest.approx(0.25 * 4 / 2 + 0.75 * 9 / 2)
+    np.testing.assert_allclose(predictions, 2.0)
+
+
+def test_features_of_the_same_model_are_no_distance():
+    model = tiny(units=4)
+    plain = supervised("classification", 1.0)
+    objective, extra = features(model, tiny(units=4, name="teacher"), "hidden", "hidden", 3.0, plain)
+    assert not extra
+    assert float(objective(model, X, Y, False)[0]) == pytest.approx(float(plain(model, X, Y, False)[0]), rel=1e-5)
+
+
+def test_features_of_another_width_are_mapped_and_the_map_learns():
+    import tensorflow as tf
+
+    student, teacher = tiny(units=4), tiny(units=8)
+    objective, extra = features(student, teacher, "hidden", "hidden", 1.0, supervised("classification", 1.0))
+    assert [tuple(variable.shape) for variable in extra] == [(4, 8)]
+    weights = [*student.trainable_weights, *extra]
+    with tf.GradientTape() as tape:
+        loss, _ = objective(student, X, Y, True)
+    gradients = tape.gradient(loss, [*weights, *teacher.trainable_weights])
+    assert all(gradient is not None for gradient in gradients[: len(weights)])
+    assert all(gradient is None for gradient in gradients[len(weights) :]), "the teacher is not to be trained"
+
+
+def test_layers_that_are_not_there_are_answered_with_those_that_are():
+    with pytest.raises(ModelError, match="distill.teacher_layer.*hiden.*input, hidden, logits, probabilities"):
+        features(tiny(), tiny(), "hidden", "hiden", 1.0, supervised("classification", 1.0))
