@@ -1,9 +1,7 @@
 """The story: a recipe becomes a registered model version, or a message that says which limit it did not keep."""
 
 from prefect import flow
-from tasks.convert import convert_model
 from tasks.prune import prune_student
-from tasks.quantize import quantize_student
 
 from flows.budget import hold
 from flows.check import check
@@ -12,9 +10,11 @@ from flows.record import recorded, wanted
 from flows.report import Compression, publish
 from tasks import tracking
 from tasks.artifact import ModelArtifact, Role
+from tasks.convert import convert_model
 from tasks.distill import distill_student
 from tasks.evidence import open_evidence
 from tasks.prepare import prepare_data
+from tasks.quantize import quantize_student
 from tasks.register import register_version
 from tasks.train import train_model
 from tasks.validate import validate_files
@@ -41,10 +41,7 @@ def compress(recipe: Recipe) -> Compression:
             compressed = quantize_student(pruned, teacher, data, recipe.quantize, teaching, seed)
         models = distinct(teacher, pruned, compressed)
         files = {
-            role: {
-                target: convert_model(role, model, target, data, recipe.quantize.calibration_examples)
-                for target in recipe.targets
-            }
+            role: {target: convert_model(role, model, target, data) for target in recipe.targets}
             for role, model in models.items()
         }
         evidence = validate_files(models, files, data, recipe.validation, seed)

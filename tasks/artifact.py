@@ -11,6 +11,8 @@ Precision = Literal["float32", "float16", "dynamic", "int8"]
 Target = Literal["onnxruntime", "litert", "savedmodel"]
 Role = Literal["teacher", "student", "compressed"]
 
+FORMAT_OF: dict[Target, Format] = {"onnxruntime": "onnx", "litert": "tflite", "savedmodel": "savedmodel"}
+
 
 class Artifact(BaseModel, frozen=True, extra="forbid"):
     """Something in the store, named by its content."""

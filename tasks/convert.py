@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.artifact import Precision, Target
-from tasks.data import Dataset
+from tasks import tracking
+from tasks.artifact import FORMAT_OF, ModelArtifact, Precision, Role, Target
+from tasks.data import DataConfig, Dataset, open_data
 from tasks.errors import ConversionError
-from tasks.formats import FORMATS
+from tasks.formats import FORMATS, keras
+from tasks.progress import listener
+from tasks.stage import StageRun, stage
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -35,3 +38,27 @@ def convert(model: "tf.keras.Model", target: Target, precision: Precision, folde
             f"leave {target} out of targets"
         )
     form.write(model, folder, precision, classes=data.classes)
+
+
+@stage("convert-{role}-{target}")
+def convert_model(
+    run: StageRun,
+    role: Role,  # noqa: ARG001  names the stage
+    model: ModelArtifact,
+    target: Target,
+    data: DataConfig,
+) -> ModelArtifact:
+    """Write a Keras model for a target in the precision that it is to be run in, and keep the file.
+
+    A target that has no such precision gets float32, which is said: a SavedModel in float16 is no reason to stop.
+    """
+    precision = model.precision if model.precision in FORMATS[target].PRECISIONS else "float32"
+    if precision != model.precision:
+        listener().note(run.stage, f"{target} has no {model.precision}: written in {precision}")
+    dataset, opened = open_data(data), keras.load(tracking.fetch(model))
+    return run.keep(
+        lambda folder: convert(opened, target, precision, folder, dataset),
+        FORMAT_OF[target],
+        precision=precision,
+        parent=model,
+    )

@@ -17,8 +17,6 @@ from tasks.problem import Problem
 FILE = "evidence.json"
 SCHEMA_VERSION = 1  # goes up when a field changes its meaning or its name
 
-FORMAT_OF: dict[Target, Format] = {"onnxruntime": "onnx", "litert": "tflite", "savedmodel": "savedmodel"}
-
 
 class Latency(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """How long one call takes, in seconds."""

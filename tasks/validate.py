@@ -11,11 +11,11 @@ import numpy.typing as npt
 from pydantic import BaseModel, Field
 
 from tasks import metrics, tracking
-from tasks.artifact import EvidenceArtifact, ModelArtifact, Precision, Role, Target
+from tasks.artifact import FORMAT_OF, EvidenceArtifact, ModelArtifact, Precision, Role, Target
 from tasks.data import DataConfig, Dataset, open_data
 from tasks.disclosure import limits, methods
 from tasks.errors import ConversionError, SlimlineError
-from tasks.evidence import FORMAT_OF, Evidence, FileEvidence, Latency, Throughput, figures
+from tasks.evidence import Evidence, FileEvidence, Latency, Throughput, figures
 from tasks.evidence_page import lay_out
 from tasks.formats import FORMATS, keras
 from tasks.machine import describe_machine, load_average

@@ -214,7 +214,7 @@ def test_a_file_that_answers_nan_is_no_evidence(models, data, tmp_path):
     bad = file("student", "onnxruntime", "float32", broken, data, tmp_path)
     with pytest.raises(SlimlineError, match="student's Keras model"):
         validate([good, bad], data, QUICK, seed=0)
-    with pytest.raises(ConversionError, match="student onnxruntime float32: .* NaN"):
+    with pytest.raises(ConversionError, match=r"student onnxruntime float32: .* NaN"):
         validate([good, Measured(**{**vars(bad), "keras": good.keras})], data, QUICK, seed=0)
 
 
