@@ -252,7 +252,6 @@ def time_in_turn(
             break
         for call, _ in timed:
             call(x)
-    gc.collect()
     collecting = gc.isenabled()
     gc.disable()
     try:

@@ -130,7 +130,12 @@ def drops(evidence: Evidence) -> "Figure":
 
 
 def sizes_and_latencies(evidence: Evidence) -> "Figure":
-    """Every file's size and median latency side by side; a thin line reaches from the median to the 95th percentile."""
+    """Every file's size and median latency side by side; a line reaches from the median to the 95th percentile.
+
+    Latencies of targets differ by orders of magnitude, so theirs is a scale of ratios.
+    """
+    from matplotlib.ticker import FuncFormatter
+
     files = evidence.files
     figure, (left, right) = _panels(1, 2, width=10, height=1.4 + 0.36 * len(files))
     rows = range(len(files))
@@ -140,20 +145,21 @@ def sizes_and_latencies(evidence: Evidence) -> "Figure":
     left.bar_label(bars, [f"{size:,.1f}" for size in sizes], padding=4)
     left.set_title("Size (KiB)")
     _rows(left, [_title(file) for file in files])
-    medians = [file.latency.p50 * 1000 for file in files]
-    tails = [(file.latency.p95 - file.latency.p50) * 1000 for file in files]
-    right.barh(rows, medians, color=colors, height=0.7)
-    right.errorbar(
-        medians, list(rows), xerr=[[0.0] * len(files), tails], fmt="none", ecolor=INK, elinewidth=1, capsize=3
-    )
-    longest = max(median + tail for median, tail in zip(medians, tails, strict=True))
     for row, file in enumerate(files):
-        label = f"{medians[row]:.3g}" + ("" if file.role == "teacher" else f"  ({file.speedup.estimate:.2f}x)")
-        right.text(medians[row] + tails[row] + 0.015 * longest, row, label, va="center")
-    right.set_title("Median latency at batch 1 (ms)")
+        p50, p95 = file.latency.p50 * 1000, file.latency.p95 * 1000
+        right.plot([p50, p95], [row, row], color=colors[row], linewidth=2.5, solid_capstyle="butt")
+        right.plot([p50], [row], marker="D" if file.shipped else "o", color=colors[row], ms=8)
+        label = f"{p50:.3g}" + ("" if file.role == "teacher" else f"  ({file.speedup.estimate:.2f}x)")
+        right.annotate(label, (p95, row), xytext=(9, 0), textcoords="offset points", va="center")
+    right.set_xscale("log")
+    fastest, slowest = min(file.latency.p50 for file in files), max(file.latency.p95 for file in files)
+    room = (slowest / fastest) ** 0.45 * 1.6  # to the right, for the labels
+    right.set_xlim(fastest * 1000 / 1.25, slowest * 1000 * room)
+    right.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    right.minorticks_off()
+    right.set_title("Median latency at batch 1 (ms, log scale)")
     _rows(right, [""] * len(files))
     left.set_xlim(0, max(sizes) * 1.22)
-    right.set_xlim(0, longest * 1.38)
     for panel in (left, right):
         panel.grid(axis="x", color=GRID, linewidth=0.8)
     return figure

@@ -5,11 +5,14 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, Field
 
-from tasks.artifact import Precision
-from tasks.data import Dataset
+from tasks import plots, tracking
+from tasks.artifact import ModelArtifact, Precision
+from tasks.data import DataConfig, Dataset, open_data
 from tasks.fit import EpochReport, FitConfig, fit
+from tasks.formats import keras
 from tasks.objectives import Teaching, softened, supervised
 from tasks.ranges import fake_quantized
+from tasks.stage import StageRun, stage
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -97,3 +100,33 @@ def quantize(
         objective = supervised(problem, variance) if teacher is None else softened(problem, variance, teacher, teaching)
         fit(held, data, config.fit, objective, seed=seed, report=report, checkpoints=checkpoints)
     return held
+
+
+@stage("quantize")
+def quantize_student(
+    run: StageRun,
+    student: ModelArtifact,
+    teacher: ModelArtifact,
+    data: DataConfig,
+    config: QuantizeConfig,
+    teaching: Teaching,
+    seed: int,
+) -> ModelArtifact:
+    """Quantize the student under its teacher, and keep the fake-quantized model that every int8 file is made from."""
+    if config.result != "int8":  # the files' writers do it: the same model, to be run in other numbers
+        return student.model_copy(update={"stage": run.stage, "precision": config.result})
+    held = quantize(
+        keras.load(tracking.fetch(student)),
+        open_data(data),
+        config,
+        teacher=keras.load(tracking.fetch(teacher)),
+        teaching=teaching,
+        seed=seed,
+        report=run.epoch,
+        checkpoints=run.checkpoints,
+    )
+    if run.history:
+        run.figure(plots.learning_curves(run.history), "learning_curves.png")
+    return run.keep(
+        lambda folder: keras.write(held, folder), "keras", precision="int8", parent=student, metrics=run.best()
+    )

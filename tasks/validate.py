@@ -48,7 +48,7 @@ class ValidateConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         json_schema_extra={"position": 1},
     )
     latency_rounds: int = Field(
-        200,
+        500,
         ge=5,
         le=100_000,
         description="How often each file is timed. More narrows the speed-up's interval and sharpens p99.",

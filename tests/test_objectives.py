@@ -155,5 +155,5 @@ def test_features_of_another_width_are_mapped_and_the_map_learns():
 
 
 def test_layers_that_are_not_there_are_answered_with_those_that_are():
-    with pytest.raises(ModelError, match="distill.teacher_layer.*hiden.*input, hidden, logits, probabilities"):
+    with pytest.raises(ModelError, match=r"distill\.teacher_layer.*hiden.*input, hidden, logits, probabilities"):
         features(tiny(), tiny(), "hidden", "hiden", 1.0, supervised("classification", 1.0))

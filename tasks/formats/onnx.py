@@ -174,8 +174,11 @@ def _dynamic(proto: "onnx.ModelProto") -> "onnx.ModelProto":
 def _half(proto: "onnx.ModelProto") -> "onnx.ModelProto":
     """Half the bits in kernels and between operators, by ONNX Runtime's own tool."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
 
-    return convert_float_to_float16(proto, keep_io_types=True)
+    half = OnnxModel(convert_float_to_float16(proto, keep_io_types=True))
+    half.topological_sort()  # it puts the casts at the end, which the checker refuses
+    return half.model
 
 
 def _check(proto: "onnx.ModelProto", name: str) -> None:

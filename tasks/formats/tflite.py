@@ -71,7 +71,9 @@ def write(model: "tf.keras.Model", folder: Path, precision: Precision, *, classe
             raise _explained(model.name, str(error)) from error
     (folder / FILE).write_bytes(content)
     try:
-        _interpreter(folder / FILE, 1).allocate_tensors()
+        interpreter = _interpreter(folder / FILE, 1)
+        with _quiet():
+            interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         (folder / FILE).unlink()
         raise ConversionError(

@@ -20,7 +20,8 @@ class Ends:
     """Shapes of one example, and the straight lines `value * scale + offset` that raw values take in and out.
 
     input_scale, input_offset: from raw values to the range that a model learns well in.
-    output_scale, output_offset: from a model's last layer to raw units; unused by a classification.
+    output_scale, output_offset: from a model's last layer, which learns deviations from the mean, to raw units; unused
+        by a classification.
     """
 
     input_shape: tuple[int, ...]
@@ -40,20 +41,17 @@ def ends_of(data: Dataset) -> Ends:
     elif data.scaling == "standardize":
         mean, spread = data.mean, data.std
     spread = np.where(spread > 0, spread, 1.0)  # a value that never varies stays where its mean puts it
-    out_mean, out_spread = np.zeros(1), np.ones(1)
+    out_mean, out_spread = data.mean, data.std
     if data.config.problem == "regression":
         targets = data.targets["train"].astype(np.float64)
         out_mean, out_spread = targets.mean(axis=0), targets.std(axis=0)
-        out_spread = np.where(out_spread > 0, out_spread, 1.0)
-    elif data.config.problem == "reconstruction":
-        out_mean, out_spread = mean, spread
     return Ends(
         input_shape=data.input_shape,
         output_shape=data.output_shape,
         problem=data.config.problem,
         input_scale=_factors(1 / spread),
         input_offset=_factors(-mean / spread),
-        output_scale=_factors(out_spread),
+        output_scale=_factors(np.where(out_spread > 0, out_spread, 1.0)),
         output_offset=_factors(out_mean),
     )
 
