@@ -8,7 +8,7 @@ from tasks.errors import BudgetNotKept
 from tasks.evidence import Evidence, FileEvidence
 
 
-def _limit(default: float, position: int, description: str, **bounds: float) -> Any:
+def _limit(default: float, position: int, description: str, **bounds: Any) -> Any:
     """A limit of 0 or more, with its place in the form."""
     return Field(default=default, ge=0, description=description, json_schema_extra={"position": position}, **bounds)
 

@@ -135,6 +135,7 @@ def next_steps(result: "Compression", *, embedded_server: bool) -> list[tuple[st
     else:
         steps.append(("MLflow UI", result.mlflow_url))
     load = f"import mlflow; mlflow.set_tracking_uri({uri!r}); model = mlflow.pyfunc.load_model({result.uri!r})"
+    steps.append(("Evidence", result.evidence))
     return [*steps, ("Load the model", f'python -c "{load}"')]
 
 

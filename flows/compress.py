@@ -1,7 +1,6 @@
 """The story: a recipe becomes a registered model version, or a message that says which limit it did not keep."""
 
 from prefect import flow
-from tasks.prune import prune_student
 
 from flows.budget import hold
 from flows.check import check
@@ -14,6 +13,7 @@ from tasks.convert import convert_model
 from tasks.distill import distill_student
 from tasks.evidence import open_evidence
 from tasks.prepare import prepare_data
+from tasks.prune import prune_student
 from tasks.quantize import quantize_student
 from tasks.register import register_version
 from tasks.train import train_model

@@ -2,6 +2,7 @@
 
 import time
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -9,6 +10,7 @@ from rich.table import Table
 from flows.report import Compression, as_rows
 from tasks.progress import RunLog
 
+TABLE = 112  # columns that the closing table takes; a narrower terminal wraps it
 QUIET = 3.0  # seconds between lines of one training where there is no terminal to redraw
 
 
@@ -88,12 +90,20 @@ def duration(seconds: float) -> str:
 def show(console: Console, result: Compression, next_steps: list[tuple[str, str]]) -> None:
     """The closing table, and what to type next."""
     rows = as_rows(result.score, result.figures)
-    table = Table(title=f"{result.name} version {result.version}", caption="* is what ships", title_justify="left")
+    table = Table(
+        title=f"{result.name} version {result.version}",
+        caption="* is what ships; drop: below the teacher, with its interval; p50: median at batch 1; "
+        "integers: share of multiply-accumulates",
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
     for column in rows[0]:
-        table.add_column(column, justify="left" if column in ("model", "target", "precision") else "right")
+        table.add_column(column, no_wrap=True, justify="left" if column in ("model", "target", "numbers") else "right")
     for row in rows:
         table.add_row(*row.values(), style="bold" if row["model"].endswith("*") else "")
-    console.print(table)
+    console.print(table, width=max(console.width, TABLE))
     for purpose, command in next_steps:
         console.print(f"{purpose}:", style="dim")
         console.print(f"  {command}", highlight=False, soft_wrap=True, markup=False)

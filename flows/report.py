@@ -8,6 +8,7 @@ from flows.recipe import Recipe
 from tasks import tracking
 from tasks.artifact import EvidenceArtifact, VersionArtifact
 from tasks.evidence import Evidence, FileEvidence, open_evidence
+from tasks.evidence_page import PAGE
 
 
 class Figures(BaseModel, frozen=True):
@@ -38,6 +39,7 @@ class Compression(BaseModel, frozen=True):
     flow_run_url: str
     mlflow_run: str
     mlflow_url: str
+    evidence: str
     runs: dict[str, str]
     figures: list[Figures]
     seconds: dict[str, float]
@@ -68,15 +70,15 @@ def as_rows(score: str, figures: list[Figures]) -> list[dict[str, str]]:
         {
             "model": f"{line.role} *" if line.shipped else line.role,
             "target": line.target,
-            "precision": line.precision,
+            "numbers": line.precision,
             score: f"{line.score:.4f}",
             "drop (interval)": ""
             if line.role == "teacher"
-            else f"{line.drop:+.4f} ({line.drop_low:+.4f} to {line.drop_high:+.4f})",
+            else f"{line.drop:+.3f} ({line.drop_low:+.3f} to {line.drop_high:+.3f})",
             "size": f"{line.size_bytes / 1024:,.1f} KiB",
-            "latency p50": f"{line.latency_p50_ms:.3f} ms",
+            "p50": f"{line.latency_p50_ms:.3f} ms",
             "speed-up": f"{line.speedup:.2f}x",
-            "integer share": f"{line.integer_share:.1%}",
+            "integers": f"{line.integer_share:.1%}",
         }
         for line in figures
     ]
@@ -96,6 +98,7 @@ def publish(recipe: Recipe, run: str, evidence: EvidenceArtifact, version: Versi
         flow_run_url=str(flow_run.ui_url),
         mlflow_run=run,
         mlflow_url=tracking.ui_url(run),
+        evidence=str(tracking.fetch(evidence) / PAGE) if tracking.is_local() else f"{evidence.uri}/{PAGE}",
         runs={stage.stage: stage.run for stage in stages},
         figures=figures,
         seconds={stage.stage: round(stage.seconds, 2) for stage in stages},

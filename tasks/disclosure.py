@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from tasks.evidence import FileEvidence
 from tasks.machine import Machine
-from tasks.metrics import RESAMPLES, wilson
+from tasks.metrics import RESAMPLES, VISITS, wilson
 from tasks.problem import Problem
 
 FEW_EXAMPLES = 500  # fewer cannot tell a drop of 1% from none
@@ -28,10 +28,10 @@ def methods(problem: Problem, threads: int, batch: int, warmup: int) -> dict[str
         else f"{bootstrap}, of the differences in pairs.",
         "parity": "Outputs of the file against those of the Keras model that it was made from, over all test examples.",
         "latency": f"Batch 1, {threads} {'thread' if threads == 1 else 'threads'}, always the first test example; one "
-        f"target's files in turn (A B C A B C) after {warmup} warm-up calls, Python's garbage collector off, "
-        "time.perf_counter_ns.",
+        f"target's files in turn (A B C A B C) after {warmup} warm-up calls, in up to {VISITS} visits with pauses between them, "
+        "Python's garbage collector off, time.perf_counter_ns.",
         "speed-up": "Median latency of the teacher's float file for the same target over this file's; percentile "
-        f"bootstrap over circular blocks of √rounds rounds (Politis and Romano 1992), {RESAMPLES} resamples.",
+        f"bootstrap over visits, {RESAMPLES} resamples.",
         "throughput": f"{batch} over the median time of a call with batch {batch}, in turn like latency.",
         "size": "Bytes of the model's files; gzip at level 6, each file by itself.",
         "parameters": "Weights of the Keras model, batch-norm statistics included, quantization ranges left out; "

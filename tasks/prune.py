@@ -230,16 +230,14 @@ def _stripped(model: "tf.keras.Model") -> "tf.keras.Model":
 
 def sparsity_by_layer(model: "tf.keras.Model") -> dict[str, float]:
     """The share of zeros in each layer's kernels, by the layer's name, for all layers that have kernels."""
-    import tensorflow as tf
-
     kernels: dict[str, list[np.ndarray]] = {}
-    for layer in model.submodules:  # through nested models and wrappers
-        for value in vars(layer).values() if isinstance(layer, tf.keras.layers.Layer) else ():
-            if isinstance(value, tf.Variable) and "kernel" in value.name:
-                kernels.setdefault(layer.name, []).append(value.numpy())
+    for weight in model.weights:
+        layer, *_, attribute = weight.name.split("/")
+        if "kernel" in attribute:
+            kernels.setdefault(layer.removeprefix("quant_"), []).append(weight.numpy())
     return {
-        name: sum(int(np.count_nonzero(kernel == 0)) for kernel in found) / sum(kernel.size for kernel in found)
-        for name, found in kernels.items()
+        layer: sum(int(np.count_nonzero(kernel == 0)) for kernel in found) / sum(kernel.size for kernel in found)
+        for layer, found in kernels.items()
     }
 
 

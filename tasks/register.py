@@ -5,6 +5,7 @@ import json
 import shutil
 from importlib.metadata import version
 
+from prefect.runtime import flow_run
 from pydantic import BaseModel, Field
 
 from tasks import tracking
@@ -95,7 +96,7 @@ def register_version(
     Its default flavour is the ONNX file in ONNX Runtime. Beside it lie the other targets' files, the labels, the recipe
     (`recipe` is its YAML), the evidence and the model card. `models` are the Keras models that it was made from.
     """
-    lineage: dict[str, Artifact] = {"data": data, **models, "evidence": evidence}
+    lineage: dict[str, Artifact] = {"data": data, **dict(models.items()), "evidence": evidence}
     content = content_digest(files, recipe, data)
     folder = run.work / "version"
     there = tracking.find_version(name, content)
@@ -140,7 +141,7 @@ def register_version(
         "slimline.data": data.digest,
         "slimline.evidence": evidence.sha256,
         "slimline.git": tracking.git_commit(),
-        tracking.FLOW_RUN: tracking.flow_run_id(),
+        tracking.FLOW_RUN: str(flow_run.id or ""),
         "target": ",".join(files),
         **{f"slimline.parent.{step}": artifact.sha256 for step, artifact in lineage.items()},
         **headline(measured, served),

@@ -159,8 +159,7 @@ def stage(name: str) -> Callable[[Callable[Concatenate[StageRun, P], A]], Callab
             return artifact
 
         body.__signature__ = signature  # type: ignore[attr-defined]  # Prefect reads the parameters from here
-        prefect_task: Task[Any, Any] = task(
-            body,
+        prefect_task: Callable[P, Any] = task(
             name=name.split("-{")[0],
             task_run_name=name,
             cache_policy=NO_CACHE,  # the body has its own rule, see above
@@ -169,12 +168,13 @@ def stage(name: str) -> Callable[[Callable[Concatenate[StageRun, P], A]], Callab
             retries=3,
             retry_delay_seconds=[2, 10, 30],
             retry_condition_fn=_can_help,
-        )
+        )(body)
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> A:
             result = prefect_task(*args, **kwargs)
-            return result.result() if isinstance(result, State) else result  # type: ignore[no-any-return]
+            artifact: A = result.result() if isinstance(result, State) else result
+            return artifact
 
         call.__signature__ = signature  # type: ignore[attr-defined]
         call.task = prefect_task  # type: ignore[attr-defined]  # for `.submit` and `.with_options`

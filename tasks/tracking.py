@@ -40,10 +40,16 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow.db'}"
 
 
+def is_local() -> bool:
+    """Whether the store is on this machine's disk, where artifacts can be read in place."""
+    return tracking_uri().startswith("sqlite:")
+
+
 @cache
 def client() -> "MlflowClient":
     """The one connection of this process; makes the database on first use."""
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # table creation is nothing a person needs to read
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # the display shows what takes time
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # MLflow warns on machines that have no git
     import logging
 
@@ -63,8 +69,8 @@ def experiment() -> str:
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "slimline"
     found = client().get_experiment_by_name(name)
     if found is None:
-        local = tracking_uri().startswith("sqlite:")  # a server decides itself where its artifacts go
-        location = (home() / "artifacts").as_uri() if local else None
+        # a server decides itself where its artifacts go
+        location = (home() / "artifacts").as_uri() if is_local() else None
         try:
             return str(client().create_experiment(name, artifact_location=location))
         except MlflowException:  # another worker was faster
@@ -165,7 +171,7 @@ def download(uri: str) -> Path:
     try:
         client()
         # a store on this machine's disk is read in place: without a destination MLflow returns the path itself
-        destination = None if tracking_uri().startswith("sqlite:") else tempfile.mkdtemp(dir=_downloads().name)
+        destination = None if is_local() else tempfile.mkdtemp(dir=_downloads().name)
         return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=destination))
     except (MlflowException, OSError) as error:
         raise StoreError(f"{uri} is not in the store: {error}") from error
@@ -262,7 +268,8 @@ def system_metrics(run_id: str) -> Iterator[None]:
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
     interval = float(os.environ.get("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL") or 5)
-    monitor = SystemMetricsMonitor(run_id, sampling_interval=interval)
+    monitor: Any = SystemMetricsMonitor  # MLflow has no annotations here
+    monitor = monitor(run_id, sampling_interval=interval)
     monitor.start()
     try:
         yield
@@ -339,10 +346,10 @@ def save_onnx(file: Path, folder: Path, example: "np.ndarray", requirements: Seq
     import numpy as np
     import onnx
     from mlflow.models import ModelSignature
-    from mlflow.types.schema import Schema, TensorSpec
+    from mlflow.types.schema import ColSpec, Schema, TensorSpec
 
     def schema(values: "Sequence[onnx.ValueInfoProto]") -> Schema:
-        specs = []
+        specs: list[ColSpec | TensorSpec] = []
         for value in values:
             tensor = value.type.tensor_type
             shape = (-1, *(axis.dim_value for axis in tensor.shape.dim[1:]))

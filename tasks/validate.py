@@ -206,7 +206,7 @@ def _measure_target(
             throughput=Throughput(
                 examples_per_second=len(batch) / float(np.median(batch_times[file.title])),
                 batch=len(batch),
-                rounds=len(batch_times[file.title]),
+                rounds=batch_times[file.title].size,
             ),
             integer_share=audit.integer_share,
             audit=audit,
@@ -237,7 +237,7 @@ def _accuracy(
 def _latency(times: Floats) -> Latency:
     """Quantiles of the seconds that calls took."""
     p50, p95, p99 = (float(value) for value in np.quantile(times, [0.5, 0.95, 0.99]))
-    return Latency(p50=p50, p95=p95, p99=p99, rounds=len(times))
+    return Latency(p50=p50, p95=p95, p99=p99, rounds=times.size)
 
 
 def _answers(call: Call, x: Outputs, data: Dataset, config: ValidateConfig, title: str) -> Outputs:

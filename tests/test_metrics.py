@@ -13,6 +13,7 @@ from sklearn import metrics as sk
 
 from tasks.metrics import (
     FEWEST_ROUNDS,
+    PAUSE,
     bootstrap_mean,
     confusion_matrix,
     further_figures,
@@ -225,17 +226,25 @@ def test_calls_are_timed_in_turn_and_warm():
     order: list[str] = []
     calls = {name: lambda x, name=name: order.append(name) or gc.isenabled() for name in "ABC"}
     times = time_in_turn(calls, np.zeros(1), rounds=7, warmup=2)
-    assert "".join(order) == "ABC" * 9
-    assert all(values.shape == (7,) and (values > 0).all() for values in times.values())
+    assert "".join(order) == "ABC" * (2 + 1 + 7)
+    assert all(values.shape == (7, 1) and (values > 0).all() for values in times.values())
     assert gc.isenabled()
+
+
+def test_rounds_are_spread_over_visits():
+    begun = time.perf_counter()
+    times = time_in_turn({"A": lambda x: x, "B": lambda x: x}, np.zeros(1), rounds=105, warmup=1)
+    assert times["A"].shape == times["B"].shape == (17, 6)
+    assert time.perf_counter() - begun > 17 * PAUSE
 
 
 def test_the_collector_is_off_while_timing_and_on_after_a_failure():
     states: list[bool] = []
     time_in_turn({"A": lambda x: states.append(gc.isenabled())}, np.zeros(1), rounds=3, warmup=1)
-    assert states == [True, False, False, False]
-    with pytest.raises(ZeroDivisionError):
-        time_in_turn({"A": lambda x: 1 / 0}, np.zeros(1), rounds=3, warmup=0)
+    assert states == [True, True, False, False, False]
+    calls = iter(range(2))
+    with pytest.raises(StopIteration):
+        time_in_turn({"A": lambda x: next(calls)}, np.zeros(1), rounds=3, warmup=1)
     assert gc.isenabled()
 
 
@@ -243,27 +252,32 @@ def test_a_slow_call_ends_by_its_time_limit():
     begun = time.perf_counter()
     times = time_in_turn({"A": lambda x: time.sleep(0.02)}, np.zeros(1), rounds=1000, warmup=1000, seconds=0.2)
     assert time.perf_counter() - begun < 2
-    assert FEWEST_ROUNDS <= len(times["A"]) < 20
+    assert FEWEST_ROUNDS <= times["A"].size <= 10
     assert np.median(times["A"]) == pytest.approx(0.02, rel=0.5)
+    slower = time_in_turn({"A": lambda x: time.sleep(0.02)}, np.zeros(1), rounds=1000, warmup=1, seconds=0.01)
+    assert slower["A"].size == FEWEST_ROUNDS
 
 
 def test_the_ratio_of_times():
     random = np.random.default_rng(1)
-    a, b = 2 + random.exponential(0.1, 200), 1 + random.exponential(0.1, 200)
+    a, b = (level + random.exponential(0.1, (20, 10)) for level in (2, 1))
     found = ratio_interval(a, b)
     assert found.low < found.estimate < found.high
     assert found.estimate == pytest.approx(np.median(a) / np.median(b), rel=1e-5)
     assert 1.9 < found.low < found.high < 2.05
     same = ratio_interval(a, a)
     assert same.low == same.high == 1
+    assert found == ratio_interval(a, b), "the same seed gives the same interval"
 
 
-def test_blocks_widen_the_interval_when_noise_comes_in_bursts():
-    """Two calls of the same true speed, each slowed in bursts of 20 rounds: 95% of the intervals must hold 1."""
+def test_visits_cover_what_single_rounds_would_not():
+    """Two calls of the same true speed, each slowed by what holds for a whole visit: most intervals must hold 1."""
     random = np.random.default_rng(2)
-    covered = []
-    for seed in range(100):
-        a, b = (1 + np.repeat(random.exponential(0.2, 10), 20) + random.exponential(0.01, 200) for _ in range(2))
-        found = ratio_interval(a, b, seed=seed)
+    covered, covered_singly = [], []
+    for seed in range(60):
+        a, b = (1 + random.exponential(0.2, (20, 1)) + random.exponential(0.01, (20, 10)) for _ in range(2))
+        found, singly = ratio_interval(a, b, seed=seed), ratio_interval(a.reshape(-1, 1), b.reshape(-1, 1), seed=seed)
         covered.append(found.low <= 1 <= found.high)
-    assert np.mean(covered) > 0.85
+        covered_singly.append(singly.low <= 1 <= singly.high)
+    assert np.mean(covered) > 0.9
+    assert np.mean(covered_singly) < 0.7

@@ -148,7 +148,7 @@ def _macs(operation: Any) -> int:
 
 
 def _renumber(file: Path) -> None:
-    """Gives functions numbers that count from zero, and an order by name."""
+    """Gives functions numbers that count from zero and an order by name, and forgets how captured tensors were called."""
     from google.protobuf import text_format
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
@@ -157,6 +157,7 @@ def _renumber(file: Path) -> None:
     numbers = sorted({int(number) for number in re.findall(r'"__inference_\w*?_(\d+)"', text)})
     places = {str(number): str(place) for place, number in enumerate(numbers)}
     text = re.sub(r'"(__inference_\w*?_)(\d+)"', lambda match: f'"{match[1]}{places[match[2]]}"', text)
+    text = re.sub(r'("_user_specified_name"\s+value \{\s+s: )"\d+"', r'\1"captured"', text)
     saved = text_format.Parse(text, SavedModel())
     for graph in saved.meta_graphs:
         functions = sorted(graph.graph_def.library.function, key=lambda function: function.signature.name)

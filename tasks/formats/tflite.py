@@ -69,7 +69,7 @@ def write(model: "tf.keras.Model", folder: Path, precision: Precision, *, classe
             content = converter.convert()
         except Exception as error:  # the converter's own, which it does not export
             raise _explained(model.name, str(error)) from error
-    (folder / FILE).write_bytes(content)
+    (folder / FILE).write_bytes(_with_float_softmax(content) if precision == "int8" else content)
     try:
         interpreter = _interpreter(folder / FILE, 1)
         with _quiet():
@@ -83,6 +83,36 @@ def write(model: "tf.keras.Model", folder: Path, precision: Precision, *, classe
     if classes:
         with zipfile.ZipFile(folder / FILE, "a") as archive:
             archive.writestr(zipfile.ZipInfo("labels.txt"), "".join(f"{name}\n" for name in classes))
+
+
+def _with_float_softmax(content: bytes) -> bytes:
+    """The file with its last softmax behind the step to float instead of before it.
+
+    The converter gives probabilities in steps of 1/256: with many classes, or unsure ones, the largest two are often the
+    same. What is computed in float instead is a few exponentials.
+    """
+    import flatbuffers
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content)
+    graph = model.subgraphs[0]
+    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
+    if len(graph.operators) < 2:
+        return content
+    softmax, dequantize = graph.operators[-2:]
+    if (codes[softmax.opcodeIndex], codes[dequantize.opcodeIndex]) != (
+        schema.BuiltinOperator.SOFTMAX,
+        schema.BuiltinOperator.DEQUANTIZE,
+    ) or list(softmax.outputs) != list(dequantize.inputs):
+        return content
+    between = graph.tensors[softmax.outputs[0]]
+    between.type, between.quantization = schema.TensorType.FLOAT32, None
+    softmax.inputs, dequantize.inputs = dequantize.inputs, softmax.inputs
+    softmax.outputs, dequantize.outputs = dequantize.outputs, softmax.outputs
+    graph.operators[-2:] = [dequantize, softmax]
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
 
 
 def _explained(name: str, complaint: str) -> ConversionError:

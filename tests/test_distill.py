@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from tasks.data import DataConfig, open_data
+from tasks.distill import DistillConfig, distill
+from tasks.errors import ModelError
+from tasks.fit import FitConfig
+from tasks.objectives import Teaching
+from tasks.train import train
+from tasks.zoo import ModelConfig, build_model
+
+SHORT = FitConfig(epochs=2, batch_size=32, learning_rate=0.01)
+
+
+def never(*_):
+    pass
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return open_data(DataConfig(reader="digits", limit=300))
+
+
+@pytest.fixture(scope="module")
+def teacher(digits):
+    model = build_model(ModelConfig(model="mlp"), digits, seed=1)
+    return train(model, digits, FitConfig(epochs=15, batch_size=32, learning_rate=0.01), seed=1, report=never)
+
+
+def student(data, width=0.25):
+    return build_model(ModelConfig(model="mlp", width=width), data, seed=2)
+
+
+def distance(one, other, data):
+    x, _ = data.arrays("test")
+    return float(np.abs(one(x).numpy() - other(x).numpy()).mean())
+
+
+def test_a_teacher_is_left_as_it_was_and_the_student_comes_nearer(digits, teacher):
+    before, flags = teacher.get_weights(), [layer.trainable for layer in teacher.layers]
+    untaught = distance(student(digits), teacher, digits)
+    config = DistillConfig(method="soft_targets", mix=1.0, fit=FitConfig(epochs=15, batch_size=32, learning_rate=0.01))
+    taught = distill(student(digits), teacher, digits, config, seed=2, report=never)
+    assert distance(taught, teacher, digits) < untaught / 2
+    assert all(np.array_equal(a, b) for a, b in zip(before, teacher.get_weights(), strict=True))
+    assert flags == [layer.trainable for layer in teacher.layers]
+
+
+def test_no_method_learns_from_the_labels_alone(digits, teacher):
+    taught = distill(student(digits), teacher, digits, DistillConfig(fit=SHORT), seed=2, report=never)
+    alone = train(student(digits), digits, SHORT, seed=2, report=never)
+    assert all(np.array_equal(a, b) for a, b in zip(taught.get_weights(), alone.get_weights(), strict=True))
+
+
+def test_features_come_nearer_through_a_map_that_is_not_kept(digits, teacher):
+    import tensorflow as tf
+
+    def run(weight):
+        config = DistillConfig(
+            method="features",
+            teacher_layer="dense2_relu",
+            student_layer="dense2_relu",
+            feature_weight=weight,
+            fit=SHORT,
+        )
+        model = student(digits)
+        names = [variable.name for variable in model.weights]
+        taught = distill(model, teacher, digits, config, seed=2, report=never)
+        assert [variable.name for variable in taught.weights] == names
+        return taught
+
+    def unexplained(model):
+        """The share of the teacher's features that no linear map of the student's gives."""
+        x, _ = digits.arrays("train")
+        own, wanted = (tf.keras.Model(m.inputs, m.get_layer("dense2_relu").output)(x).numpy() for m in (model, teacher))
+        fitted = own @ np.linalg.lstsq(own, wanted, rcond=None)[0]
+        return float(np.mean((wanted - fitted) ** 2) / np.mean(wanted**2))
+
+    assert unexplained(run(30.0)) < unexplained(student(digits))
+
+
+def test_the_same_seed_gives_the_same_student(digits, teacher):
+    config = DistillConfig(method="features", teacher_layer="dense1_relu", student_layer="dense1_relu", fit=SHORT)
+    first, second = (
+        distill(student(digits), teacher, digits, config, seed=2, report=never).get_weights() for _ in range(2)
+    )
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_a_layer_that_is_not_there_is_named(digits, teacher):
+    config = DistillConfig(method="features", teacher_layer="dense2_relu", student_layer="dense9", fit=SHORT)
+    with pytest.raises(ModelError, match=r"distill\.student_layer: 'dense9'.*dense1, dense1_relu"):
+        distill(student(digits), teacher, digits, config, seed=2, report=never)
+
+
+def test_features_need_layers():
+    with pytest.raises(ValidationError, match="needs teacher_layer and student_layer"):
+        DistillConfig(method="features")
+
+
+def test_the_teaching_goes_on_to_later_stages():
+    assert DistillConfig(temperature=3, mix=0.4).teaching == Teaching(temperature=3, mix=0.4)
+    defaults = DistillConfig()
+    assert defaults.teaching == Teaching(), "one default for both"

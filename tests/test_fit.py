@@ -1,0 +1,313 @@
+import hashlib
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.artifact import digest_folder
+from tasks.data import DataConfig, open_data
+from tasks.errors import SlimlineError
+from tasks.fit import CHECKPOINT, FitConfig, derived, fit, learning_rate
+from tasks.formats import keras
+from tasks.objectives import supervised
+from tasks.zoo import ModelConfig, build_model
+
+SHORT = FitConfig(epochs=3, batch_size=32, learning_rate=0.01)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return open_data(DataConfig(reader="digits", limit=150, shift=1))
+
+
+def never(*_):
+    pass
+
+
+class Stopped(Exception):
+    pass
+
+
+def trained(data, config=SHORT, *, model="cnn", seed=5, stop_after=0, **options):
+    """A small model's weights and history after `fit`; `stop_after` interrupts it as a failure would."""
+    history = []
+
+    def report(epoch, epochs, values):
+        assert epochs == config.epochs
+        assert epoch == len(history) + 1
+        history.append(values)
+        if epoch == stop_after:
+            raise Stopped
+
+    network = build_model(ModelConfig(model=model, width=0.25), data, seed=seed)
+    objective = supervised(data.config.problem, data.variance)
+    try:
+        fit(network, data, config, objective, seed=seed, report=report, **options)
+    except Stopped:
+        pass
+    return network, history
+
+
+def digest(model, folder):
+    folder.mkdir()
+    keras.write(model, folder)
+    return digest_folder(folder)
+
+
+def same(one, other):
+    return all(np.array_equal(a, b) for a, b in zip(one.get_weights(), other.get_weights(), strict=True))
+
+
+def losses(history):
+    return [(values["loss"], values["validation_loss"]) for values in history]
+
+
+def test_it_learns(digits):
+    _, history = trained(digits, FitConfig(epochs=12, batch_size=16, learning_rate=0.01))
+    assert history[-1]["loss"] < history[0]["loss"] / 2
+    assert history[-1]["validation_score"] > 0.5
+    assert set(history[0]) == {"loss", "score", "validation_loss", "validation_score", "learning_rate", "seconds"}
+
+
+def test_the_same_seed_gives_the_same_file_whatever_ran_before(digits, tmp_path):
+    first, history = trained(digits)
+    trained(digits, seed=6)
+    second, again = trained(digits)
+    assert digest(first, tmp_path / "first") == digest(second, tmp_path / "second")
+    assert losses(history) == losses(again)
+    assert not same(first, trained(digits, seed=6)[0])
+
+
+@pytest.mark.parametrize("model", ["cnn", "ds_cnn"])  # ds_cnn has dropout
+def test_an_interrupted_training_ends_as_an_uninterrupted_one(digits, tmp_path, model):
+    whole, history = trained(digits, model=model)
+    _, begun = trained(digits, model=model, stop_after=2, checkpoints=tmp_path)
+    resumed, told = trained(digits, model=model, checkpoints=tmp_path)
+    assert same(resumed, whole)
+    assert losses(told) == losses(history)
+    assert told[:2] == begun, "what was trained before is told again, as it was"
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop"])
+def test_every_optimizer_goes_on_as_it_was(digits, tmp_path, optimizer):
+    config = SHORT.model_copy(update={"optimizer": optimizer, "weight_decay": 0.01, "warmup_epochs": 1.5})
+    whole, _ = trained(digits, config)
+    trained(digits, config, stop_after=1, checkpoints=tmp_path)
+    assert same(trained(digits, config, checkpoints=tmp_path)[0], whole)
+
+
+def test_a_finished_training_is_not_trained_again(digits, tmp_path):
+    whole, _ = trained(digits, checkpoints=tmp_path)
+    began = time.perf_counter()
+    again, history = trained(digits, checkpoints=tmp_path)
+    assert len(history) == 3
+    assert same(again, whole)
+    assert time.perf_counter() - began < 2
+
+
+@pytest.mark.parametrize("harm", ["cut", "noise", "another training"])
+def test_a_checkpoint_that_cannot_be_used_is_as_none(digits, tmp_path, harm):
+    whole, _ = trained(digits)
+    trained(digits, stop_after=1, checkpoints=tmp_path, seed=6 if harm == "another training" else 5)
+    file = tmp_path / CHECKPOINT
+    content = file.read_bytes()
+    if harm == "cut":
+        file.write_bytes(content[: len(content) // 2])
+    elif harm == "noise":
+        file.write_bytes(os.urandom(1000))
+    assert same(trained(digits, checkpoints=tmp_path)[0], whole)
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_fit import SHORT, digest, trained
+from tasks.data import DataConfig, open_data
+
+folder, slow = Path(sys.argv[1]), sys.argv[2] == "slow"
+data = open_data(DataConfig(reader="digits", limit=150, shift=1))
+if slow:
+    def linger(step):
+        if step == 6:  # inside the second epoch of four steps
+            print("inside", flush=True)
+            time.sleep(60)
+else:
+    linger = None
+model, history = trained(data, checkpoints=folder, on_step=linger)
+print(len(history), digest(model, folder / sys.argv[2]), flush=True)
+"""
+
+
+def test_a_training_that_was_killed_continues_in_another_process(digits, tmp_path):
+    whole, _ = trained(digits)
+    program = [sys.executable, "-c", KILLED.format(tests=os.path.dirname(__file__)), str(tmp_path)]  # noqa: PTH120
+    with subprocess.Popen([*program, "slow"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout.readline() == "inside\n"
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert [file.name for file in tmp_path.iterdir()] == [CHECKPOINT]
+    found = subprocess.run([*program, "fast"], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["3", digest(whole, tmp_path / "whole")]
+
+
+def test_it_ends_with_the_best_epochs_weights(digits):
+    network, history = trained(digits, FitConfig(epochs=6, batch_size=16, learning_rate=0.1, schedule="constant"))
+    best = max(history, key=lambda values: (values["validation_score"], -values["validation_loss"]))
+    x, y = digits.arrays("validation")
+    assert np.mean(network(x).numpy().argmax(axis=1) == y) == pytest.approx(best["validation_score"])
+
+
+def test_an_epoch_that_comes_too_soon_is_not_chosen(digits):
+    config = FitConfig(epochs=3, batch_size=16, learning_rate=0.3, schedule="constant")
+    early, _ = trained(digits, config, stop_after=0, best_from=1)
+    late, history = trained(digits, config, best_from=3)
+    x, y = digits.arrays("validation")
+    assert np.mean(late(x).numpy().argmax(axis=1) == y) == pytest.approx(history[2]["validation_score"])
+    assert history[2]["validation_score"] < max(values["validation_score"] for values in history)
+    assert not same(early, late)
+
+
+def test_patience_stops_and_a_stopped_training_stays_stopped(digits, tmp_path):
+    config = FitConfig(epochs=50, batch_size=64, learning_rate=1e-9, patience=3)
+    whole, history = trained(digits, config, checkpoints=tmp_path)
+    best = max(range(len(history)), key=lambda n: (history[n]["validation_score"], -history[n]["validation_loss"]))
+    assert len(history) == best + 1 + 3
+    again, told = trained(digits, config, checkpoints=tmp_path)
+    assert same(again, whole)
+    assert losses(told) == losses(history)
+
+
+def test_no_epochs_leave_the_model_as_it_is(digits):
+    network, history = trained(digits, FitConfig(epochs=0))
+    assert not history
+    assert same(network, build_model(ModelConfig(model="cnn", width=0.25), digits, seed=5))
+
+
+def test_a_loss_that_is_no_number_names_the_knob(digits):
+    with pytest.raises(SlimlineError, match=r"fit\.learning_rate, which is 10"):
+        trained(digits, FitConfig(epochs=5, learning_rate=10, optimizer="sgd", schedule="constant"), model="mlp_deep")
+
+
+def test_steps_and_epochs_are_told_in_order(digits):
+    told = []
+    trained(
+        digits, SHORT, on_step=lambda step: told.append(step), on_epoch_end=lambda epoch: told.append(f"end {epoch}")
+    )
+    steps = math.ceil(digits.counts["train"] / 32)
+    expected = []
+    for epoch in range(3):
+        expected += [*range(epoch * steps, (epoch + 1) * steps), f"end {epoch + 1}"]
+    assert told == expected
+
+
+def test_one_step_at_a_time_learns_the_same(digits):
+    assert same(trained(digits)[0], trained(digits, on_step=never)[0])
+
+
+def test_each_step_is_traced_once_whatever_the_last_batch(digits):
+    from tasks.objectives import LOSSES
+
+    assert digits.counts["train"] % 32
+    traced = []
+
+    def objective(model, x, y, training):
+        traced.append(training)
+        predictions = model(x, training=training)
+        return LOSSES["classification"](y, predictions, 1.0), predictions
+
+    network = build_model(ModelConfig(model="mlp", width=0.25), digits, seed=0)
+    fit(network, digits, SHORT, objective, seed=0, report=never)
+    assert traced == [True, False]
+
+
+def test_a_models_own_penalties_count(digits):
+    import tensorflow as tf
+
+    def regularized(weight):
+        i = tf.keras.Input(digits.input_shape)
+        dense = tf.keras.layers.Dense(10, kernel_regularizer=tf.keras.regularizers.L2(weight), activation="softmax")
+        network = tf.keras.Model(i, dense(tf.keras.layers.Flatten()(i)))
+        fit(network, digits, SHORT, supervised("classification", 1.0), seed=0, report=never)
+        return float(np.abs(network.get_weights()[0]).mean())
+
+    assert regularized(1.0) < regularized(0.0) / 2
+
+
+def test_weight_decay_pulls_kernels_only(digits):
+    config = FitConfig(epochs=3, batch_size=16, learning_rate=0.01, schedule="constant")
+    free, _ = trained(digits, config, model="mlp")
+    held, _ = trained(digits, config.model_copy(update={"weight_decay": 1.0}), model="mlp")
+    assert np.abs(held.get_layer("dense1").kernel).mean() < np.abs(free.get_layer("dense1").kernel).mean()
+
+
+def test_extra_weights_are_trained_and_kept_in_the_checkpoint(digits, tmp_path):
+    import tensorflow as tf
+
+    def run(stop_after, folder):
+        extra = tf.Variable(1.0)
+
+        def objective(model, x, y, training):
+            loss, predictions = supervised("classification", 1.0)(model, x, y, training)
+            return loss * tf.exp(-extra) + tf.square(extra), predictions
+
+        def report(epoch, _epochs, _values):
+            if epoch == stop_after:
+                raise Stopped
+
+        network = build_model(ModelConfig(model="mlp", width=0.25), digits, seed=0)
+        try:
+            fit(network, digits, SHORT, objective, seed=0, report=report, checkpoints=folder, extra_weights=[extra])
+        except Stopped:
+            pass
+        return float(extra)
+
+    whole = run(0, None)
+    assert whole != 1.0
+    run(1, tmp_path)
+    assert run(0, tmp_path) == whole
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    schedule=st.sampled_from(["constant", "cosine", "step"]),
+    epochs=st.integers(1, 50),
+    total=st.integers(1, 100),
+    warmup=st.floats(0, 5),
+    rate=st.floats(1e-5, 1),
+    share=st.floats(0, 1),
+)
+def test_the_step_size_stays_between_nothing_and_what_was_asked(schedule, epochs, total, warmup, rate, share):
+    config = FitConfig(epochs=epochs, learning_rate=rate, schedule=schedule, warmup_epochs=warmup)
+    step = int(share * (epochs * total - 1))
+    found = float(learning_rate(config, step, total))
+    assert -1e-9 <= found <= rate * (1 + 1e-5)
+    if schedule == "constant" and step >= warmup * total:
+        assert found == pytest.approx(rate, rel=1e-5)
+
+
+def test_the_schedules_fall_where_they_should():
+    def rates(schedule, **more):
+        config = FitConfig(epochs=8, learning_rate=1.0, schedule=schedule, **more)
+        return [float(learning_rate(config, step, 10)) for step in range(80)]
+
+    cosine = rates("cosine")
+    assert cosine[0] == 1
+    assert cosine[40] == pytest.approx(0.5)
+    assert cosine[79] < 0.001
+    np.testing.assert_allclose(np.array(rates("step"))[[0, 39, 40, 59, 60]], [1, 1, 0.1, 0.1, 0.01], rtol=1e-5)
+    np.testing.assert_allclose(rates("constant", warmup_epochs=2)[:21], [*np.arange(1, 21) / 20, 1], rtol=1e-5)
+
+
+def test_derived_seeds_differ_and_stay_what_they_are():
+    seeds = {derived(seed, epoch, part) for seed in range(5) for epoch in range(5) for part in range(3)}
+    assert len(seeds) == 75
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert derived(7, 1, 0) == int.from_bytes(hashlib.sha256(b"7:1:0").digest()[:8]) >> 1
