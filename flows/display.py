@@ -10,7 +10,7 @@ from rich.table import Table
 from flows.report import Compression, as_rows
 from tasks.progress import RunLog
 
-TABLE = 112  # columns that the closing table takes; a narrower terminal wraps it
+TABLE = 128  # columns that the closing table takes; a narrower terminal wraps it
 QUIET = 3.0  # seconds between lines of one training where there is no terminal to redraw
 
 
@@ -103,7 +103,7 @@ def show(console: Console, result: Compression, next_steps: list[tuple[str, str]
         table.add_column(column, no_wrap=True, justify="left" if column in ("model", "target", "numbers") else "right")
     for row in rows:
         table.add_row(*row.values(), style="bold" if row["model"].endswith("*") else "")
-    console.print(table, width=max(console.width, TABLE))
+    Console(file=console.file, width=max(console.width, TABLE)).print(table)
     for purpose, command in next_steps:
         console.print(f"{purpose}:", style="dim")
         console.print(f"  {command}", highlight=False, soft_wrap=True, markup=False)

@@ -9,6 +9,7 @@ from tasks.problem import Problem
 
 FEW_EXAMPLES = 500  # fewer cannot tell a drop of 1% from none
 FEW_OF_A_CLASS = 50  # fewer cannot tell a recall of 95% from one of 85%
+SHORT_CALL = 20e-6  # seconds; shorter ones move more from one sitting to the next than within one
 FEW_ROUNDS = 1000  # fewer leave ten calls or less beyond the p99
 DOT_PRODUCTS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")  # add up integers without saturating
 
@@ -28,8 +29,8 @@ def methods(problem: Problem, threads: int, batch: int, warmup: int) -> dict[str
         else f"{bootstrap}, of the differences in pairs.",
         "parity": "Outputs of the file against those of the Keras model that it was made from, over all test examples.",
         "latency": f"Batch 1, {threads} {'thread' if threads == 1 else 'threads'}, always the first test example; one "
-        f"target's files in turn (A B C A B C) after {warmup} warm-up calls, in up to {VISITS} visits with pauses between them, "
-        "Python's garbage collector off, time.perf_counter_ns.",
+        f"target's files in turn (A B C A B C) after {warmup} warm-up calls, in up to {VISITS} visits with pauses between "
+        "them, Python's garbage collector off, time.perf_counter_ns.",
         "speed-up": "Median latency of the teacher's float file for the same target over this file's; percentile "
         f"bootstrap over visits, {RESAMPLES} resamples.",
         "throughput": f"{batch} over the median time of a call with batch {batch}, in turn like latency.",
@@ -90,6 +91,8 @@ def limits(
         found.append(f"Only {made} of {rounds} rounds of timing were made, because the time limit was reached.")
     if made < FEW_ROUNDS:
         found.append(f"With {made} rounds, p99 is nearly the slowest call that was seen.")
+    if any(file.latency.p50 < SHORT_CALL for file in files):
+        found.append("Calls of a few microseconds vary more between runs than their intervals say.")
     if any(file.target == "savedmodel" for file in files):
         found.append(
             "TensorFlow takes its number of threads once in a process: files for savedmodel may have used more."

@@ -86,6 +86,9 @@ def _folded(layer: "tf.keras.layers.Layer", normalization: "tf.keras.layers.Laye
 def split(model: "tf.keras.Model") -> "tf.keras.Model":
     """The same function with one thing a layer: activations stand alone, separable convolutions are two.
 
+    A pooling window over the whole image becomes a mean: LiteRT's integer pooling gives averages in the steps of what
+    it averages, which are far too coarse for them; its mean has steps of its own.
+
     The model has to be flat. The layer that gives a separable convolution's outputs keeps its name.
     """
     import tensorflow as tf
@@ -104,11 +107,20 @@ def split(model: "tf.keras.Model") -> "tf.keras.Model":
         layer = call.layer
         if kind(layer) == "SeparableConv2D" and call.uses == 1:
             return activated(layer, _separated(layer, call.args[0]))
+        if kind(layer) == "AveragePooling2D" and _takes_all(layer):
+            mean = tf.keras.layers.GlobalAveragePooling2D(data_format=layer.data_format, keepdims=True, name=layer.name)
+            return mean(call.args[0])
         if kind(layer) not in KERNELS:
             return copies.call(layer, call.args, call.kwargs)
         return activated(layer, copies.call(layer, call.args, call.kwargs, activation="linear"))
 
     return rebuild(model, answer)
+
+
+def _takes_all(layer: "tf.keras.layers.Layer") -> bool:
+    """Whether a pooling window is as large as the image."""
+    size = layer.input_shape[1:3] if layer.data_format == "channels_last" else layer.input_shape[2:4]
+    return tuple(layer.pool_size) == tuple(size)
 
 
 def _separated(layer: "tf.keras.layers.Layer", tensor: Any) -> Any:

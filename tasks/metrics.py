@@ -7,8 +7,9 @@ The methods, so that anyone can check a figure:
   17:891-908), which has a width even when both models are right on the same examples;
 - a mean that is no share, and the mean of paired differences: BCa bootstrap over examples (Efron 1987);
 - a ratio of median times: percentile bootstrap over visits (clusters of rounds with pauses between them), because a
-  noisy machine slows neighbouring rounds together and rounds drawn singly would claim too much. Twelve measurements
-  of one pair of files were within 7 of 12 intervals on average when drawn from one sitting, and within 11 when spread.
+  noisy machine slows neighbouring rounds together and rounds drawn singly would claim too much. Measured again and
+  again on a busy machine, 95% intervals from one sitting held the long-run ratio 25 times of 36, and these 39 times of
+  48; calls of 4 µs were the worst.
 """
 
 import gc
@@ -289,7 +290,7 @@ def _turn(calls: Mapping[str, Callable[[Outputs], object]], x: Outputs, rounds: 
 
 
 def ratio_interval(a: Floats, b: Floats, confidence: float = 0.95, seed: int = 0) -> Interval:
-    """The ratio of medians `median(a) / median(b)` of times `(visits, rounds in a visit)` taken in turn, with its interval.
+    """The ratio of medians `median(a) / median(b)` of times `(visits, rounds in a visit)` taken in turn.
 
     Whole visits are drawn, for both together. It tells what another time of measuring in this process would give;
     another process, machine or neighbour may give another ratio.

@@ -29,8 +29,8 @@ class PruneConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
     method: Literal["none", "magnitude", "n_m", "block"] = Field(
         "none",
-        description="Not at all; the smallest weights of each kernel (Zhu and Gupta 2017); n of each m neighbours are kept; "
-        "whole blocks of Dense kernels.",
+        description="Not at all; the smallest weights of each kernel (Zhu and Gupta 2017); all but n of each m "
+        "neighbours; whole blocks of Dense kernels.",
         json_schema_extra={"position": 0},
     )
     sparsity: float = Field(
@@ -85,8 +85,8 @@ class PruneConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         0.5,
         gt=0,
         le=1,
-        description="Share of the training after which all zeros are in place: higher prunes more gently, and leaves less "
-        "time to recover.",
+        description="Share of the training after which all zeros are in place: higher prunes more gently, and leaves "
+        "less time to recover.",
         json_schema_extra={"position": 8},
     )
     frequency: int = Field(
@@ -124,8 +124,8 @@ def prune(
 ) -> "tf.keras.Model":
     """A plain Keras 2 model with zeros in its kernels, fine-tuned by tensorflow-model-optimization's schedule.
 
-    Layers that tfmot cannot prune in the asked way stay whole. Only epochs in which all zeros were in place are considered
-    as the best.
+    Layers that tfmot cannot prune in the asked way stay whole. The best epoch is chosen among those that ended with all
+    zeros in place.
 
     Args:
         student: left as it is.

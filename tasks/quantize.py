@@ -23,21 +23,21 @@ class QuantizeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
 
     method: Literal["none", "training", "post_training"] = Field(
         "none",
-        description="Not at all; by fine-tuning a model that already computes as if in integers (Jacob et al. 2018); or by "
-        "looking at examples only, which takes seconds and costs more accuracy.",
+        description="Not at all; by fine-tuning a model that already computes as if in integers (Jacob et al. 2018); or "
+        "by looking at examples only, which takes seconds and costs more accuracy.",
         json_schema_extra={"position": 0},
     )
     precision: Literal["int8", "dynamic", "float16"] = Field(
         "int8",
-        description="For post_training: int8 throughout; dynamic with int8 kernels and ranges found anew for each input; "
-        "float16 kernels at half the size. For training it is int8.",
+        description="For post_training: int8 throughout; dynamic with int8 kernels and ranges found anew for each "
+        "input; float16 kernels at half the size. For training it is int8.",
         json_schema_extra={"position": 1},
     )
     calibration_examples: int = Field(
         512,
         ge=1,
         le=100_000,
-        description="Training examples that set the ranges: more catch rarer values, and make the steps coarser for it.",
+        description="Training examples that set the ranges: more catch rarer values, and make steps coarser for it.",
         json_schema_extra={"position": 2},
     )
     preserve_sparsity: bool = Field(
@@ -78,8 +78,8 @@ def quantize(
     Args:
         student: left as it is.
         data: what calibrates (train) and what is learned.
-        config: how. For post-training in float16 or dynamic range there is nothing to do before the files are written, and
-            the student comes back.
+        config: how. For post-training in float16 or dynamic range there is nothing to do before the files are written,
+            and the student comes back.
         teacher: keeps teaching during the fine-tuning; none learns from the labels.
         teaching: how the teacher counts.
         seed: the same one gives the same weights.

@@ -211,15 +211,15 @@ def _assembled(model: "tf.keras.Model", inputs: list[Any], outputs: list[Any]) -
     import tensorflow as tf
 
     shape = model._nested_inputs
-    given = {key: new for key, new in zip(shape, inputs, strict=True)} if isinstance(shape, dict) else inputs
+    given = dict(zip(shape, inputs, strict=True)) if isinstance(shape, dict) else inputs
     return tf.keras.Model(given, tf.nest.pack_sequence_as(model._nested_outputs, outputs), name=model.name)
 
 
 def signature_names(model: "tf.keras.Model") -> tuple[list[str], list[str]]:
     """What the inputs and outputs are called in every format.
 
-    Inputs keep their layers' names. One output is `probabilities` if a softmax gives it, else `output`; of several, each
-    is called as the layer that it comes from.
+    Inputs keep their layers' names. One output is `probabilities` if a softmax gives it, else `output`; of several,
+    each is called as the layer that it comes from.
     """
     inputs = [_identifier(layer.name) for layer in model._input_layers]
     layers = model._output_layers

@@ -167,9 +167,12 @@ def download(uri: str) -> Path:
     """
     import mlflow
     from mlflow.exceptions import MlflowException
+    from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
 
     try:
         client()
+        if is_local() and uri.startswith("runs:/"):  # MLflow would copy what a run's address leads to
+            uri = RunsArtifactRepository.get_underlying_uri(uri)
         # a store on this machine's disk is read in place: without a destination MLflow returns the path itself
         destination = None if is_local() else tempfile.mkdtemp(dir=_downloads().name)
         return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=destination))

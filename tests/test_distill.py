@@ -77,7 +77,7 @@ def test_features_come_nearer_through_a_map_that_is_not_kept(digits, teacher):
         fitted = own @ np.linalg.lstsq(own, wanted, rcond=None)[0]
         return float(np.mean((wanted - fitted) ** 2) / np.mean(wanted**2))
 
-    assert unexplained(run(30.0)) < unexplained(student(digits))
+    assert unexplained(run(30.0)) < 0.8 * unexplained(run(0.001))
 
 
 def test_the_same_seed_gives_the_same_student(digits, teacher):

@@ -127,8 +127,8 @@ def _converted(model: "tf.keras.Model") -> "onnx.ModelProto":
             proto, _ = tf2onnx.convert.from_keras(model, signature, opset=OPSET)
         except Exception as error:  # whatever it stumbles over inside
             raise ConversionError(
-                f"model '{model.name}' cannot be converted for onnxruntime: tf2onnx failed with {type(error).__name__}: "
-                f"{_line(error)}: name another target, or replace the layer that it speaks of"
+                f"model '{model.name}' cannot be converted for onnxruntime: tf2onnx failed with "
+                f"{type(error).__name__}: {_line(error)}: name another target, or replace the layer that it speaks of"
             ) from error
     _check_operators(proto, complaints)
     return proto
@@ -148,8 +148,8 @@ def _check_operators(proto: "onnx.ModelProto", complaints: list[str]) -> None:
             parts = node.name.split("/")
             raise ConversionError(
                 f"layer '{parts[1] if len(parts) > 1 else node.name}' needs the operator {node.op_type}, which "
-                f"onnxruntime has no match for in opset {OPSET}: name another target (litert or savedmodel), or replace "
-                "the layer"
+                f"onnxruntime has no match for in opset {OPSET}: name another target (litert or savedmodel), or "
+                "replace the layer"
             )
     if complaints:
         raise ConversionError(

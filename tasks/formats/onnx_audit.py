@@ -19,11 +19,15 @@ from tasks.formats.audit import Audit, LayerAudit, counted
 if TYPE_CHECKING:
     import onnx
 
-MULTIPLYING = frozenset({"Conv", "ConvInteger", "ConvTranspose", "Gemm", "GRU", "LSTM", "MatMul", "MatMulInteger", "RNN"})
+MULTIPLYING = frozenset(
+    {"Conv", "ConvInteger", "ConvTranspose", "Gemm", "GRU", "LSTM", "MatMul", "MatMulInteger", "RNN"}
+)
 GATES = {"GRU": 3, "LSTM": 4, "RNN": 1}
 KERNEL = re.compile("Conv|Gemm|MatMul|GRU|LSTM|RNN")  # a multiplying kernel has one of these in its name
 INTEGERS = frozenset({"uint8", "int8"})
-TAKING_FLOAT = frozenset({"DynamicQuantizeMatMul", "DynamicQuantizeLSTM"})  # integer kernels that quantize by themselves
+TAKING_FLOAT = frozenset(
+    {"DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
+)  # integer kernels that quantize by themselves
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -74,7 +78,7 @@ def _profile(file: Path, example: np.ndarray) -> list[dict[str, Any]]:
 
 def _plain(name: str) -> str:
     """A kernel's name without what the optimiser puts around it."""
-    name = name.removesuffix("_kernel_time").removeprefix("fused ")
+    name = name.removesuffix("_kernel_time").removeprefix("fused ").removeprefix("InsertedPrecisionFreeCast_")
     return re.sub(r"(_token_\d+|_nchwc|_nhwc|/MatMulAddFusion|_quant)+$", "", name)
 
 

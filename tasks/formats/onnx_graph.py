@@ -24,6 +24,7 @@ class Graph:
         }
         self.nodes: list[onnx.NodeProto] = list(model.graph.node)
         self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        self._named = frozenset(self.constants)  # by tf2onnx, after what they are to a layer
         self.outputs = [value.name for value in model.graph.output]
         self._made = 0
 
@@ -106,9 +107,11 @@ class Graph:
         self._drop_unused()
         names = {**inputs, **outputs, "": ""}
         taken: dict[str, int] = {}
-        constants = []
+        constants: list[onnx.TensorProto] = []
         for node in self.nodes:
-            node.name = _unique(_readable(node.name, node.op_type), taken)
+            node.name = _unique(
+                _readable([node.name, *filter(self._named.__contains__, node.input)], node.op_type), taken
+            )
             for place, name in enumerate(node.input):
                 if name in self.constants and name not in names:
                     names[name] = f"constant_{len(constants)}"
@@ -137,11 +140,16 @@ class Graph:
         self.nodes = kept[::-1]
 
 
-def _readable(name: str, kind: str) -> str:
-    """A node's name without the model's in front and the process' counters behind: the Keras layer and the operator."""
-    parts = re.sub(r"__\d+", "", name).split("/")
-    parts = [part for part in parts[1:] if not part.startswith(("StatefulPartitionedCall", "FixedQuantize"))] or parts
-    return f"{parts[0]}/{kind}"
+def _readable(names: list[str], kind: str) -> str:
+    """The Keras layer and the operator, from the first name that tells: tf2onnx names are `model/layer/what__17`.
+
+    An operator that tf2onnx made anew has only a number, but the kernel or bias that it takes still has its name.
+    """
+    for name in names:
+        parts = re.sub(r"__\d+", "", name).split("/")
+        if len(parts) > 1:
+            return f"{parts[1].removesuffix(':0')}/{kind}"
+    return f"{kind}/{kind}"
 
 
 def _unique(name: str, taken: dict[str, int]) -> str:

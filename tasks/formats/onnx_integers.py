@@ -1,11 +1,11 @@
 """From fake quantization to the form whose operators ONNX Runtime runs in integers, all of them.
 
 tf2onnx gives a QuantizeLinear and a DequantizeLinear for each range and leaves the rest in float: kernels, biases, and
-tensors on both sides of what moves values. ONNX Runtime's optimiser replaces an operator by its integer kernel only where
-each of its inputs comes out of a DequantizeLinear and its output goes into a QuantizeLinear
+tensors on both sides of what moves values. ONNX Runtime's optimiser replaces an operator by its integer kernel only
+where each of its inputs comes out of a DequantizeLinear and its output goes into a QuantizeLinear
 (onnxruntime/core/optimizer/qdq_transformer). `lower` brings the graph into that shape without changing a value:
 
-- kernels become signed 8-bit numbers with a scale for each output channel, exactly the steps that training held them to;
+- kernels become signed 8-bit numbers with a scale for each output channel, exactly the steps that they were held to;
 - biases become 32-bit numbers in the units of the accumulator, input scale times kernel scale;
 - MatMul and the Add behind it become one Gemm, whose integer kernel takes a bias;
 - operators that move values get the range of what they move on their other side too;
@@ -204,4 +204,3 @@ def _quantize_kernel(graph: Graph, node: "onnx.NodeProto") -> None:
         counts = np.rint(bias / units.astype(np.float64)).astype(np.int32)
         inputs = [graph.constant(counts), graph.constant(units), graph.constant(np.zeros(units.shape, np.int32))]
         node.input[2] = graph.insert("DequantizeLinear", inputs, at=graph.place(node), name=node.name, axis=0)
-

@@ -27,7 +27,7 @@ CLASSES = "classes.txt"  # among the assets, a name a line
 def write(model: "tf.keras.Model", folder: Path, precision: Precision, *, classes: tuple[str, ...]) -> None:
     """Make a folder a SavedModel with the signature `serving_default`.
 
-    TensorFlow has no integer kernels on processors: an int8 model gives the same answers as elsewhere, computed in float.
+    TensorFlow has no integer kernels on processors: an int8 model gives the same answers as elsewhere, but in float.
 
     The same model gives the same bytes. TensorFlow numbers functions through the life of a process and writes them in
     an order that changes with the numbers: they are numbered anew here. Its `fingerprint.pb`, which holds a random
@@ -45,8 +45,8 @@ def write(model: "tf.keras.Model", folder: Path, precision: Precision, *, classe
     """
     if precision not in PRECISIONS:
         raise ConversionError(
-            f"model '{model.name}' cannot be written for savedmodel in {precision}: TensorFlow runs it in float32 or with "
-            "fake quantization (int8); leave savedmodel out of targets, or choose another quantize.precision"
+            f"model '{model.name}' cannot be written for savedmodel in {precision}: TensorFlow runs it in float32 or "
+            "with fake quantization (int8); leave savedmodel out of targets, or choose another quantize.precision"
         )
     if precision == "int8" and not is_fake_quantized(model):
         raise ConversionError(
@@ -148,7 +148,7 @@ def _macs(operation: Any) -> int:
 
 
 def _renumber(file: Path) -> None:
-    """Gives functions numbers that count from zero and an order by name, and forgets how captured tensors were called."""
+    """Gives functions numbers that count from zero and an order by name; forgets what captured tensors were called."""
     from google.protobuf import text_format
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 

@@ -1,7 +1,7 @@
 """TFLite for LiteRT, through TensorFlow's own converter.
 
-Of a frozen fake-quantized model it makes integers all through: kernels by channel, their scales found from their values,
-which is exact. So nothing of the file is made here; what LiteRT runs of it is read back.
+Of a frozen fake-quantized model it makes integers all through: kernels by channel, their scales found from their
+values, which is exact. Only where it puts the last softmax is put right here.
 """
 
 import math
@@ -77,8 +77,8 @@ def write(model: "tf.keras.Model", folder: Path, precision: Precision, *, classe
     except (RuntimeError, ValueError) as error:
         (folder / FILE).unlink()
         raise ConversionError(
-            f"model '{model.name}' was converted for litert, but the file does not run: {_line(str(error))}: name another "
-            "target, or replace the layer that it speaks of"
+            f"model '{model.name}' was converted for litert, but the file does not run: {_line(str(error))}: name "
+            "another target, or replace the layer that it speaks of"
         ) from error
     if classes:
         with zipfile.ZipFile(folder / FILE, "a") as archive:
@@ -88,10 +88,10 @@ def write(model: "tf.keras.Model", folder: Path, precision: Precision, *, classe
 def _with_float_softmax(content: bytes) -> bytes:
     """The file with its last softmax behind the step to float instead of before it.
 
-    The converter gives probabilities in steps of 1/256: with many classes, or unsure ones, the largest two are often the
-    same. What is computed in float instead is a few exponentials.
+    The converter gives probabilities in steps of 1/256: with many classes, or unsure ones, the largest two are often
+    the same. What is computed in float instead is a few exponentials.
     """
-    import flatbuffers
+    import flatbuffers  # type: ignore[import-untyped]
     from tensorflow.lite.python import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(content)
@@ -120,7 +120,11 @@ def _explained(name: str, complaint: str) -> ConversionError:
     operator = re.search(r"(?:tf\.|TF Select ops: |Ops: )(\w+)", complaint)
     layer = re.search(r'"(?:[^"/]+/)*([^"/]+)/[^"/]+"', complaint)
     where = f"layer '{layer[1]}'" if layer else f"model '{name}'"
-    what = f"needs the operator {operator[1]}, which litert does not have" if operator else "cannot be converted for litert"
+    what = (
+        f"needs the operator {operator[1]}, which litert does not have"
+        if operator
+        else "cannot be converted for litert"
+    )
     return ConversionError(
         f"{where} {what}: {_line(complaint)}: name another target (onnxruntime or savedmodel), or replace the layer"
     )

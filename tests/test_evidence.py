@@ -1,0 +1,306 @@
+"""Evidence as it is kept and as it is read: JSON that stays, a page and a card that say what the figures say."""
+
+import json
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+
+import pytest
+from pydantic import ValidationError
+
+from tasks.artifact import DataArtifact
+from tasks.disclosure import limits, methods
+from tasks.errors import StoreError
+from tasks.evidence import Evidence, FileEvidence, Latency, Throughput, figures, open_evidence, write_evidence
+from tasks.evidence_page import as_cell, duration, figures_of, lay_out, render_card, render_page, size, verdicts
+from tasks.formats.audit import Audit, LayerAudit
+from tasks.machine import Machine, describe_machine
+from tasks.metrics import Interval, Parity, tango, wilson
+
+MACHINE = Machine(
+    processor="Test <Processor>",
+    architecture="x86_64",
+    instruction_sets=("avx2", "avx512_vnni"),
+    cores=2,
+    usable_cores=2,
+    memory_bytes=2**33,
+    virtual=True,
+    governor="",
+    operating_system="Linux 6",
+    python="3.11.0",
+    libraries={"onnxruntime": "1.0"},
+    load_before=0.1,
+    load_after=0.2,
+)
+
+
+def made(
+    role="teacher", *, lost=0, gained=0, speed=(1.0, 1.0, 1.0), integer=True, precision="float32", agree=1.0, **more
+):
+    right = 190 - lost + gained
+    audit = Audit(
+        layers=(
+            LayerAudit(name="conv|<1>", kernel="QLinearConv", macs=90, integer=integer),
+            LayerAudit(name="dense", kernel="Gemm", macs=10, integer=False, why="its <input> is float"),
+        ),
+        kernels={"QLinearConv": 1, "Gemm": 1},
+    )
+    settings = {
+        "role": role,
+        "target": "onnxruntime",
+        "format": "onnx",
+        "precision": precision,
+        "sha256": "a" * 64,
+        "keras_sha256": "b" * 64,
+        "shipped": role == "compressed",
+        "accuracy": wilson(right, 200),
+        "drop": tango(lost, gained, 200) if role != "teacher" else Interval(low=0, estimate=0, high=0),
+        "lost": lost,
+        "gained": gained,
+        "further": {"balanced_accuracy": 0.9, "worst_class_recall": 0.8, "log_loss": 0.1},
+        "confusion": ((95, 5), (5 + lost - gained, 95 - lost + gained)),
+        "parity": Parity(max_absolute=0.01, mean_absolute=0.001, max_relative=0.01, agreement=agree),
+        "size_bytes": 40_000 if role == "teacher" else 10_000,
+        "gzip_bytes": 9_000,
+        "parameters": 1000,
+        "nonzeros": 500,
+        "macs": audit.macs,
+        "latency": Latency(p50=1e-4, p95=2e-4, p99=3e-4, rounds=500),
+        "speedup": Interval(low=speed[0], estimate=speed[1], high=speed[2]),
+        "throughput": Throughput(examples_per_second=12345.678, batch=64, rounds=50),
+        "integer_share": audit.integer_share,
+        "audit": audit,
+    }
+    return FileEvidence(**{**settings, **more})
+
+
+def evidence_of(*files: FileEvidence, **more) -> Evidence:
+    settings = {
+        "problem": "classification",
+        "score": "accuracy",
+        "data": "d" * 64,
+        "examples": 200,
+        "examples_held": 200,
+        "duplicates": 2,
+        "classes": ("cat & <b>dog</b>", "$x_1$ | y"),
+        "confidence": 0.95,
+        "seed": 0,
+        "threads": 1,
+        "machine": MACHINE,
+        "methods": methods("classification", 1, 64, 20),
+        "limits": limits(files, "classification", 200, 200, MACHINE, 0.95, 500),
+        "files": files,
+    }
+    return Evidence(**{**settings, **more})
+
+
+@pytest.fixture
+def evidence() -> Evidence:
+    return evidence_of(
+        made(integer=False), made("compressed", lost=3, gained=1, speed=(1.1, 1.2, 1.3), precision="int8", integer=True)
+    )
+
+
+def test_it_comes_back_as_it_went(evidence, tmp_path):
+    write_evidence(evidence, tmp_path)
+    text = (tmp_path / "evidence.json").read_text()
+    assert open_evidence(tmp_path) == evidence
+    write_evidence(open_evidence(tmp_path), tmp_path)
+    assert (tmp_path / "evidence.json").read_text() == text
+    content = json.loads(text)
+    assert list(content) == sorted(content)
+    assert content["schema_version"] == 1
+    assert content["files"][1]["throughput"]["examples_per_second"] == 12345.7
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text[: len(text) // 2], "no evidence can be read"),
+        (lambda text: text.replace('"schema_version": 1', '"schema_version": 9'), "schema version 9"),
+        (lambda text: text.replace('"seed": 0', '"sed": 0'), "damaged"),
+        (lambda text: text.replace('"seed": 0', '"seed": NaN'), "damaged"),
+        (lambda text: "[]", "schema version None"),
+    ],
+)
+def test_what_is_no_evidence_is_refused(evidence, tmp_path, change, message):
+    write_evidence(evidence, tmp_path)
+    file = tmp_path / "evidence.json"
+    file.write_text(change(file.read_text()))
+    with pytest.raises(StoreError, match=message):
+        open_evidence(tmp_path)
+
+
+def test_a_missing_file_is_said(tmp_path):
+    with pytest.raises(StoreError, match=r"evidence\.json"):
+        open_evidence(tmp_path)
+
+
+def test_nan_never_gets_in():
+    with pytest.raises(ValidationError):
+        Interval(low=float("nan"), estimate=0, high=0)
+
+
+def test_figures_for_the_store(evidence):
+    found = figures(evidence.files[1], "accuracy")
+    assert found["accuracy"] == 0.94
+    assert found["drop_worst"] == evidence.files[1].drop.high
+    assert found["latency_p50_ms"] == pytest.approx(0.1)
+    assert all(isinstance(value, int | float) for value in found.values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "words"),
+    [
+        ({"lost": 3, "gained": 1}, "open", "1.00 points below the teacher's, which may be chance"),
+        ({"lost": 20}, "bad", "10.00 points below"),
+        ({"gained": 8}, "good", "4.00 points above"),
+        ({}, "open", "the same as the teacher's"),
+        ({"speed": (1.1, 1.2, 1.3)}, "good", "1.20 times as fast"),
+        ({"speed": (0.7, 0.8, 0.9)}, "bad", "slower than the teacher"),
+        ({"speed": (0.9, 1.0, 1.1)}, "open", "no difference is shown"),
+        ({"size_bytes": 80_000}, "bad", "2.0 times larger"),
+        ({"precision": "int8"}, "good", "90.0% of its multiply-accumulates"),
+        ({"precision": "int8", "integer": False}, "bad", "int8 by name"),
+        ({"agree": 0.9}, "bad", "10.0% of the examples otherwise"),
+        ({"lost": 20}, "bad", "fell most: 20.0 points of recall, which are 20 examples"),
+    ],
+)
+def test_verdicts_say_what_the_figures_say(changes, kind, words):
+    file = made("compressed", **changes)
+    found = verdicts(evidence_of(made(), file), file)
+    assert [one.kind for one in found if words in one.text] == [kind], [one.text for one in found]
+
+
+class Reading(HTMLParser):
+    """Collects what a browser would fetch, run or identify."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.ids: list[str] = []
+        self.tags: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "xlink:href") and not value.startswith(("#", "data:")):
+                self.fetched.append(value)
+            if name == "id":
+                self.ids.append(value)
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_page_needs_nothing_else_and_trusts_no_name(evidence):
+    page = render_page(evidence, figures_of(evidence))
+    reading = Reading()
+    reading.feed(page)
+    assert reading.fetched == []
+    assert not {"script", "link", "b", "processor", "input"} & set(reading.tags)
+    assert "<b>dog" not in page
+    assert len(reading.ids) == len(set(reading.ids)), "no id stands twice"
+    assert reading.tags.count("h1") == 1
+    for words in ("94.00%", "1.20x", "QLinearConv", "its <input> is float", "Test <Processor>", "avx512_vnni", "Tango"):
+        assert words in reading.text
+    for sentence in evidence.limits:
+        assert sentence in reading.text
+    for drawing in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
+        ET.fromstring(drawing.replace("xlink:", ""))
+        assert "var(--ink)" in drawing
+
+
+def test_the_page_is_the_same_twice(evidence):
+    assert render_page(evidence, figures_of(evidence)) == render_page(evidence, figures_of(evidence))
+
+
+def test_a_folder_holds_all_of_it(evidence, tmp_path):
+    lay_out(evidence, tmp_path)
+    held = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    plots = {"confusion", "confusion_teacher", "drops", "sizes_and_latencies"}
+    assert held == {"evidence.json", "index.html", *(f"plots/{name}.png" for name in plots)}
+
+
+def test_r2_is_told_in_its_own_words():
+    plain = {"confusion": (), "further": {"rmse": 1.0, "mae": 0.5}}
+    parity = Parity(max_absolute=0.01, mean_absolute=0.001, max_relative=0.01)
+    drop = Interval(low=-0.01, estimate=0.02, high=0.05)
+    files = made(**plain, parity=parity), made("compressed", **plain, parity=parity, drop=drop)
+    evidence = evidence_of(*files, problem="regression", score="r2", classes=())
+    page = render_page(evidence, figures_of(evidence))
+    assert "R² 0.9500, 0.0200 below" in page
+    assert "points" not in verdicts(evidence, files[1])[0].text
+    assert "Same answer" not in page
+
+
+def card(evidence: Evidence, **more) -> str:
+    data = DataArtifact(
+        stage="prepare",
+        sha256="d" * 64,
+        uri="runs:/1/profile",
+        run="1",
+        digest="d" * 64,
+        input_shape=(8, 8, 1),
+        output_shape=(2,),
+        classes=evidence.classes,
+        counts={"train": 1200, "validation": 100, "test": 200},
+        duplicates=2,
+    )
+    settings = {"name": "digits", "description": "", "data": data, "lineage": {"teacher": "a" * 64}, "links": {}}
+    return render_card(evidence=evidence, **{**settings, **more})
+
+
+def test_the_card(evidence):
+    text = card(evidence, description="Reads <i>digits</i>.", links={"teacher": "http://host/run"})
+    assert text.startswith("# digits\n\nReads &lt;i&gt;digits&lt;/i&gt;.\n")
+    assert "(batch, 8, 8, 1)" in text
+    assert "| [teacher](http://host/run) |" in text
+    assert "1: $x\\_1$ \\| y." in text
+    assert 'load_model("models:/digits@candidate")' in text
+    for sentence in evidence.limits:
+        assert sentence in text
+    table = [line for line in text.splitlines() if line.startswith("| ") and "ONNX Runtime" in line]
+    assert len(table) == 2
+    assert {line.count("|") for line in table} == {10}, "nine columns, as in the header"
+    assert "1.20x (1.10 to 1.30)" in table[1]
+    assert not re.search(r"\n{3,}", text)
+
+
+def test_the_cards_code_compiles(evidence):
+    blocks = re.findall(r"```python\n(.*?)```", card(evidence), re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        compile(block, "card", "exec")
+    vector = card(evidence).replace("(1, 8, 8, 1)", "(1, 5)")
+    assert "np.zeros((1, 5)" in vector
+
+
+def test_numbers_as_people_say_them():
+    assert [size(count) for count in (512, 2048, 3 * 2**20)] == ["512 B", "2.0 KiB", "3.0 MiB"]
+    assert [duration(seconds) for seconds in (2.5, 0.0123, 87e-6)] == ["2.5 s", "12.3 ms", "87 µs"]
+    assert as_cell("a|b\n*c* <d>") == "a\\|b \\*c\\* &lt;d&gt;"
+
+
+def test_limits_follow_from_what_was_measured():
+    teacher, busy = (
+        made(),
+        MACHINE.model_copy(update={"load_after": 9.0, "virtual": False, "instruction_sets": ("avx2",)}),
+    )
+    said = " ".join(limits([teacher, made("compressed")], "classification", 200, 900, busy, 0.95, 1000))
+    for words in ("first 200 of 900", "are few", "was busy", "Only 500 of 1000", "no integer dot-product"):
+        assert words in said
+    assert "virtual" not in said
+    calm = " ".join(limits([teacher], "regression", 5000, 5000, MACHINE, 0.95, 500))
+    assert "virtual" in calm
+    for words in ("first", "are few", "busy", "Only"):
+        assert words not in calm
+
+
+def test_the_machine_is_told():
+    found = describe_machine(0.5)
+    assert found.processor
+    assert found.load_before == 0.5
+    assert found.memory_bytes > 2**28
+    assert {"numpy", "onnxruntime", "tensorflow"} <= set(found.libraries)
