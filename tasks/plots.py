@@ -159,6 +159,7 @@ def sizes_and_latencies(evidence: Evidence) -> "Figure":
     right.minorticks_off()
     right.set_title("Median latency at batch 1 (ms, log scale)")
     _rows(right, [""] * len(files))
+    right.set_ylim(left.get_ylim())  # so that a file's bar and its point stand on one line
     left.set_xlim(0, max(sizes) * 1.22)
     for panel in (left, right):
         panel.grid(axis="x", color=GRID, linewidth=0.8)

@@ -23,8 +23,8 @@ class QuantizeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
 
     method: Literal["none", "training", "post_training"] = Field(
         "none",
-        description="Not at all; by fine-tuning a model that already computes as if in integers (Jacob et al. 2018); or "
-        "by looking at examples only, which takes seconds and costs more accuracy.",
+        description="Not at all; by fine-tuning a model that already computes as if in integers (Jacob et al. 2018); "
+        "or by looking at examples only, which takes seconds and costs more accuracy.",
         json_schema_extra={"position": 0},
     )
     precision: Literal["int8", "dynamic", "float16"] = Field(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 SESSION = Path(tempfile.mkdtemp(prefix="slimline-tests-"))
 os.environ["SLIMLINE_HOME"] = str(SESSION / "home")
@@ -17,6 +18,11 @@ for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")
 from flows import embedded  # noqa: E402  Prefect reads its environment when it is imported
 
 embedded.settle()
+
+
+# two noisy cores: how long an example takes says nothing
+settings.register_profile("noisy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("noisy")
 
 
 def pytest_unconfigure() -> None:

@@ -62,7 +62,7 @@ def test_features_come_nearer_through_a_map_that_is_not_kept(digits, teacher):
             teacher_layer="dense2_relu",
             student_layer="dense2_relu",
             feature_weight=weight,
-            fit=SHORT,
+            fit=FitConfig(epochs=15, batch_size=32, learning_rate=0.01),
         )
         model = student(digits)
         names = [variable.name for variable in model.weights]

@@ -91,6 +91,7 @@ def test_sizes_and_latencies(evidence):
     assert [bar.get_width() for bar in left.patches] == [40_000 / 1024, 10_000 / 1024]
     assert list(right.lines[0].get_xdata()) == pytest.approx([0.1, 0.2])
     assert "0.1  (1.20x)" in texts(figure)
+    assert left.get_ylim() == right.get_ylim()
     drawn(figure)
 
 

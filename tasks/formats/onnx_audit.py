@@ -52,9 +52,9 @@ def audit(file: Path, example: np.ndarray) -> Audit:
             kernels.setdefault(owner, event)
     layers = []
     for name, macs in work.items():
-        event = kernels.get(name)
-        kernel = event["args"]["op_name"] if event is not None else "not found"
-        integer = event is not None and (_first_type(event) <= INTEGERS or kernel in TAKING_FLOAT)
+        found = kernels.get(name)
+        kernel = found["args"]["op_name"] if found is not None else "not found"
+        integer = found is not None and (_first_type(found) <= INTEGERS or kernel in TAKING_FLOAT)
         why = "" if integer else _why(model, name)
         layers.append(LayerAudit(name=name.split("/")[0], kernel=kernel, macs=macs, integer=integer, why=why))
     return Audit(layers=tuple(layers), kernels=counted([event["args"]["op_name"] for event in ran]))
