@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns 0 if all is well, 1 if a stage failed or the budget was not kept, 2 if input is wrong."""
-    options = parser().parse_args(arguments)
+    grammar = parser()
+    options, more = grammar.parse_known_args(arguments)  # overrides may stand before and after options
+    if more and ("overrides" not in options or any(word.startswith("-") for word in more)):
+        grammar.error(f"unrecognized arguments: {' '.join(more)}")
+    if more:
+        options.overrides += more
     embedded.settle()
     _hush()
     try:

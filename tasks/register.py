@@ -20,7 +20,7 @@ from tasks.artifact import (
     digest_folder,
 )
 from tasks.data import DataConfig, open_data
-from tasks.evidence import Evidence, FileEvidence
+from tasks.evidence import Evidence, FileEvidence, open_evidence
 from tasks.evidence_page import render_card
 from tasks.stage import StageRun, stage
 
@@ -96,23 +96,38 @@ def register_version(
     Its default flavour is the ONNX file in ONNX Runtime. Beside it lie the other targets' files, the labels, the recipe
     (`recipe` is its YAML), the evidence and the model card. `models` are the Keras models that it was made from.
     """
-    lineage: dict[str, Artifact] = {"data": data, **dict(models.items()), "evidence": evidence}
     content = content_digest(files, recipe, data)
+    number, uri = tracking.find_version(name, content) or _new_version(
+        run, name, recipe, files, evidence, data, source, models, config, content
+    )
+    return VersionArtifact(
+        stage=run.stage,
+        sha256=digest_folder(tracking.download(uri)),  # as it is kept: MLflow adds a note to what it registers
+        uri=uri,
+        run=run.run_id,
+        name=name,
+        version=number,
+        content=content,
+    )
+
+
+def _new_version(
+    run: StageRun,
+    name: str,
+    recipe: str,
+    files: dict[Target, ModelArtifact],
+    evidence: EvidenceArtifact,
+    data: DataArtifact,
+    source: DataConfig,
+    models: dict[Role, ModelArtifact],
+    config: RegisterConfig,
+    content: str,
+) -> tuple[int, str]:
+    """Lay the version out in a folder and register it; its number and address."""
+    lineage: dict[str, Artifact] = {"data": data, **dict(models.items()), "evidence": evidence}
     folder = run.work / "version"
-    there = tracking.find_version(name, content)
-    if there is not None:
-        number, uri = there
-        return VersionArtifact(
-            stage=run.stage,
-            sha256=digest_folder(tracking.download(uri)),
-            uri=uri,
-            run=run.run_id,
-            name=name,
-            version=number,
-            content=content,
-        )
     facts = tracking.fetch(evidence)
-    measured = Evidence.model_validate_json((facts / "evidence.json").read_text())
+    measured = open_evidence(facts)
     served = next(file for file in measured.files if file.shipped and file.target == "onnxruntime")
     dataset = open_data(source)
     example, _ = dataset.arrays("test", limit=2)
@@ -146,13 +161,4 @@ def register_version(
         **{f"slimline.parent.{step}": artifact.sha256 for step, artifact in lineage.items()},
         **headline(measured, served),
     }
-    number, uri = tracking.register(run.run_id, name, folder, tags, card, config.alias, config.description)
-    return VersionArtifact(
-        stage=run.stage,
-        sha256=digest_folder(folder),
-        uri=uri,
-        run=run.run_id,
-        name=name,
-        version=number,
-        content=content,
-    )
+    return tracking.register(run.run_id, name, folder, tags, card, config.alias, config.description)

@@ -202,7 +202,7 @@ def _look_at_savedmodel(path: Path, trust: bool, field: str) -> dict[str, Any]:
         raise ModelError(field, str(path), "is no SavedModel: the folder has no saved_model.pb")
     if sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) > MAX_BYTES:
         raise ModelError(field, str(path), f"has more than {MAX_BYTES:,} bytes")
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # has no annotations
+    from google.protobuf.message import DecodeError  # has no annotations
     from tensorflow.core.protobuf import saved_model_pb2
     from tf_keras.protobuf import saved_metadata_pb2
 
