@@ -2,7 +2,6 @@
 
 from flows.recipe import Recipe
 from tasks.data import Dataset, open_data
-from tasks.errors import RecipeError
 from tasks.zoo import check_model
 
 
@@ -17,12 +16,6 @@ def check(recipe: Recipe) -> Dataset:
     check_model(recipe.teacher, data.input_shape, data.output_shape, recipe.data.problem, field="teacher")
     if recipe.student.model != "teacher":
         check_model(recipe.student, data.input_shape, data.output_shape, recipe.data.problem, field="student")
-    if recipe.quantize.method != "none" and recipe.quantize.calibration_examples > data.counts["train"]:
-        raise RecipeError(
-            "quantize.calibration_examples",
-            recipe.quantize.calibration_examples,
-            f"there are only {data.counts['train']} training examples",
-        )
     return data
 
 
