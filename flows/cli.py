@@ -151,7 +151,7 @@ def _hush() -> None:
     file from here on, and Python's own standard error to where the descriptor led before.
     """
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
-    log = os.open(home() / "native.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = os.open(home() / "native.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 2)
     os.close(log)
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
