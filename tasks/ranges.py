@@ -210,6 +210,8 @@ def frozen(model: "tf.keras.Model") -> "tf.keras.Model":
     tf2onnx cannot read a fake quantization by channel; the TFLite converter reads it in some places. Both find a
     kernel's scales again from its values, exactly: each channel's largest magnitude is its 127th step.
     """
+    import tensorflow as tf
+
     classes = custom_objects()
     copies = Copies()
 
@@ -225,7 +227,8 @@ def frozen(model: "tf.keras.Model") -> "tf.keras.Model":
             return classes["QuantizeLayer"](quantizer, name=layer.name)(*call.args)
         return copies.call(layer, call.args, call.kwargs)
 
-    return rebuild(model, answer)
+    with tf.keras.utils.custom_object_scope(classes):
+        return rebuild(model, answer)
 
 
 def nudged(layer: "tf.keras.layers.Layer") -> tuple[float, float]:

@@ -19,7 +19,7 @@ def settle_norms(model: Any, seed: int = 0) -> Any:
 
 
 def convolutional(shape: tuple[int, ...] = (12, 12, 3), classes: int = 5) -> Any:
-    """Everything that the zoo has: rescaling, convolutions, depthwise, batch norm, Relu, Add, pooling, Dense, softmax."""
+    """All that the zoo has: rescaling, convolutions, depthwise, batch norm, Relu, Add, pooling, Dense, softmax."""
     import tensorflow as tf
 
     tf.keras.utils.set_random_seed(1)

@@ -42,7 +42,7 @@ class Stopped(Exception):
     pass
 
 
-def trained(data, config=SHORT, *, model="mlp", seed=5, stop_after=0, **options):
+def trained(data, config=SHORT, *, model="mlp", width=0.25, seed=5, stop_after=0, **options):
     """A small model's weights and history after `fit`; `stop_after` interrupts it as a failure would."""
     history = []
 
@@ -53,7 +53,7 @@ def trained(data, config=SHORT, *, model="mlp", seed=5, stop_after=0, **options)
         if epoch == stop_after:
             raise Stopped
 
-    network = build_model(ModelConfig(model=model, width=0.25), data, seed=seed)
+    network = build_model(ModelConfig(model=model, width=width), data, seed=seed)
     objective = supervised(data.config.problem, data.variance)
     with contextlib.suppress(Stopped):
         fit(network, data, config, objective, seed=seed, report=report, **options)
@@ -75,7 +75,7 @@ def losses(history):
 
 
 def test_it_learns(digits):
-    _, history = trained(digits, FitConfig(epochs=20, batch_size=16, learning_rate=0.03))
+    _, history = trained(digits, FitConfig(epochs=20, batch_size=16, learning_rate=0.01), width=1.0)
     assert history[-1]["loss"] < history[0]["loss"] / 2
     assert history[-1]["validation_score"] > 0.5
     assert set(history[0]) == {"loss", "score", "validation_loss", "validation_score", "learning_rate", "seconds"}

@@ -24,7 +24,8 @@ class Graph:
         }
         self.nodes: list[onnx.NodeProto] = list(model.graph.node)
         self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-        self._named = frozenset(self.constants)  # by tf2onnx, after what they are to a layer
+        for node in self.nodes:
+            node.name = _layer([node.name, *filter(self.constants.__contains__, node.input)], node.op_type)
         self.outputs = [value.name for value in model.graph.output]
         self._made = 0
 
@@ -109,9 +110,7 @@ class Graph:
         taken: dict[str, int] = {}
         constants: list[onnx.TensorProto] = []
         for node in self.nodes:
-            node.name = _unique(
-                _readable([node.name, *filter(self._named.__contains__, node.input)], node.op_type), taken
-            )
+            node.name = _unique(f"{node.name}/{node.op_type}", taken)
             for place, name in enumerate(node.input):
                 if name in self.constants and name not in names:
                     names[name] = f"constant_{len(constants)}"
@@ -140,16 +139,16 @@ class Graph:
         self.nodes = kept[::-1]
 
 
-def _readable(names: list[str], kind: str) -> str:
-    """The Keras layer and the operator, from the first name that tells: tf2onnx names are `model/layer/what__17`.
+def _layer(names: list[str], kind: str) -> str:
+    """The Keras layer, from the first name that tells: tf2onnx names are `model/layer/what__17`.
 
     An operator that tf2onnx made anew has only a number, but the kernel or bias that it takes still has its name.
     """
     for name in names:
         parts = re.sub(r"__\d+", "", name).split("/")
         if len(parts) > 1:
-            return f"{parts[1].removesuffix(':0')}/{kind}"
-    return f"{kind}/{kind}"
+            return parts[1].removesuffix(":0")
+    return kind
 
 
 def _unique(name: str, taken: dict[str, int]) -> str:

@@ -133,7 +133,9 @@ def _layer(name: str) -> str:
 
 
 def _macs(operation: Any) -> int:
-    """Multiply-accumulates for a batch of one."""
+    """Multiply-accumulates for a batch of one; of a recurrent layer, those outside its loop."""
+    if any(tensor.shape.rank is None for tensor in (*operation.inputs, *operation.outputs)):
+        return 0
     first, second, given = (
         [size or 1 for size in tensor.shape] for tensor in (*operation.inputs[:2], operation.outputs[0])
     )

@@ -66,7 +66,8 @@ def write(model: "tf.keras.Model", folder: Path, precision: Precision, *, classe
         # it asks for example inputs, which fake quantization makes unnecessary
         warnings.filterwarnings("ignore", "Statistics for quantized inputs were expected")
         try:
-            content = converter.convert()
+            with _quiet(unsaid=b"error: "):  # they are in the exception too
+                content = converter.convert()
         except Exception as error:  # the converter's own, which it does not export
             raise _explained(model.name, str(error)) from error
     (folder / FILE).write_bytes(_with_float_softmax(content) if precision == "int8" else content)
@@ -225,8 +226,8 @@ def _interpreter(file: Path, threads: int) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps LiteRT's remark that it made its delegate off the screen: it writes past Python. All else passes."""
+def _quiet(unsaid: bytes = b"XNNPACK delegate") -> Iterator[None]:
+    """Keeps lines with this in them off the screen: LiteRT and the converter write past Python. All else passes."""
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as caught:
@@ -237,5 +238,5 @@ def _quiet() -> Iterator[None]:
             os.dup2(kept, 2)
             os.close(kept)
             caught.seek(0)
-            said = [line for line in caught.read().splitlines(keepends=True) if b"XNNPACK delegate" not in line]
+            said = [line for line in caught.read().splitlines(keepends=True) if unsaid not in line]
             os.write(2, b"".join(said))

@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+
+from tasks.convert import convert
+from tasks.data import DataConfig, open_data
+from tasks.errors import ConversionError
+from tasks.fit import FitConfig, fit
+from tasks.formats import FORMATS
+from tasks.objectives import Teaching, supervised
+from tasks.prune import sparsity_by_layer
+from tasks.quantize import QuantizeConfig, quantize
+from tasks.ranges import is_fake_quantized
+
+
+@pytest.fixture(scope="module")
+def data():
+    return open_data(DataConfig(limit=600))
+
+
+@pytest.fixture(scope="module")
+def student(data):
+    """A little trained, with half of one kernel zero."""
+    import tensorflow as tf
+
+    tf.keras.utils.set_random_seed(0)
+    layers = tf.keras.layers
+    inputs = tf.keras.Input((8, 8, 1), name="input")
+    x = layers.Rescaling(1 / 16, name="scale")(inputs)
+    x = layers.Conv2D(12, 3, use_bias=False, name="conv")(x)
+    x = layers.ReLU(name="relu")(layers.BatchNormalization(momentum=0.9, name="norm")(x))
+    x = layers.Dense(24, activation="relu", name="dense")(layers.Flatten(name="flat")(x))
+    model = tf.keras.Model(inputs, layers.Dense(10, activation="softmax", name="probabilities")(x), name="student")
+    fit(
+        model,
+        data,
+        FitConfig(epochs=8, batch_size=32, learning_rate=5e-3),
+        supervised("classification", 1.0),
+        seed=0,
+        report=lambda *epoch: None,
+    )
+    kernel = model.get_layer("dense").kernel
+    values = kernel.numpy()
+    kernel.assign(np.where(np.abs(values) < np.median(np.abs(values)), 0, values))
+    return model
+
+
+def run(student, data, config, **options):
+    keywords = {"teacher": student, "teaching": Teaching(), "seed": 0, "report": lambda *epoch: None, **options}
+    return quantize(student, data, config, **keywords)
+
+
+def accuracy(model, data):
+    x, y = data.arrays("test")
+    return float(np.mean(model.predict(x, verbose=0).argmax(1) == y))
+
+
+TRAINING = QuantizeConfig(
+    method="training", calibration_examples=128, fit=FitConfig(epochs=2, batch_size=32, learning_rate=1e-3)
+)
+
+
+def test_calibration_alone_keeps_the_answers(student, data):
+    held = run(student, data, QuantizeConfig(method="post_training", calibration_examples=128))
+    assert is_fake_quantized(held)
+    x, _ = data.arrays("test")
+    assert np.mean(held.predict(x, verbose=0).argmax(1) == student.predict(x, verbose=0).argmax(1)) > 0.97
+
+
+def test_training_moves_the_weights_and_keeps_zeros(student, data):
+    held = run(student, data, TRAINING)
+    before, after = (sparsity_by_layer(model)["dense"] for model in (student, held))
+    assert before == after == 0.5
+    assert accuracy(held, data) >= accuracy(student, data) - 0.05
+    loose = run(student, data, TRAINING.model_copy(update={"preserve_sparsity": False}), teacher=None)
+    assert sparsity_by_layer(loose)["dense"] < 0.25  # all but the weights of pixels that are never lit
+
+
+def test_the_same_seed_gives_the_same_weights_and_leaves_the_student(student, data):
+    before = [weight.copy() for weight in student.get_weights()]
+    first, second = run(student, data, TRAINING), run(student, data, TRAINING)
+    for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert all(np.array_equal(a, b) for a, b in zip(before, student.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize("precision", ["dynamic", "float16"])
+def test_where_the_files_do_it_the_student_comes_back(student, data, precision):
+    config = QuantizeConfig(method="post_training", precision=precision)
+    assert run(student, data, config) is student
+    assert config.result == precision
+
+
+def test_what_was_trained_runs_in_integers_with_the_same_answers(student, data, tmp_path):
+    held = run(student, data, TRAINING)
+    x, _ = data.arrays("test")
+    wanted = held.predict(x, verbose=0).argmax(1)
+    for target, form in FORMATS.items():
+        folder = tmp_path / target
+        folder.mkdir()
+        convert(held, target, "int8", folder, data)
+        assert np.mean(form.load(folder)(x).argmax(1) == wanted) >= 0.98, target
+        assert form.audit(folder, x[:1]).integer_share == (target != "savedmodel"), target
+
+
+def test_a_precision_that_a_target_does_not_have(student, data, tmp_path):
+    with pytest.raises(ConversionError, match=r"savedmodel has no float16: .*precision \(float32, int8\)"):
+        convert(student, "savedmodel", "float16", tmp_path, data)

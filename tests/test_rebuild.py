@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+from small_models import convolutional, images
+
+from tasks.errors import ConversionError
+from tasks.folding import fold, split
+from tasks.placement import Placement
+from tasks.rebuild import Copies, flat, kind, rebuild, signature_names
+
+
+def kinds(model):
+    return [kind(layer) for layer in model.layers]
+
+
+def test_a_rebuilt_model_is_another_one_with_the_same_answers():
+    model, copies = convolutional(), Copies()
+    again = rebuild(model, lambda call: copies.call(call.layer, call.args, call.kwargs))
+    x = images(4)
+    np.testing.assert_array_equal(again(x), model(x))
+    assert [layer.name for layer in again.layers] == [layer.name for layer in model.layers]
+    again.get_layer("logits").kernel.assign_add(np.ones((12, 5)))
+    assert np.abs(again(x).numpy() - model(x).numpy()).max() >= 0  # and nothing of it is shared
+    assert not {id(layer) for layer in again.layers} & {id(layer) for layer in model.layers}
+
+
+def test_nested_models_take_their_place():
+    import tensorflow as tf
+
+    layers = tf.keras.layers
+    inner_input = tf.keras.Input((4,), name="inner_input")
+    inner = tf.keras.Model(inner_input, layers.Dense(4, name="dense")(inner_input), name="inner")
+    inputs = tf.keras.Input((4,), name="input")
+    model = tf.keras.Model(inputs, inner(inner(inputs)), name="outer")  # shared as well
+    plain = flat(model)
+    assert [layer.name for layer in plain.layers] == ["input", "inner_dense"]
+    x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    np.testing.assert_allclose(plain(x), model(x), rtol=1e-6)
+
+
+def test_a_subclassed_model_is_refused_with_the_way_out():
+    import tensorflow as tf
+
+    class Own(tf.keras.Model):
+        def call(self, x):
+            return x
+
+    with pytest.raises(ConversionError, match=r"'own' \(Own\) is not a graph of layers.*functional API"):
+        flat(Own(name="own"))
+
+
+def test_batch_normalisations_go_into_kernels_whatever_they_follow():
+    model = convolutional()
+    folded = fold(model)
+    assert "BatchNormalization" not in kinds(folded)
+    assert "Dropout" not in kinds(folded)
+    x = images(16)
+    np.testing.assert_allclose(folded(x), model(x), rtol=1e-4, atol=1e-6)
+
+
+def test_folding_keeps_zeros():
+    model = convolutional()
+    stem = model.get_layer("stem")
+    kernel = stem.kernel.numpy()
+    kernel[np.abs(kernel) < np.median(np.abs(kernel))] = 0
+    stem.kernel.assign(kernel)
+    np.testing.assert_array_equal(fold(model).get_layer("stem").kernel.numpy() == 0, kernel == 0)
+
+
+@pytest.mark.parametrize("between", ["activation", "second taker", "output"])
+def test_a_normalisation_that_cannot_be_folded_stays(between):
+    import tensorflow as tf
+
+    layers = tf.keras.layers
+    inputs = tf.keras.Input((4,), name="input")
+    dense = layers.Dense(4, activation="relu" if between == "activation" else None, name="dense")(inputs)
+    norm = layers.BatchNormalization(name="norm")(dense)
+    outputs = {"activation": norm, "second taker": layers.Add(name="add")([norm, dense]), "output": [norm, dense]}[
+        between
+    ]
+    model = tf.keras.Model(inputs, outputs, name="kept")
+    assert "BatchNormalization" in kinds(fold(model))
+
+
+def test_split_leaves_one_thing_a_layer():
+    import tensorflow as tf
+
+    layers = tf.keras.layers
+    inputs = tf.keras.Input((8, 8, 3), name="input")
+    x = layers.SeparableConv2D(4, 3, activation="relu", name="separable")(inputs)
+    x = layers.Flatten(name="flat")(layers.AveragePooling2D(6, name="pool")(x))
+    model = tf.keras.Model(inputs, layers.Dense(2, activation="softmax", name="dense")(x), name="joined")
+    parts = split(model)
+    assert kinds(parts) == [
+        "InputLayer",
+        "DepthwiseConv2D",
+        "Conv2D",
+        "Activation",
+        "GlobalAveragePooling2D",
+        "Flatten",
+        "Dense",
+        "Activation",
+    ]
+    x = np.random.default_rng(0).normal(size=(3, 8, 8, 3)).astype(np.float32)
+    np.testing.assert_allclose(parts(x), model(x), rtol=1e-5, atol=1e-6)
+
+
+def test_signature_names_are_the_same_whatever_the_layers_are_called():
+    model = convolutional()
+    assert signature_names(model) == (["input"], ["probabilities"])
+    assert signature_names(fold(model)) == (["input"], ["probabilities"])
+
+
+def test_a_layer_named_to_stay_in_float_does():
+    model = split(fold(convolutional()))
+    placement = Placement(model, ("pointwise",))
+    assert not placement.integer(model.get_layer("pointwise"))
+    assert placement.integer(model.get_layer("strided"))
+    assert placement.feeds(model.get_layer("scale"))
+    assert not placement.feeds(model.get_layer("logits"))
