@@ -97,12 +97,14 @@ def _run(options: argparse.Namespace) -> int:
 
     from flows.compress import compress
     from flows.display import Display, duration, show
+    from tasks import tracking
     from tasks.progress import listen
 
     console = Console(stderr=options.json)
     display = Display(console)
     listen(display)
     console.print(f"[bold]{recipe.name}[/bold]  ({options.recipe})", highlight=False)
+    tracking.experiment()  # MLflow takes seconds to import and to open, and the server is coming up meanwhile
     embedded.await_server(server)
     startup = time.time() - _process_began()
     try:

@@ -280,7 +280,8 @@ def _steps(
     def checks(batches: Iterator[tuple["tf.Tensor", "tf.Tensor"]], count: "tf.Tensor") -> None:
         for _ in tf.range(count):
             x, y = next(batches)
-            note(*_ordered(objective(model, x, y, False), y))
+            loss, predictions = objective(model, x, y, False)
+            note(loss, y, predictions)
 
     train_steps, validation_steps = tf.function(steps), tf.function(checks)
 
@@ -306,10 +307,6 @@ def _steps(
         return means()
 
     return run, validate
-
-
-def _ordered(pair: tuple["tf.Tensor", "tf.Tensor"], y: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor", "tf.Tensor"]:
-    return pair[0], y, pair[1]
 
 
 @contextmanager

@@ -225,7 +225,7 @@ def test_left_out_stages_are_said_and_skipped(slimline, first):
 
 def test_killed_in_the_middle_it_goes_on_where_it_was(slimline, first, tmp_path):
     other = Slimline(tmp_path)
-    longer = ("distill.fit.epochs=40", "distill.fit.patience=0")
+    longer = ("distill.fit.epochs=40", "distill.fit.patience=0", "targets=[onnxruntime]")
     process = subprocess.Popen(
         other.command(TINY, *longer),
         cwd=ROOT,

@@ -94,8 +94,10 @@ def test_a_model_that_was_trained_is_written_without_its_optimizer(tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_kind_of_file_is_imported(files, kind):
+def test_each_kind_of_file_is_imported_in_silence(files, kind, caplog, recwarn):
     model = rebuilt(files[kind])
+    assert not caplog.records
+    assert not recwarn.list
     np.testing.assert_allclose(model(X), functional()(X), rtol=1e-5)
     assert type(model).__name__ == "Functional"
     assert keras.ends_in_softmax(model)

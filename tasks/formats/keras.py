@@ -54,7 +54,7 @@ def import_model(path: Path, *, trust: bool, field: str = "model") -> "tf.keras.
 
     file = look(path, trust=trust, field=field)
     options: dict[str, Any] = {"safe_mode": not trust} if file.kind == "keras" else {}
-    log = logging.getLogger("absl")  # where Keras remarks on a file's age
+    log = tf.get_logger()  # where Keras remarks on a file's age
     level = log.level
     log.setLevel(logging.ERROR)
     try:
