@@ -83,7 +83,6 @@ def main(path: str) -> None:
             checkpoints=folder / "d",
         )
     from tasks.convert import convert
-
     from tasks.formats import keras
     from tasks.validate import Measured, validate
 

@@ -7,14 +7,14 @@ from typing import Any, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from tasks.prune import PruneConfig
-from tasks.quantize import QuantizeConfig
 
 from flows.budget import Budget
 from tasks.artifact import Target
 from tasks.data import DataConfig
 from tasks.distill import DistillConfig
 from tasks.fit import FitConfig
+from tasks.prune import PruneConfig
+from tasks.quantize import QuantizeConfig
 from tasks.register import RegisterConfig
 from tasks.validate import ValidateConfig
 from tasks.zoo import ModelConfig
