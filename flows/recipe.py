@@ -48,9 +48,7 @@ class Recipe(BaseModel):
 
     # `validate` and `register` would hide methods of Pydantic's own, so they are aliases: the file and the form say
     # `validate`, the code says `validation`.
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
     name: str = Field(
         pattern="^[a-z0-9][a-z0-9_-]{0,62}$",

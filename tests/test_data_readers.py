@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tasks.data import READERS, DataConfig, describe, fingerprint, open_data
+from tasks.data import READERS, SPLITS, DataConfig, describe, fingerprint, open_data
 from tasks.errors import DataError
 
 RANDOM = np.random.default_rng(7)
@@ -352,3 +352,14 @@ def test_fingerprint_knows_content_and_not_place(tmp_path: Path) -> None:
     assert fingerprint(one) == fingerprint(same) != fingerprint(other)
     assert fingerprint(one) == fingerprint(one.model_copy(update={"scaling": "none", "memory_mib": 16}))
     assert fingerprint(one) != fingerprint(one.model_copy(update={"split_seed": 1}))
+
+
+def test_the_digits_are_scikit_learns():
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    dataset = open_data(DataConfig(reader="digits"))
+    rows = [dataset.arrays(split) for split in SPLITS]
+    ours = sorted((label, image.tobytes()) for x, y in rows for image, label in zip(x, y, strict=True))
+    theirs = digits.images.astype(np.float32)[..., None]
+    assert ours == sorted((label, image.tobytes()) for image, label in zip(theirs, digits.target, strict=True))
