@@ -283,14 +283,20 @@ def _shaped_by(module: str) -> tuple[dict[str, str], dict[str, str]]:
         file = _file_of(current)
         if file is None:
             continue
-        source = file.read_bytes()
-        sources[current] = hashlib.sha256(source).hexdigest()
-        for name in _imports(ast.parse(source)):
+        sources[current], imported = _read(file)
+        for name in imported:
             if name.split(".")[0] == "tasks":
                 queue.append(name)
             elif (library := LIBRARIES.get(name.split(".")[0])) is not None:
                 libraries.add(library)
     return sources, {name: importlib.metadata.version(name) for name in libraries}
+
+
+@functools.cache
+def _read(file: Path) -> tuple[str, frozenset[str]]:
+    """The digest of a file's source, and what it imports; read once, as most stages reach most files."""
+    source = file.read_bytes()
+    return hashlib.sha256(source).hexdigest(), _imports(ast.parse(source))
 
 
 def _file_of(module: str) -> Path | None:
@@ -299,7 +305,7 @@ def _file_of(module: str) -> Path | None:
     return next((file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()), None)
 
 
-def _imports(tree: ast.AST) -> set[str]:
+def _imports(tree: ast.AST) -> frozenset[str]:
     """Every module that is imported anywhere in a file, in functions too; `from a import b` may mean `a.b`."""
     found: set[str] = set()
     for node in ast.walk(tree):
@@ -308,4 +314,4 @@ def _imports(tree: ast.AST) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             found.add(node.module)
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    return frozenset(found)
