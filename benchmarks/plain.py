@@ -32,6 +32,11 @@ def main(path: str) -> None:
     seed, teaching = recipe.seed, recipe.distill.teaching
     folder = Path(tempfile.mkdtemp(prefix="slimline-plain-"))
 
+    def made(name: str) -> Path:
+        """A folder of that name."""
+        (folder / name).mkdir()
+        return folder / name
+
     def silent(epoch: int, epochs: int, values: dict[str, float]) -> None:
         """Nobody watches."""
 
@@ -49,13 +54,13 @@ def main(path: str) -> None:
             recipe.teacher.fit,
             seed=seed,
             report=silent,
-            checkpoints=folder / "a",
+            checkpoints=made("a"),
         )
     with clock("distill"):
         from tasks.distill import distill
 
         student = build_model(recipe.student, data, seed=seed)
-        student = distill(student, teacher, data, recipe.distill, seed=seed, report=silent, checkpoints=folder / "b")
+        student = distill(student, teacher, data, recipe.distill, seed=seed, report=silent, checkpoints=made("b"))
     with clock("prune"):
         from tasks.prune import prune
 
@@ -67,7 +72,7 @@ def main(path: str) -> None:
             teaching=teaching,
             seed=seed,
             report=silent,
-            checkpoints=folder / "c",
+            checkpoints=made("c"),
         )
     with clock("quantize"):
         from tasks.quantize import quantize
@@ -80,7 +85,7 @@ def main(path: str) -> None:
             teaching=teaching,
             seed=seed,
             report=silent,
-            checkpoints=folder / "d",
+            checkpoints=made("d"),
         )
     from tasks.convert import convert
     from tasks.formats import keras
