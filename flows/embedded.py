@@ -57,7 +57,7 @@ def start_server() -> "subprocess.Popen[bytes] | None":
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "threading.Thread(target=watch, daemon=True).start()\n"
         "import runpy\n"
-        "sys.argv = ['prefect', 'server', 'start', '--host', '127.0.0.1', '--no-ui', '--no-services', "
+        "sys.argv = ['prefect', 'server', 'start', '--host', '127.0.0.1', '--no-ui', "
         f"'--port', '{port}']\n"
         "runpy.run_module('prefect', run_name='__main__')\n"
     )

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +76,18 @@ def store(slimline, first, monkeypatch):
     forget()
 
 
+def prefect_states(slimline: Slimline, kind: str, flow: str) -> list[str]:
+    """What Prefect remembers of a flow run, or of its task runs, after its server is gone."""
+    question = (
+        "select state_name from flow_run where name = ? or id = ?"
+        if kind == "flow_run"
+        else "select task_run.state_name from task_run join flow_run on flow_run.id = flow_run_id "
+        "where flow_run.name = ? or flow_run.id = ?"
+    )
+    with sqlite3.connect(slimline.state / "prefect" / "prefect.db") as database:
+        return [state for (state,) in database.execute(question, (flow, flow))]
+
+
 def test_a_recipe_ends_with_a_registered_version(first, store):
     from tasks import tracking
 
@@ -104,6 +117,8 @@ def test_mlflow_and_prefect_know_each_other(first, store):
     assert parent.info.status == "FINISHED"
     assert parent.data.tags["prefect.flow_run_id"] == first["flow_run"]
     assert parent.data.params["student.width"] == "0.25"
+    assert prefect_states(slimline, "flow_run", first["flow_run"]) == ["Completed"]
+    assert prefect_states(slimline, "task_run", first["flow_run"]) == ["Completed"] * len(first["seconds"])
     assert any(name.startswith("system/") for name in parent.data.metrics)
     children = tracking.stages_of(first["mlflow_run"])
     assert {"prepare", "train-teacher", "distill", "prune", "quantize", "validate", "register"} <= {
@@ -163,6 +178,7 @@ def test_again_unchanged_everything_is_reused_and_no_tensorflow_is_imported(slim
     result = json.loads(done.stdout)
     assert set(result["reused"]) == set(result["seconds"]) == set(first["seconds"])
     assert result["version"] == 1
+    assert prefect_states(slimline, "task_run", result["flow_run"]) == ["Cached"] * len(result["reused"])
     imported = {
         line.rsplit("|", 1)[-1].strip().split(".")[0]
         for line in (done.stderr + native.read_text()).splitlines()
@@ -204,6 +220,7 @@ def test_an_impossible_budget_registers_nothing_and_says_why(slimline, first, st
         [tracking.experiment()], "attributes.run_name = 'impossible' and tags.`slimline.role` = 'compression'"
     )
     assert parent.info.status == "FAILED"
+    assert prefect_states(slimline, "flow_run", "impossible") == ["Failed"]
     assert "max_size_bytes" in parent.data.tags["slimline.error"]
 
 
