@@ -110,7 +110,7 @@ def test_a_recipe_ends_with_a_registered_version(first, store):
     assert version.run_id == first["runs"]["register"]
 
 
-def test_mlflow_and_prefect_know_each_other(first, store):
+def test_mlflow_and_prefect_know_each_other(slimline, first, store):
     from tasks import tracking
 
     parent = tracking.client().get_run(first["mlflow_run"])
