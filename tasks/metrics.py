@@ -157,7 +157,9 @@ def bootstrap_mean(values: Floats, confidence: float = 0.95, seed: int = 0) -> I
     normal = NormalDist()
     below = (np.count_nonzero(means < 0) + np.count_nonzero(means == 0) / 2) / RESAMPLES
     bias = normal.inv_cdf(min(max(below, 1 / RESAMPLES), 1 - 1 / RESAMPLES))
-    acceleration = float(np.power(away, 3).sum()) / (6 * square**1.5)  # the jackknife's, in closed form for a mean
+    unit = away / np.abs(away).max()  # powers of tiny differences would vanish
+    # the jackknife's, in closed form for a mean
+    acceleration = float(np.power(unit, 3).sum() / (6 * np.square(unit).sum() ** 1.5))
 
     def level(z: float) -> float:
         return normal.cdf(bias + (bias + z) / (1 - acceleration * (bias + z)))

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
 from sklearn import metrics as sk
@@ -138,6 +138,7 @@ def test_bootstrap_is_scipys_bca(seed):
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40))
 @settings(max_examples=40, deadline=None)
+@example([0.0, 9.356204629579464e-111])
 def test_bootstrap_holds_the_mean_for_any_values(values):
     found = bootstrap_mean(np.array(values))
     assert found.low <= found.estimate <= found.high
