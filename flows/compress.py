@@ -1,6 +1,6 @@
 """The story: a recipe becomes a registered model version, or a message that says which limit it did not keep."""
 
-from prefect import flow, tags
+from prefect import flow
 
 from flows.budget import hold
 from flows.check import check
@@ -24,7 +24,7 @@ from tasks.validate import validate_files
 def compress(recipe: Recipe) -> Compression:
     """Take a Keras model and a data set; end with a small registered version and evidence that it kept its accuracy."""
     check(recipe)
-    with recorded(recipe) as run, tags(recipe.name, recipe.data.problem, *recipe.targets):
+    with recorded(recipe) as run:
         seed, data, teaching = recipe.seed, recipe.data, recipe.distill.teaching
         prepared = prepare_data(data)
         teacher = train_model("teacher", recipe.teacher, data, recipe.teacher.fit, seed)

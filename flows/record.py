@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prefect.artifacts import create_link_artifact
+from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 
 from flows.recipe import Recipe
@@ -34,6 +35,10 @@ def recorded(recipe: Recipe) -> Iterator[str]:
     tracking.log_text(run, text, "recipe.yaml")
     create_link_artifact(
         tracking.ui_url(run), "MLflow run", key="mlflow-run", description="Every stage, metric and plot."
+    )
+    # The flow run alone: Prefect asks its server for a concurrency slot before each task that bears tags.
+    get_client(sync_client=True).update_flow_run(
+        flow_run.id, tags={*flow_run.tags, recipe.name, recipe.data.problem, *recipe.targets}
     )
     try:
         with tracking.system_metrics(run):
