@@ -74,7 +74,7 @@ def main(path: str) -> None:
             report=silent,
             checkpoints=made("c"),
         )
-    with clock("quantize"):
+    with clock(f"quantize-{recipe.quantize.route}"):
         from tasks.quantize import quantize
 
         compressed = quantize(
@@ -92,10 +92,11 @@ def main(path: str) -> None:
     from tasks.validate import Measured, validate
 
     measured = []
-    for role, model, precision in (
-        ("teacher", teacher, "float32"),
-        ("student", pruned, "float32"),
-        ("compressed", compressed, "int8"),
+    route = recipe.quantize.route
+    for name, role, model, precision in (
+        ("teacher", "teacher", teacher, "float32"),
+        ("student", "student", pruned, "float32"),
+        (route, "compressed", compressed, recipe.quantize.result),
     ):
         kept = folder / role
         kept.mkdir()
@@ -103,7 +104,7 @@ def main(path: str) -> None:
         for target in recipe.targets:
             file = folder / f"{role}-{target}"
             file.mkdir()
-            with clock(f"convert-{role}-{target}"):
+            with clock(f"convert-{name}-{target}"):
                 convert(model, target, precision, file, data)
             measured.append(
                 Measured(

@@ -48,7 +48,7 @@ def plan(recipe: Recipe, data: Dataset) -> list[tuple[str, str]]:
     prune, quantize = recipe.prune, recipe.quantize
     steps += [
         ("prune", "left out" if prune.method == "none" else f"{prune.method}, {prune.fit.epochs} epochs"),
-        ("quantize", "left out" if quantize.method == "none" else quantize.method),
+        ("quantize", ", ".join(quantize.routes()) or "left out"),
         ("convert", ", ".join(recipe.targets)),
         ("validate", f"{data.counts['test']:,} test examples, confidence {recipe.validation.confidence:g}"),
         ("register", f"{recipe.registered_name} as {recipe.registration.alias}, if the budget is kept"),

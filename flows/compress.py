@@ -8,7 +8,8 @@ from flows.recipe import Recipe
 from flows.record import recorded, wanted
 from flows.report import Compression, publish
 from tasks import tracking
-from tasks.artifact import ModelArtifact, Role
+from tasks.artifact import ModelArtifact
+from tasks.choose import choose_files
 from tasks.convert import convert_model
 from tasks.distill import distill_student
 from tasks.evidence import open_evidence
@@ -34,22 +35,31 @@ def compress(recipe: Recipe) -> Compression:
             student = distill_student(recipe.student, teacher, data, recipe.distill, seed)
         else:
             student = train_model("student", recipe.student, data, recipe.distill.fit, seed)
-        pruned = compressed = student
+        pruned = student
         if wanted("prune", recipe.prune.method):
-            pruned = compressed = prune_student(student, teacher, data, recipe.prune, teaching, seed)
+            pruned = prune_student(student, teacher, data, recipe.prune, teaching, seed)
+        quantized = {}
         if wanted("quantize", recipe.quantize.method):
-            compressed = quantize_student(pruned, teacher, data, recipe.quantize, teaching, seed)
-        models = distinct(teacher, pruned, compressed)
+            quantized = {
+                route: quantize_student(pruned, teacher, data, config, teaching, seed)
+                for route, config in recipe.quantize.routes().items()
+            }
+        models = in_order(teacher, pruned, quantized)
         files = {
-            role: {target: convert_model(role, model, target, data) for target in recipe.targets}
-            for role, model in models.items()
+            name: {target: convert_model(name, model, target, data) for target in recipe.targets}
+            for name, model in models.items()
         }
-        evidence = validate_files(models, files, data, recipe.validation, seed)
+        choice = None
+        if recipe.quantize.method == "auto":
+            drop, share = recipe.budget.max_accuracy_drop, recipe.budget.min_integer_share
+            choice = choose_files(models, files, data, recipe.validation, drop, share, seed)
+        shipped = choice.chosen if choice else dict.fromkeys(recipe.targets, list(models)[-1])
+        evidence = validate_files(models, files, shipped, choice, data, recipe.validation, seed)
         hold(recipe.budget, open_evidence(tracking.fetch(evidence)), tracking.ui_url(evidence.run))
         version = register_version(
             recipe.registered_name,
             recipe.as_yaml(),
-            files["compressed"],
+            {target: files[name][target] for target, name in shipped.items()},
             evidence,
             prepared,
             data,
@@ -59,9 +69,9 @@ def compress(recipe: Recipe) -> Compression:
         return publish(recipe, run, evidence, version)
 
 
-def distinct(teacher: ModelArtifact, student: ModelArtifact, compressed: ModelArtifact) -> dict[Role, ModelArtifact]:
-    """The models to measure by role; the student only where it is a model of its own."""
-    models: dict[Role, ModelArtifact] = {"teacher": teacher}
-    if student not in (teacher, compressed):
-        models["student"] = student
-    return {**models, "compressed": compressed}
+def in_order(
+    teacher: ModelArtifact, pruned: ModelArtifact, quantized: dict[str, ModelArtifact]
+) -> dict[str, ModelArtifact]:
+    """Every Keras model by name, from the teacher on; the student only where it is a model of its own."""
+    student = {} if pruned == teacher else {"student": pruned}
+    return {"teacher": teacher, **student, **quantized}

@@ -13,10 +13,10 @@ from tasks.artifact import Target
 from tasks.data import DataConfig
 from tasks.distill import DistillConfig
 from tasks.fit import FitConfig
+from tasks.measure import ValidateConfig
 from tasks.prune import PruneConfig
 from tasks.quantize import QuantizeConfig
 from tasks.register import RegisterConfig
-from tasks.validate import ValidateConfig
 from tasks.zoo import ModelConfig
 
 

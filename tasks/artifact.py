@@ -8,10 +8,15 @@ from pydantic import BaseModel, Field
 
 Format = Literal["keras", "onnx", "tflite", "savedmodel"]
 Precision = Literal["float32", "float16", "dynamic", "int8"]
-Target = Literal["onnxruntime", "litert", "savedmodel"]
+Target = Literal["onnxruntime", "litert", "savedmodel", "tensorrt"]
 Role = Literal["teacher", "student", "compressed"]
 
-FORMAT_OF: dict[Target, Format] = {"onnxruntime": "onnx", "litert": "tflite", "savedmodel": "savedmodel"}
+FORMAT_OF: dict[Target, Format] = {
+    "onnxruntime": "onnx",
+    "litert": "tflite",
+    "savedmodel": "savedmodel",
+    "tensorrt": "onnx",
+}
 
 
 class Artifact(BaseModel, frozen=True, extra="forbid"):
@@ -49,6 +54,12 @@ class DataArtifact(Artifact, frozen=True):
 
 class EvidenceArtifact(Artifact, frozen=True):
     """What validate measured: `evidence.json` and its plots in the store."""
+
+
+class ChoiceArtifact(Artifact, frozen=True):
+    """Which of several ways to quantize goes on for each target; `choice.json` in the store says why."""
+
+    chosen: dict[Target, str] = Field(description="The name of the way, by target.")
 
 
 class VersionArtifact(Artifact, frozen=True):

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks import tracking
-from tasks.artifact import FORMAT_OF, ModelArtifact, Precision, Role, Target
+from tasks.artifact import FORMAT_OF, ModelArtifact, Precision, Target
 from tasks.data import DataConfig, Dataset, open_data
 from tasks.errors import ConversionError
 from tasks.formats import FORMATS, keras
@@ -40,10 +40,10 @@ def convert(model: "tf.keras.Model", target: Target, precision: Precision, folde
     form.write(model, folder, precision, classes=data.classes)
 
 
-@stage("convert-{role}-{target}")
+@stage("convert-{name}-{target}")
 def convert_model(
     run: StageRun,
-    role: Role,  # noqa: ARG001  names the stage
+    name: str,  # noqa: ARG001  names the stage
     model: ModelArtifact,
     target: Target,
     data: DataConfig,

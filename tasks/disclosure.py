@@ -11,6 +11,11 @@ FEW_EXAMPLES = 500  # fewer cannot tell a drop of 1% from none
 FEW_OF_A_CLASS = 50  # fewer cannot tell a recall of 95% from one of 85%
 SHORT_CALL = 20e-6  # seconds; shorter ones move more from one sitting to the next than within one
 FEW_ROUNDS = 1000  # fewer leave ten calls or less beyond the p99
+NOT_RUN = (
+    "Files for tensorrt were not run in TensorRT, which needs a GPU. Their answers and times are those of ONNX Runtime on "
+    "this machine's processor for the same file, and their integer share is a prediction: a static check of the file "
+    "against TensorRT's documented rules."
+)
 DOT_PRODUCTS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")  # add up integers without saturating
 
 
@@ -38,7 +43,8 @@ def methods(problem: Problem, threads: int, batch: int, warmup: int) -> dict[str
         "parameters": "Weights of the Keras model, batch-norm statistics included, quantization ranges left out; "
         "non-zeros are counted before rounding to integers, which may make more of them zero.",
         "multiply-accumulates": "From the shapes in the graph that the runtime made of the file, for one example; the "
-        "integer share is that of the kernels which compute in integers.",
+        "integer share is that of the kernels which compute in integers. For tensorrt both are read from the file, and "
+        "which kernels those will be follows from TensorRT's documented rules.",
     }
 
 
@@ -97,7 +103,9 @@ def limits(
         found.append(
             "TensorFlow takes its number of threads once in a process: files for savedmodel may have used more."
         )
-    if any(file.integer_share > 0 for file in files):
+    if any(file.target == "tensorrt" for file in files):
+        found.append(NOT_RUN)
+    if any(file.integer_share > 0 and file.target != "tensorrt" for file in files):
         found.append(_integers(machine))
     return tuple(found)
 

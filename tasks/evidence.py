@@ -1,7 +1,7 @@
 """What validate measured, as it is kept: one JSON, with all that it takes to judge it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,7 @@ from tasks.metrics import Figure, Interval, Parity
 from tasks.problem import Problem
 
 FILE = "evidence.json"
+CHOICE = "choice.json"
 SCHEMA_VERSION = 1  # goes up when a field changes its meaning or its name
 
 
@@ -72,6 +73,22 @@ class FileEvidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     audit: Audit = Field(description="The kernels that really run, layer by layer.")
 
 
+class Tried(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """One way to quantize, as it was measured for one target on the validation split."""
+
+    route: str = Field(description="The way: student or teacher is the float model, static is post-training to int8.")
+    target: Target
+    precision: Precision
+    accuracy: Interval = Field(description="The mean score on the validation split.")
+    drop: Interval = Field(description="By how much that lies below the teacher's float file's, in pairs.")
+    size_bytes: int = Field(ge=1)
+    latency_p50: Figure = Field(gt=0, description="Seconds, at batch 1.")
+    speedup: Interval = Field(description="The teacher's median latency over this one's.")
+    integer_share: Figure = Field(ge=0, le=1)
+    inside: bool = Field(description="Whether it keeps the accuracy budget, by the bad end, and the integer share.")
+    chosen: bool = Field(description="Whether it goes on.")
+
+
 class Evidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Everything measured on one test split, on one machine, in one process."""
 
@@ -89,6 +106,9 @@ class Evidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     machine: Machine
     methods: dict[str, str] = Field(description="How each kind of figure was made.")
     limits: tuple[str, ...] = Field(description="What this evidence does not say.")
+    tried: tuple[Tried, ...] = Field(
+        (), description="With `quantize.method: auto`: every way that was measured before one was chosen, by target."
+    )
     files: tuple[FileEvidence, ...] = Field(
         min_length=1,
         description="By target in the recipe's order, and within one by role: teacher, student, compressed.",
@@ -133,6 +153,17 @@ def write_evidence(evidence: Evidence, folder: Path) -> None:
     """Write `evidence.json`: keys sorted, figures of six digits at most, so that `diff` can compare two of them."""
     text = json.dumps(evidence.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
     (folder / FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def write_choice(rows: Sequence[Tried], folder: Path) -> None:
+    """Write `choice.json`: the rows in order."""
+    text = json.dumps([row.model_dump(mode="json") for row in rows], indent=1, sort_keys=True, allow_nan=False)
+    (folder / CHOICE).write_text(text + "\n", encoding="utf-8")
+
+
+def open_choice(folder: Path) -> tuple[Tried, ...]:
+    """Read `choice.json` from a folder whose digest was checked."""
+    return tuple(Tried.model_validate(row) for row in json.loads((folder / CHOICE).read_text(encoding="utf-8")))
 
 
 def open_evidence(folder: Path) -> Evidence:

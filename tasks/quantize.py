@@ -1,15 +1,20 @@
 """From floats to integers: where tensors are held to 8 bits, with which ranges, and how the model gets used to it."""
 
+import functools
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 from pydantic import BaseModel, Field
 
-from tasks import plots, tracking
+from tasks import metrics, plots, tracking
 from tasks.artifact import ModelArtifact, Precision
+from tasks.calibration import Calibration
 from tasks.data import DataConfig, Dataset, open_data
 from tasks.fit import EpochReport, FitConfig, fit
 from tasks.formats import keras
+from tasks.mixed import mixed
 from tasks.objectives import Teaching, softened, supervised
 from tasks.ranges import fake_quantized
 from tasks.stage import StageRun, stage
@@ -21,16 +26,17 @@ if TYPE_CHECKING:
 class QuantizeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """How floats become integers."""
 
-    method: Literal["none", "training", "post_training"] = Field(
+    method: Literal["none", "training", "post_training", "mixed", "auto"] = Field(
         "none",
         description="Not at all; by fine-tuning a model that already computes as if in integers (Jacob et al. 2018); "
-        "or by looking at examples only, which takes seconds and costs more accuracy.",
+        "by looking at examples only, which takes seconds and costs more accuracy; that with the most costly layers "
+        "left in float; or all of them tried, and for each target the fastest taken that keeps the accuracy budget.",
         json_schema_extra={"position": 0},
     )
     precision: Literal["int8", "dynamic", "float16"] = Field(
         "int8",
         description="For post_training: int8 throughout; dynamic with int8 kernels and ranges found anew for each "
-        "input; float16 kernels at half the size. For training it is int8.",
+        "input; float16 kernels at half the size. For training and mixed it is int8.",
         json_schema_extra={"position": 1},
     )
     calibration_examples: int = Field(
@@ -40,15 +46,43 @@ class QuantizeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         description="Training examples that set the ranges: more catch rarer values, and make steps coarser for it.",
         json_schema_extra={"position": 2},
     )
+    calibration: Calibration = Field(
+        "minmax",
+        description="How ranges follow from what examples show: all of it; without the outermost values; or so that "
+        "the least information is lost (Migacz 2017).",
+        json_schema_extra={"position": 3},
+    )
+    percentile: float = Field(
+        99.99,
+        ge=90,
+        le=100,
+        description="For calibration percentile: how many percent of the values stay inside; fewer make finer steps, "
+        "and cut more off.",
+        json_schema_extra={"position": 4},
+    )
+    bias_correction: bool = Field(
+        False,
+        description="For post_training: biases take back by how much rounding moved each channel's mean "
+        "(Nagel et al. 2019).",
+        json_schema_extra={"position": 5},
+    )
+    tolerance: float = Field(
+        0.005,
+        ge=0,
+        le=1,
+        description="For mixed: how much lower than the float model's the validation score may be; layers go back to "
+        "float until it is not. Higher leaves more in integers.",
+        json_schema_extra={"position": 6},
+    )
     preserve_sparsity: bool = Field(
         True,
         description="For training: keep weights that pruning made zero at zero.",
-        json_schema_extra={"position": 3},
+        json_schema_extra={"position": 7},
     )
     fit: FitConfig = Field(
         FitConfig(epochs=5, learning_rate=1e-4),
         description="For training: how long and how fast the model gets used to integers.",
-        json_schema_extra={"position": 4},
+        json_schema_extra={"position": 8},
     )
 
     @property
@@ -56,7 +90,32 @@ class QuantizeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         """What the files made of the result are to be computed in."""
         if self.method == "none":
             return "float32"
-        return "int8" if self.method == "training" else self.precision
+        return self.precision if self.method == "post_training" else "int8"
+
+    @property
+    def route(self) -> str:
+        """One word for the way that this config goes: `static` is post-training to int8."""
+        if self.method == "post_training":
+            return {"int8": "static"}.get(self.precision, self.precision)
+        return self.method
+
+    def routes(self) -> dict[str, "QuantizeConfig"]:
+        """The configs to try, by their route: this one, none of them, or for `auto` all that there are."""
+        if self.method == "none":
+            return {}
+        settings = ROUTES if self.method == "auto" else ({},)
+        configs = [self.model_copy(update=dict(changes)) for changes in settings]
+        return {config.route: config for config in configs}
+
+
+# What `auto` tries beside the float model.
+ROUTES: tuple[dict[str, str], ...] = (
+    {"method": "post_training", "precision": "float16"},
+    {"method": "post_training", "precision": "dynamic"},
+    {"method": "post_training", "precision": "int8"},
+    {"method": "mixed", "precision": "int8"},
+    {"method": "training", "precision": "int8"},
+)
 
 
 def quantize(
@@ -73,13 +132,14 @@ def quantize(
     """A fake-quantized model: what it computes is what integer kernels will.
 
     Ranges are first set by examples, since a range that is off by much gives training nothing to start from. Then, for
-    `training`, the model is fine-tuned with gradients passed straight through the rounding, while the ranges follow it.
+    `training`, the model is fine-tuned with gradients passed straight through the rounding, while the ranges follow it;
+    for `mixed`, the layers that cost most stay in float.
 
     Args:
         student: left as it is.
-        data: what calibrates (train) and what is learned.
-        config: how. For post-training in float16 or dynamic range there is nothing to do before the files are written,
-            and the student comes back.
+        data: what calibrates (train), what decides which layers stay in float (validation), and what is learned.
+        config: how; one of `routes()`. For post-training in float16 or dynamic range there is nothing to do before the
+            files are written, and the student comes back.
         teacher: keeps teaching during the fine-tuning; none learns from the labels.
         teaching: how the teacher counts.
         seed: the same one gives the same weights.
@@ -94,15 +154,46 @@ def quantize(
     if config.result != "int8":
         return student
     examples, _ = data.arrays("train", limit=config.calibration_examples)
-    held = fake_quantized(student, examples, keep_zeros=config.preserve_sparsity)
-    if config.method == "training":
-        problem, variance = data.config.problem, data.variance
-        objective = supervised(problem, variance) if teacher is None else softened(problem, variance, teacher, teaching)
-        fit(held, data, config.fit, objective, seed=seed, report=report, checkpoints=checkpoints)
+    make = functools.partial(
+        fake_quantized,
+        student,
+        examples,
+        keep_zeros=config.preserve_sparsity,
+        calibration=config.calibration,
+        percentile=config.percentile,
+    )
+    if config.method == "mixed":
+        return _mixed(student, data, config, lambda names: make(float_layers=names))
+    if config.method == "post_training":
+        return make(bias_correction=config.bias_correction)
+    held = make()
+    problem, variance = data.config.problem, data.variance
+    objective = supervised(problem, variance) if teacher is None else softened(problem, variance, teacher, teaching)
+    fit(held, data, config.fit, objective, seed=seed, report=report, checkpoints=checkpoints)
     return held
 
 
-@stage("quantize")
+def _mixed(
+    student: "tf.keras.Model",
+    data: Dataset,
+    config: QuantizeConfig,
+    make: Callable[[Collection[str]], "tf.keras.Model"],
+) -> "tf.keras.Model":
+    """As many layers in integers as the validation split's score allows."""
+    x, y = data.arrays("validation", limit=config.calibration_examples)
+
+    def answers(model: "tf.keras.Model") -> np.ndarray:
+        found: np.ndarray = model.predict(x, verbose=0)
+        return found
+
+    def score(outputs: np.ndarray) -> float:
+        return float(metrics.scores(data.config.problem, y, outputs, data.variance).mean())
+
+    wanted = answers(student)
+    return mixed(make, answers, lambda outputs: score(wanted) - score(outputs), wanted, config.tolerance)
+
+
+@stage("quantize-{config.route}")
 def quantize_student(
     run: StageRun,
     student: ModelArtifact,

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tasks.bias_correction import WRAPPED, correct_biases
+from tasks.calibration import Calibration, Seen, chosen_range
 from tasks.folding import fold, split
 from tasks.placement import PRESCRIBED, Placement, activation
 from tasks.rebuild import KERNELS, RANGE, Call, Copies, kind, rebuild
@@ -103,19 +105,25 @@ def fake_quantized(
     *,
     keep_zeros: bool = True,
     float_layers: Collection[str] = (),
+    calibration: Calibration = "minmax",
+    percentile: float = 99.99,
+    bias_correction: bool = False,
     batch: int = 64,
 ) -> "tf.keras.Model":
     """The model with fake quantization around all that integer kernels can compute, its ranges set by examples.
 
-    Ranges are the smallest and largest values that the float model shows. tfmot's own would start at +-6 and move by
-    a thousandth of each training batch: thousands of steps later they are still off, and a Relu whose range does not
-    start at zero is no part of the kernel before it.
+    Ranges come from the values that the float model shows. tfmot's own would start at +-6 and move by a thousandth of
+    each training batch: thousands of steps later they are still off, and a Relu whose range does not start at zero is
+    no part of the kernel before it.
 
     Args:
         model: any graph of layers; what only training needs is left out.
         examples: raw inputs `(n, ...)`, float32, that look like what the model will see.
         keep_zeros: weights that are zero stay zero through training.
         float_layers: names of layers that stay in float.
+        calibration: how a range follows from the values; see `calibration.chosen_range`.
+        percentile: for the calibration of that name, how many percent of the values stay inside.
+        bias_correction: whether biases take back by how much rounding moved the means of what layers give.
         batch: how many examples are looked at together.
 
     Raises:
@@ -128,18 +136,36 @@ def fake_quantized(
     probe = _placed(ready, keep_zeros, float_layers, probing=True)
     held = _placed(ready, keep_zeros, float_layers, probing=False)
     names = [layer.name for layer in held.layers if kind(layer) == "QuantizeLayer"]
-    look = tf.function(tf.keras.Model(probe.inputs, [probe.get_layer(name).output for name in names]))
-    low, high = np.zeros(len(names)), np.zeros(len(names))  # zero is in every range: padding and Relu need it exactly
-    for start in range(0, len(examples), batch):
-        seen = look(tf.constant(examples[start : start + batch]), training=False)
-        low = np.minimum(low, [np.min(tensor) for tensor in seen])
-        high = np.maximum(high, [np.max(tensor) for tensor in seen])
-    for name, least, most in zip(names, low, high, strict=True):
+    look = tf.keras.Model(probe.inputs, [probe.get_layer(name).output for name in names])
+    for name, seen in zip(names, _seen(look, examples, batch, counting=calibration != "minmax"), strict=True):
         layer = held.get_layer(name)
         if kind_of_quantizer(layer) == "MovingAverageQuantizer":
+            least, most = chosen_range(seen, calibration, percentile)
             layer.quantizer_vars["min_var"].assign(least)
             layer.quantizer_vars["max_var"].assign(most if most > least else 1.0)
+    if bias_correction:
+        correct_biases(held, ready, examples, batch)
     return held
+
+
+def _seen(look: "tf.keras.Model", examples: np.ndarray, batch: int, *, counting: bool) -> list[Seen]:
+    """What each output of a model shows: its ends, zero among them, and in a second pass its histogram."""
+    import tensorflow as tf
+
+    ask = tf.function(look)
+    # zero is in every range: padding and Relu need it exactly
+    low, high = np.zeros(len(look.outputs)), np.zeros(len(look.outputs))
+    batches = [tf.constant(examples[start : start + batch]) for start in range(0, len(examples), batch)]
+    for inputs in batches:
+        given = tf.nest.flatten(ask(inputs, training=False))
+        low = np.minimum(low, [np.min(tensor) for tensor in given])
+        high = np.maximum(high, [np.max(tensor) for tensor in given])
+    found = [Seen.between(float(least), float(most)) for least, most in zip(low, high, strict=True)]
+    for inputs in batches if counting else ():
+        for seen, tensor in zip(found, tf.nest.flatten(ask(inputs, training=False)), strict=True):
+            if seen.high > seen.low:
+                seen.add(tensor.numpy())
+    return found
 
 
 def kind_of_quantizer(layer: "tf.keras.layers.Layer") -> str:
@@ -173,7 +199,7 @@ def _placed(model: "tf.keras.Model", keep_zeros: bool, float_layers: Collection[
             return wrapped[id(layer)](*call.args)
         inner = type(layer).from_config(layer.get_config())
         config = classes["KernelConfig"](*KERNELS[kind(layer)], keep_zeros)
-        wrapped[id(layer)] = classes["QuantizeWrapperV2"](inner, config, name=f"quant_{layer.name}")
+        wrapped[id(layer)] = classes["QuantizeWrapperV2"](inner, config, name=f"{WRAPPED}{layer.name}")
         given = wrapped[id(layer)](*call.args)
         _kernel(wrapped[id(layer)]).assign(layer.get_weights()[0])
         if layer.use_bias:
@@ -197,6 +223,11 @@ def _placed(model: "tf.keras.Model", keep_zeros: bool, float_layers: Collection[
 def _kernel(wrapper: "tf.keras.layers.Layer") -> "tf.Variable":
     """The variable behind a wrapper's kernel: the layer's own attribute holds the fake-quantized tensor."""
     return wrapper._weight_vars[0][0]
+
+
+def in_integers(model: "tf.keras.Model") -> list[str]:
+    """The names that layers with integer kernels had in the model that was fake-quantized."""
+    return [layer.name.removeprefix(WRAPPED) for layer in model.layers if kind(layer) == "QuantizeWrapperV2"]
 
 
 def is_fake_quantized(model: "tf.keras.Model") -> bool:

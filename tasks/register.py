@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from dataclasses import dataclass
 from importlib.metadata import version
 
 from prefect.runtime import flow_run
@@ -14,7 +15,6 @@ from tasks.artifact import (
     DataArtifact,
     EvidenceArtifact,
     ModelArtifact,
-    Role,
     Target,
     VersionArtifact,
     digest_folder,
@@ -26,6 +26,7 @@ from tasks.stage import StageRun, stage
 
 # What `mlflow.pyfunc.load_model(...).predict` of an ONNX version needs, and no TensorFlow.
 REQUIREMENTS = ("mlflow", "onnx", "onnxruntime", "numpy")
+FLOATS = ("teacher", "student")  # names of the float models, which every version descends from
 
 
 class RegisterConfig(BaseModel, frozen=True, extra="forbid"):
@@ -79,6 +80,27 @@ def headline(evidence: Evidence, served: FileEvidence) -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True)
+class Version:
+    """All that goes into a version; the fields are the parameters of `register_version`."""
+
+    name: str
+    recipe: str
+    files: dict[Target, ModelArtifact]
+    evidence: EvidenceArtifact
+    data: DataArtifact
+    source: DataConfig
+    models: dict[str, ModelArtifact]
+    config: RegisterConfig
+
+    @property
+    def lineage(self) -> dict[str, Artifact]:
+        """What the version was made from, by step: of the models those that a file that ships descends from."""
+        made = {file.parent for file in self.files.values()}
+        kept = {name: model for name, model in self.models.items() if name in FLOATS or model.sha256 in made}
+        return {"data": self.data, **kept, "evidence": self.evidence}
+
+
 @stage("register")
 def register_version(
     run: StageRun,
@@ -88,17 +110,17 @@ def register_version(
     evidence: EvidenceArtifact,
     data: DataArtifact,
     source: DataConfig,
-    models: dict[Role, ModelArtifact],
+    models: dict[str, ModelArtifact],
     config: RegisterConfig,
 ) -> VersionArtifact:
     """Make a version of the registered model `name`, unless one with this content is there.
 
     Its default flavour is the ONNX file in ONNX Runtime. Beside it lie the other targets' files, the labels, the recipe
-    (`recipe` is its YAML), the evidence and the model card. `models` are the Keras models that it was made from.
+    (`recipe` is its YAML), the evidence and the model card. `models` are the Keras models of this compression.
     """
     content = content_digest(files, recipe, data)
-    number, uri = tracking.find_version(name, content) or _new_version(
-        run, name, recipe, files, evidence, data, source, models, config, content
+    number, uri = tracking.find_version(name, content) or _register(
+        run, Version(name, recipe, files, evidence, data, source, models, config), content
     )
     return VersionArtifact(
         stage=run.stage,
@@ -111,54 +133,41 @@ def register_version(
     )
 
 
-def _new_version(
-    run: StageRun,
-    name: str,
-    recipe: str,
-    files: dict[Target, ModelArtifact],
-    evidence: EvidenceArtifact,
-    data: DataArtifact,
-    source: DataConfig,
-    models: dict[Role, ModelArtifact],
-    config: RegisterConfig,
-    content: str,
-) -> tuple[int, str]:
+def _register(run: StageRun, made: Version, content: str) -> tuple[int, str]:
     """Lay the version out in a folder and register it; its number and address."""
-    lineage: dict[str, Artifact] = {"data": data, **dict(models.items()), "evidence": evidence}
     folder = run.work / "version"
-    facts = tracking.fetch(evidence)
-    measured = open_evidence(facts)
+    evidence = tracking.fetch(made.evidence)
+    measured = open_evidence(evidence)
     served = next(file for file in measured.files if file.shipped and file.target == "onnxruntime")
-    dataset = open_data(source)
-    example, _ = dataset.arrays("test", limit=2)
-    onnx_file = tracking.fetch(files["onnxruntime"]) / "model.onnx"
+    example, _ = open_data(made.source).arrays("test", limit=2)
+    onnx_file = tracking.fetch(made.files["onnxruntime"]) / "model.onnx"
     requirements = [f"{library}=={version(library)}" for library in REQUIREMENTS]
     tracking.save_onnx(onnx_file, folder, example, requirements)
     shutil.copy(onnx_file, folder / "model.onnx")  # byte for byte what was measured: MLflow writes it anew
-    for target, file in files.items():
+    for target, file in made.files.items():
         if target != "onnxruntime":
             shutil.copytree(tracking.fetch(file), folder / "formats" / target)
-    shutil.copytree(facts, folder / "evidence")
-    (folder / "labels.json").write_text(json.dumps(list(data.classes), indent=1, ensure_ascii=False))
-    (folder / "recipe.yaml").write_text(recipe)
+    shutil.copytree(evidence, folder / "evidence")
+    (folder / "labels.json").write_text(json.dumps(list(made.data.classes), indent=1, ensure_ascii=False))
+    (folder / "recipe.yaml").write_text(made.recipe)
     card = render_card(
-        name=name,
-        description=config.description,
+        name=made.name,
+        description=made.config.description,
         evidence=measured,
-        data=data,
-        lineage={step: artifact.sha256 for step, artifact in lineage.items()},
-        links={step: tracking.ui_url(artifact.run) for step, artifact in lineage.items()},
+        data=made.data,
+        lineage={step: artifact.sha256 for step, artifact in made.lineage.items()},
+        links={step: tracking.ui_url(artifact.run) for step, artifact in made.lineage.items()},
     )
     (folder / "README.md").write_text(card)
     tags = {
         "slimline.content": content,
-        "slimline.recipe": digest_text(recipe),
-        "slimline.data": data.digest,
-        "slimline.evidence": evidence.sha256,
+        "slimline.recipe": digest_text(made.recipe),
+        "slimline.data": made.data.digest,
+        "slimline.evidence": made.evidence.sha256,
         "slimline.git": tracking.git_commit(),
         tracking.FLOW_RUN: str(flow_run.id or ""),
-        "target": ",".join(files),
-        **{f"slimline.parent.{step}": artifact.sha256 for step, artifact in lineage.items()},
+        "target": ",".join(made.files),
+        **{f"slimline.parent.{step}": artifact.sha256 for step, artifact in made.lineage.items()},
         **headline(measured, served),
     }
-    return tracking.register(run.run_id, name, folder, tags, card, config.alias, config.description)
+    return tracking.register(run.run_id, made.name, folder, tags, card, made.config.alias, made.config.description)

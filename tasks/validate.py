@@ -1,88 +1,30 @@
 """Validate: every file against the teacher's float file for the same target, on the same data, in one process."""
 
-import gzip
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, Field
 
 from tasks import metrics, tracking
-from tasks.artifact import FORMAT_OF, EvidenceArtifact, ModelArtifact, Precision, Role, Target
+from tasks.artifact import FORMAT_OF, ChoiceArtifact, EvidenceArtifact, ModelArtifact, Precision, Role, Target
 from tasks.data import DataConfig, Dataset, open_data
 from tasks.disclosure import limits, methods
-from tasks.errors import ConversionError, SlimlineError
-from tasks.evidence import Evidence, FileEvidence, Latency, Throughput, figures
+from tasks.errors import SlimlineError
+from tasks.evidence import Evidence, FileEvidence, Latency, Throughput, figures, open_choice
 from tasks.evidence_page import lay_out
 from tasks.formats import FORMATS, keras
 from tasks.machine import describe_machine, load_average
+from tasks.measure import Outputs, ValidateConfig, answers_of, sizes
 from tasks.metrics import Floats, Interval
 from tasks.progress import listener
 from tasks.stage import StageRun, stage
 
-Outputs = npt.NDArray[np.float32]
-Call = Callable[[Outputs], Outputs]
-
 MOST_CLASSES = 64  # of a confusion matrix that is kept: beyond it the page cannot show it and the JSON grows
 ROLES: tuple[Role, ...] = ("teacher", "student", "compressed")
 NOTHING = Interval(low=0, estimate=0, high=0)  # the teacher's drop below itself, which no interval need be made for
-
-
-class ValidateConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
-    """How evidence is measured."""
-
-    confidence: float = Field(
-        0.95,
-        ge=0.5,
-        le=0.999,
-        description="Of every interval. Higher widens them, and makes an accuracy budget harder to keep.",
-        json_schema_extra={"position": 0},
-    )
-    max_examples: int = Field(
-        0,
-        ge=0,
-        description="Test examples to measure on; 0 takes all. More narrows the intervals and takes longer.",
-        json_schema_extra={"position": 1},
-    )
-    latency_rounds: int = Field(
-        500,
-        ge=5,
-        le=100_000,
-        description="How often each file is timed. More narrows the speed-up's interval and sharpens p99.",
-        json_schema_extra={"position": 2},
-    )
-    warmup_rounds: int = Field(
-        20,
-        ge=1,
-        le=10_000,
-        description="Calls before timing begins. More lets caches, allocators and the processor's clock settle.",
-        json_schema_extra={"position": 3},
-    )
-    latency_seconds: float = Field(
-        20,
-        gt=0,
-        le=3600,
-        description="Longest timing of one target's files at one batch size; when it is over, fewer rounds were made. "
-        "More lets slow models have all their rounds.",
-        json_schema_extra={"position": 4},
-    )
-    throughput_batch: int = Field(
-        64,
-        ge=1,
-        le=8192,
-        description="Examples in a call when throughput is measured. More uses the processor better and takes memory.",
-        json_schema_extra={"position": 5},
-    )
-    threads: int = Field(
-        1,
-        ge=1,
-        le=256,
-        description="Threads that a runtime may use. More is faster for large models, and noisier beside others.",
-        json_schema_extra={"position": 6},
-    )
 
 
 @dataclass(frozen=True)
@@ -176,7 +118,9 @@ def _measure_target(
     """One target's files, the teacher's first: all opened, all asked for their answers, then timed in turn."""
     form = FORMATS[files[0].target]
     calls = {file.title: form.load(file.folder, threads=config.threads) for file in files}
-    answers = {file.title: _answers(calls[file.title], x, data, config, file.title) for file in files}
+    answers = {
+        file.title: answers_of(calls[file.title], x, data, config.throughput_batch, file.title) for file in files
+    }
     listener().note("validate", f"timing the {len(files)} files for {files[0].target} in turn")
     times = metrics.time_in_turn(calls, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds)
     batch = np.resize(x, (config.throughput_batch, *x.shape[1:]))  # repeats the examples when there are too few
@@ -187,6 +131,7 @@ def _measure_target(
     for file in files:
         audit = form.audit(file.folder, x[:1])
         model = models[file.keras]
+        size_bytes, gzip_bytes = sizes(file.folder, file.target)
         found = FileEvidence(
             role=file.role,
             target=file.target,
@@ -197,7 +142,8 @@ def _measure_target(
             shipped=file.shipped,
             **_accuracy(data, y, answers[file.title], baseline, config, seed),
             parity=metrics.parity(data.config.problem, model.outputs, answers[file.title]),
-            **_sizes(file),
+            size_bytes=size_bytes,
+            gzip_bytes=gzip_bytes,
             parameters=model.parameters,
             nonzeros=model.nonzeros,
             macs=audit.macs,
@@ -240,29 +186,6 @@ def _latency(times: Floats) -> Latency:
     return Latency(p50=p50, p95=p95, p99=p99, rounds=times.size)
 
 
-def _answers(call: Call, x: Outputs, data: Dataset, config: ValidateConfig, title: str) -> Outputs:
-    """A file's answers to all examples `(n, *data.output_shape)`.
-
-    Raises:
-        ConversionError: they have another shape, or are not all finite.
-
-    """
-    batch, expected = config.throughput_batch, (len(x), *data.output_shape)
-    outputs = np.concatenate([call(x[start : start + batch]) for start in range(0, len(x), batch)])
-    if outputs.shape != expected:
-        raise ConversionError(
-            f"{title}: {len(x)} examples are answered in the shape {outputs.shape}, not {expected}: "
-            "the model that it was made from has another output than the data"
-        )
-    broken = int((~np.isfinite(outputs)).reshape(len(x), -1).any(axis=1).sum())
-    if broken:
-        raise ConversionError(
-            f"{title}: {broken} of {len(x)} test examples are answered with NaN or infinity: "
-            "float16 overflows at large values; scale the inputs (data.scaling) or take another quantize.precision"
-        )
-    return outputs
-
-
 def _reference(file: Measured, x: Outputs, data: Dataset, config: ValidateConfig) -> Reference:
     """The answers of the Keras model that a file was made from."""
     listener().note("validate", f"asking the Keras model of the {file.role} for {len(x):,} answers")
@@ -287,50 +210,54 @@ def _reference(file: Measured, x: Outputs, data: Dataset, config: ValidateConfig
     return Reference(outputs, sum(int(value.size) for value in values), sum(int(np.count_nonzero(v)) for v in values))
 
 
-def _sizes(file: Measured) -> dict[str, int]:
-    """Bytes of the model's files on disk, and each compressed with gzip as a download would be."""
-    single = FORMATS[file.target].FILE
-    parts = [file.folder / single] if single else [part for part in file.folder.rglob("*") if part.is_file()]
-    contents = [part.read_bytes() for part in parts]
-    packed = [gzip.compress(content, compresslevel=6, mtime=0) for content in contents]
-    return {"size_bytes": sum(map(len, contents)), "gzip_bytes": sum(map(len, packed))}
-
-
 @stage("validate")
 def validate_files(
     run: StageRun,
-    models: dict[Role, ModelArtifact],
-    files: dict[Role, dict[Target, ModelArtifact]],
+    models: dict[str, ModelArtifact],
+    files: dict[str, dict[Target, ModelArtifact]],
+    shipped: dict[Target, str],
+    choice: ChoiceArtifact | None,
     data: DataConfig,
     config: ValidateConfig,
     seed: int,
 ) -> EvidenceArtifact:
-    """Measure every file, and keep the evidence as JSON, as a page and as plots.
+    """Measure every file that plays a role, and keep the evidence as JSON, as a page and as plots.
 
-    `models` are the Keras models by role, `files` what was made of each for each target. The compressed one ships.
+    `files` are what was made of each of the Keras models in `models` for each target, `shipped` names the model whose
+    file ships for a target, and `choice` says how it was chosen, if it was.
     """
+    played = {(role, target): name for target in shipped for role, name in roles(models, shipped, target).items()}
     measured = [
         Measured(
             role=role,
             target=target,
-            precision=file.precision,
-            folder=tracking.fetch(file),
-            keras=tracking.fetch(models[role]),
-            sha256=file.sha256,
-            keras_sha256=models[role].sha256,
+            precision=files[name][target].precision,
+            folder=tracking.fetch(files[name][target]),
+            keras=tracking.fetch(models[name]),
+            sha256=files[name][target].sha256,
+            keras_sha256=models[name].sha256,
             shipped=role == "compressed",
         )
-        for role, targets in files.items()
-        for target, file in targets.items()
+        for (role, target), name in played.items()
     ]
     dataset = open_data(data)
     evidence = validate(measured, dataset, config, seed=seed)
+    if choice is not None:
+        evidence = evidence.model_copy(update={"tried": open_choice(tracking.fetch(choice))})
     for file in evidence.files:
         found = figures(file, evidence.score)
-        model = files[file.role][file.target].uri
+        model = files[played[file.role, file.target]][file.target].uri
         tracking.log_metrics(run.run_id, found, model=model, data=dataset.digest)
         tracking.log_metrics(run.run_id, {f"{file.role}/{file.target}/{name}": value for name, value in found.items()})
     folder = run.work / "evidence"
     folder.mkdir()
     lay_out(evidence, folder)
     return run.keep_evidence(folder)
+
+
+def roles(models: Collection[str], shipped: Mapping[Target, str], target: Target) -> dict[Role, str]:
+    """Which model plays which role for a target; the student in float only where it is not what ships everywhere."""
+    played: dict[Role, str] = {"teacher": "teacher"}
+    if "student" in models and set(shipped.values()) != {"student"}:
+        played["student"] = "student"
+    return {**played, "compressed": shipped[target]}

@@ -163,7 +163,7 @@ def test_the_same_model_gives_the_same_files_in_any_process(held, tmp_path):
     program = PROGRAM.format(tests=str(Path(__file__).parent), folders=folders)
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     digests = said.stdout.split()
-    assert digests[:3] == digests[3:]
+    assert digests[: len(digests) // 2] == digests[len(digests) // 2 :]
     for target, digest in zip(FORMATS, digests, strict=False):
         folder = tmp_path / "here" / target
         folder.mkdir(parents=True)

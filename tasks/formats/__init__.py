@@ -6,6 +6,11 @@ The only modules that import converters and runtimes; they do it in the function
 from types import ModuleType
 
 from tasks.artifact import Target
-from tasks.formats import onnx, savedmodel, tflite
+from tasks.formats import onnx, savedmodel, tensorrt, tflite
 
-FORMATS: dict[Target, ModuleType] = {"onnxruntime": onnx, "litert": tflite, "savedmodel": savedmodel}
+FORMATS: dict[Target, ModuleType] = {
+    "onnxruntime": onnx,
+    "litert": tflite,
+    "savedmodel": savedmodel,
+    "tensorrt": tensorrt,
+}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tasks.artifact import Precision
+from tasks.artifact import Precision, Target
 from tasks.errors import ConversionError
 from tasks.folding import fold
 from tasks.formats import onnx_audit, onnx_integers
@@ -55,17 +55,41 @@ def write(
         ConversionError: an operator that ONNX Runtime has no kernel for; int8 of a model without ranges.
 
     """
+    proto = made(model, precision, onnx_integers.lower, "onnxruntime", classes)
+    (folder / FILE).write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def made(
+    model: "tf.keras.Model",
+    precision: Precision,
+    lower: Callable[[Graph], None],
+    target: Target,
+    classes: tuple[str, ...],
+) -> "onnx.ModelProto":
+    """A model in ONNX, checked and opened once: what all targets that read ONNX share.
+
+    Args:
+        model: Keras 2; for int8 a fake-quantized one.
+        precision: the numbers that it computes in.
+        lower: brings a graph with fake quantization into the form that the target computes in integers.
+        target: named in errors.
+        classes: their names in label order.
+
+    Raises:
+        ConversionError: the model cannot be converted, or would not run.
+
+    """
     if precision == "int8" and not is_fake_quantized(model):
         raise ConversionError(
-            f"model '{model.name}' has no ranges, so it cannot be written for onnxruntime in int8: quantize it first "
-            "(quantize.method: training or post_training), or ask for float32, dynamic or float16"
+            f"model '{model.name}' has no ranges, so it cannot be written for {target} in int8: quantize it first "
+            "(quantize.method: training or post_training), or ask for float32 or float16"
         )
     ready = frozen(model) if is_fake_quantized(model) else fold(model)
-    proto = _converted(ready)
+    proto = _converted(ready, target)
     inputs, outputs = signature_names(ready)
     graph = Graph(proto)
     if is_fake_quantized(model):
-        onnx_integers.lower(graph)
+        lower(graph)
     proto = graph.finish(
         dict(zip((value.name for value in proto.graph.input), inputs, strict=True)),
         dict(zip((value.name for value in proto.graph.output), outputs, strict=True)),
@@ -77,8 +101,8 @@ def write(
     proto.ir_version = IR_VERSION
     if classes:
         proto.metadata_props.add(key="classes", value=json.dumps(list(classes), ensure_ascii=False))
-    _check(proto, model.name)
-    (folder / FILE).write_bytes(proto.SerializeToString(deterministic=True))
+    _check(proto, model.name, target)
+    return proto
 
 
 def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
@@ -114,7 +138,7 @@ def _session(model: str | bytes, threads: int) -> "onnxruntime.InferenceSession"
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def _converted(model: "tf.keras.Model") -> "onnx.ModelProto":
+def _converted(model: "tf.keras.Model", target: Target) -> "onnx.ModelProto":
     import tensorflow as tf
     import tf2onnx
 
@@ -127,14 +151,14 @@ def _converted(model: "tf.keras.Model") -> "onnx.ModelProto":
             proto, _ = tf2onnx.convert.from_keras(model, signature, opset=OPSET)
         except Exception as error:  # whatever it stumbles over inside
             raise ConversionError(
-                f"model '{model.name}' cannot be converted for onnxruntime: tf2onnx failed with "
+                f"model '{model.name}' cannot be converted for {target}: tf2onnx failed with "
                 f"{type(error).__name__}: {_line(error)}: name another target, or replace the layer that it speaks of"
             ) from error
-    _check_operators(proto, complaints)
+    _check_operators(proto, complaints, target)
     return proto
 
 
-def _check_operators(proto: "onnx.ModelProto", complaints: list[str]) -> None:
+def _check_operators(proto: "onnx.ModelProto", complaints: list[str], target: Target) -> None:
     """tf2onnx writes operators that it cannot convert into the file as they are, and only logs that it did.
 
     Raises:
@@ -148,12 +172,12 @@ def _check_operators(proto: "onnx.ModelProto", complaints: list[str]) -> None:
             parts = node.name.split("/")
             raise ConversionError(
                 f"layer '{parts[1] if len(parts) > 1 else node.name}' needs the operator {node.op_type}, which "
-                f"onnxruntime has no match for in opset {OPSET}: name another target (litert or savedmodel), or "
+                f"{target} has no match for in opset {OPSET}: name another target (litert or savedmodel), or "
                 "replace the layer"
             )
     if complaints:
         raise ConversionError(
-            f"tf2onnx could not convert all of the model for onnxruntime: {complaints[0]}: name another target, or "
+            f"tf2onnx could not convert all of the model for {target}: {complaints[0]}: name another target, or "
             "replace the layer that it speaks of"
         )
 
@@ -181,7 +205,7 @@ def _half(proto: "onnx.ModelProto") -> "onnx.ModelProto":
     return half.model
 
 
-def _check(proto: "onnx.ModelProto", name: str) -> None:
+def _check(proto: "onnx.ModelProto", name: str, target: Target) -> None:
     """The checker and a session each find what the other does not.
 
     Raises:
@@ -195,7 +219,7 @@ def _check(proto: "onnx.ModelProto", name: str) -> None:
         _session(proto.SerializeToString(), 1)
     except Exception as error:
         raise ConversionError(
-            f"model '{name}' was converted for onnxruntime, but the file does not run: {_line(error)}: name another "
+            f"model '{name}' was converted for {target}, but the file does not run: {_line(error)}: name another "
             "target, or replace the layer that it speaks of"
         ) from error
 

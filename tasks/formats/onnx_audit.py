@@ -43,7 +43,7 @@ def audit(file: Path, example: np.ndarray) -> Audit:
 
     model = onnx.load(file)
     ran = _profile(file, example)
-    work = _work(model)
+    work = multiply_accumulates(model)
     owners = _owners(model, work)
     kernels: dict[str, Any] = {}
     for event in ran:
@@ -87,7 +87,7 @@ def _first_type(event: dict[str, Any]) -> set[str]:
     return set(next(iter(event["args"]["input_type_shape"]), {"nothing": 0}))
 
 
-def _work(model: "onnx.ModelProto") -> dict[str, int]:
+def multiply_accumulates(model: "onnx.ModelProto") -> dict[str, int]:
     """Multiply-accumulates for one example of each operator that multiplies, by its name."""
     shapes = _shapes(model)
     return {node.name: _macs(node, shapes) for node in model.graph.node if node.op_type in MULTIPLYING}

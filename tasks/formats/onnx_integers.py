@@ -10,6 +10,9 @@ where each of its inputs comes out of a DequantizeLinear and its output goes int
 - MatMul and the Add behind it become one Gemm, whose integer kernel takes a bias;
 - operators that move values get the range of what they move on their other side too;
 - a Relu in front of a range that starts at zero goes, and so does the rescaling of raw inputs in front of a range.
+
+A layer that is to stay in float needs a hand too: the optimiser rounds every float kernel whose input comes out of a
+DequantizeLinear to 8 bits, with one scale for all channels (weight_bias_quantization.cc).
 """
 
 from typing import TYPE_CHECKING
@@ -25,14 +28,16 @@ MOVING = frozenset(
     {"Flatten", "GlobalMaxPool", "MaxPool", "Pad", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
 )
 LEVELS = 127  # of a kernel on each side of zero
+OFF_STEP = 0.01  # of a step: fake quantization in float32 is off by a ten-thousandth
 
 
 def lower(graph: Graph) -> None:
     """Rewrites a graph that tf2onnx made of a frozen fake-quantized model, in place."""
-    _join_biases(graph)
-    _fold_padding(graph)
+    join_biases(graph)
+    join_channel_biases(graph)
+    fold_padding(graph)
     _drop_clipping(graph)
-    _fold_rescaling(graph)
+    fold_rescaling(graph)
     _carry_down(graph)
     _carry_up(graph)
     for node in graph.nodes:
@@ -41,9 +46,10 @@ def lower(graph: Graph) -> None:
     for node in list(graph.nodes):
         if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
             _quantize_kernel(graph, node)
+            _keep_float(graph, node)
 
 
-def _join_biases(graph: Graph) -> None:
+def join_biases(graph: Graph) -> None:
     """MatMul and Add to Gemm, also where a Reshape stands between them, as behind a Dense on more than vectors."""
     for node in list(graph.nodes):
         kernel = graph.constants.get(node.input[1]) if node.op_type == "MatMul" else None
@@ -66,6 +72,22 @@ def _join_biases(graph: Graph) -> None:
             graph.remove(after)
 
 
+def join_channel_biases(graph: Graph) -> None:
+    """Conv and the Add behind it to one Conv, also where a Squeeze stands between them, as in a Conv1D."""
+    for node in list(graph.nodes):
+        kernel = graph.constants.get(node.input[1]) if node.op_type == "Conv" and len(node.input) == 2 else None
+        squeeze = graph.only_taker(node.output[0])
+        after = graph.only_taker(squeeze.output[0]) if squeeze is not None and squeeze.op_type == "Squeeze" else None
+        bias = _added(graph, after, kernel.shape[0]) if kernel is not None else None
+        if after is None or squeeze is None or bias is None:
+            continue
+        number = next(graph.constants[name] for name in after.input if name in graph.constants)
+        if number.ndim > 1 and number.shape[-2] == bias.size:  # channels, and one place after them
+            node.input.append(graph.constant(bias))
+            graph.replace(after.output[0], squeeze.output[0])
+            graph.remove(after)
+
+
 def _added(graph: Graph, node: "onnx.NodeProto | None", count: int) -> np.ndarray | None:
     """The bias `(count,)` that an Add adds, if that is what it does."""
     if node is None or node.op_type != "Add":
@@ -74,7 +96,7 @@ def _added(graph: Graph, node: "onnx.NodeProto | None", count: int) -> np.ndarra
     return found[0].reshape(-1) if len(found) == 1 and found[0].size == count else None
 
 
-def _fold_padding(graph: Graph) -> None:
+def fold_padding(graph: Graph) -> None:
     """Zero padding in front of a convolution becomes the convolution's own."""
     for node in list(graph.nodes):
         after = graph.only_taker(node.output[0]) if node.op_type == "Pad" else None
@@ -119,8 +141,14 @@ def _within(graph: Graph, node: "onnx.NodeProto", least: float, most: float) -> 
     return -zero * scale >= least - tolerance and (255 - zero) * scale <= most + tolerance
 
 
-def _fold_rescaling(graph: Graph) -> None:
-    """Mul and Add of one number in front of a range go into its scale and zero point, where those can hold them."""
+def fold_rescaling(graph: Graph, most: int = 255) -> None:
+    """Mul and Add of one number in front of a range go into its scale and zero point, where those can hold them.
+
+    Args:
+        graph: rewritten in place.
+        most: the largest zero point that can be; the smallest is 0.
+
+    """
     for node in list(graph.nodes):
         if node.op_type != "QuantizeLinear" or graph.only_taker(node.input[0]) is None:
             continue
@@ -138,19 +166,19 @@ def _fold_rescaling(graph: Graph) -> None:
             source = step.input[0]
         moved = zero + offset / scale
         off = abs(moved - round(moved))
-        if source != node.input[0] and factor > 0 and off < 0.01 and 0 <= round(moved) <= 255:
+        if source != node.input[0] and factor > 0 and off < 0.01 and 0 <= round(moved) <= most:
             node.input[0] = source
             node.input[1] = graph.constant(np.array(scale / factor, np.float32))
-            node.input[2] = graph.constant(np.array(round(moved), np.uint8))
+            node.input[2] = graph.constant(np.array(round(moved), graph.constants[node.input[2]].dtype))
 
 
-def _gives_held(graph: Graph, tensor: str) -> "onnx.NodeProto | None":
+def gives_held(graph: Graph, tensor: str) -> "onnx.NodeProto | None":
     """The DequantizeLinear that gives a tensor, if one does."""
     giver = graph.giver(tensor)
     return giver if giver is not None and giver.op_type == "DequantizeLinear" else None
 
 
-def _held(graph: Graph, tensor: str, parameters: list[str], at: int, name: str) -> str:
+def hold(graph: Graph, tensor: str, parameters: list[str], at: int, name: str) -> str:
     """A tensor through a QuantizeLinear and a DequantizeLinear."""
     steps = graph.insert("QuantizeLinear", [tensor, *parameters], at=at, name=name)
     return graph.insert("DequantizeLinear", [steps, *parameters], at=at + 1, name=name)
@@ -159,12 +187,12 @@ def _held(graph: Graph, tensor: str, parameters: list[str], at: int, name: str) 
 def _carry_down(graph: Graph) -> None:
     """What moves values of a held tensor gets the same range behind it."""
     for node in list(graph.nodes):
-        source = _gives_held(graph, node.input[0]) if node.op_type in MOVING else None
+        source = gives_held(graph, node.input[0]) if node.op_type in MOVING else None
         takers = graph.takers(node.output[0])
         if source is None or node.output[0] in graph.outputs or all(t.op_type == "QuantizeLinear" for t in takers):
             continue
         at = graph.place(node) + 1
-        held = _held(graph, node.output[0], list(source.input[1:]), at, node.name)
+        held = hold(graph, node.output[0], list(source.input[1:]), at, node.name)
         graph.replace(node.output[0], held, start=at + 1)
 
 
@@ -172,35 +200,83 @@ def _carry_up(graph: Graph) -> None:
     """A range behind what moves values stands in front of it too."""
     for node in reversed(list(graph.nodes)):
         after = graph.only_taker(node.output[0]) if node.op_type in MOVING else None
-        if after is None or after.op_type != "QuantizeLinear" or _gives_held(graph, node.input[0]) is not None:
+        if after is None or after.op_type != "QuantizeLinear" or gives_held(graph, node.input[0]) is not None:
             continue
-        node.input[0] = _held(graph, node.input[0], list(after.input[1:]), graph.place(node), node.name)
+        node.input[0] = hold(graph, node.input[0], list(after.input[1:]), graph.place(node), node.name)
 
 
 def _quantize_kernel(graph: Graph, node: "onnx.NodeProto") -> None:
     """A kernel's and its bias' numbers as integers, if what they meet is in integers."""
-    source = _gives_held(graph, node.input[0])
+    source = gives_held(graph, node.input[0])
     kernel = graph.constants.get(node.input[1])
     after = graph.only_taker(node.output[0])
     if source is None or kernel is None or after is None or after.op_type != "QuantizeLinear":
         return
-    axis = 0 if node.op_type == "Conv" or graph.attribute(node, "transB", 0) else 1
     if node.op_type == "ConvTranspose" and graph.attribute(node, "group", 1) != 1:
         return
-    by_channel = tuple(-1 if place == axis else 1 for place in range(kernel.ndim))
-    others = tuple(place for place in range(kernel.ndim) if place != axis)
+    if not on_steps(graph, node, kernel):  # a layer that is to stay in float, between tensors that are held
+        return
     input_scale = float(graph.constants[source.input[1]])
-    scales = np.abs(kernel).max(axis=others).astype(np.float64) / LEVELS
     bias = graph.constants.get(node.input[2]) if len(node.input) > 2 else None
-    if bias is not None:  # a kernel of next to nothing must not push its bias out of 32 bits
-        scales = np.maximum(scales, np.abs(bias) / (input_scale * 2.0**30))
-    scales = np.where(scales > 0, scales, 1.0).astype(np.float32)
-    steps = np.clip(np.rint(kernel / scales.reshape(by_channel)), -LEVELS, LEVELS).astype(np.int8)
-    zeros = graph.constant(np.zeros(scales.shape, np.int8))
-    inputs = [graph.constant(steps), graph.constant(scales), zeros]
-    node.input[1] = graph.insert("DequantizeLinear", inputs, at=graph.place(node), name=node.name, axis=axis)
+    # a kernel of next to nothing must not push its bias out of 32 bits
+    scales = hold_kernel(graph, node, kernel, 0.0 if bias is None else np.abs(bias) / (input_scale * 2.0**30))
     if bias is not None:
         units = (np.float32(input_scale) * scales).astype(np.float32)
         counts = np.rint(bias / units.astype(np.float64)).astype(np.int32)
         inputs = [graph.constant(counts), graph.constant(units), graph.constant(np.zeros(units.shape, np.int32))]
         node.input[2] = graph.insert("DequantizeLinear", inputs, at=graph.place(node), name=node.name, axis=0)
+
+
+def _keep_float(graph: Graph, node: "onnx.NodeProto") -> None:
+    """An operator whose kernel is still in float takes its input by channel, which the optimiser leaves alone."""
+    source, kernel = gives_held(graph, node.input[0]), graph.constants.get(node.input[1])
+    if source is None or kernel is None or node.op_type == "MatMul":
+        return
+    inward = 1 if node.op_type == "Conv" or graph.attribute(node, "transB", 0) else 0
+    channels = (
+        kernel.shape[inward] * graph.attribute(node, "group", 1) if node.op_type == "Conv" else kernel.shape[inward]
+    )
+    whole = [graph.constant(np.repeat(graph.constants[name], channels)) for name in source.input[1:]]
+    node.input[0] = graph.insert(
+        "DequantizeLinear", [source.input[0], *whole], at=graph.place(node), name=node.name, axis=1
+    )
+
+
+def hold_kernel(
+    graph: Graph, node: "onnx.NodeProto", kernel: np.ndarray, least: np.ndarray | float = 0.0
+) -> np.ndarray:
+    """Gives an operator its kernel as signed 8-bit numbers with a scale for each output channel.
+
+    Args:
+        graph: rewritten in place.
+        node: Conv, ConvTranspose without groups, Gemm or MatMul.
+        kernel: its own, in float32.
+        least: the smallest that a channel's scale may be.
+
+    Returns:
+        The scales, `(channels,)`.
+
+    """
+    axis, by_channel, scales = _scales(graph, node, kernel, least)
+    steps = np.clip(np.rint(kernel / scales.reshape(by_channel)), -LEVELS, LEVELS).astype(np.int8)
+    inputs = [graph.constant(steps), graph.constant(scales), graph.constant(np.zeros(scales.shape, np.int8))]
+    node.input[1] = graph.insert("DequantizeLinear", inputs, at=graph.place(node), name=node.name, axis=axis)
+    return scales
+
+
+def _scales(
+    graph: Graph, node: "onnx.NodeProto", kernel: np.ndarray, least: np.ndarray | float
+) -> tuple[int, tuple[int, ...], np.ndarray]:
+    """The axis of the output channels, the shape that lines scales up with it, and the scales `(channels,)`."""
+    axis = 0 if node.op_type == "Conv" or graph.attribute(node, "transB", 0) else 1
+    by_channel = tuple(-1 if place == axis else 1 for place in range(kernel.ndim))
+    others = tuple(place for place in range(kernel.ndim) if place != axis)
+    scales = np.maximum(np.abs(kernel).max(axis=others).astype(np.float64) / LEVELS, least)
+    return axis, by_channel, np.where(scales > 0, scales, 1.0).astype(np.float32)
+
+
+def on_steps(graph: Graph, node: "onnx.NodeProto", kernel: np.ndarray) -> bool:
+    """Whether every weight is one of its channel's steps already, as fake quantization leaves it."""
+    _, by_channel, scales = _scales(graph, node, kernel, 0.0)
+    steps = kernel / scales.reshape(by_channel)
+    return bool(np.abs(steps - np.rint(steps)).max() < OFF_STEP)

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +24,8 @@ from tasks.errors import ConversionError
 from tasks.folding import fold
 from tasks.formats import savedmodel
 from tasks.formats.audit import Audit, LayerAudit, counted
-from tasks.ranges import frozen, is_fake_quantized
+from tasks.ranges import custom_objects, frozen, in_integers, is_fake_quantized
+from tasks.rebuild import KERNELS, Call, Copies, kind, rebuild
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -55,7 +56,7 @@ def write(model: "tf.keras.Model", folder: Path, precision: Precision, *, classe
             f"model '{model.name}' has no ranges, so it cannot be written for litert in int8: quantize it first "
             "(quantize.method: training or post_training), or ask for float32, dynamic or float16"
         )
-    ready = frozen(model) if is_fake_quantized(model) else fold(model)
+    ready = _floats_apart(frozen(model), in_integers(model)) if is_fake_quantized(model) else fold(model)
     with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
         savedmodel.export(ready, Path(place))
         converter = tf.lite.TFLiteConverter.from_saved_model(place, signature_keys=[savedmodel.SIGNATURE])
@@ -84,6 +85,29 @@ def write(model: "tf.keras.Model", folder: Path, precision: Precision, *, classe
     if classes:
         with zipfile.ZipFile(folder / FILE, "a") as archive:
             archive.writestr(zipfile.ZipInfo("labels.txt"), "".join(f"{name}\n" for name in classes))
+
+
+def _floats_apart(model: "tf.keras.Model", held: Collection[str]) -> "tf.keras.Model":
+    """The model with a negation behind each layer that is to stay in float, and with its weights negated.
+
+    Between two tensors that are held, the converter puts every kernel in integers, whatever it was meant to be. It has
+    no integer negation, and twice negated is exactly the same.
+    """
+    import tensorflow as tf
+
+    if all(layer.name in held for layer in model.layers if kind(layer) in KERNELS):
+        return model
+    copies = Copies()
+
+    def answer(call: Call) -> Any:
+        if kind(call.layer) not in KERNELS or call.layer.name in held:
+            return copies.call(call.layer, call.args, call.kwargs)
+        weights = [-weight for weight in call.layer.get_weights()]
+        given = copies.call(call.layer, call.args, call.kwargs, weights=weights)
+        return tf.negative(given, name=f"{call.layer.name}_negative")
+
+    with tf.keras.utils.custom_object_scope(custom_objects()):
+        return rebuild(model, answer)
 
 
 def _with_float_softmax(content: bytes) -> bytes:

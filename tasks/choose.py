@@ -1,0 +1,166 @@
+"""Choose: for each target, of several ways to quantize the one that this machine runs best inside the budget."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tasks import metrics, tracking
+from tasks.artifact import ChoiceArtifact, ModelArtifact, Precision, Target, digest_folder
+from tasks.data import DataConfig, Dataset, open_data
+from tasks.evidence import Tried, write_choice
+from tasks.formats import FORMATS
+from tasks.measure import ValidateConfig, answers_of, sizes
+from tasks.metrics import Floats
+from tasks.progress import listener
+from tasks.stage import StageRun, stage
+
+TEACHER, STUDENT = "teacher", "student"  # names of the float models; without a student of its own, the teacher may ship
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file to try. route: the way that it was made; folder: what the target's format has written."""
+
+    route: str
+    precision: Precision
+    folder: Path
+
+
+def choose(
+    candidates: Mapping[Target, Sequence[Candidate]],
+    data: Dataset,
+    config: ValidateConfig,
+    *,
+    max_drop: float,
+    min_integer_share: float,
+    seed: int,
+) -> tuple[Tried, ...]:
+    """Measure every candidate on the validation split, and mark one for each target.
+
+    The test split stays out of it: evidence that also chose would flatter what it chose. Inside the budget is who drops
+    by no more than `max_drop` with the bad end of the interval and has the integer share. Of those the fastest at batch
+    1 is taken, and of those that cannot be told from it the smallest; if none is inside, the one with the least drop,
+    for the budget to refuse.
+
+    Args:
+        candidates: by target; the teacher's float file, which is the measure of the others, among them.
+        data: whose validation split is measured on.
+        config: how.
+        max_drop: below the teacher's score.
+        min_integer_share: of multiply-accumulates.
+        seed: of the bootstrap.
+
+    Raises:
+        ConversionError: a file answers with something other than one finite output for each example.
+
+    """
+    limits = (max_drop, min_integer_share)
+    return tuple(
+        tried for target, files in candidates.items() for tried in _try(target, files, data, config, limits, seed)
+    )
+
+
+def _try(
+    target: Target,
+    files: Sequence[Candidate],
+    data: Dataset,
+    config: ValidateConfig,
+    limits: tuple[float, float],
+    seed: int,
+) -> list[Tried]:
+    """One target's candidates, timed in turn."""
+    form, problem = FORMATS[target], data.config.problem
+    x, y = data.arrays("validation", config.max_examples)
+    calls = {file.route: form.load(file.folder, threads=config.threads) for file in files}
+    listener().note("choose", f"measuring {len(files)} ways for {target}: {', '.join(calls)}")
+    scores = {
+        file.route: metrics.scores(
+            problem,
+            y,
+            answers_of(calls[file.route], x, data, config.throughput_batch, f"{file.route} {target}"),
+            data.variance,
+        )
+        for file in files
+    }
+    times = metrics.time_in_turn(calls, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds)
+    rows = []
+    for file in files:
+        drop = metrics.paired_interval(scores[TEACHER], scores[file.route], problem, config.confidence, seed)
+        if file.route == TEACHER:
+            drop = metrics.Interval(low=0, estimate=0, high=0)
+        share = form.audit(file.folder, x[:1]).integer_share
+        rows.append(
+            Tried(
+                route=file.route,
+                target=target,
+                precision=file.precision,
+                accuracy=metrics.interval(scores[file.route], problem, config.confidence, seed),
+                drop=drop,
+                size_bytes=sizes(file.folder, target)[0],
+                latency_p50=float(np.median(times[file.route])),
+                speedup=metrics.ratio_interval(times[TEACHER], times[file.route], config.confidence, seed),
+                integer_share=share,
+                inside=drop.high <= limits[0] and share >= limits[1],
+                chosen=False,
+            )
+        )
+    may_ship = [row for row in rows if row.route != TEACHER or STUDENT not in calls]
+    taken = best(may_ship, times, config.confidence, seed)
+    return [row.model_copy(update={"chosen": row is taken}) for row in rows]
+
+
+def best(rows: Sequence[Tried], times: Mapping[str, Floats], confidence: float, seed: int) -> Tried:
+    """The one to take; see `choose`."""
+    inside = [row for row in rows if row.inside]
+    if not inside:
+        return min(rows, key=lambda row: (row.drop.high, row.size_bytes))
+    fastest = min(inside, key=lambda row: row.latency_p50)
+    alike = [
+        row
+        for row in inside
+        if row is fastest or metrics.ratio_interval(times[row.route], times[fastest.route], confidence, seed).low <= 1
+    ]
+    return min(alike, key=lambda row: (row.size_bytes, row.latency_p50))
+
+
+@stage("choose")
+def choose_files(
+    run: StageRun,
+    models: dict[str, ModelArtifact],
+    files: dict[str, dict[Target, ModelArtifact]],
+    data: DataConfig,
+    config: ValidateConfig,
+    max_drop: float,
+    min_integer_share: float,
+    seed: int,
+) -> ChoiceArtifact:
+    """Measure what was made of each Keras model for every target, both by name, and keep the table of them.
+
+    A file that its target's writer could only make in float32, for want of the asked precision, is no way of its own.
+    """
+    candidates = {
+        target: [
+            Candidate(name, targets[target].precision, tracking.fetch(targets[target]))
+            for name, targets in files.items()
+            if name == TEACHER or targets[target].precision == models[name].precision
+        ]
+        for target in files[TEACHER]
+    }
+    rows = choose(
+        candidates, open_data(data), config, max_drop=max_drop, min_integer_share=min_integer_share, seed=seed
+    )
+    for row in rows:
+        figures = {"drop": row.drop.estimate, "latency_p50_ms": row.latency_p50 * 1000, "size_bytes": row.size_bytes}
+        tracking.log_metrics(run.run_id, {f"{row.route}/{row.target}/{name}": v for name, v in figures.items()})
+    folder = run.work / "choice"
+    folder.mkdir()
+    write_choice(rows, folder)
+    return ChoiceArtifact(
+        stage=run.stage,
+        sha256=digest_folder(folder),
+        uri=tracking.keep_folder(run.run_id, folder, "choice"),
+        run=run.run_id,
+        chosen={row.target: row.route for row in rows if row.chosen},
+    )

@@ -1,0 +1,113 @@
+"""ONNX for NVIDIA's TensorRT 10 and later, which builds an engine from it for the GPU that it is built on.
+
+The way there is the one for ONNX Runtime; `tensorrt_integers` differs, because TensorRT wants the opposite ranges. No
+GPU is needed to write a file, and none was used to check one: the parser's limits and the placement of integers are
+held against NVIDIA's documentation by `tensorrt_rules`, and answers come from ONNX Runtime on the same file.
+
+- The opset is 17 and the batch axis is dynamic, so that the builder has to be told the sizes to expect:
+  `trtexec --onnx=model.onnx --minShapes=input:1x32x32x3 --optShapes=input:8x32x32x3 --maxShapes=input:64x32x32x3`.
+- float16 is a file of half the size whose operators are in float16. The builder's own `--fp16` on the float32 file
+  would do as well, but strongly typed networks, which integers ask for and TensorRT 11 only has, know no such flag.
+- There is no dynamic: the parser takes neither DynamicQuantizeLinear nor MatMulInteger.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tasks.artifact import Precision
+from tasks.errors import ConversionError
+from tasks.formats import onnx, onnx_audit, tensorrt_integers, tensorrt_rules
+from tasks.formats.audit import Audit, LayerAudit, counted
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+    from onnx import ModelProto, NodeProto
+
+FILE = "model.onnx"
+PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
+RUNS_HERE = False  # what is measured of a file here is not TensorRT's: no limit can be held against it
+
+
+def write(
+    model: "tf.keras.Model",
+    folder: Path,
+    precision: Precision,
+    *,
+    classes: tuple[str, ...],
+) -> None:
+    """Put a model in a folder as `model.onnx`, checked, and opened once in ONNX Runtime.
+
+    Args:
+        model: Keras 2; for int8 a fake-quantized one.
+        folder: an existing one.
+        precision: float32; float16 kernels, inputs and outputs still float32; int8 from the model's own ranges.
+        classes: their names in label order; kept in the file's metadata.
+
+    Raises:
+        ConversionError: an operator or a number that TensorRT's parser refuses; int8 of a model without ranges.
+
+    """
+    proto = onnx.made(model, precision, tensorrt_integers.lower, "tensorrt", classes)
+    refused = [finding for finding in tensorrt_rules.check(proto) if finding.costs == "refused"]
+    if refused:
+        layer = refused[0].node.split("/")[0]
+        raise ConversionError(
+            f"layer '{layer}' cannot be written for tensorrt: {refused[0].text}: name another target (onnxruntime, "
+            "litert or savedmodel), or replace the layer"
+        )
+    (folder / FILE).write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from float32 inputs `(batch, ...)` to float32 outputs, by ONNX Runtime on the processor.
+
+    Its answers are those of the file; its speed says nothing about TensorRT.
+
+    Args:
+        folder: where `write` put the file.
+        threads: of one operator; operators run one after the other.
+
+    """
+    return onnx.load(folder, threads)
+
+
+def audit(folder: Path, example: np.ndarray) -> Audit:  # noqa: ARG001  the other formats run it
+    """What TensorRT is to run by its own rules, one example at a time: a prediction, since nothing is run."""
+    import onnx as library
+
+    model = library.load(folder / FILE)
+    wiring = tensorrt_rules.Wiring(model)
+    findings = tensorrt_rules.check(model)
+    refused = next((finding.text for finding in findings if finding.costs == "refused"), "")
+    why = {finding.node: finding.text for finding in findings if finding.costs == "float"}
+    work = onnx_audit.multiply_accumulates(model)
+    integer = {node.name for node in wiring.nodes if not refused and tensorrt_rules.runs_in_integers(wiring, node)}
+    layers = tuple(
+        LayerAudit(
+            name=node.name.split("/")[0],
+            kernel=_kernel(node, integer),
+            macs=work[node.name],
+            integer=node.name in integer,
+            why="" if node.name in integer else refused or why.get(node.name) or _why(node),
+        )
+        for node in wiring.nodes
+        if node.name in work
+    )
+    beside = ("QuantizeLinear", "DequantizeLinear")  # become part of the kernels that they stand beside
+    kernels = [_kernel(node, integer) for node in wiring.nodes if node.op_type not in beside]
+    return Audit(layers=layers, kernels=counted(kernels))
+
+
+def _kernel(node: "NodeProto", integer: set[str]) -> str:
+    return f"{'int8 ' if node.name in integer else ''}{node.op_type} (predicted)"
+
+
+def _why(node: "NodeProto") -> str:
+    if node.op_type in onnx_audit.GATES:
+        return "TensorRT has no integer kernel for recurrent layers"
+    if node.op_type == "ConvTranspose":
+        return "neither what it takes nor its kernel is held to 8 bits; groups have no scale by channel here"
+    return "neither what it takes nor its kernel is held to 8 bits"
