@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def convert(model: "tf.keras.Model", target: Target, precision: Precision, folder: Path, data: Dataset) -> None:
-    """Put a model in a folder in the form that a target runs; class names travel with it.
+    """Put a model in a folder in the form that a target runs; class names travel with it, and what warms a server up.
 
     A fake-quantized model brings its ranges, so nothing is calibrated here, and the same model gives the same bytes.
 
@@ -38,6 +38,8 @@ def convert(model: "tf.keras.Model", target: Target, precision: Precision, folde
             f"leave {target} out of targets"
         )
     form.write(model, folder, precision, classes=data.classes)
+    if hasattr(form, "warm_up"):
+        form.warm_up(folder, data.arrays("validation", limit=1)[0])
 
 
 @stage("convert-{name}-{target}")

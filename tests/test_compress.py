@@ -1,59 +1,13 @@
 """The flow on real data, real stores and a real Prefect server: the smallest recipe that goes through every stage."""
 
 import json
-import os
-import re
 import shutil
-import signal
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
-from mlflow import MlflowClient
-
-ROOT = Path(__file__).parent.parent
-
-TINY = {
-    "name": "tiny",
-    "seed": 3,
-    "data": {"reader": "digits", "limit": 600, "test": 0.25},
-    "teacher": {"model": "cnn", "width": 0.5, "fit": {"epochs": 8, "batch_size": 32, "learning_rate": 0.005}},
-    "student": {"model": "cnn", "width": 0.25},
-    "distill": {"method": "soft_targets", "fit": {"epochs": 8, "batch_size": 32, "learning_rate": 0.005}},
-    "prune": {"method": "magnitude", "sparsity": 0.5, "fit": {"epochs": 2, "batch_size": 32}},
-    "quantize": {"method": "training", "calibration_examples": 64, "fit": {"epochs": 1, "batch_size": 32}},
-    "validate": {"latency_rounds": 20},
-    "budget": {"max_accuracy_drop": 1.0},
-}
-
-
-class Slimline:
-    """The command line in a state folder of its own, as a person would use it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.state = folder / "state"
-        self.environment = {**os.environ, "SLIMLINE_HOME": str(self.state)}
-        for name in ("PREFECT_API_URL", "PREFECT_HOME", "MLFLOW_TRACKING_URI", "PYTHONWARNINGS"):
-            self.environment.pop(name, None)
-
-    def command(self, settings: dict, *options: str, python: tuple[str, ...] = ()) -> list[str]:
-        recipe = self.folder / "recipe.yaml"
-        recipe.write_text(yaml.safe_dump(settings))
-        return [sys.executable, *python, "-m", "flows.cli", "run", str(recipe), "--json", *options]
-
-    def run(self, settings: dict, *options: str, python: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-        command = self.command(settings, *options, python=python)
-        return subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=600)
-
-    def result(self, settings: dict, *options: str) -> dict:
-        done = self.run(settings, *options)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+from command_line import TINY, Slimline
 
 
 @pytest.fixture(scope="module")
@@ -241,30 +195,17 @@ def test_left_out_stages_are_said_and_skipped(slimline, first):
     assert "train-teacher" in result["reused"]
 
 
-def test_killed_in_the_middle_it_goes_on_where_it_was(slimline, first, tmp_path):
-    other = Slimline(tmp_path)
-    longer = ("distill.fit.epochs=40", "distill.fit.patience=0", "targets=[onnxruntime]")
-    process = subprocess.Popen(
-        other.command(TINY, *longer),
-        cwd=ROOT,
-        env=other.environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
+def test_auto_tries_every_way_and_ships_the_one_it_chose(slimline, first, store):
+    from tasks import tracking
+
+    result = slimline.result(
+        {**TINY, "targets": ["onnxruntime"], "quantize": {**TINY["quantize"], "method": "auto"}, "name": "chosen"}
     )
-    for line in process.stderr:
-        if re.search(r"epoch ([5-9]|[123]\d)/40", line):
-            break
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    result = other.result(TINY, *longer)
-    assert {"prepare", "train-teacher"} <= set(result["reused"])
-    client = MlflowClient(f"sqlite:///{other.state / 'mlflow.db'}")
-    (interrupted,) = client.search_runs(["1"], "attributes.run_name = 'distill' and attributes.status != 'FINISHED'")
-    before = [point.value for point in client.get_metric_history(interrupted.info.run_id, "seconds")]
-    after = [point.value for point in client.get_metric_history(result["runs"]["distill"], "seconds")]
-    assert 5 <= len(before) < 40
-    assert len(after) == 40
-    assert after[: len(before) - 1] == before[:-1], "epochs that were over were not trained again"
-    assert not list((other.state / "checkpoints").iterdir()), "a finished training leaves no checkpoint"
+    assert {"train-teacher", "distill", "prune"} <= set(result["reused"])
+    evidence = json.loads((tracking.download(result["uri"]) / "evidence" / "evidence.json").read_text())
+    ways = ["teacher", "student", "float16", "dynamic", "static", "mixed", "training"]
+    assert [row["route"] for row in evidence["tried"]] == ways
+    (taken,) = [row for row in evidence["tried"] if row["chosen"]]
+    (served,) = [file for file in evidence["files"] if file["shipped"]]
+    assert taken["route"] != "teacher"
+    assert (taken["precision"], taken["size_bytes"]) == (served["precision"], served["size_bytes"])

@@ -12,6 +12,7 @@ from tasks.artifact import Precision
 from tasks.errors import ConversionError
 from tasks.folding import fold
 from tasks.formats.audit import Audit, LayerAudit, counted
+from tasks.formats.warmup import write_warmup
 from tasks.ranges import frozen, is_fake_quantized
 from tasks.rebuild import signature_names
 
@@ -79,6 +80,14 @@ def export(model: "tf.keras.Model", folder: Path, classes: tuple[str, ...] = ())
     _renumber(folder / "saved_model.pb")
     if classes:
         (folder / "assets" / CLASSES).write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
+
+
+def warm_up(folder: Path, examples: np.ndarray) -> None:
+    """Have TensorFlow Serving ask the model these raw inputs `(batch, ...)` when it loads it; see `warmup`."""
+    import tensorflow as tf
+
+    (name,) = tf.saved_model.load(str(folder)).signatures[SIGNATURE].structured_input_signature[1]
+    write_warmup(folder, {name: examples}, SIGNATURE)
 
 
 def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:  # noqa: ARG001
