@@ -13,6 +13,7 @@ from tasks.artifact import Target
 from tasks.data import DataConfig
 from tasks.distill import DistillConfig
 from tasks.fit import FitConfig
+from tasks.formats import FORMATS
 from tasks.measure import ValidateConfig
 from tasks.prune import PruneConfig
 from tasks.quantize import QuantizeConfig
@@ -94,6 +95,8 @@ class Recipe(BaseModel):
             raise ValueError("name each target once")
         if "onnxruntime" not in targets:
             raise ValueError("onnxruntime must be among them: its file is what `mlflow.pyfunc.load_model` runs")
+        if not FORMATS[targets[0]].RUNS_HERE:
+            raise ValueError(f"{targets[0]} cannot be the first: its runtime is not here, so no latency can be held")
         return targets
 
     @model_validator(mode="after")

@@ -41,8 +41,8 @@ def choose(
 
     The test split stays out of it: evidence that also chose would flatter what it chose. Inside the budget is who drops
     by no more than `max_drop` with the bad end of the interval and has the integer share. Of those the fastest at batch
-    1 is taken, and of those that cannot be told from it the smallest; if none is inside, the one with the least drop,
-    for the budget to refuse.
+    1 is taken, and of those that cannot be told from it the smallest; for a target whose runtime is not here, the one
+    with the largest integer share. If none is inside, it is the one with the least drop, for the budget to refuse.
 
     Args:
         candidates: by target; the teacher's float file, which is the measure of the others, among them.
@@ -107,15 +107,17 @@ def _try(
             )
         )
     may_ship = [row for row in rows if row.route != TEACHER or STUDENT not in calls]
-    taken = best(may_ship, times, config.confidence, seed)
+    taken = best(may_ship, times if form.RUNS_HERE else {}, config.confidence, seed)
     return [row.model_copy(update={"chosen": row is taken}) for row in rows]
 
 
 def best(rows: Sequence[Tried], times: Mapping[str, Floats], confidence: float, seed: int) -> Tried:
-    """The one to take; see `choose`."""
+    """The one to take; see `choose`. Without times, the one with the largest integer share, then the smallest."""
     inside = [row for row in rows if row.inside]
     if not inside:
         return min(rows, key=lambda row: (row.drop.high, row.size_bytes))
+    if not times:
+        return min(inside, key=lambda row: (-row.integer_share, row.size_bytes))
     fastest = min(inside, key=lambda row: row.latency_p50)
     alike = [
         row

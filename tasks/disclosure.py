@@ -12,9 +12,9 @@ FEW_OF_A_CLASS = 50  # fewer cannot tell a recall of 95% from one of 85%
 SHORT_CALL = 20e-6  # seconds; shorter ones move more from one sitting to the next than within one
 FEW_ROUNDS = 1000  # fewer leave ten calls or less beyond the p99
 NOT_RUN = (
-    "Files for tensorrt were not run in TensorRT, which needs a GPU. Their answers and times are those of ONNX Runtime on "
-    "this machine's processor for the same file, and their integer share is a prediction: a static check of the file "
-    "against TensorRT's documented rules."
+    "Files for tensorrt were not run in TensorRT, which needs a GPU. Their answers and times are those of ONNX Runtime "
+    "on this machine's processor for the same file, and their integer share is a prediction: a static check of the "
+    "file against TensorRT's documented rules."
 )
 DOT_PRODUCTS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")  # add up integers without saturating
 

@@ -119,3 +119,8 @@ def test_of_those_as_fast_the_smallest_is_taken():
 def test_where_none_keeps_the_budget_the_least_drop_is_taken():
     rows = [row("a", 1e-3, 10, drop=0.3, inside=False), row("b", 2e-3, 10, drop=0.1, inside=False)]
     assert best(rows, times(1e-3, 2e-3), 0.95, 0).route == "b"
+
+
+def test_where_nothing_was_timed_integers_count():
+    rows = [row("a", 1e-3, 10), row("b", 2e-3, 20).model_copy(update={"integer_share": 0.99})]
+    assert best(rows, {}, 0.95, 0).route == "b"

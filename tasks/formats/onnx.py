@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 FILE = "model.onnx"
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "dynamic", "int8")
+RUNS_HERE = True
 OPSET = 17  # DequantizeLinear by channel needs 13; tf2onnx is tested up to 18, and older runtimes read 17
 IR_VERSION = 8  # the one that came with opset 17: a newer one would keep older runtimes out
 

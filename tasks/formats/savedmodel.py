@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FILE = ""  # the folder itself
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
+RUNS_HERE = True
 SIGNATURE = "serving_default"
 CLASSES = "classes.txt"  # among the assets, a name a line
 
