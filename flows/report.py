@@ -23,8 +23,8 @@ class Figures(BaseModel, frozen=True):
     drop_low: float
     drop_high: float
     size_bytes: int
-    latency_p50_ms: float
-    speedup: float
+    latency_p50_ms: float | None  # none where the target's runtime is not here
+    speedup: float | None
     integer_share: float
 
 
@@ -58,8 +58,8 @@ def figures_of(file: FileEvidence) -> Figures:
         drop_low=file.drop.low,
         drop_high=file.drop.high,
         size_bytes=file.size_bytes,
-        latency_p50_ms=file.latency.p50 * 1000,
-        speedup=file.speedup.estimate,
+        latency_p50_ms=file.latency.p50 * 1000 if file.ran else None,
+        speedup=file.speedup.estimate if file.ran else None,
         integer_share=file.integer_share,
     )
 
@@ -76,8 +76,8 @@ def as_rows(score: str, figures: list[Figures]) -> list[dict[str, str]]:
             if line.role == "teacher"
             else f"{line.drop:+.3f} ({line.drop_low:+.3f} to {line.drop_high:+.3f})",
             "size": f"{line.size_bytes / 1024:,.1f} KiB",
-            "p50": f"{line.latency_p50_ms:.3f} ms",
-            "speed-up": f"{line.speedup:.2f}x",
+            "p50": "not run" if line.latency_p50_ms is None else f"{line.latency_p50_ms:.3f} ms",
+            "speed-up": "" if line.speedup is None else f"{line.speedup:.2f}x",
             "integers": f"{line.integer_share:.1%}",
         }
         for line in figures

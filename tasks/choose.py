@@ -102,6 +102,7 @@ def _try(
                 latency_p50=float(np.median(times[file.route])),
                 speedup=metrics.ratio_interval(times[TEACHER], times[file.route], config.confidence, seed),
                 integer_share=share,
+                ran=form.RUNS_HERE,
                 inside=drop.high <= limits[0] and share >= limits[1],
                 chosen=False,
             )

@@ -64,6 +64,9 @@ class FileEvidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     parameters: int = Field(ge=0, description="Of the Keras model.")
     nonzeros: int = Field(ge=0, description="Parameters that are not zero.")
     macs: int = Field(ge=0, description="Multiply-accumulates for one example, of the graph that the runtime executes.")
+    ran: bool = Field(
+        True, description="Whether the target's own runtime was here; if not, times are those of ONNX Runtime."
+    )
     latency: Latency
     speedup: Interval = Field(
         description="The teacher's median latency for the same target over this one's; `low` is the bad end."
@@ -86,6 +89,7 @@ class Tried(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     speedup: Interval = Field(description="The teacher's median latency over this one's.")
     integer_share: Figure = Field(ge=0, le=1)
     inside: bool = Field(description="Whether it keeps the accuracy budget, by the bad end, and the integer share.")
+    ran: bool = Field(True, description="As in `FileEvidence`.")
     chosen: bool = Field(description="Whether it goes on.")
 
 
@@ -126,6 +130,14 @@ class Evidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
 def figures(file: FileEvidence, score: str) -> dict[str, float]:
     """A file's figures by name, for metrics that are searched and plotted; `score` is what its mean score is called."""
+    times = {
+        "latency_p50_ms": file.latency.p50 * 1000,
+        "latency_p95_ms": file.latency.p95 * 1000,
+        "latency_p99_ms": file.latency.p99 * 1000,
+        "speedup": file.speedup.estimate,
+        "speedup_worst": file.speedup.low,
+        "examples_per_second": file.throughput.examples_per_second,
+    }
     return {
         score: file.accuracy.estimate,
         f"{score}_low": file.accuracy.low,
@@ -139,12 +151,7 @@ def figures(file: FileEvidence, score: str) -> dict[str, float]:
         "parameters": file.parameters,
         "nonzeros": file.nonzeros,
         "macs": file.macs,
-        "latency_p50_ms": file.latency.p50 * 1000,
-        "latency_p95_ms": file.latency.p95 * 1000,
-        "latency_p99_ms": file.latency.p99 * 1000,
-        "speedup": file.speedup.estimate,
-        "speedup_worst": file.speedup.low,
-        "examples_per_second": file.throughput.examples_per_second,
+        **(times if file.ran else {}),
         "integer_share": file.integer_share,
     }
 

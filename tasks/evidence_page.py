@@ -95,6 +95,8 @@ def _size(teacher: FileEvidence, file: FileEvidence) -> Verdict:
 
 
 def _speed(evidence: Evidence, file: FileEvidence) -> Verdict:
+    if not file.ran:
+        return Verdict("open", f"How fast {TARGET_NAMES[file.target]} runs it was not measured: it is not here.")
     found = file.speedup
     span = f"({found.low:.2f} to {found.high:.2f} with {100 * evidence.confidence:g}% confidence)"
     median = f"{duration(file.latency.p50)} for one example"

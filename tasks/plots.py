@@ -19,7 +19,12 @@ PAPER = "#ffffff"
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
 COLORS: dict[Role, str] = {"teacher": "#8c959f", "student": "#56b4e9", "compressed": BLUE}
 
-TARGET_NAMES: dict[Target, str] = {"onnxruntime": "ONNX Runtime", "litert": "LiteRT", "savedmodel": "SavedModel"}
+TARGET_NAMES: dict[Target, str] = {
+    "onnxruntime": "ONNX Runtime",
+    "litert": "LiteRT",
+    "savedmodel": "SavedModel",
+    "tensorrt": "TensorRT",
+}
 MOST_NUMBERED = 20  # classes of a confusion matrix whose cells still have room for a number
 
 
@@ -146,13 +151,18 @@ def sizes_and_latencies(evidence: Evidence) -> "Figure":
     left.set_title("Size (KiB)")
     _rows(left, [_title(file) for file in files])
     for row, file in enumerate(files):
+        if not file.ran:
+            continue
         p50, p95 = file.latency.p50 * 1000, file.latency.p95 * 1000
         right.plot([p50, p95], [row, row], color=colors[row], linewidth=2.5, solid_capstyle="butt")
         right.plot([p50], [row], marker="D" if file.shipped else "o", color=colors[row], ms=8)
         label = f"{p50:.3g}" + ("" if file.role == "teacher" else f"  ({file.speedup.estimate:.2f}x)")
         right.annotate(label, (p95, row), xytext=(9, 0), textcoords="offset points", va="center")
     right.set_xscale("log")
-    fastest, slowest = min(file.latency.p50 for file in files), max(file.latency.p95 for file in files)
+    fastest, slowest = (
+        min(file.latency.p50 for file in files if file.ran),
+        max(file.latency.p95 for file in files if file.ran),
+    )
     room = (slowest / fastest) ** 0.45 * 1.6  # to the right, for the labels
     right.set_xlim(fastest * 1000 / 1.25, slowest * 1000 * room)
     right.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -147,6 +147,7 @@ def _measure_target(
             parameters=model.parameters,
             nonzeros=model.nonzeros,
             macs=audit.macs,
+            ran=form.RUNS_HERE,
             latency=_latency(times[file.title]),
             speedup=metrics.ratio_interval(times[files[0].title], times[file.title], config.confidence, seed),
             throughput=Throughput(

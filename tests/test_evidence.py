@@ -298,9 +298,44 @@ def test_limits_follow_from_what_was_measured():
         assert words not in calm
 
 
+def test_a_file_for_tensorrt_is_said_not_to_have_run_there():
+    elsewhere = [made(target="tensorrt"), made("compressed", target="tensorrt", precision="int8")]
+    said = " ".join(limits(elsewhere, "classification", 900, 900, MACHINE, 0.95, 500))
+    for words in ("were not run in TensorRT", "ONNX Runtime on this machine's processor", "static check of the file"):
+        assert words in said
+    assert "dot-product" not in said, "what integer kernels of ONNX Runtime do is no matter of TensorRT"
+    assert "TensorRT" not in " ".join(limits([made()], "classification", 900, 900, MACHINE, 0.95, 500))
+    assert "TensorRT's documented rules" in methods("classification", 1, 64, 20)["multiply-accumulates"]
+
+
 def test_the_machine_is_told():
     found = describe_machine(0.5)
     assert found.processor
     assert found.load_before == 0.5
     assert found.memory_bytes > 2**28
     assert {"numpy", "onnxruntime", "tensorflow"} <= set(found.libraries)
+
+
+def test_times_of_a_runtime_that_is_not_here_are_not_shown(evidence, tmp_path):
+    elsewhere = [made(role, target="tensorrt", ran=False) for role in ("teacher", "compressed")]
+    both = evidence_of(*evidence.files, *elsewhere)
+    data = DataArtifact(
+        stage="prepare",
+        sha256="c" * 64,
+        uri="runs:/a/b",
+        run="a",
+        digest="d" * 64,
+        input_shape=(8, 8, 1),
+        output_shape=(2,),
+        counts={"train": 1000, "validation": 100, "test": 200},
+    )
+    card = render_card(name="digits", description="", evidence=both, data=data, lineage={}, links={})
+    rows = [line for line in card.splitlines() if "| TensorRT |" in line]
+    assert len(rows) == 2
+    assert all("| not run |" in line and "100 µs" not in line for line in rows)
+    assert "speedup" not in figures(elsewhere[1], "accuracy")
+    assert "size_bytes" in figures(elsewhere[1], "accuracy")
+    (said,) = [verdict.text for verdict in verdicts(both, elsewhere[1]) if "not measured" in verdict.text]
+    assert "TensorRT" in said
+    lay_out(both, tmp_path)
+    assert (tmp_path / "index.html").read_text().count("not run") >= 4

@@ -24,7 +24,7 @@ from tasks.formats.audit import Audit, LayerAudit, counted
 
 if TYPE_CHECKING:
     import tensorflow as tf
-    from onnx import ModelProto, NodeProto
+    from onnx import NodeProto
 
 FILE = "model.onnx"
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")

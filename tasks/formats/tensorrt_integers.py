@@ -16,7 +16,7 @@ Recommendations). `lower` follows them:
 - "Do not simulate batch normalization and ReLU fusions": a Relu stays, directly behind what computes, where TensorRT
   makes one kernel of both. With ranges about zero it could not go: negative values are no longer cut off by them.
 - "Quantize the residual input in skip connections": of the two sides of an Add, the one from the kernel that runs last
-  comes in float, so that kernel, Add and Relu become one; Model Optimizer does likewise (`build_non_residual_input_map`).
+  comes in float, so that kernel, Add and Relu become one. Model Optimizer does so too (`build_non_residual_input_map`).
 
 Where operators that only move values stand between a kernel and its range, the range stands on both of their sides.
 """

@@ -245,9 +245,9 @@ def _check_fusion(wiring: Wiring, node: "onnx.NodeProto", tensor: str) -> Iterat
     pair = wiring.givers.get(tensor)
     source = wiring.givers.get(pair.input[0]) if pair is not None and pair.op_type == "DequantizeLinear" else None
     kernel = wiring.givers.get(source.input[0]) if source is not None else None
-    if source is None or kernel is None or kernel.op_type not in WEIGHTED:
+    if pair is None or source is None or kernel is None or kernel.op_type not in WEIGHTED:
         return
-    if wiring.only_taker(kernel.output[0]) is source and wiring.only_taker(tensor) is node:
-        yield Finding(
-            node.name, "time", f"a range stands between {kernel.name} and it: the two cannot become one kernel"
-        )
+    alone = wiring.only_taker(kernel.output[0]) is source and wiring.only_taker(tensor) is node
+    if alone:
+        text = f"a range stands between {kernel.name} and it: the two cannot become one kernel"
+        yield Finding(node.name, "time", text)
