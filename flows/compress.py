@@ -46,7 +46,7 @@ def compress(recipe: Recipe) -> Compression:
             }
         models = in_order(teacher, pruned, quantized)
         files = {
-            name: {target: convert_model(name, model, target, data) for target in recipe.targets}
+            name: {target: convert_model(name, model, target, data, recipe.conversion) for target in recipe.targets}
             for name, model in models.items()
         }
         choice = None

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from flows.budget import Budget
 from tasks.artifact import Target
+from tasks.convert import ConvertConfig
 from tasks.data import DataConfig
 from tasks.distill import DistillConfig
 from tasks.fit import FitConfig
@@ -47,8 +48,8 @@ class StudentConfig(ModelConfig, frozen=True, extra="forbid"):
 class Recipe(BaseModel):
     """A Keras model and a data set in, a small registered model version out."""
 
-    # `validate` and `register` would hide methods of Pydantic's own, so they are aliases: the file and the form say
-    # `validate`, the code says `validation`.
+    # `validate` and `register` would hide methods of Pydantic's own, so they are aliases, and `convert` goes with them:
+    # the file and the form say `validate`, the code says `validation`.
     model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
     name: str = Field(
@@ -80,12 +81,15 @@ class Recipe(BaseModel):
         "and integer share. The registered version's default flavour needs onnxruntime among them.",
         json_schema_extra=_at(8),
     )
-    validation: ValidateConfig = Field(
-        ValidateConfig(), alias="validate", description="How evidence is measured.", json_schema_extra=_at(9)
+    conversion: ConvertConfig = Field(
+        ConvertConfig(), alias="convert", description="What the files are like.", json_schema_extra=_at(9)
     )
-    budget: Budget = Field(Budget(), description="The limits that a version must keep.", json_schema_extra=_at(10))
+    validation: ValidateConfig = Field(
+        ValidateConfig(), alias="validate", description="How evidence is measured.", json_schema_extra=_at(10)
+    )
+    budget: Budget = Field(Budget(), description="The limits that a version must keep.", json_schema_extra=_at(11))
     registration: RegisterConfig = Field(
-        RegisterConfig(), alias="register", description="Where the version goes.", json_schema_extra=_at(11)
+        RegisterConfig(), alias="register", description="Where the version goes.", json_schema_extra=_at(12)
     )
 
     @field_validator("targets")

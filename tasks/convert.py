@@ -1,7 +1,9 @@
 """Lower a Keras model to what a target runs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, Field
 
 from tasks import tracking
 from tasks.artifact import FORMAT_OF, ModelArtifact, Precision, Target
@@ -15,7 +17,29 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-def convert(model: "tf.keras.Model", target: Target, precision: Precision, folder: Path, data: Dataset) -> None:
+class ConvertConfig(BaseModel, frozen=True, extra="forbid"):
+    """What files are like beside their numbers."""
+
+    litert_io: Literal["float32", "int8"] = Field(
+        "float32",
+        description="What an int8 file for litert takes and gives: raw values and probabilities, or their steps, for "
+        "devices that have no floats.",
+        json_schema_extra={"position": 0},
+    )
+
+    def options(self, target: Target) -> dict[str, Any]:
+        """What the target's writer is told beyond the precision."""
+        return {"integer_io": self.litert_io == "int8"} if target == "litert" else {}
+
+
+def convert(
+    model: "tf.keras.Model",
+    target: Target,
+    precision: Precision,
+    folder: Path,
+    data: Dataset,
+    config: ConvertConfig = ConvertConfig(),  # noqa: B008  frozen
+) -> None:
     """Put a model in a folder in the form that a target runs; class names travel with it, and what warms a server up.
 
     A fake-quantized model brings its ranges, so nothing is calibrated here, and the same model gives the same bytes.
@@ -26,6 +50,7 @@ def convert(model: "tf.keras.Model", target: Target, precision: Precision, folde
         precision: the numbers that it computes in.
         folder: an existing, empty one.
         data: what the model is for.
+        config: what the file is like.
 
     Raises:
         ConversionError: names layer, operator and target, and what to do.
@@ -37,7 +62,7 @@ def convert(model: "tf.keras.Model", target: Target, precision: Precision, folde
             f"target {target} has no {precision}: choose another quantize.precision ({', '.join(form.PRECISIONS)}), or "
             f"leave {target} out of targets"
         )
-    form.write(model, folder, precision, classes=data.classes)
+    form.write(model, folder, precision, classes=data.classes, **config.options(target))
     if hasattr(form, "warm_up"):
         form.warm_up(folder, data.arrays("validation", limit=1)[0])
 
@@ -49,6 +74,7 @@ def convert_model(
     model: ModelArtifact,
     target: Target,
     data: DataConfig,
+    config: ConvertConfig,
 ) -> ModelArtifact:
     """Write a Keras model for a target in the precision that it is to be run in, and keep the file.
 
@@ -59,7 +85,7 @@ def convert_model(
         listener().note(run.stage, f"{target} has no {model.precision}: written in {precision}")
     dataset, opened = open_data(data), keras.load(tracking.fetch(model))
     return run.keep(
-        lambda folder: convert(opened, target, precision, folder, dataset),
+        lambda folder: convert(opened, target, precision, folder, dataset, config),
         FORMAT_OF[target],
         precision=precision,
         parent=model,

@@ -72,7 +72,7 @@ def rebuild(
 
     """
     _check_graph(model)
-    nodes = _nodes(model)
+    nodes = calls_of(model)
     followers: dict[str, list[tf.keras.layers.Layer]] = defaultdict(list)
     producers: dict[str, tf.keras.layers.Layer] = {}
     for node in nodes:
@@ -139,6 +139,7 @@ class Copies:
         layer: "tf.keras.layers.Layer",
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        /,  # settings may have these names
         *,
         weights: list[np.ndarray] | None = None,
         **changes: Any,
@@ -159,8 +160,19 @@ class Copies:
         copy = self._made[id(layer)]
         given = copy(*args, **kwargs)
         if new:
-            copy.set_weights(layer.get_weights() if weights is None else weights)
+            carry(copy, layer.get_weights() if weights is None else weights)
         return given
+
+
+def carry(layer: "tf.keras.layers.Layer", weights: list[np.ndarray]) -> None:
+    """Set the weights of a layer or a model, and what some layers derive from theirs.
+
+    A Normalization that was adapted to data computes with constants that it makes from its weights.
+    """
+    layer.set_weights(weights)
+    for part in layer._flatten_layers():
+        if hasattr(part, "finalize_state"):
+            part.finalize_state()
 
 
 def _copy(layer: "tf.keras.layers.Layer", changes: dict[str, Any]) -> "tf.keras.layers.Layer":
@@ -177,7 +189,7 @@ def _check_graph(model: "tf.keras.Model") -> None:
         )
 
 
-def _nodes(model: "tf.keras.Model") -> list[Any]:
+def calls_of(model: "tf.keras.Model") -> list[Any]:
     """The calls of layers that a graph consists of, each after those that it depends on."""
     depths = sorted(model._nodes_by_depth, reverse=True)
     return [node for depth in depths for node in model._nodes_by_depth[depth] if not node.is_input]
@@ -199,7 +211,7 @@ def _walk(
     import tensorflow as tf
 
     known = {str(id(old)): new for old, new in zip(model.inputs, inputs, strict=True)}
-    for node in _nodes(model):
+    for node in calls_of(model):
         # `map_arguments` takes one of a tensor's copies for each place where it stands
         args, kwargs = node.map_arguments({key: [known[key]] * len(node.flat_input_ids) for key in node.flat_input_ids})
         given = follow(node, args, kwargs)

@@ -62,3 +62,22 @@ def test_class_names_travel_inside(held, tmp_path):
 def test_int8_needs_ranges(model, tmp_path):
     with pytest.raises(ConversionError, match=r"litert in int8.*quantize.method"):
         tflite.write(model, tmp_path, "int8", classes=())
+
+
+def test_integers_at_both_ends_where_asked_for(tmp_path):
+    from ai_edge_litert.interpreter import Interpreter
+
+    held = fake_quantized(convolutional(), images(64))
+    tflite.write(held, tmp_path, "int8", classes=(), integer_io=True)
+    interpreter = Interpreter(str(tmp_path / tflite.FILE))
+    (given,), (wanted,) = interpreter.get_input_details(), interpreter.get_output_details()
+    assert (given["dtype"], wanted["dtype"]) == (np.int8, np.int8)
+    scale, zero = given["quantization"]
+    assert (scale, zero) == (pytest.approx(1, abs=0.01), -128), "a raw value is a step"
+    x = images(300, seed=3)
+    answers, expected = tflite.load(tmp_path)(x), held.predict(x, verbose=0)
+    assert np.mean(answers.argmax(1) == expected.argmax(1)) >= 0.98
+    assert np.abs(answers - expected).max() < 0.03
+    audit = tflite.audit(tmp_path, x[:1])
+    assert audit.integer_share == 1
+    assert not {"QUANTIZE", "DEQUANTIZE"} & set(audit.kernels)

@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,13 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.errors import ModelError
+from tasks.formats import keras3
 from tasks.formats.keras_file import look
 from tasks.problem import Problem
+from tasks.rebuild import calls_of, carry
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 FILE = "model.h5"
+
+SPARE_VALUES = 1 << 20  # that a model may have beyond what its file holds: counters, and weights that were shared
+MAX_VALUES = 1 << 28  # of one tensor for one example: a gigabyte
 
 
 def write(model: "tf.keras.Model", folder: Path) -> None:
@@ -47,39 +53,83 @@ def import_model(path: Path, *, trust: bool, field: str = "model") -> "tf.keras.
         field: the recipe's name for the model, for messages.
 
     Raises:
-        ModelError: not there, damaged, of Keras 3, untrusted, or no such model.
+        ModelError: not there, damaged, untrusted, larger than its file, no such model, or of Keras 3 with layers that
+            have no like in Keras 2.
 
     """
     import tensorflow as tf
 
     file = look(path, trust=trust, field=field)
-    options: dict[str, Any] = {"safe_mode": not trust} if file.kind == "keras" else {}
-    log = tf.get_logger()  # where Keras remarks on a file's age
+    with _allowance(file.values), _quiet():
+        try:
+            if file.keras == 3:
+                model = keras3.import_file(path, file.config, trust=trust, field=field)
+            else:
+                model = _loaded(path, file.kind, trust)
+        except ModelError:
+            raise
+        except Exception as error:  # a damaged file fails in whatever way its damage leads to
+            reason = " ".join(str(error).split())[:300]
+            raise ModelError(
+                field,
+                str(path),
+                f"Keras 2 cannot build it ({type(error).__name__}: {reason}); if it has layers of your own, name the "
+                "function that builds it as package.module:function",
+            ) from error
+    return plain(model, str(path), field)
+
+
+def _loaded(path: Path, kind: str, trust: bool) -> "tf.keras.Model":
+    import tensorflow as tf
+
+    options: dict[str, Any] = {"safe_mode": not trust} if kind == "keras" else {}
+    model = tf.keras.models.load_model(path, compile=False, **options)
+    if kind == "savedmodel":  # drop the graphs that come with it, and keep layers
+        weights = model.get_weights()
+        model = tf.keras.models.clone_model(model)
+        carry(model, weights)
+    return model
+
+
+@contextmanager
+def _allowance(values: int) -> Iterator[None]:
+    """Lets variables be made as long as they are not more than a file holds numbers for.
+
+    A config of a few bytes can ask for a layer of any size, which would be filled before its weights are looked for.
+    """
+    import tensorflow as tf
+
+    left = values + SPARE_VALUES
+
+    def counted(create: Any, **settings: Any) -> Any:
+        nonlocal left
+        left -= tf.TensorShape(settings.get("shape")).num_elements() or 0
+        if left < 0:
+            raise ValueError(f"it asks for more weights than the {values:,} numbers that the file holds")
+        return create(**settings)
+
+    with tf.variable_creator_scope(counted):
+        yield
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Keras' remarks on a file's age."""
+    import tensorflow as tf
+
+    log = tf.get_logger()
     level = log.level
     log.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = tf.keras.models.load_model(path, compile=False, **options)
-            if file.kind == "savedmodel":  # drop the graphs that come with it, and keep layers
-                weights = model.get_weights()
-                model = tf.keras.models.clone_model(model)
-                model.set_weights(weights)
-    except Exception as error:  # a damaged file fails in whatever way its damage leads to
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError(
-            field,
-            str(path),
-            f"Keras 2 cannot build it ({type(error).__name__}: {reason}); if it has layers of your own, name the "
-            "function that builds it as package.module:function",
-        ) from error
+            yield
     finally:
         log.setLevel(level)
-    return plain(model, str(path), field)
 
 
 def plain(model: Any, name: str, field: str) -> "tf.keras.Model":
-    """A model that somebody brought as a functional one with one input and one output.
+    """A model that somebody brought as a functional one of Keras 2 with one input and one output.
 
     Raises:
         ModelError: it is something else.
@@ -87,9 +137,11 @@ def plain(model: Any, name: str, field: str) -> "tf.keras.Model":
     """
     import tensorflow as tf
 
+    if keras3.is_keras3(model):
+        model = keras3.rebuilt(model, name, field)
     if not isinstance(model, tf.keras.Model):
         raise ModelError(
-            field, name, f"is a {type(model).__module__}.{type(model).__name__}, not a Keras 2 model (tf-keras)"
+            field, name, f"is a {type(model).__module__}.{type(model).__name__}, not a Keras model"
         )
     if isinstance(model, tf.keras.Sequential) and model.built and model.inputs:
         model = tf.keras.Model(model.inputs, model.outputs, name=model.name)
@@ -99,13 +151,30 @@ def plain(model: Any, name: str, field: str) -> "tf.keras.Model":
             name,
             "is not made of layers with a known input shape; build it with the functional API or tf.keras.Input",
         )
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
+    check_ends(len(model.inputs), len(model.outputs), name, field)
+    for call in calls_of(model):
+        for tensor in tf.nest.flatten(call.outputs):
+            if math.prod(size or 1 for size in tensor.shape) > MAX_VALUES:
+                raise ModelError(
+                    field, name, f"its layer '{call.layer.name}' gives {tensor.shape}: too large for any memory"
+                )
+    return model
+
+
+def check_ends(inputs: int, outputs: int, name: str, field: str) -> None:
+    """Data sets have one input and one target, so a model with more could be written, but not measured.
+
+    Raises:
+        ModelError: there is more than one of either.
+
+    """
+    if (inputs, outputs) != (1, 1):
         raise ModelError(
             field,
             name,
-            f"has {len(model.inputs)} inputs and {len(model.outputs)} outputs; one of each is what can be compressed",
+            f"has {inputs} inputs and {outputs} outputs; data sets have one of each, so that is what can be compressed: "
+            "bring the model between one input and one output, tf.keras.Model(model.input[0], model.output[0])",
         )
-    return model
 
 
 def fitted(
@@ -129,7 +198,7 @@ def fitted(
         raise ModelError(field, name, f"takes examples of shape {found}; the data's have {input_shape}")
     if found != input_shape or model.inputs[0].shape[0] is not None or model.inputs[0].dtype != tf.float32:
         clone = tf.keras.models.clone_model(model, input_tensors=tf.keras.Input(input_shape, name="input"))
-        clone.set_weights(model.get_weights())
+        carry(clone, model.get_weights())
         model = clone
     found = tuple(model.outputs[0].shape[1:])
     if not fits(found, output_shape):

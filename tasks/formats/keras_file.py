@@ -2,7 +2,8 @@
 
 A model's config names Python classes and functions, which Keras looks up and calls, and a Lambda layer holds bytecode.
 So each name is held against what Keras and TensorFlow themselves offer for computing. After the formats as tf_keras
-2.21 writes them (saving/serialization_lib.py, saving/legacy/hdf5_format.py, layers/core/tf_op_layer.py).
+2.21 writes them (saving/serialization_lib.py, saving/legacy/hdf5_format.py, layers/core/tf_op_layer.py), and Keras 3
+(src/saving/saving_lib.py, src/legacy/saving/legacy_h5_format.py).
 """
 
 import json
@@ -14,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.errors import ModelError
+from tasks.formats.keras3_layers import leaves, refusals, taken
 
 if TYPE_CHECKING:
     import h5py
@@ -21,22 +23,26 @@ if TYPE_CHECKING:
 Kind = Literal["h5", "keras", "savedmodel"]
 
 MAX_BYTES = 4 << 30  # of weights that a file may announce: no model that gets compressed here has more
+MAX_RATIO = 20  # of what a large file announces to what is in it: Keras compresses nothing
+SMALL_BYTES = 64 << 20  # what any file may announce
 MAX_CONFIG_BYTES = 64 << 20  # of JSON; the largest of keras.applications have two
 MAX_DEPTH = 100  # of nesting in that JSON
 
 # A config's objects come from these packages, and there from these parts, whoever wrote the file.
 PACKAGES = ("keras.", "tf_keras.", "tensorflow.keras.", "tensorflow.python.keras.")
-PARTS = {"layers", "models", "initializers", "regularizers", "constraints", "activations", "engine", "mixed_precision"}
-# Layers of Keras that hold code, or read files that a config names.
-CODE = {
-    "Lambda",
-    "__lambda__",
-    "TensorFlowOpLayer",
-    "ClassMethod",
-    "InstanceMethod",
-    "InstanceProperty",
-    "__typespec__",
+# fmt: off
+PARTS = {
+    "activations", "constraints", "engine", "initializers", "layers", "losses", "metrics", "mixed_precision", "models",
+    "ops", "optimizers", "regularizers",
 }
+# fmt: on
+# Layers of Keras that hold code, or read files that a config names.
+# fmt: off
+CODE = {
+    "Lambda", "__lambda__", "TensorFlowOpLayer", "ClassMethod", "InstanceMethod", "InstanceProperty", "__typespec__",
+    "FlaxLayer", "JaxLayer", "TFSMLayer", "TorchModuleWrapper",
+}
+# fmt: on
 READING = {"StringLookup", "IntegerLookup", "TextVectorization", "IndexLookup"}
 # Operations that a TFOpLambda layer may wrap; others of TensorFlow write files, read them, or load libraries.
 FAMILIES = ("math.", "nn.", "linalg.", "__operators__.", "keras.activations.")
@@ -53,25 +59,13 @@ OPERATIONS = frozenset({
 })
 # fmt: on
 # Operations of a SavedModel's graph that reach outside it.
-REACHING = frozenset(
-    {
-        "PyFunc",
-        "PyFuncStateless",
-        "EagerPyFunc",
-        "ReadFile",
-        "WriteFile",
-        "MatchingFiles",
-        "WholeFileReaderV2",
-        "TextLineReaderV2",
-        "TFRecordReaderV2",
-        "FixedLengthRecordReaderV2",
-        "Save",
-        "SaveSlices",
-        "Restore",
-        "RestoreSlice",
-        "RemoteCall",
-    }
-)
+# fmt: off
+REACHING = frozenset({
+    "PyFunc", "PyFuncStateless", "EagerPyFunc", "ReadFile", "WriteFile", "MatchingFiles", "WholeFileReaderV2",
+    "TextLineReaderV2", "TFRecordReaderV2", "FixedLengthRecordReaderV2", "Save", "SaveSlices", "Restore",
+    "RestoreSlice", "RemoteCall",
+})
+# fmt: on
 # Layers that give back the axis that they are given last, so that the units of the dense layer before decide it.
 KEEPING = {"Activation", "Softmax", "ReLU", "LeakyReLU", "ELU", "Dropout", "BatchNormalization", "Rescaling"}
 
@@ -81,42 +75,56 @@ class ModelFile:
     """A model file that was looked at and found harmless, or trusted.
 
     config: the model's `{"class_name": …, "config": …}`; empty for a SavedModel, whose layers are known once built.
+    values: numbers that it holds, of weights and whatever else.
+    keras: the version that wrote it, 2 or 3.
     """
 
     path: Path
     kind: Kind
     config: dict[str, Any]
+    values: int
+    keras: int = 2
+
+    @property
+    def _layers(self) -> list[Any]:
+        settings = self.config.get("config", {})
+        layers = settings.get("layers", []) if isinstance(settings, dict) else settings
+        return layers if isinstance(layers, list) else []
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """How many inputs and outputs the model has; one of each where the config does not tell."""
+        if self.config.get("class_name") != "Functional":
+            return 1, 1
+        inputs, outputs = (leaves(self.config["config"].get(key)) for key in ("input_layers", "output_layers"))
+        return len(inputs) or 1, len(outputs) or 1
 
     @property
     def input_shape(self) -> tuple[int | None, ...] | None:
         """One example's, as far as the config tells; None stands for an axis of any size, or for nothing known."""
-        layers = self.config.get("config", {})
-        layers = layers.get("layers", []) if isinstance(layers, dict) else layers
-        for layer in layers[:1]:
-            shape = layer.get("config", {}).get("batch_input_shape") or (layer.get("build_config") or {}).get(
-                "input_shape"
-            )
-            if shape and isinstance(shape[0], int | None):
+        for layer in self._layers[:1]:
+            settings = layer.get("config", {})
+            shape = settings.get("batch_input_shape") or settings.get("batch_shape")
+            shape = shape or (layer.get("build_config") or {}).get("input_shape")
+            if isinstance(shape, list) and shape and isinstance(shape[0], int | None):
                 return tuple(shape[1:])
         return None
 
     @property
     def output_units(self) -> int | None:
         """The size of a prediction's last axis, where a dense layer at the end tells."""
-        settings = self.config.get("config", {})
-        layers = settings.get("layers", []) if isinstance(settings, dict) else settings
+        layers = self._layers
+        functional = self.config.get("class_name") == "Functional"
         named = {layer.get("name") or layer["config"].get("name"): layer for layer in layers}
-        if self.config.get("class_name") == "Functional":
-            outputs = settings["output_layers"]
-            layer = named.get(outputs[0][0]) if len(outputs) == 1 and isinstance(outputs[0], list) else None
+        if functional:
+            outputs = leaves(self.config["config"].get("output_layers"))
+            layer = named.get(outputs[0][0]) if len(outputs) == 1 else None
         else:
             layer = layers[-1] if layers else None
         while layer is not None and layer["class_name"] in KEEPING:
-            if self.config.get("class_name") == "Functional":
-                try:
-                    layer = named.get(layer["inbound_nodes"][0][0][0])
-                except (LookupError, TypeError):
-                    return None
+            if functional:
+                given = [leaf for node in layer["inbound_nodes"] for leaf in taken(node) or leaves(node)]
+                layer = named.get(given[0][0]) if given else None
             else:
                 place = layers.index(layer)
                 layer = layers[place - 1] if place else None
@@ -136,37 +144,60 @@ def look(path: Path, *, trust: bool, field: str = "model") -> ModelFile:
 
     """
     if path.is_dir():
-        return ModelFile(path, "savedmodel", _look_at_savedmodel(path, trust, field))
+        return ModelFile(path, "savedmodel", *_look_at_savedmodel(path, trust, field))
     if not path.is_file():
         raise ModelError(field, str(path), "there is no such file; give an .h5 or .keras file or a SavedModel folder")
     with path.open("rb") as file:
         start = file.read(8)
     if start.startswith(b"PK"):
         kind: Kind = "keras"
-        config = _look_at_keras(path, field)
+        config, values, version = _look_at_keras(path, field)
     elif start == b"\x89HDF\r\n\x1a\n":
-        kind, config = "h5", _look_at_h5(path, field)
+        kind = "h5"
+        config, values, version = _look_at_h5(path, field)
     else:
         raise ModelError(field, str(path), "is no Keras model file: neither HDF5 (.h5) nor a .keras archive")
-    if not isinstance(config, dict) or "class_name" not in config:
+    if not isinstance(config, dict) or "class_name" not in config or not isinstance(config.get("config"), dict | list):
         raise ModelError(field, str(path), "holds no model's config; save the whole model, not its weights alone")
+    config.pop("compile_config", None)  # optimizer and losses, which nobody asks for
     if not trust:
         _refuse_code(config, str(path), field)
-    return ModelFile(path, kind, config)
+    if version == 3:
+        _refuse_unlike(config, path, field)
+    return ModelFile(path, kind, config, values, version)
 
 
-def _look_at_h5(path: Path, field: str) -> Any:
+def _refuse_unlike(config: dict[str, Any], path: Path, field: str) -> None:
+    """Names what of a Keras 3 model cannot be rebuilt, before anything is imported for that."""
+    try:
+        found = refusals(config)
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ModelError(field, str(path), f"its config is damaged: {error!r}; save it again") from error
+    if found:
+        raise unlike(field, str(path), found)
+
+
+def unlike(field: str, where: str, found: list[str]) -> ModelError:
+    """A Keras 3 model has layers, named in `found`, that Keras 2 cannot be made to compute."""
+    shown = "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
+    return ModelError(
+        field,
+        where,
+        f"was made with Keras 3, and cannot be rebuilt in Keras 2: {shown}: replace what is named by layers that both "
+        "have, or build the model with tf-keras and name the function that does, package.module:function",
+    )
+
+
+def _look_at_h5(path: Path, field: str) -> tuple[Any, int, int]:
     with _hdf5(path, field) as file:
-        version = _text(file.attrs.get("keras_version", ""))
-        if version.startswith("3"):
-            raise _of_keras_3(path, field)
+        version = 3 if _text(file.attrs.get("keras_version", "")).startswith("3") else 2
         if "model_config" not in file.attrs:
             raise ModelError(field, str(path), "holds weights only; save the whole model with model.save('model.h5')")
-        _refuse_links(file, path, field)
-        return _json(_text(file.attrs["model_config"]), path, field)
+        values = _values(file, path, field)
+        return _json(_text(file.attrs["model_config"]), path, field), values, version
 
 
-def _look_at_keras(path: Path, field: str) -> Any:
+def _look_at_keras(path: Path, field: str) -> tuple[Any, int, int]:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -176,8 +207,7 @@ def _look_at_keras(path: Path, field: str) -> Any:
                     raise ModelError(
                         field, str(path), f"its entry {entry.filename!r} would leave the folder; do not use it"
                     )
-            if sum(entry.file_size for entry in entries) > MAX_BYTES:
-                raise ModelError(field, str(path), f"announces more than {MAX_BYTES:,} bytes; do not use it")
+            _refuse_huge(sum(entry.file_size for entry in entries), path, field)
             names = {entry.filename: entry for entry in entries}
             if len(names) != len(entries) or not {"config.json", "metadata.json", "model.weights.h5"} <= set(names):
                 raise ModelError(
@@ -188,19 +218,28 @@ def _look_at_keras(path: Path, field: str) -> Any:
                     field, str(path), f"its config has more than {MAX_CONFIG_BYTES:,} bytes; do not use it"
                 )
             metadata = _json(archive.read("metadata.json").decode(), path, field)
-            if str(metadata.get("keras_version", "")).startswith("3"):
-                raise _of_keras_3(path, field)
+            written = str(metadata.get("keras_version", "")) if isinstance(metadata, dict) else ""
             with archive.open("model.weights.h5") as weights, _hdf5(weights, field, path) as file:
-                _refuse_links(file, path, field)
-            return _json(archive.read("config.json").decode(), path, field)
+                values = _values(file, path, field)
+            config = _json(archive.read("config.json").decode(), path, field)
+            return config, values, 3 if written.startswith("3") else 2
     except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, UnicodeDecodeError) as error:
         raise ModelError(field, str(path), f"is damaged: {error}; save it again") from error
 
 
-def _look_at_savedmodel(path: Path, trust: bool, field: str) -> dict[str, Any]:
+def _refuse_huge(announced: int, path: Path, field: str) -> None:
+    """A few bytes can stand for any number of them, which would fill the memory before anybody looks at them."""
+    if announced > MAX_BYTES or announced > max(SMALL_BYTES, MAX_RATIO * path.stat().st_size):
+        raise ModelError(
+            field, str(path), f"announces {announced:,} bytes in a file of {path.stat().st_size:,}; do not use it"
+        )
+
+
+def _look_at_savedmodel(path: Path, trust: bool, field: str) -> tuple[dict[str, Any], int]:
     if not (path / "saved_model.pb").is_file():
         raise ModelError(field, str(path), "is no SavedModel: the folder has no saved_model.pb")
-    if sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) > MAX_BYTES:
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    if size > MAX_BYTES:
         raise ModelError(field, str(path), f"has more than {MAX_BYTES:,} bytes")
     from google.protobuf.message import DecodeError  # has no annotations
     from tensorflow.core.protobuf import saved_model_pb2
@@ -226,17 +265,20 @@ def _look_at_savedmodel(path: Path, trust: bool, field: str) -> dict[str, Any]:
         raise ModelError(
             field,
             str(path),
-            "has no Keras layers in it, as model.export() leaves it; save it with model.save() of Keras 2",
+            "has no Keras layers in it, as model.export() leaves it; save it with model.save() as a .keras file",
         )
     if not trust:
-        for text in texts:
-            _refuse_code(_json(text, path, field) if text else {}, str(path), field)
+        for text in filter(None, texts):
+            part = _json(text, path, field)
+            if isinstance(part, dict):
+                part.pop("training_config", None)  # optimizer and losses, which nobody asks for
+            _refuse_code(part, str(path), field)
         nodes = [*graph.graph_def.node]
         for function in graph.graph_def.library.function:
             nodes += function.node_def
         if reaching := sorted(REACHING.intersection(node.op for node in nodes)):
             raise _untrusted(field, str(path), f"its graph has {', '.join(reaching)}, which reaches outside it")
-    return {}
+    return {}, size // 4  # of float32; what else lies there makes the bound no tighter
 
 
 @contextmanager
@@ -252,15 +294,15 @@ def _hdf5(source: Any, field: str, path: Path | None = None) -> Iterator["h5py.F
         raise ModelError(field, where, f"is damaged or cut off: {error}; save it again") from error
 
 
-def _refuse_links(file: "h5py.File", path: Path, field: str) -> None:
-    """HDF5 can take a dataset's bytes from other files, and announce any number of them."""
+def _values(file: "h5py.File", path: Path, field: str) -> int:
+    """How many numbers an HDF5 file holds; it can take them from other files, and announce any number of them."""
     import h5py
 
-    total = 0
+    values = total = 0
     seen: set[int] = set()  # a group may be linked many times, and from inside itself
 
     def visit(group: "h5py.Group") -> None:
-        nonlocal total
+        nonlocal values, total
         for name in group:
             link = group.get(name, getlink=True)
             if not isinstance(link, h5py.HardLink):
@@ -275,14 +317,15 @@ def _refuse_links(file: "h5py.File", path: Path, field: str) -> None:
                 continue
             if entry.external or entry.is_virtual:
                 raise ModelError(field, str(path), f"its entry {name!r} lies in another file; save the model again")
+            values += int(entry.size or 0)
             total += int(entry.size or 0) * entry.dtype.itemsize
-            if total > MAX_BYTES:
-                raise ModelError(field, str(path), f"announces more than {MAX_BYTES:,} bytes of weights; do not use it")
+            _refuse_huge(total, path, field)
 
     try:
         visit(file)
     except RecursionError as error:
         raise ModelError(field, str(path), "is nested without end; do not use it") from error
+    return values
 
 
 def _refuse_code(part: Any, where: str, field: str, depth: int = 0) -> None:
@@ -322,15 +365,6 @@ def _untrusted(field: str, where: str, what: str) -> ModelError:
         field,
         where,
         f"{what}: replace that by layers of Keras, or, if you trust whoever made the file, set trust: true",
-    )
-
-
-def _of_keras_3(path: Path, field: str) -> ModelError:
-    return ModelError(
-        field,
-        str(path),
-        "was written by Keras 3, which is not read yet; build it with tf-keras (TF_USE_LEGACY_KERAS=1), load the "
-        "weights, and save it as .h5, or name the function that builds it as package.module:function",
     )
 
 

@@ -271,12 +271,23 @@ def _scales(
     axis = 0 if node.op_type == "Conv" or graph.attribute(node, "transB", 0) else 1
     by_channel = tuple(-1 if place == axis else 1 for place in range(kernel.ndim))
     others = tuple(place for place in range(kernel.ndim) if place != axis)
-    scales = np.maximum(np.abs(kernel).max(axis=others).astype(np.float64) / LEVELS, least)
+    peaks = np.abs(kernel).max(axis=others)
+    groups = graph.attribute(node, "group", 1)
+    if node.op_type == "Conv" and 1 < groups < len(peaks):
+        # a depthwise kernel that gives several outputs for an input channel is held by one scale for all of these
+        shared = np.repeat(peaks.reshape(groups, -1).max(axis=1), len(peaks) // groups)
+        peaks = min(peaks, shared, key=lambda found: _off_steps(kernel, found.reshape(by_channel) / LEVELS))
+    scales = np.maximum(peaks.astype(np.float64) / LEVELS, least)
     return axis, by_channel, np.where(scales > 0, scales, 1.0).astype(np.float32)
 
 
 def on_steps(graph: Graph, node: "onnx.NodeProto", kernel: np.ndarray) -> bool:
     """Whether every weight is one of its channel's steps already, as fake quantization leaves it."""
     _, by_channel, scales = _scales(graph, node, kernel, 0.0)
-    steps = kernel / scales.reshape(by_channel)
-    return bool(np.abs(steps - np.rint(steps)).max() < OFF_STEP)
+    return _off_steps(kernel, scales.reshape(by_channel)) < OFF_STEP
+
+
+def _off_steps(kernel: np.ndarray, scales: np.ndarray) -> float:
+    """How far the weight that is farthest from a step is off, in steps."""
+    steps = kernel / np.where(scales > 0, scales, 1.0)
+    return float(np.abs(steps - np.rint(steps)).max())

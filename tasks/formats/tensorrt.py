@@ -6,6 +6,8 @@ held against NVIDIA's documentation by `tensorrt_rules`, and answers come from O
 
 - The opset is 17 and the batch axis is dynamic, so that the builder has to be told the sizes to expect:
   `trtexec --onnx=model.onnx --minShapes=input:1x32x32x3 --optShapes=input:8x32x32x3 --maxShapes=input:64x32x32x3`.
+- Engines with integers are not to be refittable: TensorRT joins neighbouring ranges of the same scale, which it leaves
+  undone where a scale may change later ("Q/DQ Limitations").
 - float16 is a file of half the size whose operators are in float16. The builder's own `--fp16` on the float32 file
   would do as well, but strongly typed networks, which integers ask for and TensorRT 11 only has, know no such flag.
 - There is no dynamic: the parser takes neither DynamicQuantizeLinear nor MatMulInteger.

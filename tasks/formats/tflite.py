@@ -21,9 +21,10 @@ import numpy as np
 
 from tasks.artifact import Precision
 from tasks.errors import ConversionError
-from tasks.folding import fold
+from tasks.folding import fold, unrolled
 from tasks.formats import savedmodel
 from tasks.formats.audit import Audit, LayerAudit, counted
+from tasks.formats.tflite_io import as_steps, as_values, held_at_inputs
 from tasks.ranges import custom_objects, frozen, in_integers, is_fake_quantized
 from tasks.rebuild import KERNELS, Call, Copies, kind, rebuild
 
@@ -32,9 +33,17 @@ if TYPE_CHECKING:
 
 FILE = "model.tflite"
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "dynamic", "int8")
+RUNS_HERE = True
 
 
-def write(model: "tf.keras.Model", folder: Path, precision: Precision, *, classes: tuple[str, ...]) -> None:
+def write(
+    model: "tf.keras.Model",
+    folder: Path,
+    precision: Precision,
+    *,
+    classes: tuple[str, ...],
+    integer_io: bool = False,
+) -> None:
     """Put a model in a folder as `model.tflite`, opened once.
 
     Args:
@@ -44,6 +53,7 @@ def write(model: "tf.keras.Model", folder: Path, precision: Precision, *, classe
             ranges found anew for each input; float16 kernels.
         classes: their names in label order; packed into the file as `labels.txt`, as LiteRT's metadata does:
             `unzip -p model.tflite labels.txt` shows them.
+        integer_io: for int8, inputs and outputs are int8 too, in steps that the file's tensors tell.
 
     Raises:
         ConversionError: an operator that LiteRT does not have; int8 of a model without ranges.
@@ -56,7 +66,10 @@ def write(model: "tf.keras.Model", folder: Path, precision: Precision, *, classe
             f"model '{model.name}' has no ranges, so it cannot be written for litert in int8: quantize it first "
             "(quantize.method: training or post_training), or ask for float32, dynamic or float16"
         )
+    integer_io = integer_io and precision == "int8"
     ready = _floats_apart(frozen(model), in_integers(model)) if is_fake_quantized(model) else fold(model)
+    with tf.keras.utils.custom_object_scope(custom_objects()):
+        ready = unrolled(held_at_inputs(ready) if integer_io else ready)
     with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
         savedmodel.export(ready, Path(place))
         converter = tf.lite.TFLiteConverter.from_saved_model(place, signature_keys=[savedmodel.SIGNATURE])
@@ -64,6 +77,8 @@ def write(model: "tf.keras.Model", folder: Path, precision: Precision, *, classe
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if precision == "float16":
             converter.target_spec.supported_types = [tf.float16]
+        if integer_io:
+            converter.inference_input_type = converter.inference_output_type = tf.int8
         # it asks for example inputs, which fake quantization makes unnecessary
         warnings.filterwarnings("ignore", "Statistics for quantized inputs were expected")
         try:
@@ -71,7 +86,7 @@ def write(model: "tf.keras.Model", folder: Path, precision: Precision, *, classe
                 content = converter.convert()
         except Exception as error:  # the converter's own, which it does not export
             raise _explained(model.name, str(error)) from error
-    (folder / FILE).write_bytes(_with_float_softmax(content) if precision == "int8" else content)
+    (folder / FILE).write_bytes(_with_float_softmax(content) if precision == "int8" and not integer_io else content)
     try:
         interpreter = _interpreter(folder / FILE, 1)
         with _quiet():
@@ -160,7 +175,7 @@ def _line(text: str) -> str:
 
 
 def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from float32 inputs `(batch, ...)` to float32 outputs, for any batch size.
+    """A function from float32 inputs `(batch, ...)` to float32 outputs, for any batch size, whatever the file takes.
 
     A change of the batch size plans the memory anew; the last few sizes are kept ready.
 
@@ -171,20 +186,19 @@ def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
     """
 
     @lru_cache(maxsize=4)
-    def ready(batch: int) -> tuple[Any, int, int]:
+    def ready(batch: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         interpreter = _interpreter(folder / FILE, threads)
         given = interpreter.get_input_details()[0]
         interpreter.resize_tensor_input(given["index"], (batch, *given["shape"][1:]))
         with _quiet():
             interpreter.allocate_tensors()
-        return interpreter, given["index"], interpreter.get_output_details()[0]["index"]
+        return interpreter, given, interpreter.get_output_details()[0]
 
     def run(inputs: np.ndarray) -> np.ndarray:
         interpreter, given, wanted = ready(len(inputs))
-        interpreter.set_tensor(given, inputs)
+        interpreter.set_tensor(given["index"], as_steps(inputs, given))
         interpreter.invoke()
-        outputs: np.ndarray = interpreter.get_tensor(wanted)
-        return outputs
+        return as_values(interpreter.get_tensor(wanted["index"]), wanted)
 
     return run
 

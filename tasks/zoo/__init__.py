@@ -133,6 +133,7 @@ def check_model(
             model = keras.import_model(path, trust=config.trust, field=where)
             keras.fitted(model, input_shape, output_shape, problem, config.model, where)
             return
+        keras.check_ends(*file.ends, config.model, where)
         if file.input_shape is not None and not keras.fits(file.input_shape, input_shape):
             raise ModelError(
                 where, config.model, f"takes examples of shape {file.input_shape}; the data's have {input_shape}"
@@ -206,6 +207,8 @@ def _call(
     import tensorflow as tf
 
     tf.keras.backend.reset_uids()  # names that Keras gives must not depend on what else was built before
+    if "keras" in sys.modules:  # Keras 3, of which the function may build its model
+        sys.modules["keras"].backend.clear_session(free_memory=False)
     try:
         function = getattr(importlib.import_module(module_name), function_name)
         shapes = {"input_shape": input_shape, "output_shape": output_shape}
@@ -216,7 +219,7 @@ def _call(
             field,
             name,
             f"{type(error).__name__}: {error}; it is called with those of `input_shape` and `output_shape` that it "
-            "takes, and must return a Keras 2 model (tf-keras)",
+            "takes, and must return a Keras model",
         ) from error
     return keras.fitted(keras.plain(model, name, field), input_shape, output_shape, problem, name, field)
 

@@ -1,0 +1,240 @@
+"""The graph of a Keras 3 model, as its config tells it, made of layers of Keras 2."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tasks.errors import ModelError
+from tasks.formats.keras3_layers import (
+    MODELS,
+    WRAPPERS,
+    Entry,
+    activation_of,
+    computed,
+    is_operation,
+    leaves,
+    policy_of,
+    refusals,
+    settings_of,
+    taken,
+)
+from tasks.formats.keras3_operations import OPERATIONS, hard_sigmoid, hard_silu
+from tasks.formats.keras_file import unlike
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+Answer = Callable[[list[Any], dict[str, Any]], Any]  # what a layer gives for arguments
+Functions = dict[str, Callable[..., Any]]  # what Lambda layers call, by layer
+
+
+def built(config: Entry, functions: Functions, name: str, field: str) -> "tf.keras.Model":
+    """The model of Keras 2 that a config describes, its weights whatever they begin with.
+
+    Args:
+        config: as Keras 3 serializes a model.
+        functions: what its Lambda layers call.
+        name: what the user calls the model, for messages.
+        field: the recipe's name for it, for messages.
+
+    Raises:
+        ModelError: there are layers that have no like in Keras 2, which it names.
+
+    """
+    try:
+        found = refusals(config)
+        if not found:
+            return _model(config, functions)
+    except _Unlike as error:
+        found = [str(error)]
+    except ModelError:
+        raise
+    except Exception as error:  # a config that is not one fails in whatever way
+        raise ModelError(
+            field,
+            name,
+            f"its config cannot be rebuilt in Keras 2 ({type(error).__name__}: {' '.join(str(error).split())[:300]}); save "
+            "it again",
+        ) from error
+    raise unlike(field, name, found)
+
+
+class _Unlike(Exception):
+    """A layer that has no like in Keras 2; its message names it."""
+
+
+def _model(entry: Entry, functions: Functions) -> "tf.keras.Model":
+    import tensorflow as tf
+
+    settings = entry["config"]
+    if entry["class_name"] == "Sequential":
+        layers = list(settings["layers"])
+        if layers[0]["class_name"] != "InputLayer":
+            shape = settings.get("build_input_shape") or layers[0]["build_config"]["input_shape"]
+            layers.insert(0, {"class_name": "InputLayer", "config": {"batch_shape": shape, "name": "input_layer"}})
+        inputs = tensor = _input(layers[0]["config"])
+        for layer in layers[1:]:
+            tensor = _answer(layer, functions)([tensor], {})
+        return tf.keras.Model(inputs, tensor, name=settings["name"])
+    layers = computed(settings)
+    tensors = _tensors(layers, functions)
+    models = {layer["name"] for layer in layers if layer["class_name"] == "Functional"}
+
+    def found(structure: Any) -> Any:
+        if isinstance(structure, dict):
+            return {key: found(value) for key, value in structure.items()}
+        if structure and isinstance(structure[0], str):
+            name, call, place = leaves(structure)[0]
+            return tensors[name, call - (name in models)][place]  # a model's own graph counts as its first call here
+        return [found(item) for item in structure]
+
+    return tf.keras.Model(found(settings["input_layers"]), found(settings["output_layers"]), name=settings["name"])
+
+
+def _tensors(layers: list[Entry], functions: Functions) -> dict[tuple[str, int], list[Any]]:
+    """What each call of each layer of a functional model gives."""
+    import tensorflow as tf
+
+    tensors: dict[tuple[str, int], list[Any]] = {}
+    waiting: list[tuple[str, int, Any, Answer]] = []
+    for layer in layers:
+        if layer["class_name"] == "InputLayer":
+            tensors[layer["name"], 0] = [_input(layer["config"])]
+            continue
+        answer = _answer(layer, functions)
+        waiting += [(layer["name"], call, node, answer) for call, node in enumerate(layer["inbound_nodes"])]
+    while waiting:
+        left = []
+        for name, call, node, answer in waiting:
+            if any((giver, number) not in tensors for giver, number, _ in taken(node)):
+                left.append((name, call, node, answer))
+                continue
+            args, kwargs = _filled(node["args"], tensors), _filled(node["kwargs"], tensors)
+            tensors[name, call] = tf.nest.flatten(answer(args, kwargs))
+        if len(left) == len(waiting):
+            raise _Unlike(f"'{left[0][0]}' takes what no layer gives")
+        waiting = left
+    return tensors
+
+
+def _filled(value: Any, tensors: dict[tuple[str, int], list[Any]]) -> Any:
+    """Arguments with tensors and constants in their places."""
+    if isinstance(value, list):
+        return [_filled(item, tensors) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("class_name") == "__keras_tensor__":
+        name, call, place = value["config"]["keras_history"]
+        return tensors[name, call][place]
+    if value.get("class_name") in ("__tensor__", "__numpy__"):
+        return np.asarray(value["config"]["value"], value["config"]["dtype"])
+    return {key: _filled(item, tensors) for key, item in value.items()}
+
+
+def _input(settings: dict[str, Any]) -> Any:
+    import tensorflow as tf
+
+    shape = settings.get("batch_shape") or [None, *settings["shape"]]
+    dtype = policy_of(settings) or settings["dtype"]
+    if dtype in ("float16", "bfloat16", "float64") or dtype.startswith("mixed_"):
+        dtype = "float32"
+    return tf.keras.Input(shape[1:], batch_size=shape[0], dtype=dtype, name=settings["name"])
+
+
+def _answer(entry: Entry, functions: Functions) -> Answer:
+    """What stands for a layer or an operation: a function of what that is called with."""
+    if is_operation(entry):
+        return _operated(entry)
+    layer = _layer(entry, functions)
+    after = _after(entry, functions)
+
+    def answer(args: list[Any], kwargs: dict[str, Any]) -> Any:
+        # what Keras 3 notes about training gives way to what the whole model is called with, as a rule of its own
+        passed = {key: value for key, value in kwargs.items() if value is not None and key != "training"}
+        return after(layer(*args, **passed))
+
+    return answer
+
+
+def _operated(entry: Entry) -> Answer:
+    name = entry["config"]["name"]
+
+    def answer(args: list[Any], kwargs: dict[str, Any]) -> Any:
+        settings = {**entry["config"], **{key: value for key, value in kwargs.items() if value is not None}}
+        given = OPERATIONS[entry["class_name"]](name, settings, args)
+        if given is None:
+            raise _Unlike(f"'{name}' ({entry['class_name']}) is an operation that no layer of Keras 2 stands for")
+        return given
+
+    return answer
+
+
+def _layer(entry: Entry, functions: Functions) -> Any:
+    """The layer of Keras 2 alone, without an activation that only other layers make up."""
+    import tensorflow as tf
+
+    name = entry["class_name"]
+    if name in MODELS:
+        return _model(entry, functions)
+    kind = getattr(tf.keras.layers, name)
+    settings = settings_of(entry)
+    if name == "Lambda":
+        return kind(functions[settings["name"]], name=settings["name"], arguments=settings.get("arguments") or None)
+    if name in WRAPPERS:
+        inner = {
+            key: _layer(entry["config"][key], functions)
+            for key in ("layer", "backward_layer")
+            if entry["config"].get(key)
+        }
+        return kind(**{**settings, **inner})
+    for key in ("activation", "recurrent_activation"):
+        if key in settings:
+            settings[key] = activation_of(settings[key])
+    if _composed(entry) is not None:
+        settings["activation"] = "linear"
+        if name != "Activation":
+            return kind(**settings)
+        settings["name"] = f"{settings['name']}_given"
+    return kind(**settings)
+
+
+def _composed(entry: Entry) -> str | Entry | None:
+    """The activation of a layer that takes layers of its own, if it has one."""
+    activation = activation_of(entry["config"].get("activation"))
+    return activation if isinstance(activation, dict) or activation in _COMPOSED else None
+
+
+def _after(entry: Entry, functions: Functions) -> Callable[[Any], Any]:
+    """What follows a layer of Keras 2 for it to be the one of Keras 3."""
+    activation = _composed(entry)
+    if activation is None:
+        return lambda given: given
+    name = entry["config"]["name"]
+    if entry["class_name"] != "Activation":
+        name += "_activation"
+    if isinstance(activation, dict):
+        layer = _layer({**activation, "config": {**activation["config"], "name": name}}, functions)
+        return lambda given: layer(given)
+    calls = 0
+
+    def follow(given: Any) -> Any:
+        nonlocal calls
+        calls += 1  # nothing in these has weights, so each call has layers of its own
+        return _COMPOSED[activation](name if calls == 1 else f"{name}_{calls}", given)
+
+    return follow
+
+
+def _leaky(name: str, given: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.keras.layers.LeakyReLU(0.2, name=name)(given)
+
+
+_COMPOSED: dict[str, Callable[[str, Any], Any]] = {
+    "hard_sigmoid": hard_sigmoid,
+    "hard_silu": hard_silu,
+    "hard_swish": hard_silu,
+    "leaky_relu": _leaky,
+}

@@ -1,0 +1,75 @@
+"""Integers at a TFLite file's own ends, for devices that have no floats at all."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tasks.errors import ConversionError
+from tasks.ranges import custom_objects
+from tasks.rebuild import Copies, kind, rebuild
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+def held_at_inputs(model: "tf.keras.Model") -> "tf.keras.Model":
+    """A frozen fake-quantized model whose raw inputs are held too, so that their rescaling runs in integers.
+
+    A raw input gets the range that the first held tensor behind it has, in the input's own unit.
+
+    Raises:
+        ConversionError: something other than rescaling stands between an input and the first tensor that is held.
+
+    """
+    import tensorflow as tf
+
+    copies = Copies()
+
+    def source(layer: "tf.keras.layers.Layer", tensor: Any) -> Any:
+        low, high = _raw_range(layer)
+        quantizer = custom_objects()["FixedQuantizer"](8, low, high, narrow_range=False)
+        return custom_objects()["QuantizeLayer"](quantizer, name=f"{layer.name}_raw")(tensor)
+
+    with tf.keras.utils.custom_object_scope(custom_objects()):
+        return rebuild(model, lambda call: copies.call(call.layer, call.args, call.kwargs), source)
+
+
+def _raw_range(layer: "tf.keras.layers.Layer") -> tuple[float, float]:
+    """What an input's values reach from and to, before the Rescaling layers that may follow it."""
+    factor: Any = 1.0
+    offset: Any = 0.0
+    after = layer
+    while kind(after) in ("InputLayer", "Rescaling"):
+        if kind(after) == "Rescaling":
+            factor = factor * np.asarray(after.scale, np.float64)
+            offset = offset * np.asarray(after.scale, np.float64) + np.asarray(after.offset, np.float64)
+        followers = [node.layer for node in after._outbound_nodes]
+        if len(followers) != 1:
+            break
+        after = followers[0]
+    if kind(after) != "QuantizeLayer":
+        raise ConversionError(
+            f"layer '{after.name}' ({kind(after)}) takes the input '{layer.name}' in float, so litert cannot be given "
+            "integers there: leave convert.litert_io at float32, or begin the model with Rescaling and an integer layer"
+        )
+    ends = [(end - offset) / factor for end in (after.quantizer.init_min, after.quantizer.init_max)]
+    return float(np.min(ends)), float(np.max(ends))
+
+
+def as_steps(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
+    """Raw values in the type that an interpreter's tensor has: themselves, or the nearest steps of its range."""
+    if details["dtype"] == np.float32:
+        return values
+    scale, zero = details["quantization"]
+    ends = np.iinfo(details["dtype"])
+    steps: np.ndarray = np.clip(np.rint(values / scale) + zero, ends.min, ends.max).astype(details["dtype"])
+    return steps
+
+
+def as_values(steps: np.ndarray, details: dict[str, Any]) -> np.ndarray:
+    """What a tensor of an interpreter means, float32."""
+    if details["dtype"] == np.float32:
+        return steps
+    scale, zero = details["quantization"]
+    values: np.ndarray = ((steps.astype(np.float32) - zero) * scale).astype(np.float32)
+    return values
