@@ -39,11 +39,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from prefect.tasks import Task
 
+ROOT = Path(__file__).parent.parent
 P = ParamSpec("P")
 A = TypeVar("A", bound=Artifact)
 
 # Edges: they carry and show a stage's result and never shape it, so their source is no part of its key.
 EDGES = frozenset({"tasks.stage", "tasks.tracking", "tasks.progress", "tasks.errors", "tasks.home", "tasks.plots"})
+
+# What modules of ours read beside their own source, and so is part of what they are.
+FOLDERS = {"tasks.evidence_page": "tasks/templates"}
 
 # The libraries that shape results, by the name they are imported under.
 LIBRARIES = {
@@ -284,6 +288,8 @@ def _shaped_by(module: str) -> tuple[dict[str, str], dict[str, str]]:
         if file is None:
             continue
         sources[current], imported = _read(file)
+        if current in FOLDERS:
+            sources[FOLDERS[current]] = digest_folder(ROOT / FOLDERS[current])
         for name in imported:
             if name.split(".")[0] == "tasks":
                 queue.append(name)
@@ -301,7 +307,7 @@ def _read(file: Path) -> tuple[str, frozenset[str]]:
 
 def _file_of(module: str) -> Path | None:
     """The file of one of our modules, found without importing it; nothing if the name is not a module's."""
-    place = Path(__file__).parent.parent.joinpath(*module.split("."))
+    place = ROOT.joinpath(*module.split("."))
     return next((file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()), None)
 
 

@@ -138,6 +138,23 @@ def test_the_key_covers_every_module_that_shapes_the_result():
     assert {"tensorflow", "tensorflow-model-optimization", "numpy"} <= set(libraries)
 
 
+def test_a_template_is_part_of_what_it_makes(monkeypatch, tmp_path):
+    def touched():
+        stage_module._shaped_by.cache_clear()
+        return _shaped_by("tasks.validate")[0]
+
+    before = touched()
+    shutil.copytree(stage_module.ROOT / "tasks", tmp_path / "tasks")
+    monkeypatch.setattr(stage_module, "ROOT", tmp_path)
+    assert touched() == before, "where it lies does not count"
+    page = tmp_path / "tasks" / "templates" / "evidence.html"
+    page.write_text(page.read_text() + "<!-- touched -->")
+    after = touched()
+    stage_module._shaped_by.cache_clear()
+    stage_module._read.cache_clear()
+    assert [name for name in before if before[name] != after[name]] == ["tasks/templates"]
+
+
 def test_imports_in_functions_count():
     tree = ast.parse("import numpy as np\ndef f():\n    from tasks.data import digits\n    import tasks.fit")
     assert _imports(tree) == {"numpy", "tasks.data", "tasks.data.digits", "tasks.fit"}
