@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from tasks.artifact import DataArtifact
 from tasks.disclosure import limits, methods
 from tasks.errors import StoreError
-from tasks.evidence import Evidence, FileEvidence, Latency, Throughput, figures, open_evidence, write_evidence
+from tasks.evidence import Evidence, FileEvidence, Latency, Throughput, Tried, figures, open_evidence, write_evidence
 from tasks.evidence_page import as_cell, duration, figures_of, lay_out, render_card, render_page, size, verdicts
 from tasks.formats.audit import Audit, LayerAudit
 from tasks.machine import Machine, describe_machine
@@ -339,3 +339,31 @@ def test_times_of_a_runtime_that_is_not_here_are_not_shown(evidence, tmp_path):
     assert "TensorRT" in said
     lay_out(both, tmp_path)
     assert (tmp_path / "index.html").read_text().count("not run") >= 4
+
+
+def test_what_was_tried_stands_on_the_page_and_the_card(evidence, tmp_path):
+    tried = tuple(
+        Tried(
+            route=route,
+            target="onnxruntime",
+            precision="int8",
+            accuracy=wilson(190, 200),
+            drop=tango(3, 1, 200),
+            size_bytes=2048,
+            latency_p50=1e-4,
+            speedup=Interval(low=1, estimate=1.25, high=1.5),
+            integer_share=1,
+            inside=route != "mixed",
+            chosen=route == "static",
+        )
+        for route in ("student", "static", "mixed")
+    )
+    chosen = evidence.model_copy(update={"tried": tried})
+    lay_out(chosen, tmp_path)
+    assert open_evidence(tmp_path).tried == tried
+    page = (tmp_path / "index.html").read_text()
+    section = page[page.index("What was tried") : page.index(">Plots<")]
+    assert re.findall(r'<th scope="row">(\w+)', section) == ["student", "static", "mixed"]
+    assert section.count("taken</span>") == 1
+    assert section.count("not kept") == 1
+    assert "What was tried" not in render_page(evidence, {})
