@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from tasks.calibration import CalibrationConfig
+
 Format = Literal["keras", "onnx", "tflite", "savedmodel"]
 Precision = Literal["float32", "float16", "dynamic", "int8"]
 Target = Literal["onnxruntime", "litert", "savedmodel", "tensorrt"]
@@ -35,6 +37,9 @@ class ModelArtifact(Artifact, frozen=True):
     format: Format
     precision: Precision = Field(
         "float32", description="The numbers it is to be run in; Keras models of int8 carry fake-quantize nodes."
+    )
+    calibration: CalibrationConfig | None = Field(
+        None, description="For a Keras model of int8 without ranges: how each target's own toolchain sets them."
     )
     parent: str | None = Field(None, description="The sha256 of the model that it was made from.")
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, Field
 
 Calibration = Literal["minmax", "percentile", "entropy"]
 Floats = npt.NDArray[np.float64]
@@ -16,6 +17,14 @@ Floats = npt.NDArray[np.float64]
 BINS = 2048  # of a histogram, as TensorRT's and ONNX Runtime's calibrators have it
 LEVELS = 256  # of 8 bits
 CANDIDATES = 64  # thresholds that the entropy calibration tries
+
+
+class CalibrationConfig(BaseModel, frozen=True, extra="forbid"):
+    """How a target's own toolchain is to set the ranges of a model that has none."""
+
+    examples: int = Field(description="How many training examples it looks at.")
+    method: Calibration
+    percentile: float
 
 
 @dataclass

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from tasks import tracking
 from tasks.artifact import FORMAT_OF, ModelArtifact, Precision, Target
+from tasks.calibration import CalibrationConfig
 from tasks.data import DataConfig, Dataset, open_data
 from tasks.errors import ConversionError
 from tasks.formats import FORMATS, keras
@@ -39,6 +40,7 @@ def convert(
     folder: Path,
     data: Dataset,
     config: ConvertConfig = ConvertConfig(),  # noqa: B008  frozen
+    calibration: CalibrationConfig | None = None,
 ) -> None:
     """Put a model in a folder in the form that a target runs; class names travel with it, and what warms a server up.
 
@@ -51,6 +53,7 @@ def convert(
         folder: an existing, empty one.
         data: what the model is for.
         config: what the file is like.
+        calibration: for int8 of a model without ranges: how the target's own toolchain sets them.
 
     Raises:
         ConversionError: names layer, operator and target, and what to do.
@@ -62,7 +65,12 @@ def convert(
             f"target {target} has no {precision}: choose another quantize.precision ({', '.join(form.PRECISIONS)}), or "
             f"leave {target} out of targets"
         )
-    form.write(model, folder, precision, classes=data.classes, **config.options(target))
+    options = config.options(target)
+    if calibration is not None and precision == "int8":
+        examples, _ = data.arrays("train", limit=calibration.examples)
+        form.calibrate(model, folder, examples, calibration, classes=data.classes, **options)
+    else:
+        form.write(model, folder, precision, classes=data.classes, **options)
     if hasattr(form, "warm_up"):
         form.warm_up(folder, data.arrays("validation", limit=1)[0])
 
@@ -80,12 +88,14 @@ def convert_model(
 
     A target that has no such precision gets float32, which is said: a SavedModel in float16 is no reason to stop.
     """
-    precision = model.precision if model.precision in FORMATS[target].PRECISIONS else "float32"
-    if precision != model.precision:
-        listener().note(run.stage, f"{target} has no {model.precision}: written in {precision}")
+    form, precision, how = FORMATS[target], model.precision, model.calibration
+    if precision not in form.PRECISIONS or (how is not None and not hasattr(form, "calibrate")):
+        precision = "float32"
+        lacks = f"no {model.precision}" if how is None else "no toolchain of its own for int8"
+        listener().note(run.stage, f"{target} has {lacks}: written in {precision}")
     dataset, opened = open_data(data), keras.load(tracking.fetch(model))
     return run.keep(
-        lambda folder: convert(opened, target, precision, folder, dataset, config),
+        lambda folder: convert(opened, target, precision, folder, dataset, config, how),
         FORMAT_OF[target],
         precision=precision,
         parent=model,

@@ -110,12 +110,12 @@ def unrolled(model: "tf.keras.Model") -> "tf.keras.Model":
             return copies.call(layer, call.args, call.kwargs)
         if layer.input_shape[1] is None:
             raise ConversionError(
-                f"layer '{layer.name}' ({kind(layer)}) takes sequences of any length, for which litert has no loop: give "
-                "the model's Input a number of steps, or name another target (onnxruntime or savedmodel)"
+                f"layer '{layer.name}' ({kind(layer)}) takes sequences of any length, for which litert has no loop: "
+                "give the model's Input a number of steps, or name another target (onnxruntime or savedmodel)"
             )
         if kind(layer) in RECURRENT:
             return copies.call(layer, call.args, call.kwargs, unroll=True)
-        changes = {}
+        changes: dict[str, Any] = {}
         for side in ("layer", "backward_layer"):
             if side in (settings := layer.get_config()):
                 inner = settings[side]

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from tasks import metrics, plots, tracking
 from tasks.artifact import ModelArtifact, Precision
-from tasks.calibration import Calibration
+from tasks.calibration import Calibration, CalibrationConfig
 from tasks.data import DataConfig, Dataset, open_data
 from tasks.fit import EpochReport, FitConfig, fit
 from tasks.formats import keras
@@ -60,11 +60,17 @@ class QuantizeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         "and cut more off.",
         json_schema_extra={"position": 4},
     )
+    ranges: Literal["shared", "own"] = Field(
+        "shared",
+        description="For post_training to int8: one set of ranges for every target; or each target's own toolchain "
+        "sets them (ONNX Runtime's quantize_static, the TFLite converter, which knows minmax only).",
+        json_schema_extra={"position": 6},
+    )
     bias_correction: bool = Field(
         False,
         description="For post_training: biases take back by how much rounding moved each channel's mean "
         "(Nagel et al. 2019).",
-        json_schema_extra={"position": 5},
+        json_schema_extra={"position": 7},
     )
     tolerance: float = Field(
         0.005,
@@ -72,17 +78,17 @@ class QuantizeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         le=1,
         description="For mixed: how much lower than the float model's the validation score may be; layers go back to "
         "float until it is not. Higher leaves more in integers.",
-        json_schema_extra={"position": 6},
+        json_schema_extra={"position": 8},
     )
     preserve_sparsity: bool = Field(
         True,
         description="For training: keep weights that pruning made zero at zero.",
-        json_schema_extra={"position": 7},
+        json_schema_extra={"position": 9},
     )
     fit: FitConfig = Field(
         FitConfig(epochs=5, learning_rate=1e-4),
         description="For training: how long and how fast the model gets used to integers.",
-        json_schema_extra={"position": 8},
+        json_schema_extra={"position": 10},
     )
 
     @property
@@ -94,7 +100,9 @@ class QuantizeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
 
     @property
     def route(self) -> str:
-        """One word for the way that this config goes: `static` is post-training to int8."""
+        """One word for the way that this config goes: `static` is int8 after training, `toolchain` with own ranges."""
+        if self.method == "post_training" and self.precision == "int8" and self.ranges == "own":
+            return "toolchain"
         if self.method == "post_training":
             return {"int8": "static"}.get(self.precision, self.precision)
         return self.method
@@ -112,7 +120,8 @@ class QuantizeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
 ROUTES: tuple[dict[str, str], ...] = (
     {"method": "post_training", "precision": "float16"},
     {"method": "post_training", "precision": "dynamic"},
-    {"method": "post_training", "precision": "int8"},
+    {"method": "post_training", "precision": "int8", "ranges": "shared"},
+    {"method": "post_training", "precision": "int8", "ranges": "own"},
     {"method": "mixed", "precision": "int8"},
     {"method": "training", "precision": "int8"},
 )
@@ -138,8 +147,8 @@ def quantize(
     Args:
         student: left as it is.
         data: what calibrates (train), what decides which layers stay in float (validation), and what is learned.
-        config: how; one of `routes()`. For post-training in float16 or dynamic range there is nothing to do before the
-            files are written, and the student comes back.
+        config: how; one of `routes()`. For post-training in float16 or dynamic range, or with each toolchain's own
+            ranges, there is nothing to do before the files are written, and the student comes back.
         teacher: keeps teaching during the fine-tuning; none learns from the labels.
         teaching: how the teacher counts.
         seed: the same one gives the same weights.
@@ -151,7 +160,7 @@ def quantize(
         SlimlineError: the loss is no number any more.
 
     """
-    if config.result != "int8":
+    if config.result != "int8" or config.route == "toolchain":
         return student
     examples, _ = data.arrays("train", limit=config.calibration_examples)
     make = functools.partial(
@@ -206,6 +215,11 @@ def quantize_student(
     """Quantize the student under its teacher, and keep the fake-quantized model that every int8 file is made from."""
     if config.result != "int8":  # the files' writers do it: the same model, to be run in other numbers
         return student.model_copy(update={"stage": run.stage, "precision": config.result})
+    if config.route == "toolchain":
+        how = CalibrationConfig(
+            examples=config.calibration_examples, method=config.calibration, percentile=config.percentile
+        )
+        return student.model_copy(update={"stage": run.stage, "precision": "int8", "calibration": how})
     held = quantize(
         keras.load(tracking.fetch(student)),
         open_data(data),

@@ -260,7 +260,7 @@ def cache_key(name: str, module: str, arguments: Mapping[str, Any]) -> str:
 def _content(value: Any) -> Any:
     """A value as JSON that depends on its content alone."""
     if isinstance(value, ModelArtifact):
-        return [value.sha256, value.key, value.format, value.precision]
+        return [value.sha256, value.key, value.format, value.precision, _content(value.calibration)]
     if isinstance(value, Artifact):
         return [value.sha256, value.key]
     if hasattr(value, "fingerprint"):

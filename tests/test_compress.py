@@ -203,7 +203,7 @@ def test_auto_tries_every_way_and_ships_the_one_it_chose(slimline, first, store)
     )
     assert {"train-teacher", "distill", "prune"} <= set(result["reused"])
     evidence = json.loads((tracking.download(result["uri"]) / "evidence" / "evidence.json").read_text())
-    ways = ["teacher", "student", "float16", "dynamic", "static", "mixed", "training"]
+    ways = ["teacher", "student", "float16", "dynamic", "static", "toolchain", "mixed", "training"]
     assert [row["route"] for row in evidence["tried"]] == ways
     (taken,) = [row for row in evidence["tried"] if row["chosen"]]
     (served,) = [file for file in evidence["files"] if file["shipped"]]

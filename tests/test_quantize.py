@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from tasks.calibration import CalibrationConfig
 from tasks.convert import convert
 from tasks.data import DataConfig, open_data
 from tasks.errors import ConversionError
@@ -105,3 +106,37 @@ def test_what_was_trained_runs_in_integers_with_the_same_answers(student, data, 
 def test_a_precision_that_a_target_does_not_have(student, data, tmp_path):
     with pytest.raises(ConversionError, match=r"savedmodel has no float16: .*precision \(float32, int8\)"):
         convert(student, "savedmodel", "float16", tmp_path, data)
+
+
+@pytest.mark.parametrize("calibration", ["minmax", "percentile", "entropy"])
+def test_each_toolchain_sets_its_own_ranges_where_asked(student, data, tmp_path, calibration):
+    config = QuantizeConfig(
+        method="post_training", ranges="own", calibration=calibration, percentile=99.9, calibration_examples=64
+    )
+    assert config.route == "toolchain"
+    assert run(student, data, config) is student
+    how = CalibrationConfig(examples=64, method=calibration, percentile=99.9)
+    x, _ = data.arrays("test")
+    wanted = student.predict(x, verbose=0).argmax(1)
+    for target in ("onnxruntime", "litert"):
+        folder = tmp_path / target
+        folder.mkdir()
+        convert(student, target, "int8", folder, data, calibration=how)
+        assert np.mean(FORMATS[target].load(folder)(x).argmax(1) == wanted) >= 0.95, target
+        assert FORMATS[target].audit(folder, x[:1]).integer_share == 1, target
+
+
+def test_auto_is_every_way_once():
+    routes = QuantizeConfig(method="auto", calibration_examples=7).routes()
+    assert list(routes) == ["float16", "dynamic", "static", "toolchain", "mixed", "training"]
+    assert {config.calibration_examples for config in routes.values()} == {7}
+    assert {route: config.result for route, config in routes.items()} == {
+        "float16": "float16",
+        "dynamic": "dynamic",
+        "static": "int8",
+        "toolchain": "int8",
+        "mixed": "int8",
+        "training": "int8",
+    }
+    assert list(QuantizeConfig(method="post_training").routes()) == ["static"]
+    assert QuantizeConfig().routes() == {}

@@ -2,7 +2,6 @@
 
 import importlib
 import logging
-import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,17 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.errors import ModelError
 from tasks.formats import keras3
-from tasks.formats.keras_file import look
+from tasks.formats.keras_file import ModelFile, look
+from tasks.formats.keras_limits import allowance, check_tensors
 from tasks.problem import Problem
-from tasks.rebuild import calls_of, carry
+from tasks.rebuild import carry
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 FILE = "model.h5"
-
-SPARE_VALUES = 1 << 20  # that a model may have beyond what its file holds: counters, and weights that were shared
-MAX_VALUES = 1 << 28  # of one tensor for one example: a gigabyte
 
 
 def write(model: "tf.keras.Model", folder: Path) -> None:
@@ -57,17 +54,12 @@ def import_model(path: Path, *, trust: bool, field: str = "model") -> "tf.keras.
             have no like in Keras 2.
 
     """
-    import tensorflow as tf
-
     file = look(path, trust=trust, field=field)
-    with _allowance(file.values), _quiet():
+    if file.keras == 3:
+        return plain(keras3.import_file(file, trust=trust, field=field), str(path), field)
+    with _quiet():
         try:
-            if file.keras == 3:
-                model = keras3.import_file(path, file.config, trust=trust, field=field)
-            else:
-                model = _loaded(path, file.kind, trust)
-        except ModelError:
-            raise
+            model = _loaded(file, trust)
         except Exception as error:  # a damaged file fails in whatever way its damage leads to
             reason = " ".join(str(error).split())[:300]
             raise ModelError(
@@ -79,37 +71,17 @@ def import_model(path: Path, *, trust: bool, field: str = "model") -> "tf.keras.
     return plain(model, str(path), field)
 
 
-def _loaded(path: Path, kind: str, trust: bool) -> "tf.keras.Model":
+def _loaded(file: ModelFile, trust: bool) -> "tf.keras.Model":
     import tensorflow as tf
 
-    options: dict[str, Any] = {"safe_mode": not trust} if kind == "keras" else {}
-    model = tf.keras.models.load_model(path, compile=False, **options)
-    if kind == "savedmodel":  # drop the graphs that come with it, and keep layers
+    options: dict[str, Any] = {"safe_mode": not trust} if file.kind == "keras" else {}
+    with allowance(file.values):
+        model = tf.keras.models.load_model(file.path, compile=False, **options)
+    if file.kind == "savedmodel":  # drop the graphs that come with it, and keep layers
         weights = model.get_weights()
         model = tf.keras.models.clone_model(model)
         carry(model, weights)
     return model
-
-
-@contextmanager
-def _allowance(values: int) -> Iterator[None]:
-    """Lets variables be made as long as they are not more than a file holds numbers for.
-
-    A config of a few bytes can ask for a layer of any size, which would be filled before its weights are looked for.
-    """
-    import tensorflow as tf
-
-    left = values + SPARE_VALUES
-
-    def counted(create: Any, **settings: Any) -> Any:
-        nonlocal left
-        left -= tf.TensorShape(settings.get("shape")).num_elements() or 0
-        if left < 0:
-            raise ValueError(f"it asks for more weights than the {values:,} numbers that the file holds")
-        return create(**settings)
-
-    with tf.variable_creator_scope(counted):
-        yield
 
 
 @contextmanager
@@ -140,9 +112,8 @@ def plain(model: Any, name: str, field: str) -> "tf.keras.Model":
     if keras3.is_keras3(model):
         model = keras3.rebuilt(model, name, field)
     if not isinstance(model, tf.keras.Model):
-        raise ModelError(
-            field, name, f"is a {type(model).__module__}.{type(model).__name__}, not a Keras model"
-        )
+        found = f"{type(model).__module__}.{type(model).__name__}"
+        raise ModelError(field, name, f"is a {found}, not a Keras 2 model (tf-keras), nor one of Keras 3")
     if isinstance(model, tf.keras.Sequential) and model.built and model.inputs:
         model = tf.keras.Model(model.inputs, model.outputs, name=model.name)
     if not hasattr(model, "get_layer") or not model.inputs or type(model).__name__ != "Functional":
@@ -152,12 +123,7 @@ def plain(model: Any, name: str, field: str) -> "tf.keras.Model":
             "is not made of layers with a known input shape; build it with the functional API or tf.keras.Input",
         )
     check_ends(len(model.inputs), len(model.outputs), name, field)
-    for call in calls_of(model):
-        for tensor in tf.nest.flatten(call.outputs):
-            if math.prod(size or 1 for size in tensor.shape) > MAX_VALUES:
-                raise ModelError(
-                    field, name, f"its layer '{call.layer.name}' gives {tensor.shape}: too large for any memory"
-                )
+    check_tensors(model, name, field)
     return model
 
 
@@ -172,8 +138,8 @@ def check_ends(inputs: int, outputs: int, name: str, field: str) -> None:
         raise ModelError(
             field,
             name,
-            f"has {inputs} inputs and {outputs} outputs; data sets have one of each, so that is what can be compressed: "
-            "bring the model between one input and one output, tf.keras.Model(model.input[0], model.output[0])",
+            f"has {inputs} inputs and {outputs} outputs; one of each is what data sets have, and can be compressed: "
+            "bring it between one input and one output, tf.keras.Model(model.input[0], model.output[0])",
         )
 
 

@@ -18,7 +18,8 @@ import numpy as np
 from tasks.errors import ModelError
 from tasks.formats.keras3_compare import Different, first_difference
 from tasks.formats.keras3_graph import Functions, built
-from tasks.formats.keras3_layers import MODELS, Entry, policy_of
+from tasks.formats.keras3_layers import MODELS, policy_of
+from tasks.formats.keras_file import ModelFile
 from tasks.rebuild import carry
 
 if TYPE_CHECKING:
@@ -30,12 +31,11 @@ def is_keras3(model: Any) -> bool:
     return any(f"{base.__module__}.".startswith("keras.") and base.__name__ == "Model" for base in type(model).__mro__)
 
 
-def import_file(path: Path, config: Entry, *, trust: bool, field: str) -> "tf.keras.Model":
-    """A Keras 3 file that was looked at (see `keras_file.look`) as a model of Keras 2.
+def import_file(file: ModelFile, *, trust: bool, field: str) -> "tf.keras.Model":
+    """A file of Keras 3 as a model of Keras 2.
 
     Args:
-        path: a `.keras` archive or an `.h5` file.
-        config: the model's, out of the file.
+        file: a `.keras` archive or an `.h5` file.
         trust: run code that the file brings, such as Lambda layers.
         field: the recipe's name for the model, for messages.
 
@@ -43,9 +43,10 @@ def import_file(path: Path, config: Entry, *, trust: bool, field: str) -> "tf.ke
         ModelError: damaged, or with layers that have no like in Keras 2, which it names.
 
     """
-    functions = _functions(_opened(path, trust, field)) if trust else {}
-    model = built(config, functions, str(path), field)
-    return _carried(model, _opened(path, trust, field), str(path), field)
+    name = str(file.path)
+    functions = _functions(_opened(file.path, trust, field)) if trust else {}
+    model = built(file.config, functions, name, field, values=file.values)
+    return _carried(model, _opened(file.path, trust, field), name, field)
 
 
 def rebuilt(model: Any, name: str, field: str) -> "tf.keras.Model":
@@ -84,7 +85,8 @@ def _opened(path: Path, trust: bool, field: str) -> Any:
         raise ModelError(
             field,
             str(path),
-            f"Keras {keras.__version__} cannot open it ({type(error).__name__}: {_line(error)}); save it again as a .keras file",
+            f"Keras {keras.__version__} cannot open it ({type(error).__name__}: {_line(error)}); save it again as a "
+            ".keras file",
         ) from error
 
 

@@ -21,6 +21,7 @@ from tasks.formats.keras3_layers import (
 )
 from tasks.formats.keras3_operations import OPERATIONS, hard_sigmoid, hard_silu
 from tasks.formats.keras_file import unlike
+from tasks.formats.keras_limits import allowance, check_tensors
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -29,7 +30,7 @@ Answer = Callable[[list[Any], dict[str, Any]], Any]  # what a layer gives for ar
 Functions = dict[str, Callable[..., Any]]  # what Lambda layers call, by layer
 
 
-def built(config: Entry, functions: Functions, name: str, field: str) -> "tf.keras.Model":
+def built(config: Entry, functions: Functions, name: str, field: str, *, values: int | None = None) -> "tf.keras.Model":
     """The model of Keras 2 that a config describes, its weights whatever they begin with.
 
     Args:
@@ -37,6 +38,7 @@ def built(config: Entry, functions: Functions, name: str, field: str) -> "tf.ker
         functions: what its Lambda layers call.
         name: what the user calls the model, for messages.
         field: the recipe's name for it, for messages.
+        values: numbers that the model's file holds, so that no more weights are made; None sets no bound.
 
     Raises:
         ModelError: there are layers that have no like in Keras 2, which it names.
@@ -45,7 +47,10 @@ def built(config: Entry, functions: Functions, name: str, field: str) -> "tf.ker
     try:
         found = refusals(config)
         if not found:
-            return _model(config, functions)
+            with allowance(values):
+                model = _model(config, functions)
+            check_tensors(model, name, field)
+            return model
     except _Unlike as error:
         found = [str(error)]
     except ModelError:
@@ -54,8 +59,8 @@ def built(config: Entry, functions: Functions, name: str, field: str) -> "tf.ker
         raise ModelError(
             field,
             name,
-            f"its config cannot be rebuilt in Keras 2 ({type(error).__name__}: {' '.join(str(error).split())[:300]}); save "
-            "it again",
+            f"its config cannot be rebuilt in Keras 2 ({type(error).__name__}: {' '.join(str(error).split())[:300]}); "
+            "save it again",
         ) from error
     raise unlike(field, name, found)
 

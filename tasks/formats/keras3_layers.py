@@ -81,11 +81,11 @@ def is_operation(entry: Entry) -> bool:
 
 def refusals(entry: Entry) -> list[str]:
     """Each layer in a model's config that Keras 2 cannot be made to compute, and why."""
-    found = []
-    for part in _parts(entry):
-        if why := _why_not(part):
-            found.append(f"'{part['config'].get('name') or part.get('name')}' ({part['class_name']}) {why}")
-    return found
+    return [
+        f"'{part['config'].get('name') or part.get('name')}' ({part['class_name']}) {why}"
+        for part in _parts(entry)
+        if (why := _why_not(part))
+    ]
 
 
 def computed(settings: dict[str, Any]) -> list[Entry]:
@@ -115,7 +115,7 @@ def _parts(entry: Entry) -> Iterator[Entry]:
     """An entry and all that it consists of."""
     yield entry
     settings = entry["config"]
-    inner = []
+    inner: list[Entry] = []
     if entry["class_name"] in MODELS:
         inner = computed(settings) if entry["class_name"] == "Functional" else settings["layers"]
     if entry["class_name"] in WRAPPERS:

@@ -31,8 +31,8 @@ def _merged(layer: str) -> Make:
     return make
 
 
-def _linear(layer: str, scale: Callable[[Any], Any], offset: Callable[[Any], Any]) -> Make:
-    """Of two tensors, or of a tensor and a constant `c` as `x * scale(c) + offset(c)`."""
+def _linear(layer: str, line: Callable[[Any], tuple[Any, Any]]) -> Make:
+    """Of two tensors, or of a tensor and a constant `c`: `scale, offset = line(c)` and then `x * scale + offset`."""
 
     def make(name: str, settings: dict[str, Any], given: list[Any]) -> Any:
         import tensorflow as tf
@@ -46,12 +46,14 @@ def _linear(layer: str, scale: Callable[[Any], Any], offset: Callable[[Any], Any
         if constant.ndim > 1 and math.prod(constant.shape[:-1]) != 1:
             return None
         constant = constant.reshape(-1) if constant.ndim else constant
-        factor, shift = np.asarray(scale(constant)).tolist(), np.asarray(offset(constant)).tolist()
+        scale, offset = line(constant)
         if is_tensor(given[1]) and layer == "Subtract":  # c - x
-            factor, shift = -1.0, constant.tolist()
+            scale, offset = -1.0, constant
         elif is_tensor(given[1]) and not layer:  # c / x
             return None
-        return tf.keras.layers.Rescaling(factor, offset=shift, name=name)(tensor)
+        return tf.keras.layers.Rescaling(np.asarray(scale).tolist(), offset=np.asarray(offset).tolist(), name=name)(
+            tensor
+        )
 
     return make
 
@@ -100,7 +102,7 @@ def hard_sigmoid(name: str, tensor: Any) -> Any:
 
 
 def hard_silu(name: str, tensor: Any) -> Any:
-    """x * relu6(x + 3) / 6."""
+    """A tensor times its hard sigmoid."""
     import tensorflow as tf
 
     return tf.keras.layers.Multiply(name=name)([tensor, hard_sigmoid(f"{name}_gate", tensor)])
@@ -179,9 +181,9 @@ def _positive(name: str, settings: dict[str, Any], given: list[Any]) -> Any:
 
 
 OPERATIONS: dict[str, Make] = {
-    "Add": _linear("Add", lambda c: 1.0, lambda c: c),
+    "Add": _linear("Add", lambda c: (1.0, c)),
     "Concatenate": _concatenate,
-    "Divide": _linear("", lambda c: 1 / c, lambda c: 0.0),
+    "Divide": _linear("", lambda c: (1 / c, 0.0)),
     "Elu": _layer("ELU", "alpha"),
     "Exp": _activation("exponential"),
     "ExpandDims": _expanded,
@@ -194,7 +196,7 @@ OPERATIONS: dict[str, Make] = {
     "Maximum": _positive,
     "Mean": _pooled("Average"),
     "Minimum": _merged("Minimum"),
-    "Multiply": _linear("Multiply", lambda c: c, lambda c: 0.0),
+    "Multiply": _linear("Multiply", lambda c: (c, 0.0)),
     "Negative": _layer("Rescaling", scale=-1.0),
     "Relu": _layer("ReLU"),
     "Relu6": _layer("ReLU", max_value=6.0),
@@ -206,8 +208,8 @@ OPERATIONS: dict[str, Make] = {
     "Softplus": _activation("softplus"),
     "Softsign": _activation("softsign"),
     "Squeeze": _squeezed,
-    "Subtract": _linear("Subtract", lambda c: 1.0, lambda c: -c),
+    "Subtract": _linear("Subtract", lambda c: (1.0, -c)),
     "Tanh": _activation("tanh"),
     "Transpose": _transpose,
-    "TrueDivide": _linear("", lambda c: 1 / c, lambda c: 0.0),
+    "TrueDivide": _linear("", lambda c: (1 / c, 0.0)),
 }

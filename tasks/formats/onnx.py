@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tasks.artifact import Precision, Target
+from tasks.calibration import CalibrationConfig
 from tasks.errors import ConversionError
 from tasks.folding import fold
 from tasks.formats import onnx_audit, onnx_integers
 from tasks.formats.audit import Audit
 from tasks.formats.onnx_graph import Graph
+from tasks.formats.onnx_static import static
 from tasks.ranges import frozen, is_fake_quantized
 from tasks.rebuild import signature_names
 
@@ -57,6 +59,34 @@ def write(
 
     """
     proto = made(model, precision, onnx_integers.lower, "onnxruntime", classes)
+    (folder / FILE).write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def calibrate(
+    model: "tf.keras.Model",
+    folder: Path,
+    examples: np.ndarray,
+    calibration: CalibrationConfig,
+    *,
+    classes: tuple[str, ...],
+) -> None:
+    """Put a model without ranges in a folder in int8, its ranges set by ONNX Runtime's own tool.
+
+    Args:
+        model: Keras 2, in float.
+        folder: an existing one.
+        examples: raw inputs `(n, ...)`, float32.
+        calibration: by which method.
+        classes: their names in label order.
+
+    Raises:
+        ConversionError: as `write`.
+
+    """
+    proto = made(model, "float32", onnx_integers.lower, "onnxruntime", classes)
+    with _quiet_root():
+        proto = static(proto, examples, calibration.method, calibration.percentile)
+    _check(proto, model.name, "onnxruntime")
     (folder / FILE).write_bytes(proto.SerializeToString(deterministic=True))
 
 

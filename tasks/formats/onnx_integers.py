@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import onnx
 
 MOVING = frozenset(
-    {"Flatten", "GlobalMaxPool", "MaxPool", "Pad", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
+    {"Flatten", "GlobalMaxPool", "MaxPool", "Pad", "ReduceMax", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
 )
 LEVELS = 127  # of a kernel on each side of zero
 OFF_STEP = 0.01  # of a step: fake quantization in float32 is off by a ten-thousandth

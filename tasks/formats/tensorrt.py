@@ -5,11 +5,12 @@ GPU is needed to write a file, and none was used to check one: the parser's limi
 held against NVIDIA's documentation by `tensorrt_rules`, and answers come from ONNX Runtime on the same file.
 
 - The opset is 17 and the batch axis is dynamic, so that the builder has to be told the sizes to expect:
-  `trtexec --onnx=model.onnx --minShapes=input:1x32x32x3 --optShapes=input:8x32x32x3 --maxShapes=input:64x32x32x3`.
+  `trtexec --onnx=model.onnx --stronglyTyped --minShapes=input:1x32x32x3 --optShapes=input:8x32x32x3
+  --maxShapes=input:64x32x32x3`. Strong typing, the file's own numbers and no others, is all that TensorRT 11 knows.
 - Engines with integers are not to be refittable: TensorRT joins neighbouring ranges of the same scale, which it leaves
   undone where a scale may change later ("Q/DQ Limitations").
-- float16 is a file of half the size whose operators are in float16. The builder's own `--fp16` on the float32 file
-  would do as well, but strongly typed networks, which integers ask for and TensorRT 11 only has, know no such flag.
+- float16 is therefore a file whose operators are in float16. The builder's own `--fp16` on the float32 file would do
+  as well in TensorRT 10, and is gone from 11.
 - There is no dynamic: the parser takes neither DynamicQuantizeLinear nor MatMulInteger.
 """
 
@@ -111,5 +112,5 @@ def _why(node: "NodeProto") -> str:
     if node.op_type in onnx_audit.GATES:
         return "TensorRT has no integer kernel for recurrent layers"
     if node.op_type == "ConvTranspose":
-        return "neither what it takes nor its kernel is held to 8 bits; groups have no scale by channel here"
+        return "its kernel is held by output channel, and TensorRT takes transposed ones by input channel"
     return "neither what it takes nor its kernel is held to 8 bits"

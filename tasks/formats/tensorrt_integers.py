@@ -7,10 +7,11 @@ Recommendations). `lower` follows them:
 - "symmetric quantization": every zero point is 0 and every integer signed. A range of the Keras model, asymmetric in
   256 steps, becomes the smallest one about zero that holds it: scale = max(|least|, |most|) / 127. Behind a Relu, where
   nothing is negative, that leaves 127 steps of 255: half the resolution, which is what TensorRT's kernels can do.
-- "Quantize all inputs of weighted operations": what a Conv, ConvTranspose, Gemm or MatMul takes, per tensor, and its
-  kernel, per output channel. Kernels are stored as 8-bit numbers behind a DequantizeLinear, as NVIDIA's Model Optimizer
-  leaves them (`qdq_to_dq`), which TensorRT takes from version 10 on. Biases stay in float: a DequantizeLinear of 32-bit
-  integers is refused.
+- "Quantize all inputs of weighted operations": what a Conv, Gemm or MatMul takes, per tensor, and its kernel, per
+  output channel. Kernels are stored as 8-bit numbers behind a DequantizeLinear, as NVIDIA's Model Optimizer leaves them
+  (`qdq_to_dq`), which TensorRT takes from version 10 on. Biases stay in float: a DequantizeLinear of 32-bit integers is
+  refused. A ConvTranspose stays in float: TensorRT's integer kernels take scales by its input channels (NVIDIA/TensorRT
+  issue 2380), and the Keras model holds it by output channels, as other runtimes want it.
 - "By default, do not quantize the outputs": a range stays only where its integers reach another kernel. The last layer
   gives floats to softmax, and activations without an integer form get floats.
 - "Do not simulate batch normalization and ReLU fusions": a Relu stays, directly behind what computes, where TensorRT
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     import onnx
 
 STEPS = 127  # on each side of zero
-SHAPING = MOVING - {"GlobalMaxPool", "MaxPool", "Pad"}  # the same values under other indices
+SHAPING = MOVING - {"GlobalMaxPool", "MaxPool", "Pad", "ReduceMax"}  # the same values under other indices
 
 
 def lower(graph: Graph) -> None:
@@ -66,11 +67,9 @@ def lower(graph: Graph) -> None:
 
 
 def _has_integers(graph: Graph, node: "onnx.NodeProto") -> bool:
-    """Whether an operator's kernel was fake-quantized by output channel, which groups of a ConvTranspose have not."""
-    if node.op_type not in WEIGHTED or node.input[1] not in graph.constants:
-        return False
-    grouped = node.op_type == "ConvTranspose" and graph.attribute(node, "group", 1) != 1
-    return not grouped and on_steps(graph, node, graph.constants[node.input[1]])
+    """Whether an operator's kernel was fake-quantized in a way that TensorRT has integer kernels for."""
+    kernel = graph.constants.get(node.input[1]) if node.op_type in WEIGHTED - {"ConvTranspose"} else None
+    return kernel is not None and on_steps(graph, node, kernel)
 
 
 def _join_pairs(graph: Graph) -> None:
@@ -144,9 +143,10 @@ def _drop_unused_ranges(graph: Graph) -> None:
     for node in reversed(list(graph.nodes)):
         source = graph.giver(node.input[0]) if node.op_type == "DequantizeLinear" else None
         if source is not None and source.op_type == "QuantizeLinear" and not _reaches_kernel(graph, node.output[0]):
-            _bypass(graph, node, source.input[0])
-            if not graph.takers(source.output[0]):
+            given = source.input[0]
+            if graph.only_taker(source.output[0]) is node:
                 graph.remove(source)
+            _bypass(graph, node, given)
 
 
 def _reaches_kernel(graph: Graph, tensor: str) -> bool:
@@ -154,9 +154,13 @@ def _reaches_kernel(graph: Graph, tensor: str) -> bool:
     for taker in graph.takers(tensor):
         if _has_integers(graph, taker) and taker.input[0] == tensor:
             return True
-        passing = taker.op_type in MOVING | {"QuantizeLinear", "DequantizeLinear", "Relu"}
+        given = taker.output[0]
         together = taker.op_type in UNWEIGHTED and all(_comes_held(graph, name) for name in taker.input)
-        if (passing or together) and _reaches_kernel(graph, taker.output[0]):
+        after = graph.only_taker(given) if together else None
+        if after is not None and after.op_type in ELEMENTWISE:  # becomes part of the same kernel
+            given = after.output[0]
+        passing = taker.op_type in MOVING | {"QuantizeLinear", "DequantizeLinear"}
+        if (passing or together) and _reaches_kernel(graph, given):
             return True
     return False
 
@@ -177,12 +181,17 @@ def _origin(graph: Graph, tensor: str) -> "onnx.NodeProto | None":
 
 def _bypass(graph: Graph, node: "onnx.NodeProto", tensor: str) -> None:
     """Takes the end of a pair out; a model's output keeps its name."""
-    if node.output[0] in graph.outputs:
-        node.op_type = "Identity"
-        del node.input[:]
-        node.input.append(tensor)
-    else:
+    source = graph.giver(tensor)
+    if node.output[0] not in graph.outputs:
         graph.replace(node.output[0], tensor)
+        graph.remove(node)
+    elif source is None or tensor in graph.outputs:
+        node.op_type = "Identity"
+        del node.input[1:]
+        node.input[0] = tensor
+    else:
+        source.output[list(source.output).index(tensor)] = node.output[0]
+        graph.replace(tensor, node.output[0])
         graph.remove(node)
 
 
@@ -200,7 +209,7 @@ def _free_last_addends(graph: Graph) -> None:
                 continue
             if graph.only_taker(tensor) is node and graph.only_taker(kernel.output[0]) is source:
                 places[graph.place(kernel)] = (place, kernel.output[0])
-        if places and all(gives_held(graph, tensor) is not None for tensor in node.input):
+        if places and all(_comes_held(graph, tensor) for tensor in node.input):
             place, given = places[max(places)]
             node.input[place] = given
 

@@ -23,7 +23,10 @@ ELEMENTWISE = frozenset(
 # "A layer commutes with quantization if Q(Op(x)) = Op(Q(x))": what only picks or moves values. TensorRT moves Q and DQ
 # over these.
 COMMUTING = frozenset(
-    {"Flatten", "GlobalMaxPool", "Identity", "MaxPool", "Pad", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
+    {
+        *("Flatten", "GlobalMaxPool", "Identity", "MaxPool", "Pad", "ReduceMax", "Reshape", "Slice", "Squeeze"),
+        *("Transpose", "Unsqueeze"),
+    }
 )
 OPSETS = range(13, 25)  # scales by channel came with 13; the parser takes opsets up to 24
 # The operators of opset 17 with an N in the parser's list.
@@ -178,7 +181,7 @@ def _held_kernel(wiring: Wiring, node: "onnx.NodeProto") -> "onnx.NodeProto | No
 
 
 def _check_weighted(wiring: Wiring, node: "onnx.NodeProto") -> Iterator[Finding]:
-    """Recommendations 1 and 7: both inputs of a weighted operator are held, its kernel by output channel."""
+    """Recommendations 1 and 7: both inputs of a weighted operator are held, its kernel by channel."""
     source, kernel = _held_input(wiring, node), _held_kernel(wiring, node)
     if source is None and kernel is None:
         return
@@ -193,18 +196,19 @@ def _check_weighted(wiring: Wiring, node: "onnx.NodeProto") -> Iterator[Finding]
     if scales is None or steps is None:
         yield Finding(node.name, "float", "its kernel is not constant")
         return
-    wanted = 0 if node.op_type == "Conv" or _attribute(node, "transB", 0) else 1
+    # of a ConvTranspose these are the input channels, and TensorRT wants it so (NVIDIA/TensorRT issue 2380)
+    wanted = 0 if node.op_type in ("Conv", "ConvTranspose") or _attribute(node, "transB", 0) else 1
     if scales.size > 1 and _attribute(kernel, "axis", 1) % steps.ndim != wanted:
         yield Finding(
             node.name,
             "float",
-            f"its kernel's scales stand along axis {_attribute(kernel, 'axis', 1)}, its output channels along {wanted}",
+            f"its kernel's scales stand along axis {_attribute(kernel, 'axis', 1)}, TensorRT takes them along {wanted}",
         )
     elif scales.size == 1 and steps.shape[wanted] > 1:
         yield Finding(
             node.name,
             "accuracy",
-            f"its kernel has one scale for {steps.shape[wanted]} output channels: give each its own",
+            f"its kernel has one scale for {steps.shape[wanted]} channels: give each its own",
         )
     bias = wiring.givers.get(node.input[2]) if len(node.input) > 2 else None
     if bias is not None and bias.op_type == "DequantizeLinear":

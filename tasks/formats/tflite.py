@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks.artifact import Precision
+from tasks.calibration import CalibrationConfig
 from tasks.errors import ConversionError
 from tasks.folding import fold, unrolled
 from tasks.formats import savedmodel
@@ -70,23 +71,66 @@ def write(
     ready = _floats_apart(frozen(model), in_integers(model)) if is_fake_quantized(model) else fold(model)
     with tf.keras.utils.custom_object_scope(custom_objects()):
         ready = unrolled(held_at_inputs(ready) if integer_io else ready)
+    _keep(_converted(ready, precision, integer_io=integer_io), folder, model.name, classes)
+
+
+def calibrate(
+    model: "tf.keras.Model",
+    folder: Path,
+    examples: np.ndarray,
+    calibration: CalibrationConfig,  # noqa: ARG001  the converter knows one method, the ends of what it saw
+    *,
+    classes: tuple[str, ...],
+    integer_io: bool = False,
+) -> None:
+    """Put a model without ranges in a folder in int8, its ranges set by the TFLite converter itself.
+
+    Args:
+        model: Keras 2, in float.
+        folder: an existing one.
+        examples: raw inputs `(n, ...)`, float32.
+        calibration: its method is not the converter's to choose: it takes all that was seen.
+        classes: their names in label order.
+        integer_io: as in `write`.
+
+    Raises:
+        ConversionError: as `write`.
+
+    """
+    content = _converted(unrolled(fold(model)), "int8", integer_io=integer_io, examples=examples)
+    _keep(content, folder, model.name, classes)
+
+
+def _converted(
+    model: "tf.keras.Model", precision: Precision, *, integer_io: bool, examples: np.ndarray | None = None
+) -> bytes:
+    """The converter's file; with examples, it sets ranges by them."""
+    import tensorflow as tf
+
     with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
-        savedmodel.export(ready, Path(place))
+        savedmodel.export(model, Path(place))
         converter = tf.lite.TFLiteConverter.from_saved_model(place, signature_keys=[savedmodel.SIGNATURE])
         if precision != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if precision == "float16":
             converter.target_spec.supported_types = [tf.float16]
+        if examples is not None:
+            converter.representative_dataset = lambda: ([example[None]] for example in examples)
         if integer_io:
             converter.inference_input_type = converter.inference_output_type = tf.int8
         # it asks for example inputs, which fake quantization makes unnecessary
         warnings.filterwarnings("ignore", "Statistics for quantized inputs were expected")
         try:
             with _quiet(unsaid=b"error: "):  # they are in the exception too
-                content = converter.convert()
+                content: bytes = converter.convert()
         except Exception as error:  # the converter's own, which it does not export
             raise _explained(model.name, str(error)) from error
-    (folder / FILE).write_bytes(_with_float_softmax(content) if precision == "int8" and not integer_io else content)
+    return _with_float_softmax(content) if precision == "int8" and not integer_io else content
+
+
+def _keep(content: bytes, folder: Path, name: str, classes: tuple[str, ...]) -> None:
+    """Write the file, open it once, and put the class names inside."""
+    (folder / FILE).write_bytes(content)
     try:
         interpreter = _interpreter(folder / FILE, 1)
         with _quiet():
@@ -94,12 +138,12 @@ def write(
     except (RuntimeError, ValueError) as error:
         (folder / FILE).unlink()
         raise ConversionError(
-            f"model '{model.name}' was converted for litert, but the file does not run: {_line(str(error))}: name "
+            f"model '{name}' was converted for litert, but the file does not run: {_line(str(error))}: name "
             "another target, or replace the layer that it speaks of"
         ) from error
     if classes:
         with zipfile.ZipFile(folder / FILE, "a") as archive:
-            archive.writestr(zipfile.ZipInfo("labels.txt"), "".join(f"{name}\n" for name in classes))
+            archive.writestr(zipfile.ZipInfo("labels.txt"), "".join(f"{label}\n" for label in classes))
 
 
 def _floats_apart(model: "tf.keras.Model", held: Collection[str]) -> "tf.keras.Model":
