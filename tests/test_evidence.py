@@ -317,7 +317,10 @@ def test_the_machine_is_told():
 
 
 def test_times_of_a_runtime_that_is_not_here_are_not_shown(evidence, tmp_path):
-    elsewhere = [made(role, target="tensorrt", ran=False) for role in ("teacher", "compressed")]
+    elsewhere = [
+        made(role, target="tensorrt", ran=False, precision=numbers)
+        for role, numbers in (("teacher", "float32"), ("compressed", "int8"))
+    ]
     both = evidence_of(*evidence.files, *elsewhere)
     data = DataArtifact(
         stage="prepare",
@@ -337,6 +340,7 @@ def test_times_of_a_runtime_that_is_not_here_are_not_shown(evidence, tmp_path):
     assert "size_bytes" in figures(elsewhere[1], "accuracy")
     (said,) = [verdict.text for verdict in verdicts(both, elsewhere[1]) if "not measured" in verdict.text]
     assert "TensorRT" in said
+    assert any("are predicted to run" in verdict.text for verdict in verdicts(both, elsewhere[1]))
     lay_out(both, tmp_path)
     assert (tmp_path / "index.html").read_text().count("not run") >= 4
 

@@ -64,6 +64,12 @@ def quantized(name):
         x = la.Conv2D(4, 3, padding="same", activation="relu", name="first")(inputs)
         x = la.Add(name="add")([la.Conv2D(4, 1, name="short")(inputs), la.Conv2D(4, 3, padding="same", name="long")(x)])
         x = la.Conv2D(2, 1, name="last")(la.ReLU(name="relu")(x))
+    elif name == "moved":
+        x = la.ZeroPadding2D(1, name="pad")(inputs)
+        x = la.Add(name="add")([x, la.Conv2D(3, 3, padding="same", name="first")(x)])
+        x = la.Conv2D(2, 1, name="last")(x)
+    elif name == "largest":
+        x = la.Dense(4, name="first")(la.GlobalMaxPooling2D(name="pool")(inputs))
     elif name == "transposed":
         x = la.Conv2DTranspose(4, 3, strides=2, padding="same", name="first")(inputs)
     examples = np.random.default_rng(0).normal(0, 4, (64, *shape)).astype(np.float32)
@@ -155,6 +161,21 @@ def test_of_two_kernels_before_an_add_the_last_to_run_is_the_one_in_float(tmp_pa
     assert not check(proto)
 
 
+def test_a_skip_that_was_moved_on_its_way_is_held_as_well(tmp_path):
+    proto = written("moved", tmp_path)
+    wiring = Wiring(proto)
+    givers = [wiring.givers[name].op_type for name in node_of(proto, "add/Add").input]
+    assert sorted(givers) == ["Conv", "DequantizeLinear"]
+    assert not check(proto)
+
+
+def test_the_largest_of_integers_is_one(tmp_path):
+    proto = written("largest", tmp_path)
+    pair = ["QuantizeLinear", "DequantizeLinear"]
+    assert [node.op_type for node in proto.graph.node] == [*pair, "ReduceMax", *pair, "DequantizeLinear", "Gemm"]
+    assert tensorrt.audit(tmp_path, np.zeros(0)).integer_share == 1
+
+
 def test_what_leaves_is_not_rounded(proto):
     wiring = Wiring(proto)
     assert wiring.givers[node_of(proto, "probabilities/Softmax").input[0]].name == "logits/Gemm"
@@ -191,12 +212,12 @@ def test_one_dimension_is_as_good_as_two(tmp_path):
     assert not check(proto)
 
 
-def test_a_transposed_convolution_counts_its_channels_along_the_second_axis(tmp_path):
+def test_a_transposed_convolution_stays_in_float_and_says_why(tmp_path):
     proto = written("transposed", tmp_path)
-    wiring = Wiring(proto)
-    conv = next(node for node in proto.graph.node if node.op_type == "ConvTranspose")
-    steps, scales, _ = (wiring.constants[name] for name in wiring.givers[conv.input[1]].input)
-    assert (steps.shape, scales.shape) == ((3, 4, 3, 3), (4,))
+    assert [node.op_type for node in proto.graph.node if "Linear" in node.op_type] == []
+    (layer,) = tensorrt.audit(tmp_path, np.zeros(0)).in_float
+    assert (layer.name, layer.kernel) == ("first", "ConvTranspose (predicted)")
+    assert "TensorRT takes transposed ones by input channel" in layer.why
     assert not check(proto)
 
 

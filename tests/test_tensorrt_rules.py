@@ -70,13 +70,13 @@ def one_scale(proto):
     node = node_of(proto, "strided/DequantizeLinear")
     node.input[1] = set_constant(proto, "scale", np.array(0.1, np.float32))
     node.input[2] = set_constant(proto, "zero", np.array(0, np.int8))
-    return "strided/Conv", "accuracy", "its kernel has one scale for 16 output channels: give each its own"
+    return "strided/Conv", "accuracy", "its kernel has one scale for 16 channels: give each its own"
 
 
 def wrong_axis(proto):
     node = node_of(proto, "pointwise/DequantizeLinear")
     node.attribute[0].i = 1
-    return "pointwise/Conv", "float", "its kernel's scales stand along axis 1, its output channels along 0"
+    return "pointwise/Conv", "float", "its kernel's scales stand along axis 1, TensorRT takes them along 0"
 
 
 def float_input(proto):
