@@ -3,15 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PEERS := .slimline/peers
 
-.PHONY: run test test-slow lint format lock bench clean
+.PHONY: run test test-slow lint format lock bench bench-conversion clean
 .DEFAULT_GOAL := run
 
 run: $(READY) ## compress a model on the handwritten digits, and register it
 	$(BIN)/slimline run deployments/recipes/digits.yaml
 
 test: $(READY) ## all fast and flow tests
-	$(BIN)/pytest -m "not slow and not browser"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not browser"
 
 test-slow: $(READY) ## minutes, or real data
 	$(BIN)/pytest -m slow
@@ -28,6 +29,10 @@ format: $(READY) ## mend what can be mended
 bench: $(READY) ## where the time of a run goes, measured
 	$(BIN)/python benchmarks/orchestration.py
 
+bench-conversion: $(READY) ## ways to integers, compared: [DATA=folder with CIFAR-10 as train.parquet, test.parquet] [OFFICIAL=folder of MLPerf Tiny models]
+	-@$(MAKE) --no-print-directory $(PEERS)/.ready
+	$(BIN)/python -m benchmarks.conversion --peers $(PEERS)/bin/python $(if $(DATA),--data $(DATA)) $(if $(OFFICIAL),--official $(OFFICIAL))
+
 lock: $(READY) ## resolve every version anew
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --python-version 3.11 --upgrade --quiet -o requirements.lock
 
@@ -43,4 +48,10 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	$(BIN)/python -m flows.embedded
+	@touch $@
+
+# Other tools' environment: what they bring must not decide our versions. Where it cannot be made, their rows say so.
+$(PEERS)/.ready: benchmarks/peers/requirements.txt | $(READY)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(PEERS)
+	$(BIN)/uv pip install --quiet --python $(PEERS)/bin/python --require-hashes -r benchmarks/peers/requirements.txt
 	@touch $@

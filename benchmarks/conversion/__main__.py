@@ -1,0 +1,114 @@
+"""Every way from a Keras model to integers that we know, ours among them, timed in turn in one run.
+
+    python -m benchmarks.conversion [--data FOLDER] [--official FOLDER] [resnet8 ds_cnn mobilenet autoencoder]
+
+Trains the reference architectures of MLPerf Tiny a little on CIFAR-10 (and keeps them), takes each through every route,
+and writes `benchmarks/results/conversion.md`, with all figures beside it as JSON.
+"""
+
+import argparse
+import json
+import logging
+import os
+import time
+import warnings
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # converters tell of every pass
+warnings.filterwarnings("ignore")
+logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that a model was not compiled
+
+from benchmarks.conversion.measure import Found, measure  # noqa: E402
+from benchmarks.conversion.official import BROUGHT, Official, measure_official  # noqa: E402
+from benchmarks.conversion.page import page  # noqa: E402
+from benchmarks.conversion.routes import routes  # noqa: E402
+from benchmarks.conversion.say import say  # noqa: E402
+from benchmarks.conversion.subjects import SHAPES, subject  # noqa: E402
+from tasks.data import DataConfig, open_data  # noqa: E402
+from tasks.fit import FitConfig  # noqa: E402
+from tasks.home import home  # noqa: E402
+from tasks.machine import describe_machine, load_average  # noqa: E402
+
+RESULTS = Path(__file__).parent.parent / "results"
+
+
+def arguments() -> argparse.Namespace:
+    """What a person may choose."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("subjects", nargs="*", metavar="subject", help=f"of {', '.join(SHAPES)}; all when left out")
+    options.add_argument(
+        "--data", type=Path, help="a folder with CIFAR-10 as train.parquet and test.parquet; else it is downloaded"
+    )
+    options.add_argument("--official", type=Path, help="the official MLPerf Tiny models; their table needs --data too")
+    options.add_argument("--results", type=Path, default=RESULTS, help="where the figures are written")
+    options.add_argument("--kept", type=Path, help="where trained models are kept; else in the state folder")
+    options.add_argument("--peers", type=Path, default=Path(".slimline/peers/bin/python"), help="NNCF's Python")
+    options.add_argument("--images", type=int, default=5000, help="of CIFAR-10 to train on, and as many to test on")
+    options.add_argument("--epochs", type=int, default=5, help="of training")
+    options.add_argument("--tuning-epochs", type=int, default=1, help="of quantization-aware training")
+    options.add_argument("--calibration", type=int, default=256, help="train inputs that set ranges, on every route")
+    options.add_argument("--rounds", type=int, default=2000, help="how often each file is timed")
+    options.add_argument("--seconds", type=float, default=120, help="longest timing of one model's files")
+    options.add_argument("--seed", type=int, default=1)
+    chosen = options.parse_args()
+    if unknown := set(chosen.subjects) - set(SHAPES):
+        options.error(f"no such subject: {', '.join(unknown)}; these are: {', '.join(SHAPES)}")
+    return chosen
+
+
+def main() -> None:
+    """Train, convert, measure, write: after each subject, so that what is done is never lost."""
+    chosen = arguments()
+    load_before = load_average()
+    kept = chosen.kept or home() / "benchmarks"
+    kept.mkdir(parents=True, exist_ok=True)
+    places = {"reader": "keras", "source": "cifar10"}
+    if chosen.data:
+        places = {"reader": "parquet", "source": f"{chosen.data}/train.parquet"}
+        places["test_source"] = f"{chosen.data}/test.parquet"
+    config = DataConfig.model_validate({**places, "limit": chosen.images})
+    training = FitConfig(epochs=chosen.epochs, batch_size=64)
+    tuning = FitConfig(epochs=chosen.tuning_epochs, batch_size=64, learning_rate=1e-4)
+    found: list[Found] = []
+    official: list[Official] = []
+
+    def write() -> None:
+        machine = describe_machine(load_before)
+        settings = {name: value for name, value in vars(chosen).items() if isinstance(value, int | float | list)}
+        content = {
+            "date": time.strftime("%Y-%m-%d"),
+            "settings": settings,
+            "machine": machine.model_dump(mode="json"),
+            "subjects": [one.model_dump(mode="json") for one in found],
+            "official": [one.model_dump(mode="json") for one in official],
+        }
+        notes = (
+            f"{content['date']}, seed {chosen.seed}: {chosen.images:,} images, {chosen.epochs} epochs; fine-tuning "
+            f"{chosen.tuning_epochs} epoch(s); ranges by {chosen.calibration} train inputs on every route.",
+        )
+        chosen.results.mkdir(exist_ok=True)
+        (chosen.results / "conversion.json").write_text(json.dumps(content, indent=1) + "\n")
+        (chosen.results / "conversion.md").write_text(page(found, official, machine, notes))
+
+    pace = {"seed": chosen.seed, "rounds": chosen.rounds, "seconds": chosen.seconds}
+    for brought in BROUGHT if chosen.official and chosen.data else ():
+        try:
+            official.append(measure_official(brought, chosen.official, chosen.data, **pace))
+        except Exception as error:  # the page says why, and the rest is measured all the same
+            say(f"{brought.recipe} failed: {error}")
+            official.append(
+                Official(name=brought.recipe, says=f"Not measured: {type(error).__name__}: {error}", rows=())
+            )
+        write()
+    ways = routes(chosen.peers.absolute())
+    cifar = open_data(config)
+    for name in chosen.subjects or SHAPES:
+        made = subject(name, cifar, kept, training, chosen.seed, chosen.calibration)
+        found.append(measure(made, ways, tuning, **pace))
+        write()
+    say(f"written: {chosen.results / 'conversion.md'}")
+    print((chosen.results / "conversion.md").read_text())
+
+
+if __name__ == "__main__":
+    main()

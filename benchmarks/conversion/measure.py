@@ -1,0 +1,248 @@
+"""Files of one subject, measured: what they run, how right they are, and how fast, timed in turn."""
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel
+
+from benchmarks.conversion.routes import Route, Source, keras_models, output_steps
+from benchmarks.conversion.say import say
+from benchmarks.conversion.subjects import Subject
+from tasks import metrics
+from tasks.artifact import Target
+from tasks.fit import FitConfig
+from tasks.formats import FORMATS
+from tasks.formats.audit import Audit
+from tasks.metrics import Floats, Interval
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+Outputs = npt.NDArray[np.float32]
+Call = Callable[[Outputs], Outputs]
+Open = Callable[[], Call]
+COMPARED = 1000  # test inputs on which a file and its Keras model are held against each other
+BATCH = 100
+ORDERS = 20  # of the files in a timing
+WARMUP = 10  # calls before an order's timing
+
+
+class Row(BaseModel, frozen=True):
+    """What was found of one file."""
+
+    route: str
+    target: Target
+    ours: bool
+    failure: str = ""
+    seconds: float = 0.0  # to make it
+    kilobytes: float = 0.0
+    score: float = 0.0
+    from_keras: float = 0.0  # its score minus that of the Keras model whose answers it should give
+    reference: str = ""  # which one that is
+    agreement: float | None = None  # share of inputs with the same first class
+    worst_steps: float | None = None  # largest difference, in steps of the output
+    macs: int = 0  # multiply-accumulates for one example
+    integer_share: float = 0.0
+    kernels: dict[str, int] = {}
+    in_float: dict[str, tuple[str, ...]] = {}  # why, and which layers
+    p50: float = 0.0  # seconds, as are the quartiles
+    p25: float = 0.0
+    p75: float = 0.0
+    speedup: Interval | None = None  # the runtime's float file's median over this one's
+
+
+class Found(BaseModel, frozen=True):
+    """All rows of a subject, and the median times of each ONNX peer over those of each of ours."""
+
+    subject: str
+    says: str
+    score: str
+    tests: int
+    macs: int
+    rows: tuple[Row, ...]
+    against: dict[str, dict[str, Interval]]
+
+
+def measure(
+    subject: Subject, routes: Sequence[Route], tuning: FitConfig, *, seed: int, rounds: int, seconds: float
+) -> Found:
+    """Make every file of a subject and measure it.
+
+    Args:
+        subject: what is converted.
+        routes: by which ways; each runtime's float one first.
+        tuning: how quantization-aware models are fine-tuned.
+        seed: of fine-tuning and bootstrap.
+        rounds: how often each file is timed, at most.
+        seconds: how long the timing of all takes, at most.
+
+    """
+    models, failed = _models(subject, tuning, seed)
+    answers = {source: answers_of(predicting(model), subject.x) for source, model in models.items()}
+    steps = output_steps(models["calibrated"]) if "calibrated" in models else np.ones(())
+    with tempfile.TemporaryDirectory(prefix="slimline-conversion-") as place:
+        rows: dict[str, Row] = {}
+        files: dict[str, Open] = {}
+        for number, route in enumerate(routes):
+            folder = Path(place) / str(number)
+            folder.mkdir()
+            title = f"{route.target}: {route.title}"
+            if route.source in failed:
+                rows[title] = _failure(route, failed[route.source])
+                continue
+            say(f"{subject.name}: {title}")
+            try:
+                rows[title] = _one(route, models[route.source], subject, folder, answers, steps)
+                files[title] = partial(FORMATS[route.target].load, folder, threads=1)
+            except Exception as error:  # a route that fails is a row that says why
+                rows[title] = _failure(route, error)
+                say(f"{subject.name}: {title} failed: {rows[title].failure}")
+        say(f"{subject.name}: timing {len(files)} files in turn")
+        times = time_in_orders(files, subject.x[:1], rounds, seconds, seed)
+    problem = subject.data.config.problem
+    return Found(
+        subject=subject.name,
+        says=subject.says,
+        score=metrics.SCORE_NAMES[problem],
+        tests=len(subject.x),
+        macs=max(row.macs for row in rows.values()),
+        rows=tuple(timed(row, times, title, seed) for title, row in rows.items()),
+        against=_against(rows, times, seed),
+    )
+
+
+def time_in_orders(files: Mapping[str, Open], x: Outputs, rounds: int, seconds: float, seed: int) -> dict[str, Floats]:
+    """Time files in turn, in one order after another, opened anew for each.
+
+    A call is faster behind one that runs the same kernels, and one opening of a file is luckier in the places of its
+    memory than another: both made up to a tenth.
+
+    Args:
+        files: what is timed, by name: each gives a call.
+        x: what each is called with.
+        rounds: how often each is timed, at most.
+        seconds: how long it takes, at most.
+        seed: of the orders.
+
+    Returns:
+        Seconds by name, `(orders, rounds in an order)`: what `metrics.ratio_interval` draws whole orders from.
+
+    """
+    draw = np.random.default_rng(seed)
+    found: dict[str, list[Floats]] = {name: [] for name in files}
+    for _ in range(ORDERS):
+        calls = {name: files[name]() for name in draw.permutation(list(files))}
+        for name, times in metrics.time_in_turn(calls, x, rounds // ORDERS, WARMUP, seconds / ORDERS).items():
+            found[name].append(times.ravel())
+    fewest = min(len(times) for orders in found.values() for times in orders)
+    return {name: np.stack([times[:fewest] for times in orders]) for name, orders in found.items()}
+
+
+def _models(
+    subject: Subject, tuning: FitConfig, seed: int
+) -> tuple[dict[Source, "tf.keras.Model"], dict[Source, Exception]]:
+    """The Keras models that can be made, and why the others cannot."""
+    models: dict[Source, tf.keras.Model] = {}
+    failed: dict[Source, Exception] = {}
+    for source, make in keras_models(subject, tuning, seed):
+        try:
+            models[source] = make()
+        except Exception as error:  # a peer that refuses a model is what the table is about
+            failed[source] = error
+            say(f"{subject.name}: no {source} model: {error}")
+    return models, failed
+
+
+def _failure(route: Route, error: Exception) -> Row:
+    said = " ".join(str(error).split())[:300]
+    return Row(
+        route=route.title, target=route.target, ours=route.ours, failure=f"{type(error).__name__}: {said}".rstrip(": ")
+    )
+
+
+def predicting(model: "tf.keras.Model") -> Call:
+    """A Keras model as a function from float32 inputs to float32 outputs."""
+    return lambda x: np.asarray(model(x, training=False), np.float32)
+
+
+def answers_of(call: Call, x: Outputs) -> Outputs:
+    """Answers `(n, ...)` to inputs `(n, ...)`, a batch at a time."""
+    return np.concatenate([call(x[start : start + BATCH]) for start in range(0, len(x), BATCH)])
+
+
+def _one(
+    route: Route,
+    model: "tf.keras.Model",
+    subject: Subject,
+    folder: Path,
+    answers: dict[Source, Outputs],
+    steps: np.ndarray,
+) -> Row:
+    """One file's row without its times."""
+    form: ModuleType = FORMATS[route.target]
+    began = time.perf_counter()
+    route.write(model, subject, folder)
+    seconds = time.perf_counter() - began
+    given, wanted = answers_of(form.load(folder, threads=1), subject.x), answers[route.source]
+    audit = form.audit(folder, subject.x[:1])
+    problem = subject.data.config.problem
+    score, expected = (
+        float(metrics.scores(problem, subject.y, outputs, subject.data.variance).mean()) for outputs in (given, wanted)
+    )
+    row = Row(
+        route=route.title,
+        target=route.target,
+        ours=route.ours,
+        seconds=seconds,
+        kilobytes=(folder / form.FILE).stat().st_size / 1024,
+        score=score,
+        from_keras=score - expected,
+        reference=route.source,
+        macs=audit.macs,
+        integer_share=audit.integer_share,
+        kernels=audit.kernels,
+        in_float=_by_reason(audit),
+    )
+    given, wanted = given[:COMPARED], wanted[:COMPARED]
+    if problem == "classification":
+        return row.model_copy(update={"agreement": metrics.agreement(wanted, given)})
+    return row.model_copy(update={"worst_steps": float((np.abs(given - wanted) / steps).max())})
+
+
+def _by_reason(audit: Audit) -> dict[str, tuple[str, ...]]:
+    """The layers that run in float, under the reason."""
+    reasons: dict[str, tuple[str, ...]] = {}
+    for layer in audit.in_float:
+        reasons[layer.why] = (*reasons.get(layer.why, ()), layer.name)
+    return reasons
+
+
+def timed(row: Row, times: dict[str, Floats], title: str, seed: int) -> Row:
+    """The row with its times; the runtime's float file is the one called `target: float`."""
+    if title not in times:
+        return row
+    p25, p50, p75 = (float(value) for value in np.quantile(times[title], [0.25, 0.5, 0.75]))
+    float_times = times.get(f"{row.target}: float")
+    speedup = None if float_times is None else metrics.ratio_interval(float_times, times[title], seed=seed)
+    return row.model_copy(update={"p25": p25, "p50": p50, "p75": p75, "speedup": speedup})
+
+
+def _against(rows: dict[str, Row], times: dict[str, Floats], seed: int) -> dict[str, dict[str, Interval]]:
+    """For each of our ONNX files, each other ONNX file's median time over ours."""
+    onnx = [title for title, row in rows.items() if row.target == "onnxruntime" and title in times]
+    return {
+        rows[ours].route: {
+            rows[peer].route: metrics.ratio_interval(times[peer], times[ours], seed=seed)
+            for peer in onnx
+            if not rows[peer].ours
+        }
+        for ours in onnx
+        if rows[ours].ours
+    }

@@ -1,0 +1,236 @@
+"""The official MLPerf Tiny models, brought as files: our integers against the official int8 files, on the same inputs.
+
+Files: mlcommons/tiny, `benchmark/training/`; official evaluation inputs: eembc/energyrunner, `datasets/`.
+"""
+
+import tempfile
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel
+
+from benchmarks.conversion.measure import Call, Open, Outputs, answers_of, predicting, time_in_orders
+from benchmarks.conversion.say import say
+from flows.recipe import Recipe
+from flows.recipe_file import read_recipe
+from tasks import metrics
+from tasks.artifact import Precision, Target
+from tasks.data import Dataset, open_data
+from tasks.formats import FORMATS, tflite
+from tasks.metrics import Floats, Interval
+from tasks.objectives import Teaching
+from tasks.quantize import quantize
+from tasks.zoo import build_model
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+RECIPES = Path(__file__).parent.parent.parent / "deployments" / "recipes"
+Scores = dict[str, Floats]  # of each example, by what was asked: the test split, the official inputs
+
+
+@dataclass(frozen=True)
+class Brought:
+    """What an official model consists of, as paths in the folder of all of them.
+
+    images: whether it is CIFAR-10's; its test split is then CIFAR-10's own, else a part of the official inputs.
+    """
+
+    recipe: str
+    model: str
+    int8: str
+    inputs: str
+    images: bool
+    says: str
+
+
+BROUGHT = (
+    Brought(
+        "mlperf_tiny_resnet8",
+        "image_classification/pretrainedResnet.h5",
+        "image_classification/pretrainedResnet_quant.tflite",
+        "image_classification/eval.npz",
+        images=True,
+        says="The test split is CIFAR-10's; none of its images, and none of the official ones, set ranges.",
+    ),
+    Brought(
+        "mlperf_tiny_ds_cnn",
+        "keyword_spotting/kws_ref_model",
+        "keyword_spotting/kws_ref_model.tflite",
+        "keyword_spotting/eval.npz",
+        images=False,
+        says="The test split is drawn from the official inputs; others of them set ranges, without their labels.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that is measured, by what a table calls it."""
+
+    name: str
+    target: Target
+    folder: Path
+    open: Open
+
+    @property
+    def title(self) -> str:
+        """As which it is timed."""
+        return f"{self.target}: {self.name}"
+
+
+class OfficialRow(BaseModel, frozen=True):
+    """One file of an official model; `below`: how much less accurate than the official int8 file, in pairs."""
+
+    file: str
+    target: Target
+    ours: bool
+    kilobytes: float
+    accuracy: Interval
+    below: Interval | None
+    accuracy_inputs: Interval
+    below_inputs: Interval | None
+    integer_share: float
+    p50: float  # seconds, as are the quartiles
+    p25: float
+    p75: float
+    speedup: Interval  # the median of our float file for the runtime over this one's
+
+
+class Official(BaseModel, frozen=True):
+    """One official model."""
+
+    name: str
+    says: str
+    rows: tuple[OfficialRow, ...]
+
+
+def measure_official(
+    brought: Brought, models: Path, cifar: Path, *, seed: int, rounds: int, seconds: float
+) -> Official:
+    """Run an official model's recipe as plain functions, and compare.
+
+    Args:
+        brought: which.
+        models: the folder of all official models.
+        cifar: the folder of CIFAR-10.
+        seed: of the bootstrap and the orders.
+        rounds: how often each file is timed, at most.
+        seconds: how long the timing of all takes, at most.
+
+    """
+    recipe = _recipe(brought, models, cifar)
+    say(f"{recipe.name}: reading, quantizing")
+    data = open_data(recipe.data)
+    model = build_model(recipe.teacher, data, seed=recipe.seed, field="teacher")
+    held = quantize(
+        model, data, recipe.quantize, teacher=None, teaching=Teaching(), seed=recipe.seed, report=lambda *_: None
+    )
+    x, y = data.arrays("test")
+    inputs = np.load(models / brought.inputs)
+    asked = {"test": (x, y), "inputs": (inputs["x"].astype(np.float32), inputs["y"].astype(np.int64))}
+    with tempfile.TemporaryDirectory(prefix="slimline-official-") as place:
+        files = _files(model, held, models / brought.int8, data, Path(place))
+        count = sum(len(labels) for _, labels in asked.values())
+        say(f"{recipe.name}: asking {len(files)} files for {count:,} answers each")
+        scores = {file.title: _scores(file.open(), asked) for file in files}
+        keras = _scores(predicting(model), asked)
+        say(f"{recipe.name}: timing {len(files)} files in turn")
+        times = time_in_orders({file.title: file.open for file in files}, x[:1], rounds, seconds, seed)
+        rows = tuple(_row(file, scores, times, x[:1], seed) for file in files)
+    return Official(
+        name=recipe.name,
+        says=f"`deployments/recipes/{brought.recipe}.yaml`, no training. {brought.says} {len(x):,} inputs in the test "
+        f"split, {len(inputs['y']):,} official ones; the Keras model has {keras['test'].mean():.3f} and "
+        f"{keras['inputs'].mean():.3f} of them right. The ratio is to our float file of the runtime. The official file "
+        "takes and gives integers: turning floats into them is in its time.",
+        rows=rows,
+    )
+
+
+def _recipe(brought: Brought, models: Path, cifar: Path) -> Recipe:
+    """The shipped recipe, with the files where they are."""
+    places = {"teacher.model": models / brought.model, "data.source": models / brought.inputs}
+    if brought.images:
+        places |= {"data.source": cifar / "train.parquet", "data.test_source": cifar / "test.parquet"}
+    return read_recipe(RECIPES / f"{brought.recipe}.yaml", [f"{field}={path}" for field, path in places.items()])
+
+
+def _files(model: "tf.keras.Model", held: "tf.keras.Model", int8: Path, data: Dataset, place: Path) -> list[File]:
+    """Ours, float and int8 for each runtime, and the official one."""
+    files = []
+    targets: tuple[Target, ...] = ("onnxruntime", "litert")
+    kinds: tuple[tuple[str, tf.keras.Model, Precision], ...] = (
+        ("float", model, "float32"),
+        ("ours, int8", held, "int8"),
+    )
+    for target in targets:
+        for name, source, precision in kinds:
+            folder = place / f"{target}-{precision}"
+            folder.mkdir()
+            FORMATS[target].write(source, folder, precision, classes=data.classes)
+            files.append(File(name, target, folder, partial(FORMATS[target].load, folder, threads=1)))
+    folder = place / "official"
+    folder.mkdir()
+    (folder / tflite.FILE).write_bytes(int8.read_bytes())
+    return [*files, File("official int8", "litert", folder, partial(_integers_outside, folder))]
+
+
+def _integers_outside(folder: Path) -> Call:
+    """A function from float32 inputs to float32 outputs of a file that takes and gives 8-bit integers.
+
+    The official files are asked one input at a time, as on the devices that they are made for.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(folder / tflite.FILE), num_threads=1)
+    interpreter.allocate_tensors()
+    given, wanted = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    scale, zero = given["quantization"]
+    out_scale, out_zero = wanted["quantization"]
+    limits = np.iinfo(given["dtype"])
+
+    def run(inputs: Outputs) -> Outputs:
+        outputs = []
+        for example in inputs:
+            steps = np.clip(np.rint(example / scale) + zero, limits.min, limits.max).astype(given["dtype"])
+            interpreter.set_tensor(given["index"], steps[None])
+            interpreter.invoke()
+            outputs.append((interpreter.get_tensor(wanted["index"])[0].astype(np.float32) - out_zero) * out_scale)
+        return np.stack(outputs)
+
+    return run
+
+
+def _scores(call: Call, asked: dict[str, tuple[Outputs, npt.NDArray[Any]]]) -> Scores:
+    """1.0 for each right answer and 0.0 for each wrong one."""
+    return {name: metrics.scores("classification", y, answers_of(call, x), 1.0) for name, (x, y) in asked.items()}
+
+
+def _row(file: File, scores: dict[str, Scores], times: dict[str, Floats], example: Outputs, seed: int) -> OfficialRow:
+    official, own = scores["litert: official int8"], scores[file.title]
+    accuracy = {name: metrics.interval(found, "classification") for name, found in own.items()}
+    below: dict[str, Interval | None] = dict.fromkeys(own)
+    if own is not official:
+        below |= {name: metrics.paired_interval(official[name], own[name], "classification") for name in own}
+    form = FORMATS[file.target]
+    p25, p50, p75 = (float(value) for value in np.quantile(times[file.title], [0.25, 0.5, 0.75]))
+    return OfficialRow(
+        file=file.name,
+        target=file.target,
+        ours=file.name.startswith("ours"),
+        kilobytes=(file.folder / form.FILE).stat().st_size / 1024,
+        accuracy=accuracy["test"],
+        below=below["test"],
+        accuracy_inputs=accuracy["inputs"],
+        below_inputs=below["inputs"],
+        integer_share=form.audit(file.folder, example).integer_share,
+        p50=p50,
+        p25=p25,
+        p75=p75,
+        speedup=metrics.ratio_interval(times[f"{file.target}: float"], times[file.title], seed=seed),
+    )

@@ -1,0 +1,193 @@
+"""The routes: each makes one file, ready for its runtime, from one trained Keras model."""
+
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from benchmarks.conversion.subjects import Subject, reporter
+from tasks.artifact import Target
+from tasks.fit import FitConfig, fit
+from tasks.formats import onnx, tflite
+from tasks.objectives import Teaching, supervised
+from tasks.quantize import QuantizeConfig, quantize
+from tasks.ranges import nudged
+from tasks.rebuild import Copies, kind, rebuild
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+Source = Literal["float", "trained", "calibrated", "tfmot"]  # the Keras model that a file is made from
+NNCF = Path(__file__).parent.parent / "peers" / "nncf_int8.py"
+
+
+@dataclass(frozen=True)
+class Route:
+    """A way to a file.
+
+    source: what it is made from, and whose answers it should give. write: puts `onnx.FILE` or `tflite.FILE` in a
+    folder.
+    """
+
+    title: str
+    target: Target
+    source: Source
+    write: Callable[["tf.keras.Model", Subject, Path], None]
+    ours: bool = False
+
+
+def routes(peers: Path) -> tuple[Route, ...]:
+    """All of them, the float file of each runtime before the others.
+
+    Args:
+        peers: the Python of NNCF's own environment.
+
+    """
+    signed = partial(_ort_static, activation="QInt8", per_channel=False)
+    unsigned = partial(_ort_static, activation="QUInt8", per_channel=True)
+    return (
+        Route("float", "onnxruntime", "float", partial(_ours, onnx, "float32")),
+        Route("ours, quantization-aware", "onnxruntime", "trained", partial(_ours, onnx, "int8"), True),
+        Route("ours, static", "onnxruntime", "calibrated", partial(_ours, onnx, "int8"), True),
+        Route("tfmot `quantize_model`, plain tf2onnx", "onnxruntime", "tfmot", _plain_tf2onnx),
+        Route("`quantize_static`, S8S8", "onnxruntime", "float", signed),
+        Route("`quantize_static`, U8S8 per channel", "onnxruntime", "float", unsigned),
+        Route("NNCF `quantize`", "onnxruntime", "float", partial(_nncf, peers, "performance")),
+        Route("NNCF `quantize`, preset mixed", "onnxruntime", "float", partial(_nncf, peers, "mixed")),
+        Route("float", "litert", "float", partial(_ours, tflite, "float32")),
+        Route("ours, quantization-aware", "litert", "trained", partial(_ours, tflite, "int8"), True),
+        Route("ours, static", "litert", "calibrated", partial(_ours, tflite, "int8"), True),
+        Route("the TFLite converter's own", "litert", "float", _tflite_static),
+    )
+
+
+def keras_models(
+    subject: Subject, tuning: FitConfig, seed: int
+) -> Iterator[tuple[Source, Callable[[], "tf.keras.Model"]]]:
+    """What the routes start from, each made when it is called."""
+
+    def ours(method: Literal["training", "post_training"]) -> "tf.keras.Model":
+        config = QuantizeConfig(method=method, calibration_examples=len(subject.examples), fit=tuning)
+        report = reporter(f"{subject.name}: ours, fine-tuning")
+        return quantize(
+            subject.model, subject.data, config, teacher=None, teaching=Teaching(), seed=seed, report=report
+        )
+
+    yield "float", lambda: subject.model
+    yield "trained", lambda: ours("training")
+    yield "calibrated", lambda: ours("post_training")
+    yield "tfmot", lambda: _tfmot(subject, tuning, seed)
+
+
+def _tfmot(subject: Subject, tuning: FitConfig, seed: int) -> "tf.keras.Model":
+    """The model through tfmot's `quantize_model`, fine-tuned as ours.
+
+    It takes no Rescaling: what stands between the model's Rescaling layers is quantized, and they are put around it.
+    """
+    import tensorflow as tf
+    from tensorflow_model_optimization.quantization.keras import quantize_model
+
+    whole = rebuild(subject.model, _copied())
+    before = whole.get_layer("preprocessing")
+    after = next((layer for layer in whole.layers if layer.name == "output"), None)
+    end = whole.outputs[0] if after is None else after.input
+    core = quantize_model(_between(before.output, end, subject.name))
+    given = core(before.output)
+    model = tf.keras.Model(whole.inputs, given if after is None else after(given), name=subject.name)
+    objective = supervised(subject.data.config.problem, subject.data.variance)
+    fit(model, subject.data, tuning, objective, seed=seed, report=reporter(f"{subject.name}: tfmot, fine-tuning"))
+    return model
+
+
+def _copied() -> Callable[[Any], Any]:
+    """Answers every call with a copy of its layer."""
+    copies = Copies()
+    return lambda call: copies.call(call.layer, call.args, call.kwargs)
+
+
+def _between(start: Any, end: Any, name: str) -> "tf.keras.Model":
+    """The part of a graph between two tensors, with an input and weights of its own."""
+    import tensorflow as tf
+
+    part = tf.keras.Model(start, end, name=name)
+    clone = tf.keras.models.clone_model(part)
+    clone.set_weights(part.get_weights())
+    return clone
+
+
+def _ours(form: Any, precision: str, model: "tf.keras.Model", subject: Subject, folder: Path) -> None:
+    form.write(model, folder, precision, classes=subject.data.classes)
+
+
+def _plain_tf2onnx(model: "tf.keras.Model", subject: Subject, folder: Path) -> None:  # noqa: ARG001
+    """What a reader of tf2onnx's documentation does; only the opset is ours."""
+    import tensorflow as tf
+    import tf2onnx
+
+    signature = [tf.TensorSpec(model.inputs[0].shape, tf.float32, name="input")]
+    tf2onnx.convert.from_keras(model, signature, opset=onnx.OPSET, output_path=str(folder / onnx.FILE))
+
+
+def _ort_static(model: "tf.keras.Model", subject: Subject, folder: Path, *, activation: str, per_channel: bool) -> None:
+    """ONNX Runtime's static quantization of the float file, after its own pre-processing."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Examples(CalibrationDataReader):  # type: ignore[misc]
+        """Hands out the examples one after another."""
+
+        def __init__(self) -> None:
+            self._rest = iter(subject.examples)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            example = next(self._rest, None)
+            return None if example is None else {"input": example[None]}
+
+    with tempfile.TemporaryDirectory() as place:
+        _ours(onnx, "float32", model, subject, Path(place))
+        ready = Path(place) / "ready.onnx"
+        quant_pre_process(Path(place) / onnx.FILE, ready)
+        quantize_static(
+            ready,
+            folder / onnx.FILE,
+            Examples(),
+            activation_type=QuantType[activation],
+            weight_type=QuantType.QInt8,
+            per_channel=per_channel,
+        )
+
+
+def _nncf(python: Path, preset: str, model: "tf.keras.Model", subject: Subject, folder: Path) -> None:
+    """NNCF's post-training quantization of the float file, in its own environment."""
+    if not python.exists():
+        raise RuntimeError("its environment is not there: `make bench-conversion` makes it, with what it downloads")
+    with tempfile.TemporaryDirectory() as place:
+        _ours(onnx, "float32", model, subject, Path(place))
+        np.savez(Path(place) / "examples.npz", input=subject.examples)
+        command = [python, NNCF, Path(place) / onnx.FILE, Path(place) / "examples.npz", folder / onnx.FILE, preset]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=1800)
+        if done.returncode:
+            raise RuntimeError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "it failed in silence")
+
+
+def _tflite_static(model: "tf.keras.Model", subject: Subject, folder: Path) -> None:
+    """The TFLite converter's own post-training quantization, float32 outside as ours."""
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([example[None]] for example in subject.examples)
+    (folder / tflite.FILE).write_bytes(converter.convert())
+
+
+def output_steps(held: "tf.keras.Model") -> np.ndarray:
+    """How far apart the values are that a fake-quantized model can give, in the unit of its output: one, or each's."""
+    last = [layer for layer in held.layers if kind(layer) == "QuantizeLayer"][-1]
+    least, most = nudged(last)
+    scale = [np.asarray(layer.scale, np.float64) for layer in held.layers if layer.name == "output"]
+    return np.asarray((most - least) / 255 * (scale[0] if scale else 1.0))
