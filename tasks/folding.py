@@ -31,6 +31,8 @@ TRAINING_ONLY = frozenset(
 )
 
 RECURRENT = frozenset({"GRU", "LSTM", "SimpleRNN"})
+# Convolutions of each channel alone, and then of all channels at one place.
+SEPARABLE = frozenset({"SeparableConv1D", "SeparableConv2D"})
 
 
 def fold(model: "tf.keras.Model") -> "tf.keras.Model":
@@ -60,7 +62,7 @@ def fold(model: "tf.keras.Model") -> "tf.keras.Model":
 
 def _takes_normalization(call: Call) -> bool:
     """Whether a call's only follower is a batch normalisation of its channels, each used only here."""
-    if len(call.followers) != 1 or call.leaves or call.uses != 1 or kind(call.layer) not in KERNELS:
+    if len(call.followers) != 1 or call.leaves or call.uses != 1 or kind(call.layer) not in SEPARABLE.union(KERNELS):
         return False
     layer, follower = call.layer, call.followers[0]
     return (
@@ -73,12 +75,12 @@ def _takes_normalization(call: Call) -> bool:
 
 
 def _folded(layer: "tf.keras.layers.Layer", normalization: "tf.keras.layers.Layer") -> list[np.ndarray]:
-    """Kernel and bias that do what the layer and the normalisation after it did."""
+    """Weights that do what the layer and the normalisation after it did; the last kernel is the one that changes."""
     mean, variance = normalization.moving_mean.numpy(), normalization.moving_variance.numpy()
     factor = 1 / np.sqrt(variance.astype(np.float64) + normalization.epsilon)
     if normalization.scale:
         factor *= normalization.gamma.numpy()
-    kernel = layer.get_weights()[0]
+    *before, kernel = layer.get_weights()[: -1 if layer.use_bias else None]
     bias = (layer.bias.numpy() if layer.use_bias else 0) - mean.astype(np.float64)
     shift = normalization.beta.numpy() if normalization.center else 0
     by_channel: tuple[int, ...] = (-1,)
@@ -87,6 +89,7 @@ def _folded(layer: "tf.keras.layers.Layer", normalization: "tf.keras.layers.Laye
     elif kind(layer) == "Conv2DTranspose":
         by_channel = (-1, 1)
     return [
+        *before,
         (kernel * factor.reshape(by_channel)).astype(np.float32),
         (bias * factor + shift).astype(np.float32),
     ]
@@ -130,6 +133,8 @@ def unrolled(model: "tf.keras.Model") -> "tf.keras.Model":
 def split(model: "tf.keras.Model") -> "tf.keras.Model":
     """The same function with one thing a layer: activations stand alone, separable convolutions are two.
 
+    Depthwise and separable ones over sequences become the like over images of width one, which have integer kernels.
+
     A pooling window over the whole image becomes a mean: LiteRT's integer pooling gives averages in the steps of what
     it averages, which are far too coarse for them; its mean has steps of its own.
 
@@ -151,6 +156,8 @@ def split(model: "tf.keras.Model") -> "tf.keras.Model":
         layer = call.layer
         if kind(layer) == "SeparableConv2D" and call.uses == 1:
             return activated(layer, _separated(layer, call.args[0]))
+        if _over_sequence(layer) and call.uses == 1:
+            return activated(layer, _as_column(layer, call.args[0]))
         if kind(layer) == "AveragePooling2D" and _takes_all(layer):
             mean = tf.keras.layers.GlobalAveragePooling2D(data_format=layer.data_format, keepdims=True, name=layer.name)
             return mean(call.args[0])
@@ -188,3 +195,42 @@ def _separated(layer: "tf.keras.layers.Layer", tensor: Any) -> Any:
     depthwise.set_weights(layer.get_weights()[:1])
     pointwise.set_weights(layer.get_weights()[1:])
     return given
+
+
+def _over_sequence(layer: "tf.keras.layers.Layer") -> bool:
+    """Whether a layer is a depthwise or separable convolution over a sequence that `_as_column` can write."""
+    return (
+        kind(layer) in ("DepthwiseConv1D", "SeparableConv1D")
+        and layer.data_format == "channels_last"
+        and layer.dilation_rate == (1,)
+        and layer.input_shape[1] is not None
+    )
+
+
+def _as_column(layer: "tf.keras.layers.Layer", tensor: Any) -> Any:
+    """A convolution over a sequence `(batch, steps, channels)` as one over `(batch, steps, 1, channels)`."""
+    import tensorflow as tf
+
+    layers = tf.keras.layers
+    separable = kind(layer) == "SeparableConv1D"
+    (size,), (stride,), padding = layer.kernel_size, layer.strides, layer.padding
+    given = layers.Reshape((tensor.shape[1], 1, tensor.shape[2]), name=f"{layer.name}_column")(tensor)
+    if padding == "causal":
+        given = layers.ZeroPadding2D(((size - 1, 0), (0, 0)), name=f"{layer.name}_before")(given)
+        padding = "valid"
+    depthwise = layers.DepthwiseConv2D(
+        (size, 1),
+        strides=stride,
+        padding=padding,
+        depth_multiplier=layer.depth_multiplier,
+        use_bias=layer.use_bias and not separable,
+        name=f"{layer.name}_depthwise" if separable else layer.name,
+    )
+    given = depthwise(given)
+    weights = layer.get_weights()
+    depthwise.set_weights([weights[0][:, None], *([] if separable else weights[1:])])
+    if separable:
+        pointwise = layers.Conv2D(layer.filters, 1, use_bias=layer.use_bias, name=layer.name)
+        given = pointwise(given)
+        pointwise.set_weights([weights[1][:, None], *weights[2:]])
+    return layers.Reshape((given.shape[1], given.shape[3]), name=f"{layer.name}_row")(given)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from tasks.artifact import digest_folder
 from tasks.errors import ModelError
-from tasks.formats import keras
+from tasks.folding import fold
+from tasks.formats import keras, keras_limits
 from tasks.formats.keras_file import look
 from tasks.zoo import ModelConfig, check_model
 
@@ -233,7 +234,7 @@ def test_an_archive_stays_in_its_folder(files, tmp_path, name):
         look(path, trust=True)
 
 
-def test_keras_3_is_told_from_keras_2(files, tmp_path):
+def test_a_file_that_only_says_that_keras_3_wrote_it_is_refused(files, tmp_path):
     with zipfile.ZipFile(files[".keras"]) as old, zipfile.ZipFile(tmp_path / "three.keras", "w") as new:
         for name in old.namelist():
             new.writestr(name, b'{"keras_version": "3.9.0"}' if name == "metadata.json" else old.read(name))
@@ -241,8 +242,66 @@ def test_keras_3_is_told_from_keras_2(files, tmp_path):
     with h5py.File(tmp_path / "three.h5", "a") as file:
         file.attrs["keras_version"] = "3.9.0"
     for name in ("three.keras", "three.h5"):
-        with pytest.raises(ModelError, match=r"Keras 3.*save it as \.h5"):
+        with pytest.raises(ModelError, match=r"Keras 3|damaged"):
             look(tmp_path / name, trust=False)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_compiled_model_is_imported_without_its_optimizer(tmp_path, kind):
+    import tensorflow as tf
+
+    model = sequential()
+    model.compile(tf.keras.optimizers.Adam(), tf.keras.losses.SparseCategoricalCrossentropy())
+    np.testing.assert_allclose(rebuilt(save(model, tmp_path / f"model{kind}"))(X), model(X), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_normalization_keeps_what_it_learnt(tmp_path, kind):
+    import tensorflow as tf
+
+    norm = tf.keras.layers.Normalization(name="norm")
+    norm.adapt(3 * X + 2)
+    i = tf.keras.Input((None, None, 1))
+    model = tf.keras.Model(i, tf.keras.layers.Dense(3)(tf.keras.layers.GlobalMaxPooling2D()(norm(i))))
+    imported = keras.import_model(save(model, tmp_path / f"model{kind}"), trust=False)
+    np.testing.assert_allclose(imported(X), model(X), rtol=1e-5)
+    fixed = keras.fitted(imported, SHAPE, CLASSES, "regression", "theirs", "model")
+    np.testing.assert_allclose(fixed(X), model(X), rtol=1e-5)
+    np.testing.assert_allclose(fold(fixed)(X), model(X), rtol=1e-5)
+
+
+@pytest.mark.parametrize("config", [{"filters": 1 << 30}, {"class_name": "ZeroPadding2D", "padding": 1 << 20}])
+def test_a_config_cannot_ask_for_more_than_the_file_holds(files, tmp_path, config):
+    name = config.pop("class_name", "Conv2D")
+
+    def change(whole):
+        layer = whole["config"]["layers"][1]
+        layer["class_name"] = name
+        layer["config"] = {**layer["config"], **config} if name == "Conv2D" else {"name": "conv", **config}
+        return whole
+
+    path = tampered(files[".keras"], tmp_path / "model.keras", change)
+    with pytest.raises(ModelError, match=r"more weights than|too large for any memory"):
+        keras.import_model(path, trust=False)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_file_holds_may_be_large(tmp_path, kind):
+    import tensorflow as tf
+
+    layers = tf.keras.layers
+    model = tf.keras.Sequential([tf.keras.Input(SHAPE), layers.Flatten(), layers.Dense(9000), layers.Dense(3)])
+    assert model.count_params() > 5 * keras_limits.SPARE_VALUES
+    np.testing.assert_allclose(rebuilt(save(model, tmp_path / f"model{kind}"))(X), tf.nn.softmax(model(X)), rtol=1e-4)
+
+
+def test_a_small_archive_cannot_hold_gigabytes(files, tmp_path):
+    path = tampered(files[".keras"], tmp_path / "model.keras", lambda config: config)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("assets/zeros", bytes(80 << 20))
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(ModelError, match=r"announces \d+,.* bytes in a file of"):
+        look(path, trust=False)
 
 
 def test_weights_alone_are_no_model(tmp_path):

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from small_models import convolutional, images
+from small_models import convolutional, images, settle_norms
 
 from tasks.errors import ConversionError
 from tasks.folding import fold, split
@@ -55,6 +55,21 @@ def test_batch_normalisations_go_into_kernels_whatever_they_follow():
     assert "Dropout" not in kinds(folded)
     x = images(16)
     np.testing.assert_allclose(folded(x), model(x), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rank", [1, 2])
+def test_a_normalisation_after_a_separable_convolution_goes_into_its_last_kernel(bias, rank):
+    import tensorflow as tf
+
+    layers = tf.keras.layers
+    inputs = tf.keras.Input((8, 8, 3)[-rank - 1 :], name="input")
+    separable = getattr(layers, f"SeparableConv{rank}D")(4, 3, use_bias=bias, name="separable")
+    model = settle_norms(tf.keras.Model(inputs, layers.BatchNormalization(name="norm")(separable(inputs))))
+    folded = fold(model)
+    assert kinds(folded) == ["InputLayer", f"SeparableConv{rank}D"]
+    x = np.random.default_rng(0).normal(size=(3, *inputs.shape[1:])).astype(np.float32)
+    np.testing.assert_allclose(folded(x), model(x), rtol=1e-4, atol=1e-5)
 
 
 def test_folding_keeps_zeros():

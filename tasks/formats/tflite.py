@@ -273,7 +273,7 @@ def audit(folder: Path, example: np.ndarray) -> Audit:
         types = [np.dtype(tensor["dtype"]).name for tensor in (values, taken[1])]
         layers.append(
             LayerAudit(
-                name=_layer(taken[1]["name"]),
+                name=_layer(taken[1]["name"], result["name"]),
                 kernel=operator["op_name"],
                 macs=_macs(operator["op_name"], values["shape"], taken[1]["shape"], result["shape"]),
                 integer=types[1] == "int8",
@@ -283,10 +283,13 @@ def audit(folder: Path, example: np.ndarray) -> Audit:
     return Audit(layers=tuple(layers), kernels=counted([operator["op_name"] for operator in operators]))
 
 
-def _layer(name: str) -> str:
-    """The Keras layer of a kernel's tensor, whose name is `.../model/layer/...`."""
-    parts = name.split(";")[0].split("/")
-    return parts[1] if len(parts) > 1 else name
+def _layer(kernel: str, result: str) -> str:
+    """The Keras layer of an operator, whose kernel's name is `.../model/layer/...`; steps that share one lose that."""
+    for name in (kernel, result):
+        parts = name.split(";")[0].split("/")
+        if len(parts) > 1:
+            return parts[1]
+    return kernel
 
 
 def _macs(kind: str, values: Any, kernel: Any, result: Any) -> int:
