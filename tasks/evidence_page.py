@@ -49,9 +49,9 @@ def verdicts(evidence: Evidence, file: FileEvidence) -> list[Verdict]:
         found.append(Verdict("open", "Its integers are computed in float: TensorFlow has no integer kernels here."))
     elif file.precision == "int8" and not file.ran:
         name = TARGET_NAMES[file.target]
-        share = f"{file.integer_share:.1%} of its multiply-accumulates"
+        work = f"{file.integer_share:.1%} of its multiply-accumulates"
         found.append(
-            Verdict("open", f"{share} are predicted to run in integer kernels, by {name}'s documented rules; not run.")
+            Verdict("open", f"{work} are predicted to run in integer kernels, by {name}'s documented rules; not run.")
         )
     elif file.precision == "int8":
         enough = file.integer_share >= ENOUGH_INTEGERS

@@ -16,7 +16,8 @@ from tasks.fit import EpochReport, FitConfig, fit
 from tasks.formats import keras
 from tasks.mixed import mixed
 from tasks.objectives import Teaching, softened, supervised
-from tasks.ranges import fake_quantized
+from tasks.progress import listener
+from tasks.ranges import fake_quantized, is_fake_quantized, settle_biases
 from tasks.stage import StageRun, stage
 
 if TYPE_CHECKING:
@@ -176,9 +177,12 @@ def quantize(
     if config.method == "post_training":
         return make(bias_correction=config.bias_correction)
     held = make()
+    if not is_fake_quantized(held):  # nothing to get used to
+        return student
     problem, variance = data.config.problem, data.variance
     objective = supervised(problem, variance) if teacher is None else softened(problem, variance, teacher, teaching)
     fit(held, data, config.fit, objective, seed=seed, report=report, checkpoints=checkpoints)
+    settle_biases(held)  # training moved them, and the steps that they are counted in
     return held
 
 
@@ -230,6 +234,9 @@ def quantize_student(
         report=run.epoch,
         checkpoints=run.checkpoints,
     )
+    if not is_fake_quantized(held):
+        listener().note(run.stage, "no layer of this model has an integer kernel: it stays in float")
+        return student.model_copy(update={"stage": run.stage})
     if run.history:
         run.figure(plots.learning_curves(run.history), "learning_curves.png")
     return run.keep(

@@ -7,7 +7,8 @@ the tensor. Activations are held by tensorflow-model-optimization's `QuantizeLay
 a Dense kernel likewise, refuses Conv1D and nested models, and its patterns decide by layer type alone what is held.
 """
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,14 @@ import numpy as np
 from tasks.bias_correction import WRAPPED, correct_biases
 from tasks.calibration import Calibration, Seen, chosen_range
 from tasks.folding import fold, split
-from tasks.placement import PRESCRIBED, Placement, activation
+from tasks.placement import MOVING, PRESCRIBED, Placement, activation
 from tasks.rebuild import KERNELS, RANGE, Call, Copies, kind, rebuild
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 STEPS = 255
+LEVELS = 127  # of a kernel on each side of zero
 
 SMALLEST = 1e-9  # a channel of nothing but zeros still needs a scale
 
@@ -41,8 +43,8 @@ def custom_objects() -> dict[str, Any]:
         that is zero gets no gradient, so that what pruning made zero stays so through any training.
         """
 
-        def __init__(self, axis: int, keep_zeros: bool) -> None:
-            self.axis = axis
+        def __init__(self, axes: Sequence[int], keep_zeros: bool) -> None:
+            self.axes = tuple(axes)
             self.keep_zeros = keep_zeros
 
         def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:  # noqa: ARG002
@@ -53,26 +55,27 @@ def custom_objects() -> dict[str, Any]:
             if self.keep_zeros:
                 kernel = inputs * tf.stop_gradient(tf.cast(inputs != 0, inputs.dtype))
             rank = len(kernel.shape)
-            order = [axis for axis in range(rank) if axis != rank + self.axis] + [rank + self.axis]
+            channels = [rank + axis for axis in self.axes]
+            order = [axis for axis in range(rank) if axis not in channels] + channels
             moved = tf.transpose(kernel, order)  # the operation takes channels from the last axis
-            rows = tf.reshape(moved, (-1, moved.shape[-1]))
+            rows = tf.reshape(moved, (-1, math.prod(kernel.shape[axis] for axis in channels)))
             limit = tf.stop_gradient(tf.maximum(tf.reduce_max(tf.abs(rows), axis=0), SMALLEST))
             held = tf.quantization.fake_quant_with_min_max_vars_per_channel(rows, -limit, limit, narrow_range=True)
             return tf.transpose(tf.reshape(held, moved.shape), np.argsort(order))
 
         def get_config(self) -> dict[str, Any]:
-            return {"axis": self.axis, "keep_zeros": self.keep_zeros}
+            return {"axes": self.axes, "keep_zeros": self.keep_zeros}
 
     class KernelConfig(QuantizeConfig):  # type: ignore[misc]
         """Tells tfmot's wrapper which attribute of a layer is held, and how."""
 
-        def __init__(self, attribute: str, axis: int, keep_zeros: bool) -> None:
+        def __init__(self, attribute: str, axes: Sequence[int], keep_zeros: bool) -> None:
             self.attribute = attribute
-            self.axis = axis
+            self.axes = tuple(axes)
             self.keep_zeros = keep_zeros
 
         def get_weights_and_quantizers(self, layer: Any) -> list[tuple[Any, Any]]:
-            return [(getattr(layer, self.attribute), ChannelQuantizer(self.axis, self.keep_zeros))]
+            return [(getattr(layer, self.attribute), ChannelQuantizer(self.axes, self.keep_zeros))]
 
         def get_activations_and_quantizers(self, layer: Any) -> list[tuple[Any, Any]]:  # noqa: ARG002
             return []
@@ -87,7 +90,7 @@ def custom_objects() -> dict[str, Any]:
             return []
 
         def get_config(self) -> dict[str, Any]:
-            return {"attribute": self.attribute, "axis": self.axis, "keep_zeros": self.keep_zeros}
+            return {"attribute": self.attribute, "axes": self.axes, "keep_zeros": self.keep_zeros}
 
     return {
         "ChannelQuantizer": ChannelQuantizer,
@@ -145,6 +148,7 @@ def fake_quantized(
             layer.quantizer_vars["max_var"].assign(most if most > least else 1.0)
     if bias_correction:
         correct_biases(held, ready, examples, batch)
+    settle_biases(held)
     return held
 
 
@@ -225,6 +229,46 @@ def _kernel(wrapper: "tf.keras.layers.Layer") -> "tf.Variable":
     return wrapper._weight_vars[0][0]
 
 
+def _held_kernel(wrapper: "tf.keras.layers.Layer") -> "tf.Tensor":
+    """A wrapper's kernel in the values that it is held to."""
+    _, quantizer, _ = wrapper._weight_vars[0]
+    return quantizer(_kernel(wrapper), False, {})
+
+
+def settle_biases(held: "tf.keras.Model") -> None:
+    """Round biases in place to what integer kernels add: whole numbers of an input's step times a kernel's step.
+
+    The files can hold them only so. A bias between two of them moves few values by a step, but the next layers move
+    more for it: after eight, one answer in fifty was another class.
+    """
+    for layer in held.layers:
+        if kind(layer) != "QuantizeWrapperV2" or not layer.layer.use_bias:
+            continue
+        steps = {_input_step(node) for node in layer.inbound_nodes}
+        if len(steps) != 1 or None in steps:  # called on unlike tensors: no number is whole for both
+            continue
+        (step,) = steps
+        kernel = _held_kernel(layer).numpy()
+        channels = KERNELS[kind(layer.layer)][1]
+        others = tuple(axis for axis in range(kernel.ndim) if axis - kernel.ndim not in channels)
+        unit = np.abs(kernel).max(axis=others).reshape(-1).astype(np.float64) / LEVELS * step
+        bias = layer.layer.bias.numpy()
+        whole = np.rint(bias / np.where(unit > 0, unit, 1.0)) * unit
+        layer.layer.bias.assign(np.where(unit > 0, whole, bias).astype(np.float32))
+
+
+def _input_step(node: Any) -> float | None:
+    """The step of the range that a call's tensor was held to, through what only moves values; none if it was not."""
+    while node.parent_nodes:
+        node = node.parent_nodes[0]
+        if kind(node.layer) == "QuantizeLayer":
+            low, high = _ends(node.layer)
+            return (high - low) / STEPS
+        if kind(node.layer) not in MOVING:
+            return None
+    return None
+
+
 def in_integers(model: "tf.keras.Model") -> list[str]:
     """The names that layers with integer kernels had in the model that was fake-quantized."""
     return [layer.name.removeprefix(WRAPPED) for layer in model.layers if kind(layer) == "QuantizeWrapperV2"]
@@ -249,8 +293,7 @@ def frozen(model: "tf.keras.Model") -> "tf.keras.Model":
     def answer(call: Call) -> Any:
         layer = call.layer
         if kind(layer) == "QuantizeWrapperV2":
-            _, quantizer, _ = layer._weight_vars[0]
-            weights = [quantizer(_kernel(layer), False, {}).numpy()]
+            weights = [_held_kernel(layer).numpy()]
             weights += [layer.layer.bias.numpy()] if layer.layer.use_bias else []
             return copies.call(layer.layer, call.args, call.kwargs, weights=weights)
         if kind(layer) == "QuantizeLayer" and kind_of_quantizer(layer) == "MovingAverageQuantizer":
@@ -260,6 +303,13 @@ def frozen(model: "tf.keras.Model") -> "tf.keras.Model":
 
     with tf.keras.utils.custom_object_scope(classes):
         return rebuild(model, answer)
+
+
+def _ends(layer: "tf.keras.layers.Layer") -> tuple[float, float]:
+    """The range of a range layer, whether it is fixed or was found."""
+    if kind_of_quantizer(layer) == "MovingAverageQuantizer":
+        return nudged(layer)
+    return layer.quantizer.init_min, layer.quantizer.init_max
 
 
 def nudged(layer: "tf.keras.layers.Layer") -> tuple[float, float]:

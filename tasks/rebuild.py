@@ -17,14 +17,14 @@ from tasks.errors import ConversionError
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# Layers that multiply by a kernel, by class name: the attribute that holds it, and which of its axes counts the
-# channels that may each have a scale of their own.
-KERNELS: dict[str, tuple[str, int]] = {
-    "Dense": ("kernel", -1),
-    "Conv1D": ("kernel", -1),
-    "Conv2D": ("kernel", -1),
-    "DepthwiseConv2D": ("depthwise_kernel", -2),
-    "Conv2DTranspose": ("kernel", -2),
+# Layers that multiply by a kernel, by class name: the attribute that holds it, and which of its axes, from the end,
+# count the output channels, which may each have a scale of their own.
+KERNELS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "Dense": ("kernel", (-1,)),
+    "Conv1D": ("kernel", (-1,)),
+    "Conv2D": ("kernel", (-1,)),
+    "DepthwiseConv2D": ("depthwise_kernel", (-2, -1)),  # counted over input channel and multiplier
+    "Conv2DTranspose": ("kernel", (-2,)),
 }
 
 

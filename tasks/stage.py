@@ -53,6 +53,7 @@ FOLDERS = {"tasks.evidence_page": "tasks/templates"}
 LIBRARIES = {
     "tensorflow": "tensorflow",
     "tf_keras": "tf-keras",
+    "keras": "keras",
     "tensorflow_model_optimization": "tensorflow-model-optimization",
     "tf2onnx": "tf2onnx",
     "onnx": "onnx",

@@ -140,3 +140,17 @@ def test_auto_is_every_way_once():
     }
     assert list(QuantizeConfig(method="post_training").routes()) == ["static"]
     assert QuantizeConfig().routes() == {}
+
+
+@pytest.mark.parametrize("method", ["training", "post_training", "mixed"])
+def test_a_model_without_integer_kernels_stays_in_float(data, method):
+    import tensorflow as tf
+
+    layers = tf.keras.layers
+    inputs = tf.keras.Input((8, 8, 1), name="input")
+    x = layers.LSTM(10, name="lstm")(layers.Reshape((8, 8), name="rows")(inputs))
+    recurrent = tf.keras.Model(inputs, layers.Softmax(name="probabilities")(x), name="recurrent")
+    held = run(recurrent, data, QuantizeConfig(method=method, calibration_examples=32))
+    assert not is_fake_quantized(held)
+    x, _ = data.arrays("test", 10)
+    np.testing.assert_allclose(held.predict(x, verbose=0), recurrent.predict(x, verbose=0), atol=1e-6)

@@ -95,3 +95,31 @@ def test_nudged_is_what_tensorflow_holds_to(least, most):
     step = (high - low) / 255
     np.testing.assert_allclose(ends[:2], [low, high], atol=1.01 * step if abs(-least / step % 1 - 0.5) < 1e-3 else 1e-3)
     assert abs(ends[2]) < 1e-5  # zero is one of the steps
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "litert"])
+def test_kernels_and_biases_are_what_files_can_hold(tmp_path, target):
+    import tensorflow as tf
+
+    from tasks.formats import FORMATS
+
+    tf.keras.utils.set_random_seed(1)
+    layers = tf.keras.layers
+    inputs = tf.keras.Input((12, 12, 3), name="input")
+    x = layers.Conv2D(8, 3, activation="relu", name="stem")(inputs)
+    # two output channels of one input channel, unlike in size; biases all alike, which the TFLite converter holds
+    # in the first channel's unit
+    x = layers.DepthwiseConv2D(
+        3, depth_multiplier=2, activation="relu", bias_initializer=tf.keras.initializers.Constant(0.01), name="deep"
+    )(x)
+    model = tf.keras.Model(inputs, layers.Dense(5, name="dense")(layers.GlobalAveragePooling2D(name="mean")(x)))
+    kernel, bias = model.get_layer("deep").get_weights()
+    kernel[..., 1] *= 0.3
+    model.get_layer("deep").set_weights([kernel, bias])
+    x = np.random.default_rng(0).uniform(0, 1, (256, 12, 12, 3)).astype(np.float32)
+    held = fake_quantized(model, x)
+    FORMATS[target].write(held, tmp_path, "int8", classes=())
+    assert FORMATS[target].audit(tmp_path, x[:1]).integer_share == 1.0
+    wanted = held.predict(x, verbose=0)
+    step = np.ptp(wanted) / 255
+    assert np.abs(FORMATS[target].load(tmp_path)(x) - wanted).max() < 0.01 * step
