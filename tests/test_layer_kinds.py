@@ -15,6 +15,7 @@ Build = Callable[[Any, Any], Any]
 IMAGE = (8, 8, 3)
 SEQUENCE = (10, 4)
 VECTOR = (6,)
+RESCALED = ("average pooling", "bidirectional", "concatenate")  # LiteRT rounds once more where it changes a range
 TARGETS = ("onnxruntime", "litert", "savedmodel")  # tensorrt takes other ranges, and has tests of its own
 
 
@@ -122,8 +123,11 @@ def test_integer_files_answer_as_the_fake_quantized_model_does(name, tmp_path):
         folder.mkdir()
         form.write(held, folder, "int8", classes=())
         off = np.abs(form.load(folder)(x) - wanted) / step
-        assert off.max() < 2.5, target
-        assert np.mean(off > 1.1) < 0.05, target  # two layers may each be a step off at the same place
+        if target != "litert":
+            assert off.max() < 0.05, target  # the same steps, all of them
+        else:
+            assert off.max() < (2.1 if name in RESCALED else 1.05), target
+            assert np.mean(off > 1.05) < 0.05, target
         audit = form.audit(folder, x[:1])
         assert audit.macs > 0
         if target == "litert":
