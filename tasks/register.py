@@ -5,11 +5,13 @@ import json
 import shutil
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
+import numpy as np
 from prefect.runtime import flow_run
 from pydantic import BaseModel, Field
 
-from tasks import tracking
+from tasks import registry, tracking
 from tasks.artifact import (
     Artifact,
     DataArtifact,
@@ -22,10 +24,13 @@ from tasks.artifact import (
 from tasks.data import DataConfig, open_data
 from tasks.evidence import Evidence, FileEvidence, open_evidence
 from tasks.evidence_page import render_card
+from tasks.formats import FORMATS
+from tasks.measure import Outputs
 from tasks.stage import StageRun, stage
 
 # What `mlflow.pyfunc.load_model(...).predict` of an ONNX version needs, and no TensorFlow.
 REQUIREMENTS = ("mlflow", "onnx", "onnxruntime", "numpy")
+SAMPLE = 16  # examples with their answers in `sample.npz`: enough to tell a wrong file, few enough to ship
 FLOATS = ("teacher", "student")  # names of the float models, which every version descends from
 
 
@@ -119,35 +124,38 @@ def register_version(
     (`recipe` is its YAML), the evidence and the model card. `models` are the Keras models of this compression.
     """
     content = content_digest(files, recipe, data)
-    number, uri = tracking.find_version(name, content) or _register(
+    made = registry.find_version(name, content) or _register(
         run, Version(name, recipe, files, evidence, data, source, models, config), content
     )
     return VersionArtifact(
         stage=run.stage,
-        sha256=digest_folder(tracking.download(uri)),  # as it is kept: MLflow adds a note to what it registers
-        uri=uri,
+        sha256=digest_folder(tracking.download(made.uri)),  # as it is kept: MLflow adds a note to what it registers
+        uri=made.uri,
         run=run.run_id,
         name=name,
-        version=number,
+        version=made.version,
         content=content,
     )
 
 
-def _register(run: StageRun, made: Version, content: str) -> tuple[int, str]:
-    """Lay the version out in a folder and register it; its number and address."""
+def _register(run: StageRun, made: Version, content: str) -> registry.Registered:
+    """Lay the version out in a folder and register it."""
     folder = run.work / "version"
     evidence = tracking.fetch(made.evidence)
     measured = open_evidence(evidence)
     served = next(file for file in measured.files if file.shipped and file.target == "onnxruntime")
-    example, _ = open_data(made.source).arrays("test", limit=2)
+    examples, _ = open_data(made.source).arrays("test", limit=SAMPLE)
     onnx_file = tracking.fetch(made.files["onnxruntime"]) / "model.onnx"
     requirements = [f"{library}=={version(library)}" for library in REQUIREMENTS]
-    tracking.save_onnx(onnx_file, folder, example, requirements)
+    tracking.save_onnx(onnx_file, folder, examples[:2], requirements)
     shutil.copy(onnx_file, folder / "model.onnx")  # byte for byte what was measured: MLflow writes it anew
     for target, file in made.files.items():
         if target != "onnxruntime":
             shutil.copytree(tracking.fetch(file), folder / "formats" / target)
     shutil.copytree(evidence, folder / "evidence")
+    shutil.copy(tracking.fetch(made.data) / "profile.json", folder / "profile.json")  # what new data are held against
+    sample: dict[str, Any] = {"examples": examples, **_answers(made.files, examples)}
+    np.savez_compressed(folder / "sample.npz", **sample)
     (folder / "labels.json").write_text(json.dumps(list(made.data.classes), indent=1, ensure_ascii=False))
     (folder / "recipe.yaml").write_text(made.recipe)
     card = render_card(
@@ -170,4 +178,13 @@ def _register(run: StageRun, made: Version, content: str) -> tuple[int, str]:
         **{f"slimline.parent.{step}": artifact.sha256 for step, artifact in made.lineage.items()},
         **headline(measured, served),
     }
-    return tracking.register(run.run_id, made.name, folder, tags, card, made.config.alias, made.config.description)
+    return registry.register(run.run_id, made.name, folder, tags, card, made.config.alias, made.config.description)
+
+
+def _answers(files: dict[Target, ModelArtifact], examples: Outputs) -> dict[str, Outputs]:
+    """What each file that can be run here answers to the examples, by target: what a server is held to later."""
+    return {
+        target: FORMATS[target].load(tracking.fetch(file), threads=1)(examples)
+        for target, file in files.items()
+        if FORMATS[target].RUNS_HERE
+    }

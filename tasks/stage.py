@@ -44,7 +44,9 @@ P = ParamSpec("P")
 A = TypeVar("A", bound=Artifact)
 
 # Edges: they carry and show a stage's result and never shape it, so their source is no part of its key.
-EDGES = frozenset({"tasks.stage", "tasks.tracking", "tasks.progress", "tasks.errors", "tasks.home", "tasks.plots"})
+EDGES = frozenset(
+    {"tasks.stage", "tasks.tracking", "tasks.registry", "tasks.progress", "tasks.errors", "tasks.home", "tasks.plots"}
+)
 
 # What modules of ours read beside their own source, and so is part of what they are.
 FOLDERS = {"tasks.evidence_page": "tasks/templates"}

@@ -61,6 +61,18 @@ def client() -> "MlflowClient":
     return mlflow.MlflowClient()
 
 
+@contextmanager
+def unless(*codes: str) -> Iterator[None]:
+    """Pass over the block's failure if MLflow's reason for it is one of these, such as `RESOURCE_ALREADY_EXISTS`."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code not in codes:
+            raise
+
+
 @cache
 def experiment() -> str:
     """The id of the experiment named by `MLFLOW_EXPERIMENT_NAME`, else `slimline`."""
@@ -335,14 +347,6 @@ def run_of_flow(flow_run: str) -> str:
     return str(runs[0].info.run_id) if runs else ""
 
 
-def find_version(name: str, content: str) -> tuple[int, str] | None:
-    """The number and address of the version of a registered model that has this content."""
-    versions = client().search_model_versions(
-        f"name = '{name}' and tags.`slimline.content` = '{content}'", max_results=1
-    )
-    return (int(versions[0].version), f"models:/{name}/{versions[0].version}") if versions else None
-
-
 def save_onnx(file: Path, folder: Path, example: "np.ndarray", requirements: Sequence[str]) -> None:
     """Lay an ONNX file out as an MLflow model: a signature with the file's own names and a free batch axis."""
     import mlflow
@@ -371,22 +375,3 @@ def save_onnx(file: Path, folder: Path, example: "np.ndarray", requirements: Seq
         onnx_execution_providers=["CPUExecutionProvider"],
         save_as_external_data=False,
     )
-
-
-def register(
-    run_id: str, name: str, folder: Path, tags: Mapping[str, str], card: str, alias: str, description: str
-) -> tuple[int, str]:
-    """Make a version of a registered model from a folder that MLflow can load; returns its number and address."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client().create_registered_model(name, description=description or f"{name}, compressed by Slimline.")
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    model = keep_model(run_id, name, folder, {"slimline.content": tags["slimline.content"]})
-    version = client().create_model_version(
-        name, model, run_id=run_id, tags=dict(tags), description=card, model_id=model.removeprefix("models:/")
-    )
-    client().set_registered_model_alias(name, alias, version.version)
-    return int(version.version), f"models:/{name}/{version.version}"

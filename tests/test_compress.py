@@ -114,7 +114,11 @@ def test_a_version_holds_all_that_it_takes_to_trust_it(first, store):
     folder = tracking.download(first["uri"])
     held = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert {"MLmodel", "model.onnx", "labels.json", "recipe.yaml", "README.md", "formats/litert/model.tflite"} <= held
-    assert {"evidence/evidence.json", "evidence/index.html"} <= held
+    assert {"evidence/evidence.json", "evidence/index.html", "profile.json", "sample.npz"} <= held
+    with np.load(folder / "sample.npz") as sample:
+        assert sample["examples"].shape == (16, 8, 8, 1)
+        for target in ("onnxruntime", "litert", "savedmodel"):
+            np.testing.assert_allclose(sample[target].sum(axis=1), 1, atol=1e-3)
     assert json.loads((folder / "labels.json").read_text()) == [str(digit) for digit in range(10)]
     evidence = json.loads((folder / "evidence" / "evidence.json").read_text())
     shipped = [file for file in evidence["files"] if file["shipped"]]
