@@ -29,13 +29,13 @@ class Registered(BaseModel, frozen=True):
 
 def version_of(name: str, which: str | int) -> Registered | None:
     """The version with a number or an alias; nothing if there is none."""
-    found = None
+    found: Any = None
     with tracking.unless(NOT_THERE, "INVALID_PARAMETER_VALUE"):  # the second where an alias is not set
         if isinstance(which, str) and not which.isdecimal():
             which = tracking.client().get_model_version_by_alias(name, which).version
         # by number: what is found by alias or by search comes without all aliases
-        found = _registered(tracking.client().get_model_version(name, str(which)))
-    return found
+        found = tracking.client().get_model_version(name, str(which))
+    return _registered(found) if found else None
 
 
 def find_version(name: str, content: str) -> Registered | None:
