@@ -58,7 +58,7 @@ class DataArtifact(Artifact, frozen=True):
 
 
 class EvidenceArtifact(Artifact, frozen=True):
-    """What validate measured: `evidence.json` and its plots in the store."""
+    """What was measured, by validate as `evidence.json`, in the store with its page and plots."""
 
 
 class ChoiceArtifact(Artifact, frozen=True):

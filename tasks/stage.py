@@ -129,16 +129,17 @@ class StageRun:
         )
 
     def keep_evidence(self, folder: Path) -> EvidenceArtifact:
-        """Put a folder with `evidence.json` and what belongs to it in the store."""
-        uri = tracking.keep_folder(self.run_id, folder, "evidence")
+        """Put a folder with what was measured, as JSON, and what shows it in the store."""
+        uri = tracking.keep_folder(self.run_id, folder, folder.name)
         return EvidenceArtifact(stage=self.stage, sha256=digest_folder(folder), uri=uri, run=self.run_id)
 
 
-def stage(name: str) -> Callable[[Callable[Concatenate[StageRun, P], A]], Callable[P, A]]:
+def stage(name: str, *, reuse: bool = True) -> Callable[[Callable[Concatenate[StageRun, P], A]], Callable[P, A]]:
     """Make a function a stage: a Prefect task with our cache rule and an MLflow run of its own.
 
     `name` may hold fields of the parameters, as in `convert-{target}`. A hit shows as `Cached` in Prefect. The index of
-    what was made is MLflow, not the result files of one worker, so a hit is a hit on every machine.
+    what was made is MLflow, not the result files of one worker, so a hit is a hit on every machine. With
+    `reuse=False` it always runs: what it measures is this machine at this time.
     """
 
     def decorate(function: Callable[Concatenate[StageRun, P], A]) -> Callable[P, A]:
@@ -154,7 +155,7 @@ def stage(name: str) -> Callable[[Callable[Concatenate[StageRun, P], A]], Callab
             began = time.time()
             key = cache_key(name, function.__module__, bound.arguments)
             parent = tracking.run_of_flow(str(flow_run.id or ""))
-            found = tracking.find(key, kind)
+            found = tracking.find(key, kind) if reuse else None
             if found is not None:
                 seconds = time.time() - began
                 _note_reuse(parent, title, found, seconds)
