@@ -5,11 +5,20 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS := .slimline/peers
 
-.PHONY: run test test-slow lint format lock bench bench-conversion clean
+.PHONY: run up down status test test-slow lint format lock bench bench-conversion clean
 .DEFAULT_GOAL := run
 
 run: $(READY) ## compress a model on the handwritten digits, and register it
 	$(BIN)/slimline run deployments/recipes/digits.yaml
+
+up: $(READY) ## Prefect, MLflow and a worker, until Ctrl-C: [PREFECT_SERVER_API_PORT=4200] [MLFLOW_PORT=5000]
+	@$(BIN)/python -m flows.up up
+
+down: $(READY) ## end what `make up` started
+	@$(BIN)/python -m flows.up down
+
+status: $(READY) ## what is up, and where
+	@$(BIN)/python -m flows.up status
 
 test: $(READY) ## all fast and flow tests
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not browser"

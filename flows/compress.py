@@ -5,6 +5,7 @@ from prefect import flow
 from flows.budget import hold
 from flows.check import check
 from flows.recipe import Recipe
+from flows.recipe_file import SHIPPED, RecipeName, read_recipe
 from flows.record import recorded, wanted
 from flows.report import Compression, publish
 from tasks import tracking
@@ -23,7 +24,12 @@ from tasks.validate import validate_files
 
 @flow(name="compress", flow_run_name="{recipe.name}", persist_result=True, result_serializer="json")
 def compress(recipe: Recipe) -> Compression:
-    """Take a Keras model and a data set; end with a small registered version and evidence that it kept its accuracy."""
+    """Take a Keras model and a data set; end with a small registered version and evidence that it kept its accuracy.
+
+    Args:
+        recipe: The whole input: what is compressed, how, and the limits that a version must keep.
+
+    """
     check(recipe)
     with recorded(recipe) as run:
         seed, data, teaching = recipe.seed, recipe.data, recipe.distill.teaching
@@ -67,6 +73,19 @@ def compress(recipe: Recipe) -> Compression:
             recipe.registration,
         )
         return publish(recipe, run, evidence, version)
+
+
+@flow(name="compress-recipe", flow_run_name="{recipe}", persist_result=True, result_serializer="json")
+def compress_recipe(recipe: RecipeName = "digits", settings: list[str] = []) -> Compression:  # noqa: B006  only read
+    """Compress by one of the recipes that lie in deployments/recipes.
+
+    Args:
+        recipe: Which one, by its file's name.
+        settings: What is to be different from the file, such as student.width=0.5: one setting a line.
+
+    """
+    chosen: Compression = compress.fn(read_recipe(SHIPPED[recipe], settings))
+    return chosen
 
 
 def in_order(

@@ -47,7 +47,7 @@ def start_server() -> "subprocess.Popen[bytes] | None":
     """
     if os.environ.get("PREFECT_API_URL"):
         return None
-    _copy_blank()
+    copy_blank()
     with contextlib.closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -98,7 +98,7 @@ def _blank() -> Path:
     return Path(sys.prefix) / "share" / "slimline" / f"prefect-{version}.db"
 
 
-def _copy_blank() -> None:
+def copy_blank() -> None:
     """Give a new state folder its database, unless the person has named one elsewhere."""
     database = Path(os.environ["PREFECT_HOME"]) / "prefect.db"
     elsewhere = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")

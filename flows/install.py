@@ -1,0 +1,90 @@
+"""What a Prefect server is told once: the work pool, the deployments of deployments/prefect.yaml, the automations.
+
+`python -m flows.install` may be run again at any time: what is there is brought up to date, never doubled.
+"""
+
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tasks.errors import SlimlineError
+
+ROOT = Path(__file__).parent.parent
+POOL = "slimline"
+TIMEOUT = 180  # seconds that a server may take to come up
+
+
+class NotReachable(SlimlineError):
+    """A server does not answer."""
+
+
+def install() -> None:
+    """Wait for the server that `PREFECT_API_URL` names, and tell it.
+
+    Raises:
+        NotReachable: it did not answer within three minutes.
+        SlimlineError: it refused a deployment.
+
+    """
+    await_healthy(os.environ["PREFECT_API_URL"] + "/health")
+    command = [sys.executable, "-m", "prefect", "--no-prompt"]
+    _run([*command, "work-pool", "create", POOL, "--type", "process", "--overwrite"])
+    _run([*command, "deploy", "--all", "--prefect-file", "deployments/prefect.yaml"])
+    for automation in yaml.safe_load((ROOT / "deployments" / "automations.yaml").read_text())["automations"]:
+        _automate(automation)
+
+
+def await_healthy(url: str, timeout: float = TIMEOUT) -> None:
+    """Wait until a server answers.
+
+    Raises:
+        NotReachable: it did not within `timeout` seconds.
+
+    """
+    deadline = time.monotonic() + timeout
+    said: object = None
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310  an http address of the person's own
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, OSError) as error:
+            said = error
+        time.sleep(0.2)
+    raise NotReachable(f"{url} does not answer ({said}): see whether the server runs, and what its log says")
+
+
+def _run(command: list[str]) -> None:
+    environment = {**os.environ, "PWD": str(ROOT)}  # the folder that prefect.yaml names as the code's
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)  # noqa: S603  Prefect's own commands
+    if done.returncode != 0:
+        raise SlimlineError(f"{' '.join(command[1:])} failed:\n{done.stdout}{done.stderr}")
+
+
+def _automate(settings: dict[str, Any]) -> None:
+    """Create an automation, or bring the one of this name up to date."""
+    from prefect.automations import Automation
+    from prefect.client.orchestration import get_client
+
+    wanted = Automation.model_validate(settings)
+    with get_client(sync_client=True) as client:
+        found = client.read_automations_by_name(wanted.name)
+    if found:
+        wanted.id = found[0].id
+        wanted.update()
+    else:
+        wanted.create()
+
+
+if __name__ == "__main__":
+    try:
+        install()
+    except SlimlineError as error:
+        sys.exit(f"slimline: {error}")

@@ -1,0 +1,213 @@
+"""`make up`, `make down` and `make status`: both servers and a worker on this machine, on loopback only.
+
+supervisord runs them as deployments/supervisord.conf says. This module picks the ports, waits, and says where to look.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from flows import embedded
+from flows.install import POOL, await_healthy
+from tasks.errors import InvalidInput, SlimlineError
+from tasks.home import home
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+PORTS = {"PREFECT_SERVER_API_PORT": 4200, "MLFLOW_PORT": 5000}
+LONGEST_SOCKET = 90  # characters of a path; the system takes 107, and supervisord adds a process id while it binds
+
+
+class UpError(InvalidInput):
+    """The servers cannot be started or stopped as they were asked to."""
+
+
+def up() -> int:
+    """Start all, say where, and stay until Ctrl-C or `make down`; returns an exit code."""
+    if running():
+        raise UpError("make up", str(home()), "is up already: look with `make status`, end it with `make down`")
+    ports = {name: _free(name, default) for name, default in PORTS.items()}
+    if len(str(_socket())) > LONGEST_SOCKET:
+        raise UpError("SLIMLINE_HOME", str(home()), "is too long a path for a socket in it: choose a shorter one")
+    (home() / "logs").mkdir(exist_ok=True)
+    prefect, mlflow = (f"http://127.0.0.1:{ports[name]}" for name in PORTS)
+    environment = {
+        **os.environ,
+        **{name: str(port) for name, port in ports.items()},
+        "PREFECT_API_URL": f"{prefect}/api",
+        "PREFECT_UI_URL": prefect,
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # lets the automation see that a worker is gone
+        "MLFLOW_TRACKING_URI": mlflow,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # jobs of its assistants for language models: processes for nothing
+        "SLIMLINE_HOME": str(home()),
+        "SLIMLINE_ROOT": str(ROOT),
+        "SLIMLINE_BIN": str(BIN),
+    }
+    embedded.copy_blank()
+    supervisor = subprocess.Popen([BIN / "supervisord", "-c", _settings()], env=environment)  # noqa: S603  our own command
+    signal.signal(signal.SIGTERM, _ask_to_stop)
+    _note().write_text(json.dumps({"PREFECT_API_URL": f"{prefect}/api", "MLFLOW_TRACKING_URI": mlflow}))
+    try:
+        print("starting; the first time takes half a minute", flush=True)
+        _await(supervisor, prefect, mlflow)
+        print(f"Prefect  {prefect}\nMLflow   {mlflow}\nLogs     {home() / 'logs'}\nCtrl-C or `make down` ends it.", flush=True)
+        supervisor.wait()
+    except KeyboardInterrupt:
+        print("\nending: first the worker, then the servers", flush=True)
+    finally:
+        _end(supervisor)
+        _note().unlink(missing_ok=True)
+    return 0
+
+
+def down() -> int:
+    """End what `make up` started, from another terminal; returns an exit code."""
+    if not running():
+        print("nothing is up")
+        return 0
+    print("ending: first the worker, then the servers")
+    _control("shutdown")
+    deadline = time.monotonic() + 90
+    while running() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    if running():
+        raise SlimlineError(f"it did not end within 90 seconds: see {home() / 'logs' / 'supervisord.log'}")
+    print("all is down")
+    return 0
+
+
+def status() -> int:
+    """Say what runs and where; returns 0 if all of it does, else 3, as service managers do."""
+    if not running():
+        print("nothing is up; `make up` starts it")
+        return 3
+    said = _control("status")
+    print(said.stdout.rstrip())
+    for name, url in addresses().items():
+        print(f"{name:<32} {url}")
+    return 0 if said.returncode == 0 else 3
+
+
+def running() -> bool:
+    """Whether what `make up` started is there: its supervisor answers on its socket."""
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
+        try:
+            probe.connect(str(_socket()))
+        except OSError:
+            return False
+    return True
+
+
+def addresses() -> dict[str, str]:
+    """The environment that leads to the servers of `make up`; empty where it is not up."""
+    if not running() or not _note().is_file():
+        return {}
+    return {str(name): str(url) for name, url in json.loads(_note().read_text()).items()}
+
+
+def _await(supervisor: "subprocess.Popen[bytes]", prefect: str, mlflow: str) -> None:
+    """Wait until both servers answer and the worker has asked for work.
+
+    Raises:
+        SlimlineError: one of them does not come up; names its log.
+
+    """
+    await_healthy(f"{prefect}/api/health")
+    await_healthy(f"{mlflow}/health")
+    deadline = time.monotonic() + 180
+    while not _workers_online(prefect):
+        if supervisor.poll() is not None or time.monotonic() > deadline:
+            raise SlimlineError(f"the worker did not come up: see {home() / 'logs' / 'worker.log'}")
+        time.sleep(0.5)
+
+
+def _workers_online(prefect: str) -> bool:
+    import httpx
+
+    url = f"{prefect}/api/work_pools/{POOL}/workers/filter"
+    with contextlib.suppress(httpx.HTTPError):
+        answer = httpx.post(url, json={}, timeout=10)
+        return answer.status_code == 200 and any(worker["status"] == "ONLINE" for worker in answer.json())
+    return False
+
+
+def _free(name: str, default: int) -> int:
+    """The port that an environment variable names.
+
+    Raises:
+        UpError: it is not a port, or another program has it.
+
+    """
+    text = os.environ.get(name) or str(default)
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise UpError(name, text, "is no port: give a number from 1 to 65535")
+    with contextlib.closing(socket.socket()) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", int(text)))
+        except OSError as error:
+            raise UpError(
+                name, int(text), f"cannot be had{_holder(int(text))} ({error.strerror}): `make up {name}=…` takes another"
+            ) from error
+    return int(text)
+
+
+def _holder(port: int) -> str:
+    """Who listens on a port, as far as this user may know."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        for connection in psutil.net_connections("tcp"):
+            if connection.laddr and connection.laddr.port == port and connection.pid:
+                return f", {psutil.Process(connection.pid).name()} (process {connection.pid}) has it"
+    return ""
+
+
+def _end(supervisor: "subprocess.Popen[bytes]") -> None:
+    """Let the supervisor end what it started, in its order."""
+    if supervisor.poll() is None:
+        supervisor.send_signal(signal.SIGTERM)
+    while supervisor.poll() is None:
+        with contextlib.suppress(KeyboardInterrupt):  # an impatient second Ctrl-C would leave processes behind
+            supervisor.wait()
+
+
+def _ask_to_stop(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _control(word: str) -> "subprocess.CompletedProcess[str]":
+    names = ("PREFECT_SERVER_API_PORT", "MLFLOW_PORT")  # the settings name them, supervisorctl reads the settings
+    environment = {**os.environ, **dict.fromkeys(names, "0")}
+    environment |= {"SLIMLINE_HOME": str(home()), "SLIMLINE_ROOT": str(ROOT), "SLIMLINE_BIN": str(BIN)}
+    return subprocess.run(  # noqa: S603  our own command
+        [BIN / "supervisorctl", "-c", _settings(), word], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def _settings() -> Path:
+    return ROOT / "deployments" / "supervisord.conf"
+
+
+def _socket() -> Path:
+    return home() / "supervisor.sock"
+
+
+def _note() -> Path:
+    return home() / "up.json"
+
+
+if __name__ == "__main__":
+    embedded.settle()
+    try:
+        sys.exit({"up": up, "down": down, "status": status}[sys.argv[1]]())
+    except SlimlineError as error:
+        print(f"slimline: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
