@@ -18,6 +18,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from flows import servers
 from tasks.errors import SlimlineError
 from tasks.home import home
 
@@ -31,8 +32,11 @@ class ServerError(SlimlineError):
 def settle() -> None:
     """Put Prefect's state in our folder and keep it quiet, wherever the person has not said otherwise.
 
-    Has to come before Prefect is imported, which reads its settings once.
+    Servers that `make up` has started are joined. Has to come before Prefect is imported, which reads its settings
+    once.
     """
+    for name, url in servers.addresses().items():
+        os.environ.setdefault(name, url)
     os.environ.setdefault("PREFECT_HOME", str(home() / "prefect"))
     os.environ.setdefault(
         "PREFECT_SERVER_ANALYTICS_ENABLED", "false"

@@ -10,11 +10,14 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from tasks.errors import SlimlineError
+
+if TYPE_CHECKING:
+    from prefect.events.schemas.automations import AutomationCore
 
 ROOT = Path(__file__).parent.parent
 POOL = "slimline"
@@ -69,18 +72,28 @@ def _run(command: list[str]) -> None:
 
 
 def _automate(settings: dict[str, Any]) -> None:
-    """Create an automation, or bring the one of this name up to date."""
+    """Create an automation, or bring the one of this name up to date; one that is so is left alone.
+
+    An update makes Prefect forget which events it is waiting for, and with them the runs whose worker is gone.
+    """
     from prefect.automations import Automation
     from prefect.client.orchestration import get_client
 
     wanted = Automation.model_validate(settings)
     with get_client(sync_client=True) as client:
         found = client.read_automations_by_name(wanted.name)
-    if found:
+    if not found:
+        wanted.create()
+    elif _settings_of(found[0]) != _settings_of(wanted):
         wanted.id = found[0].id
         wanted.update()
-    else:
-        wanted.create()
+
+
+def _settings_of(automation: "AutomationCore") -> dict[str, Any]:
+    """All but the ids that the server gives."""
+    settings = automation.model_dump(mode="json", exclude={"id", "owner_resource"})
+    settings["trigger"].pop("id", None)
+    return settings
 
 
 if __name__ == "__main__":

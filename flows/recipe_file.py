@@ -11,7 +11,9 @@ from pydantic import Field, ValidationError
 from flows.recipe import Recipe
 from tasks.errors import RecipeError
 
-SHIPPED = {file.stem: file for file in sorted((Path(__file__).parent.parent / "deployments" / "recipes").glob("*.yaml"))}
+SHIPPED = {
+    file.stem: file for file in sorted((Path(__file__).parent.parent / "deployments" / "recipes").glob("*.yaml"))
+}
 RecipeName = Annotated[str, Field(json_schema_extra={"enum": list(SHIPPED)})]  # a drop-down in Prefect's form
 MAX_BYTES = 1_000_000  # a recipe is a page of text; more is a mistake or an attack on the parser
 

@@ -31,8 +31,12 @@ def recorded(recipe: Recipe) -> Iterator[str]:
         "slimline.git": tracking.git_commit(),
         "mlflow.note.content": f"Made by the Prefect flow run [{flow_run.name}]({flow_run.ui_url}).",
     }
-    run = tracking.start_run(recipe.name, tags, tracking.flatten(recipe.model_dump(mode="json")))
-    tracking.log_text(run, text, "recipe.yaml")
+    run = tracking.run_of_flow(str(flow_run.id))
+    if run:  # the flow run was retried
+        tracking.reopen_run(run)
+    else:
+        run = tracking.start_run(recipe.name, tags, tracking.flatten(recipe.model_dump(mode="json")))
+        tracking.log_text(run, text, "recipe.yaml")
     create_link_artifact(
         tracking.ui_url(run), "MLflow run", key="mlflow-run", description="Every stage, metric and plot."
     )

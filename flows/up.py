@@ -11,10 +11,11 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
-from flows import embedded
+from flows import embedded, servers
 from flows.install import POOL, await_healthy
 from tasks.errors import InvalidInput, SlimlineError
 from tasks.home import home
@@ -31,10 +32,10 @@ class UpError(InvalidInput):
 
 def up() -> int:
     """Start all, say where, and stay until Ctrl-C or `make down`; returns an exit code."""
-    if running():
+    if servers.running():
         raise UpError("make up", str(home()), "is up already: look with `make status`, end it with `make down`")
     ports = {name: _free(name, default) for name, default in PORTS.items()}
-    if len(str(_socket())) > LONGEST_SOCKET:
+    if len(str(servers.socket_file())) > LONGEST_SOCKET:
         raise UpError("SLIMLINE_HOME", str(home()), "is too long a path for a socket in it: choose a shorter one")
     (home() / "logs").mkdir(exist_ok=True)
     prefect, mlflow = (f"http://127.0.0.1:{ports[name]}" for name in PORTS)
@@ -45,7 +46,7 @@ def up() -> int:
         "PREFECT_UI_URL": prefect,
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # lets the automation see that a worker is gone
         "MLFLOW_TRACKING_URI": mlflow,
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # jobs of its assistants for language models: processes for nothing
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its jobs judge language models: processes for nothing
         "SLIMLINE_HOME": str(home()),
         "SLIMLINE_ROOT": str(ROOT),
         "SLIMLINE_BIN": str(BIN),
@@ -53,31 +54,34 @@ def up() -> int:
     embedded.copy_blank()
     supervisor = subprocess.Popen([BIN / "supervisord", "-c", _settings()], env=environment)  # noqa: S603  our own command
     signal.signal(signal.SIGTERM, _ask_to_stop)
-    _note().write_text(json.dumps({"PREFECT_API_URL": f"{prefect}/api", "MLFLOW_TRACKING_URI": mlflow}))
+    servers.note_file().write_text(json.dumps({"PREFECT_API_URL": f"{prefect}/api", "MLFLOW_TRACKING_URI": mlflow}))
     try:
         print("starting; the first time takes half a minute", flush=True)
         _await(supervisor, prefect, mlflow)
-        print(f"Prefect  {prefect}\nMLflow   {mlflow}\nLogs     {home() / 'logs'}\nCtrl-C or `make down` ends it.", flush=True)
+        print(
+            f"Prefect  {prefect}\nMLflow   {mlflow}\nLogs     {home() / 'logs'}\nCtrl-C or `make down` ends it.",
+            flush=True,
+        )
         supervisor.wait()
     except KeyboardInterrupt:
         print("\nending: first the worker, then the servers", flush=True)
     finally:
         _end(supervisor)
-        _note().unlink(missing_ok=True)
+        servers.note_file().unlink(missing_ok=True)
     return 0
 
 
 def down() -> int:
     """End what `make up` started, from another terminal; returns an exit code."""
-    if not running():
+    if not servers.running():
         print("nothing is up")
         return 0
     print("ending: first the worker, then the servers")
     _control("shutdown")
     deadline = time.monotonic() + 90
-    while running() and time.monotonic() < deadline:
+    while servers.running() and time.monotonic() < deadline:
         time.sleep(0.2)
-    if running():
+    if servers.running():
         raise SlimlineError(f"it did not end within 90 seconds: see {home() / 'logs' / 'supervisord.log'}")
     print("all is down")
     return 0
@@ -85,31 +89,14 @@ def down() -> int:
 
 def status() -> int:
     """Say what runs and where; returns 0 if all of it does, else 3, as service managers do."""
-    if not running():
+    if not servers.running():
         print("nothing is up; `make up` starts it")
         return 3
     said = _control("status")
     print(said.stdout.rstrip())
-    for name, url in addresses().items():
+    for name, url in servers.addresses().items():
         print(f"{name:<32} {url}")
     return 0 if said.returncode == 0 else 3
-
-
-def running() -> bool:
-    """Whether what `make up` started is there: its supervisor answers on its socket."""
-    with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
-        try:
-            probe.connect(str(_socket()))
-        except OSError:
-            return False
-    return True
-
-
-def addresses() -> dict[str, str]:
-    """The environment that leads to the servers of `make up`; empty where it is not up."""
-    if not running() or not _note().is_file():
-        return {}
-    return {str(name): str(url) for name, url in json.loads(_note().read_text()).items()}
 
 
 def _await(supervisor: "subprocess.Popen[bytes]", prefect: str, mlflow: str) -> None:
@@ -119,22 +106,24 @@ def _await(supervisor: "subprocess.Popen[bytes]", prefect: str, mlflow: str) -> 
         SlimlineError: one of them does not come up; names its log.
 
     """
+    began = datetime.now(UTC)
     await_healthy(f"{prefect}/api/health")
     await_healthy(f"{mlflow}/health")
     deadline = time.monotonic() + 180
-    while not _workers_online(prefect):
+    while not _asked_for_work(prefect, began):
         if supervisor.poll() is not None or time.monotonic() > deadline:
             raise SlimlineError(f"the worker did not come up: see {home() / 'logs' / 'worker.log'}")
         time.sleep(0.5)
 
 
-def _workers_online(prefect: str) -> bool:
+def _asked_for_work(prefect: str, began: datetime) -> bool:
+    """Whether a worker has been heard of since then; the one before may still count as online."""
     import httpx
 
-    url = f"{prefect}/api/work_pools/{POOL}/workers/filter"
     with contextlib.suppress(httpx.HTTPError):
-        answer = httpx.post(url, json={}, timeout=10)
-        return answer.status_code == 200 and any(worker["status"] == "ONLINE" for worker in answer.json())
+        answer = httpx.post(f"{prefect}/api/work_pools/{POOL}/workers/filter", json={}, timeout=10)
+        heard = [worker["last_heartbeat_time"] for worker in answer.json()] if answer.status_code == 200 else []
+        return any(datetime.fromisoformat(time_heard) > began for time_heard in heard)
     return False
 
 
@@ -154,7 +143,9 @@ def _free(name: str, default: int) -> int:
             probe.bind(("127.0.0.1", int(text)))
         except OSError as error:
             raise UpError(
-                name, int(text), f"cannot be had{_holder(int(text))} ({error.strerror}): `make up {name}=…` takes another"
+                name,
+                int(text),
+                f"cannot be had{_holder(int(text))} ({error.strerror}): `make up {name}=…` takes another",
             ) from error
     return int(text)
 
@@ -194,14 +185,6 @@ def _control(word: str) -> "subprocess.CompletedProcess[str]":
 
 def _settings() -> Path:
     return ROOT / "deployments" / "supervisord.conf"
-
-
-def _socket() -> Path:
-    return home() / "supervisor.sock"
-
-
-def _note() -> Path:
-    return home() / "up.json"
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ def client() -> "MlflowClient":
     """The one connection of this process; makes the database on first use."""
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # table creation is nothing a person needs to read
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # the display shows what takes time
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # standard output may be one JSON object
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # MLflow warns on machines that have no git
     import logging
 
@@ -125,6 +126,14 @@ def start_run(name: str, tags: Mapping[str, str], parameters: Mapping[str, str],
 def end_run(run_id: str, *, failed: bool) -> None:
     """Close a run."""
     client().set_terminated(run_id, "FAILED" if failed else "FINISHED")
+
+
+def reopen_run(run_id: str) -> None:
+    """Go on with a run that was ended, or whose process is gone; children that were at work then are closed."""
+    client().update_run(run_id, status="RUNNING")
+    for child in _children(run_id):
+        if child.info.status == "RUNNING":
+            client().set_terminated(child.info.run_id, "KILLED")
 
 
 def find(key: str, kind: type[A]) -> A | None:
@@ -303,48 +312,52 @@ class StageRecord(BaseModel, frozen=True):
 
 def stages_of(parent: str) -> list[StageRecord]:
     """Every stage of a compression, reused ones included, in the order in which they ended."""
-    runs: list[Run] = client().search_runs(
-        [experiment()],
-        f"tags.`mlflow.parentRunId` = '{parent}'",
-        order_by=["attributes.start_time ASC"],
-        max_results=1000,
-    )
-    made = [
-        (
-            run.info.end_time or 0,
-            StageRecord(
-                stage=run.info.run_name,
-                seconds=(run.info.end_time - run.info.start_time) / 1000,
-                run=run.info.run_id,
-                reused=False,
-            ),
-        )
-        for run in runs
-        if run.info.end_time
+    made = {
+        run.info.run_id: (run.info.end_time, run.info.run_name, (run.info.end_time - run.info.start_time) / 1000, False)
+        for run in _children(parent)
+        if run.info.status == "FINISHED"
+    }
+    notes = {
+        name.removeprefix(REUSED): json.loads(value)
+        for name, value in client().get_run(parent).data.tags.items()
+        if name.startswith(REUSED)
+    }
+    # a flow run that is retried finds what it made itself before: that is no reuse
+    reused = {
+        note["run"]: (note["at"], name, note["seconds"], True)
+        for name, note in notes.items()
+        if note["run"] not in made
+    }
+    return [
+        StageRecord(stage=name, seconds=seconds, run=run, reused=again)
+        for run, (_, name, seconds, again) in sorted((made | reused).items(), key=lambda item: item[1][0])
     ]
-    tags = client().get_run(parent).data.tags
-    reused = []
-    for name, value in tags.items():
-        if name.startswith(REUSED):
-            note = json.loads(value)
-            reused.append(
-                (
-                    note["at"],
-                    StageRecord(stage=name.removeprefix(REUSED), seconds=note["seconds"], run=note["run"], reused=True),
-                )
-            )
-    return [record for _, record in sorted(made + reused, key=lambda pair: pair[0])]
 
 
-@cache
+def _children(parent: str) -> "list[Run]":
+    return list(
+        client().search_runs(
+            [experiment()],
+            f"tags.`mlflow.parentRunId` = '{parent}'",
+            order_by=["attributes.start_time ASC"],
+            max_results=1000,
+        )
+    )
+
+
+_parents: dict[str, str] = {}
+
+
 def run_of_flow(flow_run: str) -> str:
     """The parent run of a Prefect flow run, empty if there is none: how a stage on any machine finds it."""
-    if not flow_run:
-        return ""
-    runs = client().search_runs(
-        [experiment()], f"tags.`{FLOW_RUN}` = '{flow_run}' and tags.`{ROLE}` = 'compression'", max_results=1
-    )
-    return str(runs[0].info.run_id) if runs else ""
+    if flow_run and flow_run not in _parents:
+        runs = client().search_runs(
+            [experiment()], f"tags.`{FLOW_RUN}` = '{flow_run}' and tags.`{ROLE}` = 'compression'", max_results=1
+        )
+        if not runs:
+            return ""
+        _parents[flow_run] = str(runs[0].info.run_id)
+    return _parents.get(flow_run, "")
 
 
 def save_onnx(file: Path, folder: Path, example: "np.ndarray", requirements: Sequence[str]) -> None:

@@ -70,7 +70,8 @@ def forget() -> None:
     """Drop the connection of the process, as a new process would have none."""
     from tasks import tracking
 
-    for cached in (tracking.client, tracking.experiment, tracking.run_of_flow):
+    for cached in (tracking.client, tracking.experiment):
         cached.cache_clear()
     tracking._fetched.clear()
+    tracking._parents.clear()
     os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow sets it for child processes

@@ -1,0 +1,35 @@
+"""Which servers `make up` has started on this machine: everything else joins them while they are up."""
+
+import contextlib
+import json
+import socket
+from pathlib import Path
+
+from tasks.home import home
+
+
+def running() -> bool:
+    """Whether what `make up` started is there: its supervisor answers on its socket."""
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
+        try:
+            probe.connect(str(socket_file()))
+        except OSError:
+            return False
+    return True
+
+
+def addresses() -> dict[str, str]:
+    """The environment that leads to the servers of `make up`; empty where it is not up."""
+    if not running() or not note_file().is_file():
+        return {}
+    return {str(name): str(url) for name, url in json.loads(note_file().read_text()).items()}
+
+
+def socket_file() -> Path:
+    """Where the supervisor takes orders."""
+    return home() / "supervisor.sock"
+
+
+def note_file() -> Path:
+    """Where the addresses stand."""
+    return home() / "up.json"
