@@ -27,6 +27,11 @@ ROLE_NAMES: dict[Role, str] = {
     "student": "Student in float",
     "compressed": "Compressed",
 }
+MOST_CHARACTERS = (
+    5000  # of a version's description: MLflow's column for it, which PostgreSQL enforces and SQLite does not
+)
+REST = "\nThe whole card is `README.md` among the version's files.\n"
+FIRST_TO_GO = ("Labels", "What the evidence does not say", "What it was made from", "How to call it")
 ENOUGH_INTEGERS = 0.9  # an int8 file with less of its work in integer kernels is said to run in float
 ENOUGH_AGREEMENT = 0.99  # a file that agrees less with its Keras model is said to be another model
 WORST_CLASS = 0.05  # a class whose recall fell by more than this is named,
@@ -206,6 +211,7 @@ def render_card(
     data: DataArtifact,
     lineage: Mapping[str, str],
     links: Mapping[str, str],
+    brief: bool = False,
 ) -> str:
     """The model card in Markdown.
 
@@ -216,12 +222,30 @@ def render_card(
         data: what the model was trained and measured on.
         lineage: sha256 of everything that the version was made from, by step.
         links: where each step's run can be looked at; a step without a link is named only.
+        brief: for the registry's page, at most 5,000 characters: what does not fit is left to the whole card.
 
     """
     template = _environment().get_template("model_card.md")
-    return template.render(
-        name=name, description=description, evidence=evidence, data=data, lineage=dict(lineage), links=dict(links)
+    card = template.render(
+        name=name,
+        description=description,
+        evidence=evidence,
+        data=data,
+        lineage=dict(lineage),
+        links=dict(links),
+        brief=brief,
     )
+    return _shortened(card) if brief else card
+
+
+def _shortened(card: str) -> str:
+    """A card with as many of its sections as MLflow's database has room for."""
+    sections = re.split(r"(?m)^(?=## )", card)
+    for title in FIRST_TO_GO:
+        if sum(map(len, sections)) > MOST_CHARACTERS - len(REST):
+            sections = [section for section in sections if not section.startswith(f"## {title}\n")]
+    short = "".join(sections)
+    return short[: MOST_CHARACTERS - len(REST)] + REST
 
 
 def as_svg(figure: "Figure", name: str) -> str:

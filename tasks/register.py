@@ -158,15 +158,16 @@ def _register(run: StageRun, made: Version, content: str) -> registry.Registered
     np.savez_compressed(folder / "sample.npz", **sample)
     (folder / "labels.json").write_text(json.dumps(list(made.data.classes), indent=1, ensure_ascii=False))
     (folder / "recipe.yaml").write_text(made.recipe)
-    card = render_card(
-        name=made.name,
-        description=made.config.description,
-        evidence=measured,
-        data=made.data,
-        lineage={step: artifact.sha256 for step, artifact in made.lineage.items()},
-        links={step: tracking.ui_url(artifact.run) for step, artifact in made.lineage.items()},
-    )
-    (folder / "README.md").write_text(card)
+    written: dict[str, Any] = {
+        "name": made.name,
+        "description": made.config.description,
+        "evidence": measured,
+        "data": made.data,
+        "lineage": {step: artifact.sha256 for step, artifact in made.lineage.items()},
+        "links": {step: tracking.ui_url(artifact.run) for step, artifact in made.lineage.items()},
+    }
+    (folder / "README.md").write_text(render_card(**written))
+    card = render_card(**written, brief=True)
     tags = {
         "slimline.content": content,
         "slimline.recipe": digest_text(made.recipe),

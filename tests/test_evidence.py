@@ -268,6 +268,19 @@ def test_the_card(evidence):
     assert not re.search(r"\n{3,}", text)
 
 
+@pytest.mark.parametrize("words", [0, 3, 400])
+def test_the_brief_card_has_room_in_mlflows_database(evidence, words):
+    many = evidence.model_copy(update={"limits": (*evidence.limits, "A limit that is long to tell, " * words)})
+    lineage = dict.fromkeys(("data", "teacher", "student", "training", "evidence"), "a" * 64)
+    links = dict.fromkeys(lineage, "https://mlflow.example.com/#/experiments/1/runs/" + "b" * 32)
+    text = card(many, brief=True, description="What it is for. " * 50, lineage=lineage, links=links)
+    assert len(text) <= 5000
+    assert "## What was measured" in text
+    assert "README.md" in text
+    assert ("long to tell" in text) == (words == 3)
+    assert not re.search(r"\n{3,}", text)
+
+
 def test_the_cards_code_compiles(evidence):
     blocks = re.findall(r"```python\n(.*?)```", card(evidence), re.DOTALL)
     assert len(blocks) == 2
