@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
@@ -51,6 +52,8 @@ def client() -> "MlflowClient":
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # table creation is nothing a person needs to read
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # the display shows what takes time
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # standard output may be one JSON object
+    for way in ("UPLOAD", "DOWNLOAD"):  # else a server with a bucket sends its clients there, where they may not reach
+        os.environ.setdefault(f"MLFLOW_ENABLE_PROXY_MULTIPART_{way}", "false")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # MLflow warns on machines that have no git
     import logging
 
@@ -94,9 +97,14 @@ def experiment() -> str:
 
 
 def ui_url(run_id: str = "") -> str:
-    """Where a browser finds a run: on the tracking server, or on `mlflow server` at its default address."""
+    """Where a browser finds a run: on the tracking server, or on `mlflow server` at its default address.
+
+    `SLIMLINE_MLFLOW_UI_URL` says what browsers call the server, where that is not what workers call it.
+    """
     uri = tracking_uri()
-    server = uri.rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
+    server = os.environ.get("SLIMLINE_MLFLOW_UI_URL") or (uri if uri.startswith("http") else "http://127.0.0.1:5000")
+    parts = urlsplit(server.rstrip("/"))
+    server = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # a link is shown: no password in it
     return f"{server}/#/experiments/{experiment()}" + (f"/runs/{run_id}" if run_id else "")
 
 
