@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS := .slimline/peers
 
-.PHONY: run up down status test test-slow lint format lock bench bench-conversion clean
+.PHONY: run up down status test test-browser test-slow lint format lock bench bench-conversion clean
 .DEFAULT_GOAL := run
 
 run: $(READY) ## compress a model on the handwritten digits, and register it
@@ -22,6 +22,9 @@ status: $(READY) ## what is up, and where
 
 test: $(READY) ## all fast and flow tests
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not browser"
+
+test-browser: $(READY) ## what a person does in Chromium, from `make up` on: [SCREENSHOTS=folder that gets the pictures]
+	$(BIN)/pytest -m browser
 
 test-slow: $(READY) ## minutes, or real data
 	$(BIN)/pytest -m slow
