@@ -105,7 +105,7 @@ def publish(recipe: Recipe, run: str, evidence: EvidenceArtifact, version: Versi
         reused=[stage.stage for stage in stages if stage.reused],
     )
     tracking.set_tags(run, {"slimline.version": version.uri})
-    create_table_artifact(as_rows(measured.score, figures), key="evidence", description="* is what ships.")
+    create_table_artifact(as_rows(measured.score, figures), key="evidence", description="A star marks what ships.")
     create_markdown_artifact(
         _summary(recipe, result), key="version", description=f"{version.name} version {version.version}"
     )
