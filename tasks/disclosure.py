@@ -34,8 +34,8 @@ def methods(problem: Problem, threads: int, batch: int, warmup: int) -> dict[str
         else f"{bootstrap}, of the differences in pairs.",
         "parity": "Outputs of the file against those of the Keras model that it was made from, over all test examples.",
         "latency": f"Batch 1, {threads} {'thread' if threads == 1 else 'threads'}, always the first test example; one "
-        f"target's files in turn (A B C A B C) after {warmup} warm-up calls, in up to {VISITS} visits with pauses "
-        "between them, Python's garbage collector off, time.perf_counter_ns.",
+        f"target's files in turn, in an order drawn anew each round, after {warmup} warm-up calls, in up to "
+        f"{VISITS} visits with pauses between them, Python's garbage collector off, time.perf_counter_ns.",
         "speed-up": "Median latency of the teacher's float file for the same target over this file's; percentile "
         f"bootstrap over visits, {RESAMPLES} resamples.",
         "throughput": f"{batch} over the median time of a call with batch {batch}, in turn like latency.",
