@@ -46,7 +46,7 @@ bench-conversion: $(READY) ## ways to integers, compared: [DATA=folder with CIFA
 	$(BIN)/python -m benchmarks.conversion --peers $(PEERS)/bin/python $(if $(DATA),--data $(DATA)) $(if $(OFFICIAL),--official $(OFFICIAL))
 
 lock: $(READY) ## resolve every version anew
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra shared --universal --generate-hashes --python-version 3.11 --upgrade --quiet -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra shared --extra serve --universal --generate-hashes --python-version 3.11 --upgrade --quiet -o requirements.lock
 
 clean: ## forget the environment and all state
 	rm -rf $(VENV) .slimline
