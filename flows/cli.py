@@ -17,6 +17,9 @@ from tasks.errors import SlimlineError
 from tasks.home import home
 
 if TYPE_CHECKING:
+    from subprocess import Popen
+
+    from flows.promote import Promotion
     from flows.report import Compression
 
 
@@ -61,6 +64,24 @@ def parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
     check = commands.add_parser("check", parents=[recipe], help="say what is wrong with a recipe, or what it would do")
     check.set_defaults(command=_check)
+    json_option = argparse.ArgumentParser(add_help=False)
+    json_option.add_argument("--json", action="store_true", help="end with one JSON object on standard output")
+    promote = commands.add_parser(
+        "promote", parents=[json_option], help="put a candidate in service, if it is not worse than the champion"
+    )
+    promote.add_argument("name", metavar="NAME", help="the registered model")
+    promote.add_argument("--candidate", default="candidate", metavar="WHICH", help="its alias or its number")
+    promote.add_argument(
+        "--approval",
+        type=int,
+        default=0,
+        metavar="SECONDS",
+        help="wait so long for a person to approve in Prefect's UI",
+    )
+    promote.set_defaults(command=_promote)
+    rollback = commands.add_parser("rollback", parents=[json_option], help="put the previous champion back in service")
+    rollback.add_argument("name", metavar="NAME", help="the registered model")
+    rollback.set_defaults(command=_rollback)
     schema = commands.add_parser("schema", help="print the recipe's JSON schema")
     schema.set_defaults(command=_schema)
     return top
@@ -117,6 +138,42 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         clock = {"wall_seconds": round(wall, 2), "startup_seconds": round(startup, 2)}
         print(json.dumps({**result.model_dump(mode="json"), **clock}, indent=2))
+    return 0
+
+
+def _promote(options: argparse.Namespace) -> int:
+    _begin(embedded.start_server())
+    from flows.promote import promote
+
+    return _show(promote(options.name, options.candidate, options.approval), options)
+
+
+def _rollback(options: argparse.Namespace) -> int:
+    _begin(embedded.start_server())
+    from flows.promote import rollback
+
+    return _show(rollback(options.name), options)
+
+
+def _begin(server: "Popen[bytes] | None") -> None:
+    """Show what the stages do from here on; ready when both servers are."""
+    from rich.console import Console
+
+    from flows.display import Display
+    from tasks import tracking
+    from tasks.progress import listen
+
+    listen(Display(Console(stderr=True)))
+    tracking.experiment()
+    embedded.await_server(server)
+
+
+def _show(result: "Promotion", options: argparse.Namespace) -> int:
+    if options.json:
+        print(result.model_dump_json(indent=2))
+    else:
+        print(f"{result.name}: version {result.champion} is the champion, previous is {result.previous or 'none'}")
+        print(result.mlflow_url or "nothing was moved")
     return 0
 
 

@@ -6,7 +6,7 @@ from flows.budget import hold
 from flows.check import check
 from flows.recipe import Recipe
 from flows.recipe_file import SHIPPED, RecipeName, read_recipe
-from flows.record import recorded, wanted
+from flows.record import compressing, wanted
 from flows.report import Compression, publish
 from tasks import tracking
 from tasks.artifact import ModelArtifact
@@ -31,7 +31,7 @@ def compress(recipe: Recipe) -> Compression:
 
     """
     check(recipe)
-    with recorded(recipe) as run:
+    with compressing(recipe) as run:
         seed, data, teaching = recipe.seed, recipe.data, recipe.distill.teaching
         prepared = prepare_data(data)
         teacher = train_model("teacher", recipe.teacher, data, recipe.teacher.fit, seed)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from flows.budget import Budget
 from tasks.artifact import Target
+from tasks.comparison import PromoteConfig
 from tasks.convert import ConvertConfig
 from tasks.data import DataConfig
 from tasks.distill import DistillConfig
@@ -48,7 +49,7 @@ class StudentConfig(ModelConfig, frozen=True, extra="forbid"):
 class Recipe(BaseModel):
     """A Keras model and a data set in, a small registered model version out."""
 
-    # `validate` and `register` would hide methods of Pydantic's own, so they are aliases, and `convert` goes with them:
+    # `validate` and `register` would hide methods of Pydantic's own, so they are aliases, and others go with them:
     # the file and the form say `validate`, the code says `validation`.
     model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
@@ -90,6 +91,12 @@ class Recipe(BaseModel):
     budget: Budget = Field(Budget(), description="The limits that a version must keep.", json_schema_extra=_at(11))
     registration: RegisterConfig = Field(
         RegisterConfig(), alias="register", description="Where the version goes.", json_schema_extra=_at(12)
+    )
+    promotion: PromoteConfig = Field(
+        PromoteConfig(),
+        alias="promote",
+        description="When the version may take the champion's place.",
+        json_schema_extra=_at(13),
     )
 
     @field_validator("targets")

@@ -9,6 +9,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from flows.recipe import Recipe
+from tasks import tracking
 from tasks.errors import RecipeError
 
 SHIPPED = {
@@ -54,6 +55,16 @@ def check_settings(settings: dict[str, Any]) -> Recipe:
         field, value, remedy = problems[0]
         more = "".join(f"\n{field}: {value!r}: {remedy}" for field, value, remedy in problems[1:])
         raise RecipeError(field, value, remedy + more) from error
+
+
+def registered_recipe(uri: str) -> Recipe:
+    """The recipe that a registered version was made by.
+
+    Raises:
+        RecipeError: it was made by a Slimline whose recipes were others.
+
+    """
+    return read_recipe(tracking.download(f"{uri}/recipe.yaml"))
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

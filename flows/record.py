@@ -1,8 +1,9 @@
 """What a flow run leaves in MLflow besides its stages: the run that they are children of."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from prefect.artifacts import create_link_artifact
 from prefect.client.orchestration import get_client
@@ -15,43 +16,50 @@ from tasks.register import digest_text
 
 
 @contextmanager
-def recorded(recipe: Recipe) -> Iterator[str]:
+def recorded(role: str, name: str, settings: Mapping[str, Any], tags: Mapping[str, str] = {}) -> Iterator[str]:
     """The MLflow run of this flow run, which its stages' runs are children of; gives its id.
 
     It ends as the block does: finished, or failed with the reason in the tag `slimline.error`. MLflow's run names the
-    Prefect flow run and links to it, and the other way round.
+    Prefect flow run and links to it, and the other way round. A flow run that is retried goes on in the same one.
     """
-    text = recipe.as_yaml()
-    tags = {
-        tracking.ROLE: "compression",
-        tracking.FLOW_RUN: str(flow_run.id),
-        "prefect.flow_run_name": str(flow_run.name),
-        "prefect.url": str(flow_run.ui_url),
-        "slimline.recipe": digest_text(text),
-        "slimline.git": tracking.git_commit(),
-        "mlflow.note.content": f"Made by the Prefect flow run [{flow_run.name}]({flow_run.ui_url}).",
-    }
     run = tracking.run_of_flow(str(flow_run.id))
-    if run:  # the flow run was retried
+    if run:
         tracking.reopen_run(run)
     else:
-        run = tracking.start_run(recipe.name, tags, tracking.flatten(recipe.model_dump(mode="json")))
-        tracking.log_text(run, text, "recipe.yaml")
+        about = {
+            tracking.ROLE: role,
+            tracking.FLOW_RUN: str(flow_run.id),
+            "prefect.flow_run_name": str(flow_run.name),
+            "prefect.url": str(flow_run.ui_url),
+            "slimline.git": tracking.git_commit(),
+            "mlflow.note.content": f"Made by the Prefect flow run [{flow_run.name}]({flow_run.ui_url}).",
+        }
+        run = tracking.start_run(name, {**about, **tags}, tracking.flatten(settings))
     create_link_artifact(
         tracking.ui_url(run), "MLflow run", key="mlflow-run", description="Every stage, metric and plot."
     )
-    # The flow run alone: Prefect asks its server for a concurrency slot before each task that bears tags.
-    get_client(sync_client=True).update_flow_run(
-        flow_run.id, tags={*flow_run.tags, recipe.name, recipe.data.problem, *recipe.targets}
-    )
     try:
-        with tracking.system_metrics(run):
-            yield run
+        yield run
     except BaseException:
         tracking.set_tags(run, {"slimline.error": str(sys.exception())[:5000]})
         tracking.end_run(run, failed=True)
         raise
     tracking.end_run(run, failed=False)
+
+
+@contextmanager
+def compressing(recipe: Recipe) -> Iterator[str]:
+    """The MLflow run of a compression, with its recipe and what it takes of the machine; gives its id."""
+    text = recipe.as_yaml()
+    settings = recipe.model_dump(mode="json")
+    # The flow run alone: Prefect asks its server for a concurrency slot before each task that bears tags.
+    get_client(sync_client=True).update_flow_run(
+        flow_run.id, tags={*flow_run.tags, recipe.name, recipe.data.problem, *recipe.targets}
+    )
+    with recorded("compression", recipe.name, settings, {"slimline.recipe": digest_text(text)}) as run:
+        tracking.log_text(run, text, "recipe.yaml")
+        with tracking.system_metrics(run):
+            yield run
 
 
 def wanted(stage: str, method: str) -> bool:

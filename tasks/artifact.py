@@ -1,6 +1,7 @@
 """What stages hand to each other: a few hundred bytes that say what was made, where it is, and from what."""
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -88,6 +89,10 @@ def digest_folder(folder: Path) -> str:
 
     Anyone can re-check it: `find . -type f -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum`.
     """
-    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    lines = (f"{digest_file(folder / name)}  {name}\n" for name in names)
+    return digest_files(folder, (p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()))
+
+
+def digest_files(folder: Path, names: Iterable[str]) -> str:
+    """The same over these files of a folder alone: the digest that a folder with nothing else in it has."""
+    lines = (f"{digest_file(folder / name)}  {name}\n" for name in sorted(names))
     return hashlib.sha256("".join(lines).encode()).hexdigest()

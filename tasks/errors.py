@@ -36,6 +36,22 @@ class ModelError(InvalidInput):
     """A model that was brought cannot be used: unreadable, unsafe, or does not fit the data."""
 
 
+class VersionError(InvalidInput):
+    """A registered version, or an alias, that is not there, or is not what was registered."""
+
+
+class NotPromoted(SlimlineError):
+    """The champion stays: says in what the candidate is worse, which limit it breaks, or who did not approve."""
+
+
+class AliasesMoved(SlimlineError):
+    """Somebody else moved the aliases of the same registered model: says who, and that nothing was changed."""
+
+
+class SmokeTestFailed(SlimlineError):
+    """What serves does not answer as it did when it was registered: says which answers, and by how much."""
+
+
 class ConversionError(SlimlineError):
     """A model cannot be written for a target: says which layer, which operator, which target, and what to do."""
 

@@ -11,7 +11,9 @@ from pydantic import BaseModel, Field
 from tasks.artifact import Target
 from tasks.data import Dataset
 from tasks.errors import ConversionError
+from tasks.evidence import Latency
 from tasks.formats import FORMATS
+from tasks.metrics import Floats
 
 Outputs = npt.NDArray[np.float32]
 Call = Callable[[Outputs], Outputs]
@@ -92,6 +94,12 @@ def answers_of(call: Call, x: Outputs, data: Dataset, batch: int, title: str) ->
             "float16 overflows at large values; scale the inputs (data.scaling) or take another quantize.precision"
         )
     return outputs
+
+
+def latency_of(times: Floats) -> Latency:
+    """Quantiles of the seconds that calls took, as `metrics.time_in_turn` gives them."""
+    p50, p95, p99 = (float(value) for value in np.quantile(times, [0.5, 0.95, 0.99]))
+    return Latency(p50=p50, p95=p95, p99=p99, rounds=times.size)
 
 
 def sizes(folder: Path, target: Target) -> tuple[int, int]:

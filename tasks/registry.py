@@ -1,14 +1,19 @@
 """MLflow's model registry: the versions of registered models, their tags, and the aliases that say which one serves."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Field
 
 from tasks import tracking
+from tasks.errors import AliasesMoved
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
+MOVING = "slimline.moving"  # tag of a registered model: where its aliases stood before a move that is not over
+MOVED_BY = "slimline.moved_by"  # and who moved them last
 NOT_THERE = "RESOURCE_DOES_NOT_EXIST"
 
 
@@ -62,6 +67,57 @@ def set_alias(name: str, alias: str, version: int | None) -> None:
         tracking.client().set_registered_model_alias(name, alias, str(version))
 
 
+@contextmanager
+def moving(name: str, champion: int | None, aliases: Mapping[str, int | None], by: str) -> Iterator[None]:
+    """Move aliases of a registered model as one transaction, which ends well only if the block does.
+
+    Where they stood is written down first. If the block fails they are put back there; if this process dies first,
+    `put_back` does it later. At every moment the champion is the old one or the new one.
+
+    Args:
+        name: the registered model.
+        champion: where the champion's alias was when the move was decided.
+        aliases: where each is to point; none takes it away.
+        by: who moves them, in words.
+
+    Raises:
+        AliasesMoved: the champion is another one by now; nothing was changed.
+
+    """
+    now = aliases_of(name)
+    if now.get(CHAMPION) != champion:
+        raise AliasesMoved(
+            f"{name}: the champion is no longer {_called(champion)} but {_called(now.get(CHAMPION))}, moved "
+            f"meanwhile by {_tags(name).get(MOVED_BY, 'somebody')}: nothing was changed here. Start again"
+        )
+    before = {"aliases": {alias: now.get(alias) for alias in aliases}, "by": by}
+    tracking.client().set_registered_model_tag(name, MOVING, json.dumps(before))
+    try:
+        for alias, version in aliases.items():
+            set_alias(name, alias, version)
+        yield
+    except BaseException:
+        put_back(name)
+        raise
+    tracking.client().set_registered_model_tag(name, MOVED_BY, by)
+    tracking.client().delete_registered_model_tag(name, MOVING)
+
+
+def put_back(name: str) -> str:
+    """Undo a move of aliases that is not over: its process failed or died; says whose it was, or nothing.
+
+    Only for who knows that no other process is at it.
+    """
+    note = _tags(name).get(MOVING)
+    if note is None:
+        return ""
+    before = json.loads(note)
+    for alias, version in before["aliases"].items():
+        set_alias(name, alias, version)
+    tracking.client().delete_registered_model_tag(name, MOVING)
+    return str(before["by"])
+
+
 def tag_version(name: str, version: int, tags: Mapping[str, str]) -> None:
     """Tags of a version; one that is there is replaced."""
     for key, value in tags.items():
@@ -80,6 +136,18 @@ def register(
     )
     set_alias(name, alias, int(made.version))
     return _registered(made)
+
+
+def _tags(name: str) -> dict[str, str]:
+    """Tags of a registered model; none if it is not there."""
+    tags: Mapping[str, str] = {}
+    with tracking.unless(NOT_THERE):
+        tags = tracking.client().get_registered_model(name).tags
+    return dict(tags)
+
+
+def _called(version: int | None) -> str:
+    return "none" if version is None else f"version {version}"
 
 
 def _registered(version: Any) -> Registered:

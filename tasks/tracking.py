@@ -32,7 +32,7 @@ A = TypeVar("A", bound=Artifact)
 KEY = "slimline.key"  # tag: the stage's cache key
 RESULT = "slimline.result"  # tag: the artifact as JSON; set last, so a run without it made nothing
 FLOW_RUN = "prefect.flow_run_id"  # tag: the Prefect flow run
-ROLE = "slimline.role"  # tag: `compression` on a flow run's parent run, `stage` on its children
+ROLE = "slimline.role"  # tag: `stage` on a stage's run, what kind of flow run it was on their parent
 REUSED = "slimline.reused."  # tag on the parent run: which run a stage's artifact came from
 
 
@@ -360,7 +360,7 @@ def run_of_flow(flow_run: str) -> str:
     """The parent run of a Prefect flow run, empty if there is none: how a stage on any machine finds it."""
     if flow_run and flow_run not in _parents:
         runs = client().search_runs(
-            [experiment()], f"tags.`{FLOW_RUN}` = '{flow_run}' and tags.`{ROLE}` = 'compression'", max_results=1
+            [experiment()], f"tags.`{FLOW_RUN}` = '{flow_run}' and tags.`{ROLE}` != 'stage'", max_results=1
         )
         if not runs:
             return ""

@@ -13,11 +13,11 @@ from tasks.artifact import FORMAT_OF, ChoiceArtifact, EvidenceArtifact, ModelArt
 from tasks.data import DataConfig, Dataset, open_data
 from tasks.disclosure import limits, methods
 from tasks.errors import SlimlineError
-from tasks.evidence import Evidence, FileEvidence, Latency, Throughput, figures, open_choice
+from tasks.evidence import Evidence, FileEvidence, Throughput, figures, open_choice
 from tasks.evidence_page import lay_out
 from tasks.formats import FORMATS, keras
 from tasks.machine import describe_machine, load_average
-from tasks.measure import Outputs, ValidateConfig, answers_of, sizes
+from tasks.measure import Outputs, ValidateConfig, answers_of, latency_of, sizes
 from tasks.metrics import Floats, Interval
 from tasks.progress import listener
 from tasks.stage import StageRun, stage
@@ -148,7 +148,7 @@ def _measure_target(
             nonzeros=model.nonzeros,
             macs=audit.macs,
             ran=form.RUNS_HERE,
-            latency=_latency(times[file.title]),
+            latency=latency_of(times[file.title]),
             speedup=metrics.ratio_interval(times[files[0].title], times[file.title], config.confidence, seed),
             throughput=Throughput(
                 examples_per_second=len(batch) / float(np.median(batch_times[file.title])),
@@ -179,12 +179,6 @@ def _accuracy(
             matrix = metrics.confusion_matrix(y, answers, len(data.classes))
             figures["confusion"] = tuple(tuple(int(count) for count in row) for row in matrix)
     return figures
-
-
-def _latency(times: Floats) -> Latency:
-    """Quantiles of the seconds that calls took."""
-    p50, p95, p99 = (float(value) for value in np.quantile(times, [0.5, 0.95, 0.99]))
-    return Latency(p50=p50, p95=p95, p99=p99, rounds=times.size)
 
 
 def _reference(file: Measured, x: Outputs, data: Dataset, config: ValidateConfig) -> Reference:

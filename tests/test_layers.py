@@ -8,7 +8,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-STAGES = ("prepare", "train", "distill", "prune", "quantize", "convert", "choose", "validate", "register")
+STAGES = (
+    "prepare",
+    "train",
+    "distill",
+    "prune",
+    "quantize",
+    "convert",
+    "choose",
+    "validate",
+    "register",
+    "compare",
+    "smoke",
+)
 FORMAT_LIBRARIES = {"tf2onnx", "onnx", "onnxruntime", "ai_edge_litert"}
 
 

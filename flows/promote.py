@@ -1,0 +1,219 @@
+"""Candidate to champion: compared, held to its budget, approved if wanted, and moved as one transaction; and back."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from typing import Annotated
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
+from prefect.concurrency.sync import concurrency
+from prefect.exceptions import FlowPauseTimeout
+from prefect.flow_runs import pause_flow_run
+from prefect.input import RunInput
+from prefect.runtime import flow_run
+from pydantic import BaseModel, Field
+
+from flows.budget import breaches
+from flows.recipe import Recipe
+from flows.recipe_file import registered_recipe
+from flows.record import recorded
+from tasks import registry, tracking
+from tasks.compare import compare_versions
+from tasks.comparison import Comparison, as_markdown, brought_up_to_date, open_comparison, worse
+from tasks.errors import AliasesMoved, NotPromoted, VersionError
+from tasks.evidence import open_evidence
+from tasks.progress import listener
+from tasks.registry import CANDIDATE, CHAMPION, PREVIOUS, Registered
+from tasks.smoke import smoke_test
+
+ModelName = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]{0,62}$")]
+LEASE = 60  # seconds after which the lock of a process that died is free again; Prefect renews it while it lives
+PATIENCE = 180  # seconds to wait for the lock: longer than a lease, and than another's smoke test
+
+
+class Promotion(BaseModel, frozen=True):
+    """How a promotion or a rollback ended, as `slimline promote --json` prints it."""
+
+    name: str
+    champion: int
+    previous: int | None
+    moved: bool = Field(description="Whether the aliases were moved; they are not if it was the champion already.")
+    put_back: str = Field("", description="Whose unfinished move of the aliases was undone first.")
+    note: str = Field("", description="What the person who approved wrote.")
+    flow_run_url: str
+    mlflow_url: str = ""
+
+
+class Approval(RunInput):
+    """What a person decides of a promotion, seeing the comparison."""
+
+    approve: bool = Field(False, description="Put the candidate in service.")
+    note: str = Field("", max_length=1000, description="Why; kept with the version.")
+
+
+@flow(name="promote", flow_run_name="{name}", persist_result=True, result_serializer="json")
+def promote(
+    name: ModelName, candidate: str = CANDIDATE, approval_seconds: Annotated[int, Field(ge=0, le=604800)] = 0
+) -> Promotion:
+    """Put a candidate in the champion's place, if it is not worse than it and keeps its budget here and now.
+
+    Args:
+        name: The registered model.
+        candidate: Which version: its alias or its number.
+        approval_seconds: How long to wait for a person to approve in the UI; nobody is asked if it is 0.
+
+    """
+    undone = _put_back(name)
+    version, champion = _needed(name, candidate), registry.version_of(name, CHAMPION)
+    if champion and champion.version == version.version:
+        listener().note("promote", f"{version.uri} is the champion already: nothing to do")
+        return _result(name, moved=False, put_back=undone)
+    recipe = registered_recipe(version.uri)
+    against = champion.version if champion else None
+    settings = {"name": name, "candidate": version.version, "champion": against, **recipe.promotion.model_dump()}
+    with recorded("promotion", f"promote-{name}", settings) as run:
+        measured = compare_versions(name, version.version, against, recipe.data, recipe.validation, recipe.seed)
+        comparison = open_comparison(tracking.fetch(measured))
+        _gate(version, comparison, recipe)
+        note = _approved(comparison, approval_seconds) if approval_seconds else ""
+        moves = {PREVIOUS: against, CHAMPION: version.version} if champion else {CHAMPION: version.version}
+        with _alone(name), registry.moving(name, against, moves, by=f"flow run {flow_run.name} {flow_run.ui_url}"):
+            smoke_test(name, CHAMPION, version.version)
+        registry.tag_version(name, version.version, _tags(run, note))
+        return _result(name, moved=True, put_back=undone, note=note, run=run)
+
+
+@flow(name="rollback", flow_run_name="{name}", persist_result=True, result_serializer="json")
+def rollback(name: ModelName) -> Promotion:
+    """Put the version that was champion before back in its place, and the champion in that one's: twice is nothing.
+
+    Args:
+        name: The registered model.
+
+    """
+    undone = _put_back(name)
+    previous, champion = _needed(name, PREVIOUS), _needed(name, CHAMPION)
+    settings = {"name": name, "champion": champion.version, "previous": previous.version}
+    with recorded("rollback", f"rollback-{name}", settings) as run:
+        moves = {CHAMPION: previous.version, PREVIOUS: champion.version}
+        by = f"flow run {flow_run.name} {flow_run.ui_url}"
+        with _alone(name), registry.moving(name, champion.version, moves, by):
+            smoke_test(name, CHAMPION, previous.version)
+        registry.tag_version(name, previous.version, _tags(run, f"rolled back from version {champion.version}"))
+        return _result(name, moved=True, put_back=undone, run=run)
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """While the block lasts, no other flow run moves the aliases of this registered model.
+
+    Raises:
+        AliasesMoved: another one is at it for too long.
+
+    """
+    limit = f"slimline-aliases-{name}"
+    with get_client(sync_client=True) as client:
+        client.upsert_global_concurrency_limit_by_name(limit, 1)
+    with ExitStack() as held:
+        try:
+            held.enter_context(concurrency(limit, timeout_seconds=PATIENCE, strict=True, lease_duration=LEASE))
+        except TimeoutError as error:
+            raise AliasesMoved(
+                f"{name}: another flow run has been moving the aliases for {PATIENCE} s; nothing was changed here. "
+                f"Look for it in Prefect's UI (concurrency limit {limit})"
+            ) from error
+        yield
+
+
+def _put_back(name: str) -> str:
+    """Undo what a promotion that died in the middle has left; says whose it was."""
+    with _alone(name):
+        whose = registry.put_back(name)
+    if whose:
+        listener().note("promote", f"the aliases were put back: a move by {whose} had not come to its end")
+    return whose
+
+
+def _needed(name: str, which: str) -> Registered:
+    found = registry.version_of(name, which)
+    if found is None:
+        aliases = ", ".join(f"{alias} is {version}" for alias, version in registry.aliases_of(name).items())
+        raise VersionError(
+            "candidate" if which not in (CHAMPION, PREVIOUS) else which,
+            f"models:/{name}@{which}",
+            f"there is no such version. {f'Aliases of {name}: {aliases}' if aliases else 'Register one first'}",
+        )
+    return found
+
+
+def _gate(version: Registered, comparison: Comparison, recipe: Recipe) -> None:
+    """Pass if the candidate is not worse than the champion and keeps its budget; the table goes to Prefect's page.
+
+    Raises:
+        NotPromoted: with a line for each reason.
+
+    """
+    evidence = open_evidence(tracking.download(f"{version.uri}/evidence"))
+    reasons = worse(comparison, recipe.promotion)
+    reasons += breaches(recipe.budget, brought_up_to_date(evidence, comparison))
+    verdict = "".join(f"- {reason}\n" for reason in reasons) or "Not worse than the champion, and inside its budget.\n"
+    create_markdown_artifact(
+        f"{as_markdown(comparison)}\n{verdict}", key="comparison", description=f"{comparison.name} {version.version}"
+    )
+    if reasons:
+        lines = "".join(f"\n- {reason}" for reason in reasons)
+        raise NotPromoted(f"{version.uri} does not become the champion:{lines}")
+
+
+def _approved(comparison: Comparison, seconds: int) -> str:
+    """What the person who approves writes; the comparison is on the form.
+
+    Raises:
+        NotPromoted: nobody approved in time, or somebody did not approve.
+
+    """
+    form = Approval.with_initial_data(description=as_markdown(comparison))
+    try:
+        said = pause_flow_run(wait_for_input=form, timeout=seconds, poll_interval=2)
+    except FlowPauseTimeout as error:
+        raise NotPromoted(
+            f"version {comparison.candidate} does not become the champion: nobody approved it within {seconds} s"
+        ) from error
+    if not said.approve:
+        raise NotPromoted(
+            f"version {comparison.candidate} does not become the champion: not approved. {said.note}".strip()
+        )
+    return said.note
+
+
+def _tags(run: str, note: str) -> dict[str, str]:
+    """What a version tells of how it became the champion."""
+    told = {
+        "promoted_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "promoted_by": str(flow_run.ui_url),
+        "promoted_run": run,
+    }
+    return {**told, "promoted_note": note} if note else told
+
+
+def _result(name: str, *, moved: bool, put_back: str, note: str = "", run: str = "") -> Promotion:
+    aliases = registry.aliases_of(name)
+    result = Promotion(
+        name=name,
+        champion=aliases[CHAMPION],
+        previous=aliases.get(PREVIOUS),
+        moved=moved,
+        put_back=put_back,
+        note=note,
+        flow_run_url=str(flow_run.ui_url),
+        mlflow_url=tracking.ui_url(run) if run else "",
+    )
+    lines = [
+        f"# {name}: version {result.champion} is the champion",
+        f"It was {'put there now' if moved else 'the champion already'}; previous is {result.previous or 'none'}.",
+        f"[MLflow run]({result.mlflow_url})" if run else "",
+    ]
+    create_markdown_artifact("\n\n".join(lines), key="champion", description=f"models:/{name}@{CHAMPION}")
+    return result

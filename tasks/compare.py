@@ -1,0 +1,171 @@
+"""Compare: a candidate's files against the champion's, on the same data, on this machine, in one process."""
+
+import json
+from collections.abc import Mapping
+
+from tasks import metrics, tracking
+from tasks.artifact import EvidenceArtifact, Target
+from tasks.comparison import Comparison, Pair, Side, write_comparison
+from tasks.data import DataConfig, Dataset, open_data
+from tasks.errors import VersionError
+from tasks.formats import FORMATS
+from tasks.machine import describe_machine, load_average
+from tasks.measure import ValidateConfig, answers_of, latency_of, sizes
+from tasks.progress import listener
+from tasks.stage import StageRun, stage
+from tasks.version import PROFILE, OpenVersion, open_version
+
+CANDIDATE, CHAMPION = "candidate", "champion"
+
+
+def compare(
+    name: str,
+    versions: Mapping[str, tuple[int, OpenVersion]],
+    data: Dataset,
+    config: ValidateConfig,
+    *,
+    seed: int,
+) -> Comparison:
+    """Measure both versions' files for every target that both have and that runs here.
+
+    Args:
+        name: the registered model's.
+        versions: number and files of the `candidate`, and of the `champion` if there is one.
+        data: whose test split is measured on: the one that the candidate was validated on.
+        config: how.
+        seed: of the bootstrap.
+
+    Raises:
+        VersionError: the data are not what the candidate recorded, or the two versions answer different questions.
+        ConversionError: a file answers with something other than one finite output for each example.
+
+    """
+    load_before = load_average()
+    problem = data.config.problem
+    candidate = versions[CANDIDATE][1]
+    opened = {side: version for side, (_, version) in versions.items()}
+    notes = _hold_together(opened, data)
+    shared = [file.target for file in candidate.shipped() if FORMATS[file.target].RUNS_HERE]
+    for version in opened.values():
+        kept = {file.target for file in version.shipped()}
+        notes += [
+            f"The champion has no {target} file: what it does there was not compared."
+            for target in shared
+            if target not in kept
+        ]
+        shared = [target for target in shared if target in kept]
+    x, y = data.arrays("test", config.max_examples)
+    pairs = [_pair(target, opened, data, (x, y), config, seed) for target in shared]
+    return Comparison(
+        name=name,
+        candidate=versions[CANDIDATE][0],
+        champion=versions[CHAMPION][0] if CHAMPION in versions else None,
+        problem=problem,
+        score=metrics.SCORE_NAMES[problem],
+        data=data.digest,
+        examples=len(x),
+        confidence=config.confidence,
+        machine=describe_machine(load_before),
+        notes=tuple(notes),
+        pairs=tuple(pairs),
+    )
+
+
+def _hold_together(versions: Mapping[str, OpenVersion], data: Dataset) -> list[str]:
+    """Refuse what cannot be compared; returns what a reader has to know of the rest."""
+    candidate = versions[CANDIDATE]
+    if candidate.evidence.data != data.digest:
+        raise VersionError(
+            "data",
+            data.digest[:12],
+            f"{candidate.uri} was validated on data with the digest {candidate.evidence.data[:12]}, and its recipe "
+            "reads others now: compress again on the data as they are",
+        )
+    if CHAMPION not in versions:
+        return ["There is no champion: the candidate has only its budget to keep."]
+    champion = versions[CHAMPION]
+    shapes = [json.loads((version.folder / PROFILE).read_text())["input_shape"] for version in versions.values()]
+    questions = [(version.evidence.problem, version.evidence.classes) for version in versions.values()]
+    if shapes[0] != shapes[1] or questions[0] != questions[1]:
+        raise VersionError(
+            "champion",
+            champion.uri,
+            f"answers another question than {candidate.uri}: inputs {shapes}, problem and classes {questions}. "
+            "Register the candidate under a name of its own (register.name)",
+        )
+    if champion.evidence.data != candidate.evidence.data:
+        return [
+            "The champion was made from other data: some of these test examples may have been among those that it was "
+            "trained on, which flatters it."
+        ]
+    return []
+
+
+def _pair(
+    target: Target,
+    versions: Mapping[str, OpenVersion],
+    data: Dataset,
+    examples: tuple[metrics.Outputs, metrics.Outputs],
+    config: ValidateConfig,
+    seed: int,
+) -> Pair:
+    """One target's files: both opened, both asked for their answers, then timed in turn."""
+    form, problem, (x, y) = FORMATS[target], data.config.problem, examples
+    folders = {side: version.files_of(target) for side, version in versions.items()}
+    calls = {side: form.load(folder, threads=config.threads) for side, folder in folders.items()}
+    listener().note("compare", f"asking {' and '.join(calls)} on {target} for {len(x):,} answers, and timing them")
+    scores = {
+        side: metrics.scores(
+            problem, y, answers_of(call, x, data, config.throughput_batch, f"{side} {target}"), data.variance
+        )
+        for side, call in calls.items()
+    }
+    times = metrics.time_in_turn(calls, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds)
+    sides = {
+        side: Side(
+            precision=next(file.precision for file in version.shipped() if file.target == target),
+            sha256=version.digest_of(target),
+            accuracy=metrics.interval(scores[side], problem, config.confidence, seed),
+            latency=latency_of(times[side]),
+            size_bytes=sizes(folders[side], target)[0],
+            integer_share=form.audit(folders[side], x[:1]).integer_share,
+        )
+        for side, version in versions.items()
+    }
+    if CHAMPION not in sides:
+        return Pair(target=target, candidate=sides[CANDIDATE])
+    return Pair(
+        target=target,
+        candidate=sides[CANDIDATE],
+        champion=sides[CHAMPION],
+        drop=metrics.paired_interval(scores[CHAMPION], scores[CANDIDATE], problem, config.confidence, seed),
+        speedup=metrics.ratio_interval(times[CHAMPION], times[CANDIDATE], config.confidence, seed),
+    )
+
+
+@stage("compare", reuse=False)
+def compare_versions(
+    run: StageRun,
+    name: str,
+    candidate: int,
+    champion: int | None,
+    data: DataConfig,
+    config: ValidateConfig,
+    seed: int,
+) -> EvidenceArtifact:
+    """Measure two versions of a registered model side by side, and keep the comparison as JSON and as a table."""
+    versions = {}
+    for side, number in ((CANDIDATE, candidate), (CHAMPION, champion)):
+        if number is not None:
+            uri = f"models:/{name}/{number}"
+            versions[side] = (number, open_version(uri, tracking.download(uri)))
+    found = compare(name, versions, open_data(data), config, seed=seed)
+    for pair in found.pairs:
+        figures = {"drop": pair.drop, "speedup": pair.speedup}
+        tracking.log_metrics(
+            run.run_id, {f"{pair.target}/{figure}": found.estimate for figure, found in figures.items() if found}
+        )
+    folder = run.work / "comparison"
+    folder.mkdir()
+    write_comparison(found, folder)
+    return run.keep_evidence(folder)

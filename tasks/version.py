@@ -1,0 +1,68 @@
+"""A registered version's folder, as register lays it out: opened, and held against what was recorded of it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.artifact import Target, digest_files
+from tasks.errors import VersionError
+from tasks.evidence import Evidence, FileEvidence, open_evidence
+from tasks.formats import FORMATS
+
+RECIPE, LABELS, PROFILE, SAMPLE = "recipe.yaml", "labels.json", "profile.json", "sample.npz"
+
+
+@dataclass(frozen=True)
+class OpenVersion:
+    """A version's folder and its evidence.
+
+    uri: how people call it. folder: `model.onnx`, `formats/<target>/`, `evidence/`, `recipe.yaml`, and the rest.
+    """
+
+    uri: str
+    folder: Path
+    evidence: Evidence
+
+    def shipped(self) -> list[FileEvidence]:
+        """What was measured of the files that it holds, the recipe's first target first."""
+        return [file for file in self.evidence.files if file.shipped]
+
+    def files_of(self, target: Target) -> Path:
+        """The folder that the target's format can open; the ONNX file lies at the top, where MLflow looks for it."""
+        return self.folder if target == "onnxruntime" else self.folder / "formats" / target
+
+    def digest_of(self, target: Target) -> str:
+        """The digest of a target's file as it is now, made as its artifact's was."""
+        folder = self.files_of(target)
+        if target == "onnxruntime":
+            return digest_files(folder, [FORMATS[target].FILE])
+        return digest_files(folder, _names(folder))
+
+
+def open_version(uri: str, folder: Path) -> OpenVersion:
+    """Open a version's folder.
+
+    Raises:
+        VersionError: it was not laid out by register, or a file in it is not the one that was measured.
+
+    """
+    if not (folder / "evidence").is_dir():
+        raise VersionError(
+            "version", uri, "has no evidence with it: Slimline did not register it; compress it with `slimline run`"
+        )
+    version = OpenVersion(uri, folder, open_evidence(folder / "evidence"))
+    for file in version.shipped():
+        found = version.digest_of(file.target) if version.files_of(file.target).is_dir() else "nothing"
+        if found != file.sha256:
+            raise VersionError(
+                "version",
+                uri,
+                f"its {file.target} file is not the one that was measured: sha256 {found[:12]}, recorded "
+                f"{file.sha256[:12]}. The store was changed or is damaged: compress again, and put another version "
+                "in service",
+            )
+    return version
+
+
+def _names(folder: Path) -> Iterable[str]:
+    return (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
