@@ -1,4 +1,4 @@
-"""The command line: `slimline run`, `check` and `schema`: reads the recipe, calls the flow, shows the result."""
+"""The command line: reads what is given, calls the flow, shows the result."""
 
 import argparse
 import json
@@ -82,6 +82,13 @@ def parser() -> argparse.ArgumentParser:
     rollback = commands.add_parser("rollback", parents=[json_option], help="put the previous champion back in service")
     rollback.add_argument("name", metavar="NAME", help="the registered model")
     rollback.set_defaults(command=_rollback)
+    monitor = commands.add_parser("monitor", parents=[json_option], help="measure the champion on new data")
+    monitor.add_argument("name", metavar="NAME", help="the registered model")
+    monitor.add_argument(
+        "overrides", nargs="+", metavar="field=value", help="such as data.reader=npz data.source=new.npz, and config.…"
+    )
+    monitor.add_argument("--no-labels", action="store_true", help="the new data have none")
+    monitor.set_defaults(command=_monitor)
     schema = commands.add_parser("schema", help="print the recipe's JSON schema")
     schema.set_defaults(command=_schema)
     return top
@@ -153,6 +160,22 @@ def _rollback(options: argparse.Namespace) -> int:
     from flows.promote import rollback
 
     return _show(rollback(options.name), options)
+
+
+def _monitor(options: argparse.Namespace) -> int:
+    server = embedded.start_server()
+    from flows.monitor import NewDataConfig, monitor
+    from flows.recipe_file import checked, with_overrides
+
+    settings = checked(NewDataConfig, with_overrides({}, options.overrides))
+    _begin(server)
+    result = monitor(options.name, settings.data, not options.no_labels, settings.config)
+    if options.json:
+        print(result.model_dump_json(indent=2))
+    else:
+        print(f"{result.uri}: {'degraded' if result.degraded else 'healthy'}, {result.examples:,} new examples")
+        print("\n".join([*result.reasons, result.mlflow_url]))
+    return int(result.degraded)
 
 
 def _begin(server: "Popen[bytes] | None") -> None:

@@ -3,15 +3,16 @@
 import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from flows.recipe import Recipe
 from tasks import tracking
 from tasks.errors import RecipeError
 
+M = TypeVar("M", bound=BaseModel)
 SHIPPED = {
     file.stem: file for file in sorted((Path(__file__).parent.parent / "deployments" / "recipes").glob("*.yaml"))
 }
@@ -36,9 +37,19 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     settings = _parse(text, str(path))
     if not isinstance(settings, dict):
         raise RecipeError("recipe", str(path), "holds no settings; a recipe is a YAML mapping such as `name: digits`")
+    return check_settings(with_overrides(settings, overrides))
+
+
+def with_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Settings with others put in, each given in dotted form such as `student.width=0.5`.
+
+    Raises:
+        RecipeError: one is not of that form.
+
+    """
     for override in overrides:
         _override(settings, override)
-    return check_settings(settings)
+    return settings
 
 
 def check_settings(settings: dict[str, Any]) -> Recipe:
@@ -48,10 +59,15 @@ def check_settings(settings: dict[str, Any]) -> Recipe:
         RecipeError: they are not one; the message has a line for each thing that is wrong.
 
     """
+    return checked(Recipe, settings)
+
+
+def checked(kind: type[M], settings: dict[str, Any]) -> M:
+    """Settings as a model of ours; raises as `check_settings` does."""
     try:
-        return Recipe.model_validate(settings)
+        return kind.model_validate(settings)
     except ValidationError as error:
-        problems = [_explain(dict(detail)) for detail in error.errors()]
+        problems = [_explain(kind, dict(detail)) for detail in error.errors()]
         field, value, remedy = problems[0]
         more = "".join(f"\n{field}: {value!r}: {remedy}" for field, value, remedy in problems[1:])
         raise RecipeError(field, value, remedy + more) from error
@@ -107,7 +123,7 @@ def _override(settings: dict[str, Any], override: str) -> None:
     place[last] = _parse(text, override)
 
 
-def _explain(detail: dict[str, Any]) -> tuple[str, object, str]:
+def _explain(kind: type[BaseModel], detail: dict[str, Any]) -> tuple[str, object, str]:
     """One of Pydantic's complaints as field, value and what would be right."""
     location: tuple[Any, ...] = detail["loc"]
     field = ".".join(str(part) for part in location) or "recipe"
@@ -115,7 +131,7 @@ def _explain(detail: dict[str, Any]) -> tuple[str, object, str]:
     if not location:  # a check of the whole: its message names the field itself
         return "recipe", value.get("name") if isinstance(value, dict) else value, message
     if detail["type"] == "extra_forbidden":
-        known = _known_fields(location[:-1])
+        known = _known_fields(kind, location[:-1])
         close = difflib.get_close_matches(str(location[-1]), known, n=1)
         hint = f"did you mean `{close[0]}`? " if close else ""
         return field, value, f"there is no such setting; {hint}Known here: {', '.join(known)}"
@@ -124,8 +140,8 @@ def _explain(detail: dict[str, Any]) -> tuple[str, object, str]:
     return field, value, message[0].lower() + message[1:]
 
 
-def _known_fields(location: Iterable[Any]) -> list[str]:
-    model: Any = Recipe
+def _known_fields(kind: type[BaseModel], location: Iterable[Any]) -> list[str]:
+    model: Any = kind
     for part in location:
         fields = {field.alias or name: field for name, field in model.model_fields.items()}
         model = fields[part].annotation

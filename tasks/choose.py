@@ -79,7 +79,7 @@ def _try(
         file.route: metrics.scores(
             problem,
             y,
-            answers_of(calls[file.route], x, data, config.throughput_batch, f"{file.route} {target}"),
+            answers_of(calls[file.route], x, data.output_shape, config.throughput_batch, f"{file.route} {target}"),
             data.variance,
         )
         for file in files

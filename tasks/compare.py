@@ -1,6 +1,5 @@
 """Compare: a candidate's files against the champion's, on the same data, on this machine, in one process."""
 
-import json
 from collections.abc import Mapping
 
 from tasks import metrics, tracking
@@ -11,9 +10,10 @@ from tasks.errors import VersionError
 from tasks.formats import FORMATS
 from tasks.machine import describe_machine, load_average
 from tasks.measure import ValidateConfig, answers_of, latency_of, sizes
+from tasks.profile import open_profile
 from tasks.progress import listener
 from tasks.stage import StageRun, stage
-from tasks.version import PROFILE, OpenVersion, open_version
+from tasks.version import OpenVersion, open_version
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 
@@ -84,7 +84,7 @@ def _hold_together(versions: Mapping[str, OpenVersion], data: Dataset) -> list[s
     if CHAMPION not in versions:
         return ["There is no champion: the candidate has only its budget to keep."]
     champion = versions[CHAMPION]
-    shapes = [json.loads((version.folder / PROFILE).read_text())["input_shape"] for version in versions.values()]
+    shapes = [open_profile(version.folder).input_shape for version in versions.values()]
     questions = [(version.evidence.problem, version.evidence.classes) for version in versions.values()]
     if shapes[0] != shapes[1] or questions[0] != questions[1]:
         raise VersionError(
@@ -116,7 +116,10 @@ def _pair(
     listener().note("compare", f"asking {' and '.join(calls)} on {target} for {len(x):,} answers, and timing them")
     scores = {
         side: metrics.scores(
-            problem, y, answers_of(call, x, data, config.throughput_batch, f"{side} {target}"), data.variance
+            problem,
+            y,
+            answers_of(call, x, data.output_shape, config.throughput_batch, f"{side} {target}"),
+            data.variance,
         )
         for side, call in calls.items()
     }

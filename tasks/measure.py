@@ -9,7 +9,6 @@ import numpy.typing as npt
 from pydantic import BaseModel, Field
 
 from tasks.artifact import Target
-from tasks.data import Dataset
 from tasks.errors import ConversionError
 from tasks.evidence import Latency
 from tasks.formats import FORMATS
@@ -73,14 +72,14 @@ class ValidateConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
     )
 
 
-def answers_of(call: Call, x: Outputs, data: Dataset, batch: int, title: str) -> Outputs:
-    """A file's answers to all examples `(n, *data.output_shape)`, asked in batches; `title` is what a person calls it.
+def answers_of(call: Call, x: Outputs, shape: tuple[int, ...], batch: int, title: str) -> Outputs:
+    """A file's answers to all examples `(n, *shape)`, asked in batches; `title` is what a person calls it.
 
     Raises:
         ConversionError: they have another shape, or are not all finite.
 
     """
-    expected = (len(x), *data.output_shape)
+    expected = (len(x), *shape)
     outputs = np.concatenate([call(x[start : start + batch]) for start in range(0, len(x), batch)])
     if outputs.shape != expected:
         raise ConversionError(

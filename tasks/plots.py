@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tasks.artifact import Role, Target
+from tasks.drift import Drift
 from tasks.evidence import Evidence, FileEvidence
 
 if TYPE_CHECKING:
@@ -77,6 +78,24 @@ def sparsity_by_layer(sparsity: Mapping[str, float]) -> "Figure":
     panel.set_xlim(0, 1.12)
     panel.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0%", "25%", "50%", "75%", "100%"])
     panel.set_title("Share of weights that are zero")
+    panel.grid(axis="x", color=GRID, linewidth=0.8)
+    return figure
+
+
+def drifts_by_figure(drifts: Mapping[str, Drift], limit: float) -> "Figure":
+    """How far figures have moved, the furthest on top; a line stands where drift begins."""
+    furthest = sorted(drifts.items(), key=lambda item: -item[1].stability_index)[:MOST_NUMBERED]
+    figure, (panel,) = _panels(1, 1, width=7.5, height=1.3 + 0.28 * max(len(furthest), 1))
+    indices = [drift.stability_index for _, drift in furthest]
+    colors = [ORANGE if drift.drifted else BLUE for _, drift in furthest]
+    bars = panel.barh(range(len(furthest)), indices, color=colors, height=0.7)
+    panel.bar_label(
+        bars, [f"{drift.stability_index:.3f}{' drifted' if drift.drifted else ''}" for _, drift in furthest], padding=4
+    )
+    _rows(panel, [name for name, _ in furthest])
+    panel.axvline(limit, color=INK, linewidth=1, linestyle="dashed")
+    panel.set_xlim(0, 1.25 * max([*indices, limit]))
+    panel.set_title("Population stability index")
     panel.grid(axis="x", color=GRID, linewidth=0.8)
     return figure
 

@@ -1,10 +1,9 @@
 """The stage before the first model: read the data, check it, split it, and keep what it is like."""
 
-import json
-
 from tasks import tracking
 from tasks.artifact import DataArtifact, digest_folder
 from tasks.data import DataConfig, describe, open_data
+from tasks.profile import distributions, input_distributions, target_figures, write_profile
 from tasks.stage import StageRun, stage
 
 
@@ -20,7 +19,10 @@ def prepare_data(run: StageRun, data: DataConfig) -> DataArtifact:
     folder = run.work / "profile"
     folder.mkdir()
     profile = describe(dataset)
-    (folder / "profile.json").write_text(json.dumps(profile, indent=1, sort_keys=True))
+    targets = target_figures(data.problem, dataset.targets["train"])
+    kept = {"inputs": input_distributions(dataset), "targets": distributions(targets, len(dataset.classes))}
+    shown = {kind: {name: each.model_dump() for name, each in found.items()} for kind, found in kept.items()}
+    write_profile({**profile, **shown}, folder)
     tracking.log_dataset(run.run_id, data.reader, dataset.digest, data.source or data.reader, profile, "prepare")
     for split, count in dataset.counts.items():
         tracking.log_metrics(run.run_id, {f"examples/{split}": count})

@@ -25,11 +25,14 @@ from tasks.data import DataConfig, open_data
 from tasks.evidence import Evidence, FileEvidence, open_evidence
 from tasks.evidence_page import render_card
 from tasks.formats import FORMATS
-from tasks.measure import Outputs
+from tasks.measure import Outputs, answers_of
+from tasks.profile import FILE as PROFILE
+from tasks.profile import MOST, answer_figures, distributions, write_profile
 from tasks.stage import StageRun, stage
 
 # What `mlflow.pyfunc.load_model(...).predict` of an ONNX version needs, and no TensorFlow.
 REQUIREMENTS = ("mlflow", "onnx", "onnxruntime", "numpy")
+BATCH = 64  # examples in a call when the test split is asked for answers
 SAMPLE = 16  # examples with their answers in `sample.npz`: enough to tell a wrong file, few enough to ship
 FLOATS = ("teacher", "student")  # names of the float models, which every version descends from
 
@@ -153,7 +156,7 @@ def _register(run: StageRun, made: Version, content: str) -> registry.Registered
         if target != "onnxruntime":
             shutil.copytree(tracking.fetch(file), folder / "formats" / target)
     shutil.copytree(evidence, folder / "evidence")
-    shutil.copy(tracking.fetch(made.data) / "profile.json", folder / "profile.json")  # what new data are held against
+    write_profile(_profile(made), folder)
     sample: dict[str, Any] = {"examples": examples, **_answers(made.files, examples)}
     np.savez_compressed(folder / "sample.npz", **sample)
     (folder / "labels.json").write_text(json.dumps(list(made.data.classes), indent=1, ensure_ascii=False))
@@ -180,6 +183,17 @@ def _register(run: StageRun, made: Version, content: str) -> registry.Registered
         **headline(measured, served),
     }
     return registry.register(run.run_id, made.name, folder, tags, card, made.config.alias, made.config.description)
+
+
+def _profile(made: Version) -> dict[str, Any]:
+    """What new data are held against: the data's profile, and what the default file answers to the test split."""
+    data = open_data(made.source)
+    x, _ = data.arrays("test", MOST)
+    call = FORMATS["onnxruntime"].load(tracking.fetch(made.files["onnxruntime"]), threads=1)
+    answers = answers_of(call, x, data.output_shape, BATCH, "the ONNX file")
+    found = distributions(answer_figures(made.source.problem, x, answers), len(data.classes))
+    kept: dict[str, Any] = json.loads((tracking.fetch(made.data) / PROFILE).read_text())
+    return {**kept, "predictions": {name: each.model_dump() for name, each in found.items()}}
 
 
 def _answers(files: dict[Target, ModelArtifact], examples: Outputs) -> dict[str, Outputs]:

@@ -119,7 +119,8 @@ def _measure_target(
     form = FORMATS[files[0].target]
     calls = {file.title: form.load(file.folder, threads=config.threads) for file in files}
     answers = {
-        file.title: answers_of(calls[file.title], x, data, config.throughput_batch, file.title) for file in files
+        file.title: answers_of(calls[file.title], x, data.output_shape, config.throughput_batch, file.title)
+        for file in files
     }
     listener().note("validate", f"timing the {len(files)} files for {files[0].target} in turn")
     times = metrics.time_in_turn(calls, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds)

@@ -9,7 +9,7 @@ from tasks.errors import VersionError
 from tasks.evidence import Evidence, FileEvidence, open_evidence
 from tasks.formats import FORMATS
 
-RECIPE, LABELS, PROFILE, SAMPLE = "recipe.yaml", "labels.json", "profile.json", "sample.npz"
+SAMPLE = "sample.npz"
 
 
 @dataclass(frozen=True)

@@ -285,3 +285,9 @@ def test_visits_cover_what_single_rounds_would_not():
         covered_singly.append(singly.low <= 1 <= singly.high)
     assert np.mean(covered) > 0.9
     assert np.mean(covered_singly) < 0.7
+
+
+def test_newcombe_s_own_example_of_independent_shares():
+    """Newcombe 1998, table II, method 10: 56 of 70 against 48 of 80."""
+    found = metrics.independent_difference(metrics.wilson(56, 70), metrics.wilson(48, 80))
+    assert (found.low, found.estimate, found.high) == pytest.approx((0.0524, 0.2, 0.3339), abs=5e-5)

@@ -2,8 +2,6 @@
 
 import contextvars
 import json
-import os
-import shutil
 import subprocess
 import sys
 import time
@@ -13,43 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import ROOT
-from conftest import forget
+from registered import versions
 
 from tasks.errors import AliasesMoved, NotPromoted, SmokeTestFailed, VersionError
 
-RECIPE = {
-    "name": "tiny",
-    "data": {"reader": "digits", "limit": 600, "test": 0.25},
-    "teacher": {"model": "cnn", "width": 0.25, "fit": {"epochs": 8, "batch_size": 32, "learning_rate": 0.01}},
-    "distill": {"method": "none"},
-    "prune": {"method": "none"},
-    "quantize": {"method": "none"},
-    "targets": ["onnxruntime"],
-    "validate": {"latency_rounds": 20},
-    "budget": {"max_accuracy_drop": 0.05},
-    "promote": {"tolerance": 0.15},  # 150 test examples leave wide intervals
-}
 GOOD, ALSO_GOOD, POOR, OTHER_DATA = 1, 2, 3, 4
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, prefect_server, empty_store):
     """Four registered versions: two that learned, one that hardly did, and one that learned other data."""
-    from flows.compress import compress
-    from flows.recipe_file import check_settings
-
     home = tmp_path_factory.mktemp("state")
-    shutil.copy(empty_store, home / "mlflow.db")
-    before = os.environ["SLIMLINE_HOME"]
-    os.environ["SLIMLINE_HOME"] = str(home)
-    forget()
     poor = {"teacher": {"model": "cnn", "width": 0.25, "fit": {"epochs": 1, "batch_size": 256}}}
     other = {"data": {"reader": "digits", "limit": 500, "test": 0.25}}
-    for settings in ({"seed": 1}, {"seed": 2}, {"seed": 3, **poor}, {"seed": 4, **other}):
-        compress(check_settings({**RECIPE, **settings}))
-    yield home
-    os.environ["SLIMLINE_HOME"] = before
-    forget()
+    with versions(home, empty_store, {"seed": 1}, {"seed": 2}, {"seed": 3, **poor}, {"seed": 4, **other}):
+        yield home
 
 
 @pytest.fixture

@@ -1,0 +1,105 @@
+"""The champion on new data: told in MLflow, on a page, and as an event that can start a compression."""
+
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.events import emit_event
+from prefect.runtime import flow_run
+from pydantic import BaseModel, Field
+
+from flows.promote import ModelName
+from flows.recipe import Recipe
+from flows.recipe_file import registered_recipe
+from flows.record import recorded
+from tasks import registry, tracking
+from tasks.data import DataConfig
+from tasks.errors import DataError, VersionError
+from tasks.monitor import monitor_version
+from tasks.monitoring import MonitorConfig, Monitoring, as_markdown, open_monitoring
+from tasks.registry import CHAMPION
+
+DEGRADED, HEALTHY = "slimline.monitor.degraded", "slimline.monitor.healthy"
+
+
+class NewDataConfig(BaseModel, frozen=True, extra="forbid"):
+    """What the command line takes: where the new data are, and how they are measured."""
+
+    data: DataConfig
+    config: MonitorConfig = MonitorConfig()
+
+
+class Watched(BaseModel, frozen=True):
+    """How the champion is, as `slimline monitor --json` prints it."""
+
+    uri: str
+    degraded: bool
+    reasons: tuple[str, ...]
+    score: float | None = Field(description="Now; none without labels.")
+    registered_score: float
+    examples: int
+    event: str
+    flow_run_url: str
+    mlflow_url: str
+
+
+@flow(name="monitor", flow_run_name="{name}", persist_result=True, result_serializer="json")
+def monitor(
+    name: ModelName,
+    data: DataConfig,
+    labels: bool = True,
+    config: MonitorConfig = MonitorConfig(),  # noqa: B008  frozen
+) -> Watched:
+    """Measure a champion on new data: its score where there are labels, drift of inputs and answers, and its latency.
+
+    Args:
+        name: The registered model.
+        data: Where the new data are. All of them count, the last ones if there are many; nothing is split off.
+        labels: Whether the new data have them.
+        config: How it is measured, and what is too far from what was registered.
+
+    """
+    version = registry.version_of(name, CHAMPION)
+    if version is None:
+        raise VersionError("name", name, "has no champion to monitor; `slimline promote` puts a candidate in its place")
+    recipe = registered_recipe(version.uri)
+    again = _again(recipe, data, labels, config)
+    settings = {"name": name, "version": version.version, "data": data.model_dump(mode="json"), **config.model_dump()}
+    with recorded("monitoring", f"monitor-{name}", settings) as run:
+        measured = monitor_version(name, version.version, data, labels, config, recipe.seed)
+        found = open_monitoring(tracking.fetch(measured))
+        create_markdown_artifact(as_markdown(found), key="monitoring", description=found.uri)
+        return _tell(name, found, again, tracking.ui_url(run))
+
+
+def _again(recipe: Recipe, data: DataConfig, labels: bool, config: MonitorConfig) -> Recipe:
+    """What is to be compressed if the champion turns out to be degraded."""
+    if config.again_on == "recipe":
+        return recipe
+    if not labels and recipe.data.problem != "reconstruction":
+        raise DataError("config.again_on", "new", "the new data have no labels to learn from; set it to recipe")
+    return recipe.model_copy(update={"data": data})
+
+
+def _tell(name: str, found: Monitoring, again: Recipe, mlflow_url: str) -> Watched:
+    """Emit the event that automations wait for; it carries the recipe that a compression would take."""
+    event = DEGRADED if found.reasons else HEALTHY
+    payload: dict[str, Any] = {
+        "uri": found.uri,
+        "reasons": list(found.reasons),
+        "recipe": again.model_dump(mode="json"),
+        "mlflow_url": mlflow_url,
+        "flow_run_url": str(flow_run.ui_url),
+    }
+    emit_event(event, {"prefect.resource.id": f"slimline.model.{name}", "prefect.resource.name": name}, payload=payload)
+    return Watched(
+        uri=found.uri,
+        degraded=bool(found.reasons),
+        reasons=found.reasons,
+        score=found.accuracy.estimate if found.accuracy else None,
+        registered_score=found.registered.estimate,
+        examples=found.examples,
+        event=event,
+        flow_run_url=str(flow_run.ui_url),
+        mlflow_url=mlflow_url,
+    )

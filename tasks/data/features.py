@@ -1,0 +1,39 @@
+"""What each example is like, in a few numbers: what drift is looked for in.
+
+A model's inputs have too many values to test one by one, and a change of camera, light, focus or unit shows in a few
+statistics of each example: brightness, contrast, extremes, and how much neighbours differ, which falls with blur and
+rises with noise (as in Hendrycks and Dietterich 2019, "Benchmarking Neural Network Robustness to Common Corruptions").
+A table's columns are few and mean something, so each is looked at by itself.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+COLUMNS = 128  # of a vector that is looked at value by value
+CHANNELS = 16  # of an image or a sequence whose channels are looked at one by one
+
+Features = dict[str, npt.NDArray[np.float64]]
+
+
+def features_of(x: np.ndarray) -> Features:
+    """Figures of raw examples `(n, …)`, each `(n,)`, by name; the same names for every array of that shape."""
+    values = np.asarray(x, np.float64)
+    if values.ndim == 2 and values.shape[1] <= COLUMNS:
+        return {f"value_{number}": column for number, column in enumerate(values.T)}
+    flat = values.reshape(len(values), -1)
+    found = {
+        "mean": flat.mean(axis=1),
+        "std": flat.std(axis=1),
+        "minimum": flat.min(axis=1),
+        "maximum": flat.max(axis=1),
+    }
+    positions = range(1, max(values.ndim - 1, 2))
+    steps = [
+        np.abs(np.diff(values, axis=axis)).reshape(len(values), -1) for axis in positions if values.shape[axis] > 1
+    ]
+    if steps:
+        found["roughness"] = np.mean([step.mean(axis=1) for step in steps], axis=0)
+    if values.ndim > 2 and 1 < values.shape[-1] <= CHANNELS:
+        means = values.reshape(len(values), -1, values.shape[-1]).mean(axis=1)
+        found |= {f"channel_{number}": column for number, column in enumerate(means.T)}
+    return found

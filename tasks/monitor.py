@@ -1,0 +1,139 @@
+"""Monitor: a registered version on new data: its score, what moved in the data and in its answers, and its latency."""
+
+from tasks import metrics, tracking
+from tasks.artifact import EvidenceArtifact
+from tasks.data import DataConfig, fingerprint
+from tasks.data.features import Features, features_of
+from tasks.data.new import NewData, open_new
+from tasks.drift import Distribution, Drift, drifts
+from tasks.errors import DataError
+from tasks.formats import FORMATS
+from tasks.machine import Machine, describe_machine, load_average
+from tasks.measure import answers_of, latency_of
+from tasks.metrics import Interval
+from tasks.monitoring import MonitorConfig, Monitoring, reasons, write_monitoring
+from tasks.plots import drifts_by_figure
+from tasks.profile import answer_figures, open_profile, target_figures
+from tasks.progress import listener
+from tasks.stage import StageRun, stage
+from tasks.version import OpenVersion, open_version
+
+BATCH = 64  # examples in a call when answers are asked for
+WARM, SECONDS = 20, 20.0  # calls before timing begins; longest timing
+
+
+def monitor(version: OpenVersion, new: NewData, config: MonitorConfig, *, seed: int) -> Monitoring:
+    """Ask the ONNX file, which serves by default, for its answers to new data, and hold all against its profile.
+
+    Args:
+        version: what was registered.
+        new: examples, with their targets if there are any.
+        config: how, and the limits.
+        seed: of the bootstrap.
+
+    Raises:
+        DataError: too few new examples.
+        StoreError: the version was registered without distributions.
+
+    """
+    if len(new.x) < config.min_examples:
+        raise DataError(
+            "data.source", f"{len(new.x)} examples", f"too few to judge by; min_examples is {config.min_examples}"
+        )
+    load_before = load_average()
+    profile, evidence = open_profile(version.folder), version.evidence
+    file = next(file for file in version.shipped() if file.target == "onnxruntime")
+    call = FORMATS["onnxruntime"].load(version.files_of("onnxruntime"), threads=evidence.threads)
+    listener().note("monitor", f"asking {version.uri} for {len(new.x):,} answers")
+    answers = answers_of(call, new.x, profile.output_shape, BATCH, version.uri)
+    y = new.x if profile.problem == "reconstruction" else new.y
+    accuracy = None
+    if y is not None:
+        scores = metrics.scores(profile.problem, y, answers, profile.variance)
+        accuracy = metrics.interval(scores, profile.problem, config.confidence, seed)
+    decay = metrics.independent_difference(file.accuracy, accuracy) if accuracy else None
+    times = metrics.time_in_turn({"now": call}, new.x[:1], config.latency_rounds, WARM, SECONDS)
+    found: dict[str, list[Drift]] = {
+        "inputs": _held(profile.inputs, features_of(new.x), config),
+        "targets": _held(profile.targets, target_figures(profile.problem, new.y), config) if new.y is not None else [],
+        "predictions": _held(profile.predictions, answer_figures(profile.problem, new.x, answers), config),
+    }
+    machine = describe_machine(load_before)
+    latency = latency_of(times["now"])
+    return _judged(
+        Monitoring(
+            uri=version.uri,
+            problem=profile.problem,
+            score=evidence.score,
+            examples=len(new.x),
+            examples_held=new.held,
+            confidence=config.confidence,
+            registered=file.accuracy,
+            accuracy=accuracy,
+            decay=decay,
+            **{kind: tuple(moved) for kind, moved in found.items()},
+            latency=latency,
+            registered_latency_p50=file.latency.p50,
+            slowdown=latency.p50 / file.latency.p50 if machine.processor == evidence.machine.processor else None,
+            machine=machine,
+            reasons=(),
+            notes=(),
+        ),
+        evidence.machine,
+        config,
+    )
+
+
+def _held(references: dict[str, Distribution], figures: Features, config: MonitorConfig) -> list[Drift]:
+    return drifts(references, figures, limit=config.max_drift, significance=config.significance)
+
+
+def _judged(found: Monitoring, before: Machine, config: MonitorConfig) -> Monitoring:
+    """With its reasons, and with what could not be measured."""
+    notes = []
+    if found.accuracy is None:
+        notes.append("Without labels decay cannot be seen: drift says that data moved, not that answers are wrong.")
+    if found.slowdown is None:
+        notes.append(
+            f"Registered on {before.processor}, measured on {found.machine.processor}: latencies are not compared."
+        )
+    why = reasons(found.decay, found.drifts(), found.slowdown, config)
+    return found.model_copy(update={"reasons": tuple(why), "notes": tuple(notes)})
+
+
+def figures(found: Monitoring) -> dict[str, float]:
+    """By name, for metrics whose course over many runs tells more than one of them."""
+    scored: dict[str, Interval | None] = {found.score: found.accuracy, "decay": found.decay}
+    return {
+        "degraded": float(bool(found.reasons)),
+        "examples": float(found.examples),
+        "latency_p50_ms": found.latency.p50 * 1000,
+        **{name: each.estimate for name, each in scored.items() if each},
+        **{f"drift/{name}": drift.stability_index for name, drift in found.drifts().items()},
+    }
+
+
+@stage("monitor", reuse=False)
+def monitor_version(
+    run: StageRun, name: str, version: int, data: DataConfig, labels: bool, config: MonitorConfig, seed: int
+) -> EvidenceArtifact:
+    """Measure a version on new data, and keep what was found as JSON, as metrics and as a plot.
+
+    `labels` says whether the new data have them.
+    """
+    uri = f"models:/{name}/{version}"
+    opened = open_version(uri, tracking.download(uri))
+    profile = open_profile(opened.folder)
+    config_of = data.model_copy(update={"problem": profile.problem})
+    new = open_new(
+        config_of, labels=labels, classes=profile.classes, input_shape=profile.input_shape, limit=config.max_examples
+    )
+    found = monitor(opened, new, config, seed=seed)
+    tracking.log_dataset(run.run_id, data.reader, fingerprint(config_of), data.source or data.reader, {}, "monitor")
+    tracking.log_metrics(run.run_id, figures(found))
+    tracking.set_tags(run.run_id, {"slimline.version": uri, "degraded": str(bool(found.reasons)).lower()})
+    folder = run.work / "monitoring"
+    folder.mkdir()
+    write_monitoring(found, folder)
+    run.figure(drifts_by_figure(found.drifts(), config.max_drift), "drift.png")
+    return run.keep_evidence(folder)

@@ -1,0 +1,177 @@
+"""What monitor measured of a version on new data, as it is kept, and whether it passes its limits."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from tasks.drift import Drift
+from tasks.evidence import Latency
+from tasks.machine import Machine
+from tasks.metrics import Figure, Interval
+from tasks.problem import Problem
+
+FILE = "monitoring.json"
+SHOWN = 12  # figures in a table for people; the JSON has all
+
+
+class MonitorConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """How new data are measured, and what is too far from what was registered."""
+
+    max_decay: float = Field(
+        0.03,
+        ge=0,
+        le=1,
+        description="How far the score may lie below the registered one. Beyond it, and when the interval excludes "
+        "chance, the version is degraded. More lets it decay further.",
+        json_schema_extra={"position": 0},
+    )
+    max_drift: float = Field(
+        0.25,
+        gt=0,
+        description="Population stability index beyond which an input, a label or an answer has drifted: 0.1 is a "
+        "slight shift, 0.25 a large one. More lets data move further.",
+        json_schema_extra={"position": 1},
+    )
+    significance: float = Field(
+        0.01,
+        gt=0,
+        le=0.2,
+        description="Chance, over all figures together, to see drift where there is none. More sees drift sooner, and "
+        "cries wolf more often.",
+        json_schema_extra={"position": 2},
+    )
+    max_slowdown: float = Field(
+        2.0,
+        ge=1,
+        description="How many times the registered median latency a call may take, on the same processor. More lets it "
+        "be slower.",
+        json_schema_extra={"position": 3},
+    )
+    min_examples: int = Field(
+        100,
+        ge=20,
+        description="Fewest new examples to judge by. More waits for more.",
+        json_schema_extra={"position": 4},
+    )
+    max_examples: int = Field(
+        5000,
+        ge=20,
+        le=1_000_000,
+        description="Of more new examples the last ones are measured. More sees smaller changes and takes longer.",
+        json_schema_extra={"position": 5},
+    )
+    latency_rounds: int = Field(
+        200,
+        ge=5,
+        le=100_000,
+        description="How often a call is timed. More steadies the median.",
+        json_schema_extra={"position": 6},
+    )
+    confidence: float = Field(
+        0.95,
+        ge=0.5,
+        le=0.999,
+        description="Of the score's interval. Higher sees decay later, and cries wolf less often.",
+        json_schema_extra={"position": 7},
+    )
+    again_on: Literal["recipe", "new"] = Field(
+        "recipe",
+        description="What is compressed again when the version is degraded: the recipe's own source as it is by then, "
+        "or the new data, which then need labels.",
+        json_schema_extra={"position": 8},
+    )
+
+
+class Monitoring(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """A version on new data."""
+
+    schema_version: Literal[1] = 1
+    uri: str = Field(description="The version, by number.")
+    problem: Problem
+    score: str = Field(description="What the mean score is called: accuracy or r2.")
+    examples: int = Field(ge=1, description="New examples that were measured on.")
+    examples_held: int = Field(ge=1, description="New examples that there are.")
+    confidence: Figure = Field(gt=0, lt=1)
+    registered: Interval = Field(description="The mean score on the test split when it was registered.")
+    accuracy: Interval | None = Field(description="The mean score now; none without labels.")
+    decay: Interval | None = Field(description="By how much it lies below the registered one; none without labels.")
+    inputs: tuple[Drift, ...] = Field(description="What examples are like, the furthest from training first.")
+    targets: tuple[Drift, ...] = Field(description="What labels or values are like; empty without them.")
+    predictions: tuple[Drift, ...] = Field(description="What is answered, against the answers to the test split.")
+    latency: Latency
+    registered_latency_p50: Figure = Field(gt=0, description="Seconds.")
+    slowdown: Figure | None = Field(description="The latter over the former; none on another processor.")
+    machine: Machine
+    reasons: tuple[str, ...] = Field(description="Why it is degraded; empty if it is not.")
+    notes: tuple[str, ...] = Field(description="What could not be measured, and why.")
+
+    def drifts(self) -> dict[str, Drift]:
+        """Every figure that was held against its reference, by kind and name."""
+        kinds = {"input": self.inputs, "target": self.targets, "prediction": self.predictions}
+        return {f"{kind}/{drift.name}": drift for kind, drifts in kinds.items() for drift in drifts}
+
+
+def reasons(
+    decay: Interval | None, drifts: dict[str, Drift], slowdown: float | None, config: MonitorConfig
+) -> list[str]:
+    """Every limit that is passed: which, and by how much."""
+    found = []
+    if decay and decay.estimate > config.max_decay and decay.low > 0:
+        found.append(
+            f"max_decay = {config.max_decay:g}: the score lies {decay.estimate:.4f} below the registered one (interval "
+            f"{decay.low:.4f} to {decay.high:.4f})"
+        )
+    found += [
+        f"max_drift = {config.max_drift:g}: {name} has moved by a population stability index of "
+        f"{drift.stability_index:.3f} (p = {drift.p_value:.2g})"
+        for name, drift in drifts.items()
+        if drift.drifted
+    ]
+    if slowdown and slowdown > config.max_slowdown:
+        found.append(
+            f"max_slowdown = {config.max_slowdown:g}: a call takes {slowdown:.2f} times as long as when it was "
+            "registered"
+        )
+    return found
+
+
+def write_monitoring(monitoring: Monitoring, folder: Path) -> None:
+    """Put it into a folder, as JSON."""
+    (folder / FILE).write_text(monitoring.model_dump_json(indent=1) + "\n")
+
+
+def open_monitoring(folder: Path) -> Monitoring:
+    """What a folder that `write_monitoring` filled holds."""
+    return Monitoring.model_validate_json((folder / FILE).read_bytes())
+
+
+def as_markdown(found: Monitoring) -> str:
+    """It as a page for people."""
+    verdict = [f"- {reason}" for reason in found.reasons] or ["Inside its limits."]
+    now, decay = found.accuracy, found.decay
+    scored = (
+        f"{found.score} {now.estimate:.4f}, {decay.estimate:+.4f} below the registered {found.registered.estimate:.4f} "
+        f"({decay.low:+.4f} to {decay.high:+.4f})."
+        if now and decay
+        else f"{found.score} not measured: the new data have no labels (registered {found.registered.estimate:.4f})."
+    )
+    slower = f", {found.slowdown:.2f} times the registered" if found.slowdown else ""
+    drifts = sorted(found.drifts().items(), key=lambda item: -item[1].stability_index)
+    lines = [
+        f"# {found.uri}: {'degraded' if found.reasons else 'healthy'}",
+        *verdict,
+        "",
+        f"{found.examples:,} of {found.examples_held:,} new examples. {scored[:1].upper()}{scored[1:]}",
+        f"Median latency {found.latency.p50 * 1000:.4f} ms{slower}.",
+        "",
+        "| figure | population stability index | p, corrected | |",
+        "| --- | ---: | ---: | --- |",
+        *(
+            f"| {name} | {drift.stability_index:.3f} | {drift.p_value:.2g} | {'drifted' if drift.drifted else ''} |"
+            for name, drift in drifts[:SHOWN]
+        ),
+        "",
+        *(f"- {note}" for note in found.notes),
+    ]
+    return "\n".join(lines).rstrip() + "\n"

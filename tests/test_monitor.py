@@ -1,0 +1,204 @@
+"""A registered version on new data: what is found in data that are like the training's, and in data that are not."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import ROOT
+from registered import versions
+
+from tasks.errors import DataError, VersionError
+
+UNSEEN = slice(600, None)  # the version was made from the first 600 digits
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    return found.images[..., None].astype(np.float32), found.target
+
+
+@pytest.fixture(scope="module")
+def champion(tmp_path_factory, prefect_server, empty_store):
+    from tasks import registry
+
+    with versions(tmp_path_factory.mktemp("state"), empty_store, {"seed": 1}):
+        registry.set_alias("tiny", registry.CHAMPION, 1)
+        yield
+
+
+def archive(folder: Path, x: np.ndarray, y: np.ndarray | None = None):
+    """New data in a file, as a config that reads it."""
+    from tasks.data import DataConfig
+
+    np.savez(folder / "new.npz", **({"x": x} if y is None else {"x": x, "y": y}))
+    return DataConfig(reader="npz", source=str(folder / "new.npz"))
+
+
+def measured(result):
+    """What a flow run kept in MLflow: the JSON, and the metrics of its stage."""
+    from tasks import tracking
+    from tasks.monitoring import open_monitoring
+
+    (stage,) = tracking.stages_of(result.mlflow_url.rpartition("/")[2])
+    metrics = tracking.client().get_run(stage.run).data.metrics
+    return open_monitoring(tracking.download(f"runs:/{stage.run}/monitoring")), metrics
+
+
+def config(**settings):
+    from tasks.monitoring import MonitorConfig
+
+    return MonitorConfig(latency_rounds=20, max_slowdown=100, **settings)  # another test may be at work beside this one
+
+
+def test_data_like_the_training_s_are_healthy(champion, digits, tmp_path):
+    from flows.monitor import monitor
+
+    x, y = digits
+    order = np.random.default_rng(0).permutation(600)  # the test split is not new, and drift must not be seen in it
+    result = monitor("tiny", archive(tmp_path, x[order], y[order]), config=config())
+    found, metrics = measured(result)
+    assert (result.degraded, result.reasons, result.event) == (False, (), "slimline.monitor.healthy")
+    assert found.examples == found.examples_held == 600
+    assert found.accuracy.estimate == pytest.approx(result.score)
+    assert {drift.name for drift in found.inputs} == {"mean", "std", "minimum", "maximum", "roughness"}
+    assert [drift.name for drift in found.targets] == ["label"]
+    assert {drift.name for drift in found.predictions} == {"answer", "sureness"}
+    assert metrics["drift/input/mean"] == pytest.approx(found.drifts()["input/mean"].stability_index)
+    assert metrics["degraded"] == 0
+
+
+def test_the_score_is_that_of_the_registered_file(champion, digits, tmp_path):
+    import onnxruntime
+
+    from flows.monitor import monitor
+    from tasks import tracking
+
+    x, y = (each[UNSEEN] for each in digits)
+    session = onnxruntime.InferenceSession(tracking.download("models:/tiny/1") / "model.onnx")
+    answers = session.run(None, {session.get_inputs()[0].name: x})[0]
+    found, _ = measured(monitor("tiny", archive(tmp_path, x, y), config=config()))
+    assert found.accuracy.estimate == pytest.approx((answers.argmax(1) == y).mean(), abs=1e-5)
+    recorded = float(tracking.client().get_model_version("tiny", "1").tags["accuracy"])
+    assert found.registered.estimate == pytest.approx(recorded, abs=1e-4)
+    assert found.decay.estimate == pytest.approx(found.registered.estimate - found.accuracy.estimate, abs=1e-5)
+    assert found.decay.low < found.decay.estimate < found.decay.high
+
+
+def test_wrong_labels_are_decay_and_no_drift_of_inputs(champion, digits, tmp_path):
+    from flows.monitor import monitor
+
+    x, y = (each[:600] for each in digits)
+    half = np.where(np.arange(600) % 2, y, (y + 1) % 10)
+    result = monitor("tiny", archive(tmp_path, x, half), config=config())
+    found, _ = measured(result)
+    assert result.degraded
+    assert found.decay.low > 0.3
+    assert any(reason.startswith("max_decay = 0.03") for reason in result.reasons)
+    assert not any(drift.drifted for drift in found.inputs)
+
+
+def test_dimmer_images_are_drift_also_without_labels(champion, digits, tmp_path):
+    from flows.monitor import monitor
+
+    result = monitor("tiny", archive(tmp_path, digits[0][:600] * 0.4), labels=False, config=config())
+    found, _ = measured(result)
+    assert found.accuracy is found.decay is None
+    assert found.targets == ()
+    drifted = {drift.name for drift in found.inputs if drift.drifted}
+    assert {"mean", "maximum", "std"} <= drifted
+    assert any("input/mean has moved by" in reason for reason in result.reasons)
+    assert "Without labels decay cannot be seen" in found.notes[0]
+
+
+def test_of_many_the_last_are_measured(champion, digits, tmp_path):
+    from flows.monitor import monitor
+
+    x, y = digits
+    found, _ = measured(monitor("tiny", archive(tmp_path, x, y), config=config(max_examples=200)))
+    assert (found.examples, found.examples_held) == (200, 1797)
+    last, _ = measured(monitor("tiny", archive(tmp_path, x[-200:], y[-200:]), config=config()))
+    assert found.accuracy == last.accuracy
+    assert found.drifts() == last.drifts()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, y: (x[:50], y[:50]), "data.source: '50 examples': too few to judge by; min_examples is 100"),
+        (lambda x, y: (x[:, :4], y), r"examples \(4, 8, 1\).*the model takes \(8, 8, 1\)"),
+        (lambda x, y: (np.where(x == 3, np.nan, x), y), "NaN or infinite inputs"),
+        (lambda x, y: (x, y + 5), "labels 0 to 14': number the labels 0 to 9"),
+        (lambda x, y: (x, None), "data.target: 'y': the source has no such column; it has x"),
+    ],
+)
+def test_data_that_cannot_be_measured_are_refused_with_the_way_out(champion, digits, tmp_path, change, message):
+    from flows.monitor import monitor
+
+    with pytest.raises(DataError, match=message):
+        monitor("tiny", archive(tmp_path, *change(*digits)), config=config())
+
+
+def test_without_a_champion_there_is_nothing_to_monitor(champion, digits, tmp_path):
+    from flows.monitor import monitor
+
+    with pytest.raises(VersionError, match="name: 'nobody': has no champion to monitor"):
+        monitor("nobody", archive(tmp_path, *digits), config=config())
+
+
+def test_new_data_without_labels_cannot_be_learned_from(champion, digits, tmp_path):
+    from flows.monitor import monitor
+
+    with pytest.raises(DataError, match=r"config.again_on: 'new': the new data have no labels"):
+        monitor("tiny", archive(tmp_path, digits[0]), labels=False, config=config(again_on="new"))
+
+
+def test_a_degraded_champion_starts_a_compression(champion, digits, tmp_path):
+    """By the deployments and automations of the repository, on a real server; no worker takes the run."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, FlowRunFilter
+
+    from flows.install import install
+    from flows.monitor import monitor
+    from flows.recipe_file import registered_recipe
+
+    install()
+    degraded = DeploymentFilter(name=DeploymentFilterName(any_=["degraded"]))
+
+    def started() -> list:
+        with get_client(sync_client=True) as client:
+            return client.read_flow_runs(deployment_filter=degraded, flow_run_filter=FlowRunFilter())
+
+    assert monitor("tiny", archive(tmp_path, *digits), config=config(max_decay=1, max_drift=100)).degraded is False
+    data = archive(tmp_path, digits[0][:600] * 0.4, digits[1][:600])
+    for _ in range(3):  # Prefect on SQLite loses an event now and then, when its database is locked
+        assert monitor("tiny", data, config=config(again_on="new")).degraded
+        deadline = time.monotonic() + 30
+        while not started() and time.monotonic() < deadline:
+            time.sleep(0.5)
+        if started():
+            break
+    run = started()[0]
+    wanted = registered_recipe("models:/tiny/1").model_copy(update={"data": data})
+    assert run.parameters == {"recipe": wanted.model_dump(mode="json")}
+
+
+def test_the_command_line_says_it_with_its_exit_code(champion, digits, tmp_path):
+    def slimline(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "flows.cli", "monitor", "tiny", *arguments]
+        return subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=300)
+
+    data = archive(tmp_path, digits[0][:600] * 0.4)
+    given = ["data.reader=npz", f"data.source={data.source}", "--no-labels"]
+    done = slimline(*given)
+    assert done.returncode == 1, done.stderr
+    assert "models:/tiny/1: degraded, 600 new examples" in done.stdout
+    wrong = slimline(*given, "config.max_dift=1")
+    assert wrong.returncode == 2
+    assert "config.max_dift: 1: there is no such setting; did you mean `max_drift`?" in wrong.stderr
