@@ -17,6 +17,7 @@ from tasks.metrics import (
     bootstrap_mean,
     confusion_matrix,
     further_figures,
+    independent_difference,
     interval,
     paired_interval,
     parity,
@@ -289,5 +290,5 @@ def test_visits_cover_what_single_rounds_would_not():
 
 def test_newcombe_s_own_example_of_independent_shares():
     """Newcombe 1998, table II, method 10: 56 of 70 against 48 of 80."""
-    found = metrics.independent_difference(metrics.wilson(56, 70), metrics.wilson(48, 80))
+    found = independent_difference(wilson(56, 70), wilson(48, 80))
     assert (found.low, found.estimate, found.high) == pytest.approx((0.0524, 0.2, 0.3339), abs=5e-5)
