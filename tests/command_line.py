@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import yaml
+from servers import Servers
 
 ROOT = Path(__file__).parent.parent
 
@@ -25,14 +26,19 @@ TINY = {
 
 
 class Slimline:
-    """`slimline run` with a recipe."""
+    """`slimline run` with a recipe; alone, or with servers that are up."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, servers: Servers | None = None) -> None:
         self.folder = folder
+        self.servers = servers
         self.state = folder / "state"
+        self.artifacts = servers.artifacts if servers else self.state / "artifacts"
         self.environment = {**os.environ, "SLIMLINE_HOME": str(self.state)}
         for name in ("PREFECT_API_URL", "PREFECT_HOME", "MLFLOW_TRACKING_URI", "PYTHONWARNINGS"):
             self.environment.pop(name, None)
+        if servers:
+            self.environment["PREFECT_API_URL"] = f"{servers.urls['prefect']}/api"
+            self.environment["MLFLOW_TRACKING_URI"] = servers.urls["mlflow"]
 
     def command(self, settings: dict, *options: str, python: tuple[str, ...] = ()) -> list[str]:
         recipe = self.folder / "recipe.yaml"
