@@ -22,6 +22,7 @@ TINY = {
     "quantize": {"method": "training", "calibration_examples": 64, "fit": {"epochs": 1, "batch_size": 32}},
     "validate": {"latency_rounds": 20},
     "budget": {"max_accuracy_drop": 1.0},
+    "promote": {"tolerance": 1.0},
 }
 
 

@@ -106,6 +106,23 @@ def test_artifacts_travelled_through_mlflow(servers, runs, client, tmp_path):
     assert digest_folder(folder) == result["sha256"]
 
 
+def test_any_worker_promotes_and_rolls_back(servers, runs, client):
+    """Through both servers on PostgreSQL, and with files that each worker has to fetch first."""
+
+    def ended(deployment: str, parameters: dict) -> dict[str, str]:
+        run = servers.run(deployment, parameters)
+        assert servers.await_state(run, "Completed", "Failed", "Crashed") == "Completed", logs(servers)
+        aliases = client.get_registered_model("tiny").aliases
+        return {name: version for name, version in aliases.items() if name != "candidate"}
+
+    assert ended("promote/registered", {"name": "tiny", "candidate": "1"}) == {"champion": "1"}
+    promoted = ended("promote/registered", {"name": "tiny", "candidate": "2"})
+    assert promoted == {"champion": "2", "previous": "1"}
+    assert ended("rollback/registered", {"name": "tiny"}) == {"champion": "1", "previous": "2"}
+    watched = servers.run("monitor/champion", {"name": "tiny", "data": {"reader": "digits"}})
+    assert servers.await_state(watched, "Completed", "Failed", "Crashed") == "Completed", logs(servers)
+
+
 def test_what_the_form_cannot_mean_is_refused_before_a_worker_hears_of_it(servers, runs):
     import httpx
 
