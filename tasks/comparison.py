@@ -150,30 +150,30 @@ def as_markdown(comparison: Comparison) -> str:
     lines = [
         f"**{comparison.name} version {comparison.candidate}** against {against}, on the same {comparison.examples:,} "
         f"test examples, one machine ({comparison.machine.processor}), timed in turn.",
-        "",
-        f"| target | version | {comparison.score} | drop (interval) | p50 | speed-up (interval) | size | integers |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for pair in comparison.pairs:
-        if pair.champion and comparison.champion:
-            lines.append(_row(pair.target, comparison.champion, pair.champion, "", ""))
-        drop = f"{pair.drop.estimate:+.4f} ({pair.drop.low:+.4f} to {pair.drop.high:+.4f})" if pair.drop else ""
-        times = pair.speedup
-        faster = f"{times.estimate:.2f}x ({times.low:.2f} to {times.high:.2f})" if times else ""
-        lines.append(_row(pair.target, comparison.candidate, pair.candidate, drop, faster))
+        lines += ["", *_table(pair, comparison)]
     lines += ["", *(f"- {note}" for note in comparison.notes)]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _row(target: str, version: int, side: Side, drop: str, faster: str) -> str:
-    cells = [
-        target,
-        f"{version} ({side.precision})",
-        f"{side.accuracy.estimate:.4f}",
-        drop,
-        f"{side.latency.p50 * 1000:.3f} ms",
-        faster,
-        f"{side.size_bytes / 1024:,.1f} KiB",
-        f"{side.integer_share:.1%}",
+def _table(pair: Pair, comparison: Comparison) -> list[str]:
+    """One target's figures, narrow enough for the form on which a person approves."""
+    sides = [side for side in (pair.champion, pair.candidate) if side]
+    numbers = [number for number in (comparison.champion, comparison.candidate) if number]
+    rows: list[list[str]] = [
+        [pair.target, *(f"{number} ({side.precision})" for number, side in zip(numbers, sides, strict=True))],
+        [comparison.score, *(f"{side.accuracy.estimate:.4f}" for side in sides)],
+        ["p50", *(f"{side.latency.p50 * 1000:.3f} ms" for side in sides)],
+        ["size", *(f"{side.size_bytes / 1024:,.1f} KiB" for side in sides)],
+        ["in integers", *(f"{side.integer_share:.1%}" for side in sides)],
     ]
-    return f"| {' | '.join(cells)} |"
+    if pair.champion and pair.drop and pair.speedup:
+        larger = pair.candidate.size_bytes / pair.champion.size_bytes
+        rows[0].append("candidate's")
+        rows[1].append(f"{-pair.drop.estimate:+.4f} ({-pair.drop.high:+.4f} to {-pair.drop.low:+.4f})")
+        rows[2].append(f"{pair.speedup.estimate:.2f}x as fast ({pair.speedup.low:.2f} to {pair.speedup.high:.2f})")
+        rows[3].append(f"{larger:.2f}x as large")
+        rows[4].append("")
+    head, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return [head, f"| --- |{' ---: |' * (len(rows[0]) - 1)}", *body]

@@ -172,6 +172,33 @@ def test_the_registry_shows_the_version_with_alias_card_and_tags(up, finished, p
     picture(page, "version")
 
 
+def test_a_person_approves_a_promotion_with_the_comparison_on_the_form(up, finished, page):
+    page.goto(f"{up['Prefect']}/deployments")
+    named = page.get_by_role("link", name="registered", exact=True)  # the name of rollback's deployment too
+    named.first.wait_for()
+    of = named.evaluate_all("links => links.map(link => link.parentElement.innerText)")
+    named.nth(next(place for place, text in enumerate(of) if "promote" in text)).click()
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_text("Custom run").click()
+    page.get_by_text("How long to wait for a person").wait_for()
+    type_in(page, "300", "approval_seconds")
+    page.get_by_role("button", name="Submit").click()
+    page.get_by_text("View run").first.dispatch_event("click")
+    page.get_by_text("Paused", exact=True).first.wait_for(timeout=120_000)
+    page.get_by_role("button", name="Resume").first.click()
+    form = page.get_by_role("dialog")
+    form.get_by_text("There is no champion: the candidate has only its budget to keep.").wait_for()
+    form.locator("input[type=checkbox]").first.evaluate("box => box.click()")  # hidden behind its drawn switch
+    form.locator("textarea").first.fill("as accurate, and far smaller")
+    picture(page, "approval")
+    form.get_by_role("button", name="Submit").click()
+    page.get_by_text("Completed", exact=True).first.wait_for(timeout=120_000)
+    page.goto(f"{up['MLflow']}/#/models/digits")
+    page.get_by_text("champion").first.wait_for()
+    page.goto(f"{up['MLflow']}/#/models/digits/versions/1")
+    page.get_by_text("as accurate, and far smaller").first.wait_for()
+
+
 def test_the_form_refuses_what_is_out_of_bounds(up, finished, page):
     page.goto(f"{up['Prefect']}/deployments")
     page.get_by_role("link", name="form", exact=True).first.click()
@@ -191,11 +218,11 @@ def family(up: dict[str, str]) -> list[psutil.Process]:
 
 
 def test_nothing_listens_beyond_loopback(up, finished):
+    ours = {process.pid for process in family(up)}
     listening = {
         connection.laddr.ip
-        for process in family(up)
-        for connection in process.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN
+        for connection in psutil.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.pid in ours
     }
     assert listening == {"127.0.0.1"}
 
