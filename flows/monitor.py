@@ -14,6 +14,7 @@ from flows.recipe_file import registered_recipe
 from flows.record import recorded
 from tasks import registry, tracking
 from tasks.data import DataConfig
+from tasks.data.new import NewDataConfig
 from tasks.errors import DataError, VersionError
 from tasks.monitor import monitor_version
 from tasks.monitoring import MonitorConfig, Monitoring, as_markdown, open_monitoring
@@ -22,10 +23,10 @@ from tasks.registry import CHAMPION
 DEGRADED, HEALTHY = "slimline.monitor.degraded", "slimline.monitor.healthy"
 
 
-class NewDataConfig(BaseModel, frozen=True, extra="forbid"):
+class Watch(BaseModel, frozen=True, extra="forbid"):
     """What the command line takes: where the new data are, and how they are measured."""
 
-    data: DataConfig
+    data: NewDataConfig
     config: MonitorConfig = MonitorConfig()
 
 
@@ -46,8 +47,7 @@ class Watched(BaseModel, frozen=True):
 @flow(name="monitor", flow_run_name="{name}", persist_result=True, result_serializer="json")
 def monitor(
     name: ModelName,
-    data: DataConfig,
-    labels: bool = True,
+    data: NewDataConfig,
     config: MonitorConfig = MonitorConfig(),  # noqa: B008  frozen
 ) -> Watched:
     """Measure a champion on new data: its score where there are labels, drift of inputs and answers, and its latency.
@@ -55,7 +55,6 @@ def monitor(
     Args:
         name: The registered model.
         data: Where the new data are. All of them count, the last ones if there are many; nothing is split off.
-        labels: Whether the new data have them.
         config: How it is measured, and what is too far from what was registered.
 
     """
@@ -63,22 +62,23 @@ def monitor(
     if version is None:
         raise VersionError("name", name, "has no champion to monitor; `slimline promote` puts a candidate in its place")
     recipe = registered_recipe(version.uri)
-    again = _again(recipe, data, labels, config)
+    new = data.beside(recipe.data)
+    again = _again(recipe, new, data.labels, config)
     settings = {"name": name, "version": version.version, "data": data.model_dump(mode="json"), **config.model_dump()}
     with recorded("monitoring", f"monitor-{name}", settings) as run:
-        measured = monitor_version(name, version.version, data, labels, config, recipe.seed)
+        measured = monitor_version(name, version.version, new, data.labels, config, recipe.seed)
         found = open_monitoring(tracking.fetch(measured))
         create_markdown_artifact(as_markdown(found), key="monitoring", description=found.uri)
         return _tell(name, found, again, tracking.ui_url(run))
 
 
-def _again(recipe: Recipe, data: DataConfig, labels: bool, config: MonitorConfig) -> Recipe:
+def _again(recipe: Recipe, new: DataConfig, labels: bool, config: MonitorConfig) -> Recipe:
     """What is to be compressed if the champion turns out to be degraded."""
     if config.again_on == "recipe":
         return recipe
     if not labels and recipe.data.problem != "reconstruction":
         raise DataError("config.again_on", "new", "the new data have no labels to learn from; set it to recipe")
-    return recipe.model_copy(update={"data": data})
+    return recipe.model_copy(update={"data": new})
 
 
 def _tell(name: str, found: Monitoring, again: Recipe, mlflow_url: str) -> Watched:

@@ -124,12 +124,11 @@ def monitor_version(
     uri = f"models:/{name}/{version}"
     opened = open_version(uri, tracking.download(uri))
     profile = open_profile(opened.folder)
-    config_of = data.model_copy(update={"problem": profile.problem})
     new = open_new(
-        config_of, labels=labels, classes=profile.classes, input_shape=profile.input_shape, limit=config.max_examples
+        data, labels=labels, classes=profile.classes, input_shape=profile.input_shape, limit=config.max_examples
     )
     found = monitor(opened, new, config, seed=seed)
-    tracking.log_dataset(run.run_id, data.reader, fingerprint(config_of), data.source or data.reader, {}, "monitor")
+    tracking.log_dataset(run.run_id, data.reader, fingerprint(data), data.source or data.reader, {}, "monitor")
     tracking.log_metrics(run.run_id, figures(found))
     tracking.set_tags(run.run_id, {"slimline.version": uri, "degraded": str(bool(found.reasons)).lower()})
     folder = run.work / "monitoring"

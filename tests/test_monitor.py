@@ -35,10 +35,10 @@ def champion(tmp_path_factory, prefect_server, empty_store):
 
 def archive(folder: Path, x: np.ndarray, y: np.ndarray | None = None):
     """New data in a file, as a config that reads it."""
-    from tasks.data import DataConfig
+    from tasks.data.new import NewDataConfig
 
     np.savez(folder / "new.npz", **({"x": x} if y is None else {"x": x, "y": y}))
-    return DataConfig(reader="npz", source=str(folder / "new.npz"))
+    return NewDataConfig(source=str(folder / "new.npz"), labels=y is not None)
 
 
 def measured(result):
@@ -107,7 +107,7 @@ def test_wrong_labels_are_decay_and_no_drift_of_inputs(champion, digits, tmp_pat
 def test_dimmer_images_are_drift_also_without_labels(champion, digits, tmp_path):
     from flows.monitor import monitor
 
-    result = monitor("tiny", archive(tmp_path, digits[0][:600] * 0.4), labels=False, config=config())
+    result = monitor("tiny", archive(tmp_path, digits[0][:600] * 0.4), config=config())
     found, _ = measured(result)
     assert found.accuracy is found.decay is None
     assert found.targets == ()
@@ -135,7 +135,7 @@ def test_of_many_the_last_are_measured(champion, digits, tmp_path):
         (lambda x, y: (x[:, :4], y), r"examples \(4, 8, 1\).*the model takes \(8, 8, 1\)"),
         (lambda x, y: (np.where(x == 3, np.nan, x), y), "NaN or infinite inputs"),
         (lambda x, y: (x, y + 5), "labels 0 to 14': number the labels 0 to 9"),
-        (lambda x, y: (x, None), "data.target: 'y': the source has no such column; it has x"),
+        (lambda x, y: (x, y[:, None] * [1, 1]), "a class label is one number or name for each example"),
     ],
 )
 def test_data_that_cannot_be_measured_are_refused_with_the_way_out(champion, digits, tmp_path, change, message):
@@ -156,7 +156,7 @@ def test_new_data_without_labels_cannot_be_learned_from(champion, digits, tmp_pa
     from flows.monitor import monitor
 
     with pytest.raises(DataError, match=r"config.again_on: 'new': the new data have no labels"):
-        monitor("tiny", archive(tmp_path, digits[0]), labels=False, config=config(again_on="new"))
+        monitor("tiny", archive(tmp_path, digits[0]), config=config(again_on="new"))
 
 
 def test_a_degraded_champion_starts_a_compression(champion, digits, tmp_path):
@@ -185,8 +185,9 @@ def test_a_degraded_champion_starts_a_compression(champion, digits, tmp_path):
         if started():
             break
     run = started()[0]
-    wanted = registered_recipe("models:/tiny/1").model_copy(update={"data": data})
-    assert run.parameters == {"recipe": wanted.model_dump(mode="json")}
+    recipe = registered_recipe("models:/tiny/1").model_dump(mode="json")
+    recipe["data"] |= {"reader": "npz", "source": data.source, "limit": 0}  # and all else as it was
+    assert run.parameters == {"recipe": recipe}
 
 
 def test_the_command_line_says_it_with_its_exit_code(champion, digits, tmp_path):
@@ -195,7 +196,7 @@ def test_the_command_line_says_it_with_its_exit_code(champion, digits, tmp_path)
         return subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=300)
 
     data = archive(tmp_path, digits[0][:600] * 0.4)
-    given = ["data.reader=npz", f"data.source={data.source}", "--no-labels"]
+    given = [f"data.source={data.source}", "data.labels=false"]
     done = slimline(*given)
     assert done.returncode == 1, done.stderr
     assert "models:/tiny/1: degraded, 600 new examples" in done.stdout

@@ -3,12 +3,33 @@
 from dataclasses import dataclass
 
 import numpy as np
+from pydantic import BaseModel, Field
 
-from tasks.data import reader_of
-from tasks.data.config import DataConfig
-from tasks.data.labels import numbered
+from tasks.data import READERS, reader_of
+from tasks.data.config import DataConfig, ReaderName, at
+from tasks.data.labels import listed, numbered
 from tasks.data.scan import checked_inputs, checked_targets, limited
+from tasks.data.source import OPTIONAL
 from tasks.errors import DataError
+
+
+class NewDataConfig(BaseModel, frozen=True, extra="forbid"):
+    """Where new data are; how they are read is the recipe's."""
+
+    reader: ReaderName = Field("npz", description="What reads them; see the recipe's.", json_schema_extra=at(0))
+    source: str = Field(
+        "", description="A path, a tf.keras.datasets name, or package.module:function.", json_schema_extra=at(1)
+    )
+    input: str = Field("", description="As in the recipe: the array or column of inputs.", json_schema_extra=at(2))
+    target: str = Field("", description="The array or column of labels or values.", json_schema_extra=at(3))
+    labels: bool = Field(True, description="Whether they have any.", json_schema_extra=at(4))
+
+    def beside(self, recipe: DataConfig) -> DataConfig:
+        """What reads them, with the recipe's settings for all but the place."""
+        place = {"source": self.source, "input": self.input, "target": self.target, "test_source": "", "limit": 0}
+        unused = set(OPTIONAL) - set(READERS[self.reader].fields)  # which a reader refuses, so that none is passed over
+        defaults = {name: DataConfig.model_fields[name].default for name in unused}
+        return recipe.model_copy(update={"reader": self.reader, **defaults, **place})
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +48,7 @@ class NewData:
 def open_new(
     config: DataConfig, *, labels: bool, classes: tuple[str, ...], input_shape: tuple[int, ...], limit: int
 ) -> NewData:
-    """The source's last examples, at most `limit`: in a source that is added to, the newest.
+    """The source's last examples, at most `limit`: in a file that is added to at its end, the newest.
 
     Args:
         config: what is read; its problem is the model's.
@@ -62,7 +83,26 @@ def open_new(
     if config.problem == "reconstruction":
         return NewData(x, None, held)
     if config.problem == "classification":
-        if source.classes and y.dtype.kind in "biu":  # new data may lack a class, so numbers are the source's own
-            y = np.array(source.classes, dtype=object)[y]
-        y = numbered({"new": y}, config.model_copy(update={"classes": classes}), ())[0]["new"]
+        y = _as_the_model_numbers(y, config, source.classes, classes)
     return NewData(x, y, held)
+
+
+def _as_the_model_numbers(
+    y: np.ndarray, config: DataConfig, theirs: tuple[str, ...], classes: tuple[str, ...]
+) -> np.ndarray:
+    """Labels `(n,)` of a source that may name its classes, and may lack some, by the model's class names.
+
+    Raises:
+        DataError: labels that the source's names do not cover, or names that the model does not know.
+
+    """
+    if not theirs:
+        return numbered({"new": y}, config.model_copy(update={"classes": classes}), ())[0]["new"]
+    numbers = numbered({"new": y}, config.model_copy(update={"classes": ()}), theirs)[0]["new"]
+    if unknown := sorted(set(theirs) - set(classes)):
+        if len(theirs) == len(classes):  # the recipe gave the classes names of its own: they stand for one another
+            return numbers
+        raise DataError(
+            "data.source", listed(unknown), f"the model knows the classes {listed(classes)}; drop the others"
+        )
+    return np.array([classes.index(name) for name in theirs], np.int64)[numbers]
