@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from flows import embedded
 from tasks.errors import SlimlineError
 from tasks.home import home
+from tasks.serving.__main__ import add_options, serve_folder, serve_registered
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -87,8 +88,22 @@ def parser() -> argparse.ArgumentParser:
     monitor.add_argument(
         "overrides", nargs="+", metavar="field=value", help="such as data.reader=npz data.source=new.npz, and config.…"
     )
-    monitor.add_argument("--no-labels", action="store_true", help="the new data have none")
     monitor.set_defaults(command=_monitor)
+    deploy = commands.add_parser(
+        "deploy", parents=[json_option], help="lay a version out for a server, and try it there"
+    )
+    deploy.add_argument("version", metavar="models:/NAME@ALIAS", help="or models:/NAME/3")
+    deploy.add_argument("--to", required=True, metavar="SERVER", help="tfserving, triton, kserve, docker or edge")
+    deploy.add_argument("--output", default="", metavar="PLACE", help="a folder to make, or an archive.tar.gz")
+    deploy.add_argument(
+        "overrides", nargs="*", metavar="field=value", help="such as trial.max_latency_ms=5, and bundle.…"
+    )
+    deploy.set_defaults(command=_deploy)
+    serve = commands.add_parser("serve", help="answer over REST and gRPC, and follow the alias")
+    serve.add_argument("version", metavar="models:/NAME@ALIAS", help="or models:/NAME/3, or a folder that was laid out")
+    serve.add_argument("--watch", type=float, default=10, metavar="SECONDS", help="how often to look where it leads")
+    add_options(serve)
+    serve.set_defaults(command=_serve)
     schema = commands.add_parser("schema", help="print the recipe's JSON schema")
     schema.set_defaults(command=_schema)
     return top
@@ -164,18 +179,38 @@ def _rollback(options: argparse.Namespace) -> int:
 
 def _monitor(options: argparse.Namespace) -> int:
     server = embedded.start_server()
-    from flows.monitor import NewDataConfig, monitor
+    from flows.monitor import Watch, monitor
     from flows.recipe_file import checked, with_overrides
 
-    settings = checked(NewDataConfig, with_overrides({}, options.overrides))
+    settings = checked(Watch, with_overrides({}, options.overrides))
     _begin(server)
-    result = monitor(options.name, settings.data, not options.no_labels, settings.config)
+    result = monitor(options.name, settings.data, settings.config)
     if options.json:
         print(result.model_dump_json(indent=2))
     else:
         print(f"{result.uri}: {'degraded' if result.degraded else 'healthy'}, {result.examples:,} new examples")
         print("\n".join([*result.reasons, result.mlflow_url]))
     return int(result.degraded)
+
+
+def _deploy(options: argparse.Namespace) -> int:
+    server = embedded.start_server()
+    from flows.deploy import DeployConfig, as_markdown, deploy
+    from flows.recipe_file import checked, with_overrides
+
+    given = {"version": options.version, "to": options.to}
+    settings = checked(DeployConfig, with_overrides(given, options.overrides))
+    _begin(server)
+    result = deploy(settings.version, settings.to, settings.bundle, settings.trial, options.output)
+    print(result.model_dump_json(indent=2) if options.json else as_markdown(result))
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    sys.argv[1:] = []  # kserve reads them when it is imported, and has words of its own
+    options.folder = Path(options.version)
+    (serve_folder if options.folder.is_dir() else serve_registered)(options)
+    return 0
 
 
 def _begin(server: "Popen[bytes] | None") -> None:

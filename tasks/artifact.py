@@ -78,6 +78,12 @@ class VersionArtifact(Artifact, frozen=True):
     )
 
 
+class BundleArtifact(Artifact, frozen=True):
+    """A registered version laid out for a server, with a manifest of its files."""
+
+    server: str = Field(description="Which server takes it as it is.")
+
+
 def digest_file(path: Path) -> str:
     """The sha256 of one file, in hexadecimal, as `sha256sum` prints it."""
     with path.open("rb") as file:

@@ -40,6 +40,34 @@ class VersionError(InvalidInput):
     """A registered version, or an alias, that is not there, or is not what was registered."""
 
 
+class TargetMissing(InvalidInput):
+    """A server needs a file that the version does not have: says which `targets` its recipe should name."""
+
+
+class PortTaken(InvalidInput):
+    """Another program listens on the port that a server was to have."""
+
+
+class OutputTaken(InvalidInput):
+    """Where a bundle is to be written there is something already."""
+
+
+class BundleDamaged(SlimlineError):
+    """A bundle's file is not the one that was put there: says which."""
+
+
+class BundleMismatch(SlimlineError):
+    """A server's configuration does not fit the model beside it: says in what, and what the model has."""
+
+
+class ServerFailed(SlimlineError):
+    """A bundle's server did not start, or died: says what it said last."""
+
+
+class TooSlow(SlimlineError):
+    """A bundle's server takes longer than was promised: says how long, and what to do."""
+
+
 class NotPromoted(SlimlineError):
     """The champion stays: says in what the candidate is worse, which limit it breaks, or who did not approve."""
 

@@ -1,5 +1,7 @@
 """Monitor: a registered version on new data: its score, what moved in the data and in its answers, and its latency."""
 
+from collections.abc import Iterator
+
 from tasks import metrics, tracking
 from tasks.artifact import EvidenceArtifact
 from tasks.data import DataConfig, fingerprint
@@ -9,11 +11,11 @@ from tasks.drift import Distribution, Drift, drifts
 from tasks.errors import DataError
 from tasks.formats import FORMATS
 from tasks.machine import Machine, describe_machine, load_average
-from tasks.measure import answers_of, latency_of
+from tasks.measure import Outputs, answers_of, latency_of
 from tasks.metrics import Interval
 from tasks.monitoring import MonitorConfig, Monitoring, reasons, write_monitoring
 from tasks.plots import drifts_by_figure
-from tasks.profile import answer_figures, open_profile, target_figures
+from tasks.profile import answer_figures, joined, open_profile, target_figures
 from tasks.progress import listener
 from tasks.stage import StageRun, stage
 from tasks.version import OpenVersion, open_version
@@ -50,11 +52,11 @@ def monitor(version: OpenVersion, new: NewData, config: MonitorConfig, *, seed: 
     accuracy = None
     if y is not None:
         scores = metrics.scores(profile.problem, y, answers, profile.variance)
-        accuracy = metrics.interval(scores, profile.problem, config.confidence, seed)
+        accuracy = metrics.interval(scores, profile.problem, evidence.confidence, seed)
     decay = metrics.independent_difference(file.accuracy, accuracy) if accuracy else None
     times = metrics.time_in_turn({"now": call}, new.x[:1], config.latency_rounds, WARM, SECONDS)
     found: dict[str, list[Drift]] = {
-        "inputs": _held(profile.inputs, features_of(new.x), config),
+        "inputs": _held(profile.inputs, joined(features_of(x) for x in _chunks(new.x)), config),
         "targets": _held(profile.targets, target_figures(profile.problem, new.y), config) if new.y is not None else [],
         "predictions": _held(profile.predictions, answer_figures(profile.problem, new.x, answers), config),
     }
@@ -67,14 +69,14 @@ def monitor(version: OpenVersion, new: NewData, config: MonitorConfig, *, seed: 
             score=evidence.score,
             examples=len(new.x),
             examples_held=new.held,
-            confidence=config.confidence,
+            confidence=evidence.confidence,
             registered=file.accuracy,
             accuracy=accuracy,
             decay=decay,
             **{kind: tuple(moved) for kind, moved in found.items()},
             latency=latency,
             registered_latency_p50=file.latency.p50,
-            slowdown=latency.p50 / file.latency.p50 if machine.processor == evidence.machine.processor else None,
+            slowdown=latency.p50 / file.latency.p50 if _alike(machine, evidence.machine) else None,
             machine=machine,
             reasons=(),
             notes=(),
@@ -88,6 +90,18 @@ def _held(references: dict[str, Distribution], figures: Features, config: Monito
     return drifts(references, figures, limit=config.max_drift, significance=config.significance)
 
 
+def _chunks(x: Outputs) -> Iterator[Outputs]:
+    """So that double precision takes little memory."""
+    for start in range(0, len(x), BATCH):
+        yield x[start : start + BATCH]
+
+
+def _alike(one: Machine, other: Machine) -> bool:
+    """Whether latencies of two machines can be compared."""
+    facts = ("processor", "instruction_sets", "usable_cores")
+    return all(getattr(one, fact) == getattr(other, fact) for fact in facts)
+
+
 def _judged(found: Monitoring, before: Machine, config: MonitorConfig) -> Monitoring:
     """With its reasons, and with what could not be measured."""
     notes = []
@@ -95,7 +109,8 @@ def _judged(found: Monitoring, before: Machine, config: MonitorConfig) -> Monito
         notes.append("Without labels decay cannot be seen: drift says that data moved, not that answers are wrong.")
     if found.slowdown is None:
         notes.append(
-            f"Registered on {before.processor}, measured on {found.machine.processor}: latencies are not compared."
+            f"Registered on {before.processor} with {before.usable_cores} cores, measured on {found.machine.processor} "
+            f"with {found.machine.usable_cores}: latencies are not compared."
         )
     why = reasons(found.decay, found.drifts(), found.slowdown, config)
     return found.model_copy(update={"reasons": tuple(why), "notes": tuple(notes)})

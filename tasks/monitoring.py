@@ -68,18 +68,11 @@ class MonitorConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False)
         description="How often a call is timed. More steadies the median.",
         json_schema_extra={"position": 6},
     )
-    confidence: float = Field(
-        0.95,
-        ge=0.5,
-        le=0.999,
-        description="Of the score's interval. Higher sees decay later, and cries wolf less often.",
-        json_schema_extra={"position": 7},
-    )
     again_on: Literal["recipe", "new"] = Field(
         "recipe",
         description="What is compressed again when the version is degraded: the recipe's own source as it is by then, "
         "or the new data, which then need labels.",
-        json_schema_extra={"position": 8},
+        json_schema_extra={"position": 7},
     )
 
 

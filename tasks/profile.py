@@ -4,7 +4,7 @@ It travels with the version as `profile.json`, so that drift can be told without
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,13 @@ def input_distributions(dataset: Dataset) -> dict[str, Distribution]:
     for x, _ in dataset.examples("train"):
         chunks.append(features_of(x[-start % step :: step]))
         start += len(x)
-    return {name: distribution(np.concatenate([chunk[name] for chunk in chunks])) for name in chunks[0]}
+    return {name: distribution(values) for name, values in joined(chunks).items()}
+
+
+def joined(chunks: Iterable[Features]) -> Features:
+    """Figures of chunks of examples as figures of all."""
+    parts = list(chunks)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def target_figures(problem: Problem, y: np.ndarray) -> Features:

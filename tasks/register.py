@@ -27,7 +27,7 @@ from tasks.evidence_page import render_card
 from tasks.formats import FORMATS
 from tasks.measure import Outputs, answers_of
 from tasks.profile import FILE as PROFILE
-from tasks.profile import MOST, answer_figures, distributions, write_profile
+from tasks.profile import answer_figures, distributions, joined, write_profile
 from tasks.stage import StageRun, stage
 
 # What `mlflow.pyfunc.load_model(...).predict` of an ONNX version needs, and no TensorFlow.
@@ -188,10 +188,13 @@ def _register(run: StageRun, made: Version, content: str) -> registry.Registered
 def _profile(made: Version) -> dict[str, Any]:
     """What new data are held against: the data's profile, and what the default file answers to the test split."""
     data = open_data(made.source)
-    x, _ = data.arrays("test", MOST)
     call = FORMATS["onnxruntime"].load(tracking.fetch(made.files["onnxruntime"]), threads=1)
-    answers = answers_of(call, x, data.output_shape, BATCH, "the ONNX file")
-    found = distributions(answer_figures(made.source.problem, x, answers), len(data.classes))
+    chunks = []
+    for raw, _ in data.examples("test"):
+        x = raw.astype(np.float32)
+        answers = answers_of(call, x, data.output_shape, BATCH, "the ONNX file")
+        chunks.append(answer_figures(made.source.problem, x, answers))
+    found = distributions(joined(chunks), len(data.classes))
     kept: dict[str, Any] = json.loads((tracking.fetch(made.data) / PROFILE).read_text())
     return {**kept, "predictions": {name: each.model_dump() for name, each in found.items()}}
 

@@ -20,6 +20,8 @@ STAGES = (
     "register",
     "compare",
     "smoke",
+    "bundle",
+    "trial",
 )
 FORMAT_LIBRARIES = {"tf2onnx", "onnx", "onnxruntime", "ai_edge_litert"}
 

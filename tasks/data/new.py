@@ -100,9 +100,7 @@ def _as_the_model_numbers(
         return numbered({"new": y}, config.model_copy(update={"classes": classes}), ())[0]["new"]
     numbers = numbered({"new": y}, config.model_copy(update={"classes": ()}), theirs)[0]["new"]
     if unknown := sorted(set(theirs) - set(classes)):
-        if len(theirs) == len(classes):  # the recipe gave the classes names of its own: they stand for one another
+        if config.classes and len(theirs) == len(classes):  # names of the recipe's own, which stand for the source's
             return numbers
-        raise DataError(
-            "data.source", listed(unknown), f"the model knows the classes {listed(classes)}; drop the others"
-        )
+        raise DataError("data.source", listed(unknown), f"the model knows {listed(classes)}; drop the others")
     return np.array([classes.index(name) for name in theirs], np.int64)[numbers]

@@ -37,6 +37,15 @@ def write_warmup(folder: Path, inputs: dict[str, np.ndarray], signature: str) ->
         writer.write(log.SerializeToString(deterministic=True))
 
 
+def read_warmup(folder: Path) -> tuple[str, dict[str, np.ndarray]]:
+    """The signature that a SavedModel's first warm-up record calls, and the tensors that it calls it with, by name."""
+    import tensorflow as tf
+
+    (content, *_) = tf.data.TFRecordDataset(str(folder / FILE)).as_numpy_iterator()
+    request = _prediction_log().FromString(content).predict_log.request
+    return request.model_spec.signature_name, {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
+
+
 @cache
 def _prediction_log() -> Any:
     """The message class, with what a predict request needs of it."""

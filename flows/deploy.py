@@ -1,0 +1,124 @@
+"""A registered version becomes a bundle for a server, which is tried before the version counts as deployed."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.runtime import flow_run
+from pydantic import BaseModel, Field
+
+from flows.record import recorded
+from tasks import registry, tracking
+from tasks.artifact import BundleArtifact
+from tasks.bundle import bundle_version, check_place, hand_out
+from tasks.bundles import BUNDLES
+from tasks.bundles.contents import BundleConfig, ServerName
+from tasks.bundles.trial import Trial, TrialConfig
+from tasks.errors import VersionError
+from tasks.registry import Registered
+from tasks.trial import open_trial, try_bundle
+
+VersionUri = Annotated[str, Field(pattern="^models:/[a-z0-9][a-z0-9_-]{0,62}([@/])[a-z0-9_-]+$")]
+
+
+class DeployConfig(BaseModel, frozen=True, extra="forbid"):
+    """What `slimline deploy` takes."""
+
+    version: VersionUri
+    to: ServerName
+    bundle: BundleConfig = BundleConfig()
+    trial: TrialConfig = TrialConfig()
+
+
+class Deployed(BaseModel, frozen=True):
+    """How a deployment ended, as `slimline deploy --json` prints it."""
+
+    uri: str
+    server: ServerName
+    bundle: str = Field(description="Where the store has it.")
+    sha256: str = Field(description="The digest over the bundle's files.")
+    output: str = Field(description="Where it was written for a person; empty if nowhere.")
+    start: str = Field(description="How to start it, in the bundle's folder.")
+    trial: Trial
+    flow_run_url: str
+    mlflow_url: str
+
+
+@flow(name="deploy", flow_run_name="{version} to {to}", persist_result=True, result_serializer="json")
+def deploy(
+    version: VersionUri = "models:/digits@champion",
+    to: ServerName = "docker",
+    bundle: BundleConfig = BundleConfig(),  # noqa: B008  frozen
+    trial: TrialConfig = TrialConfig(),  # noqa: B008  frozen
+    output: str = "",
+) -> Deployed:
+    """Lay a registered version out for a server, try it, and mark the version as deployed.
+
+    Args:
+        version: Which one, by alias or number.
+        to: For which server.
+        bundle: What the server is told beside the model.
+        trial: How it is tried.
+        output: Where the bundle is written: a folder, or an archive if it ends in .tar.gz; empty for nowhere.
+
+    """
+    if output:
+        check_place(Path(output))
+    chosen = _needed(version)
+    settings = {"version": chosen.uri, "to": to, "bundle": bundle.model_dump(), "trial": trial.model_dump()}
+    with recorded("deployment", f"deploy-{chosen.name}-{to}", settings) as run:
+        made = bundle_version(chosen.name, chosen.version, to, bundle)
+        found = open_trial(tracking.fetch(try_bundle(made, trial)))
+        if output:
+            hand_out(made, Path(output))
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        told = f"sha256 {made.sha256[:12]}, {when}, server run: {str(found.server_run).lower()}, {flow_run.ui_url}"
+        registry.tag_version(chosen.name, chosen.version, {f"deployed.{to}": told})
+        return _result(chosen, made, found, to, output, run)
+
+
+def _needed(uri: str) -> Registered:
+    name, _, which = uri.removeprefix("models:/").replace("@", "/").partition("/")
+    found = registry.version_of(name, which)
+    if found is None:
+        raise VersionError("version", uri, "there is no such version: register one with `slimline run`")
+    return found
+
+
+def _result(version: Registered, made: BundleArtifact, found: Trial, to: ServerName, output: str, run: str) -> Deployed:
+    result = Deployed(
+        uri=version.uri,
+        server=to,
+        bundle=made.uri,
+        sha256=made.sha256,
+        output=output,
+        start=BUNDLES[to].START,
+        trial=found,
+        flow_run_url=str(flow_run.ui_url),
+        mlflow_url=tracking.ui_url(run),
+    )
+    create_markdown_artifact(as_markdown(result), key=f"deployed-{to}", description=f"{version.uri} for {to}")
+    return result
+
+
+def as_markdown(result: Deployed) -> str:
+    """What was tried, where the bundle is, and how it is started."""
+    found = result.trial
+    ran = f"{found.server} was run here: {found.ran}."
+    if not found.server_run:
+        ran = f"{found.server} was **not** run here. What was run is {found.ran}."
+    times = ", ".join(f"{way} {took:.3f} ms" for way, took in found.latency_p50_ms.items())
+    beside = f" (in process: {found.measured_p50_ms:.3f} ms)" if found.measured_p50_ms else ""
+    return "\n\n".join(
+        [
+            f"# {result.uri} for {result.server}",
+            ran,
+            f"{found.examples} test examples were answered as when it was registered, within "
+            f"{found.largest_difference:.2g}. " + (f"Median of a request: {times}{beside}." if times else "Not timed."),
+            f"The bundle, sha256 `{result.sha256[:12]}`, is `{result.output or result.bundle}`. In its folder:",
+            f"```\n{result.start}\n```",
+            f"[MLflow run]({result.mlflow_url})",
+        ]
+    )

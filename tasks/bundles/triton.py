@@ -1,0 +1,129 @@
+"""Triton: two model repositories, one for NVIDIA's GPUs through TensorRT, one for processors.
+
+After Triton's "Model Repository" and "Model Configuration", and its ONNX Runtime backend's "ONNX Runtime with TensorRT
+optimization". The configuration is a text proto of model_config.proto.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.artifact import Precision, Target
+from tasks.bundles.contents import Contents, read_sample, render
+from tasks.bundles.trial import Trial, held_against, libraries, opened
+from tasks.errors import BundleMismatch
+from tasks.formats import FORMATS
+from tasks.formats.onnx_signature import Tensor, signature
+
+TARGET: Target = "onnxruntime"  # whose answers and times it is held to
+START = "docker compose --profile gpu up --wait   # or --profile cpu"
+IMAGE = "nvcr.io/nvidia/tritonserver:25.08-py3"  # TensorRT 10, which the `tensorrt` target is written for
+REPOSITORIES: dict[str, Target] = {"gpu": "tensorrt", "cpu": "onnxruntime"}
+TYPES = {
+    "float32": "TYPE_FP32",
+    "float16": "TYPE_FP16",
+    "float64": "TYPE_FP64",
+    "int8": "TYPE_INT8",
+    "uint8": "TYPE_UINT8",
+    "int32": "TYPE_INT32",
+    "int64": "TYPE_INT64",
+    "bool": "TYPE_BOOL",
+}
+PRECISION_MODES: dict[Precision, str] = {"float32": "FP32", "float16": "FP16", "int8": "INT8"}
+
+
+def lay_out(folder: Path, contents: Contents) -> None:
+    """Fill a folder: the repositories `gpu/` and `cpu/`, each with a model of the same name, and `compose.yaml`."""
+    example = contents.sample()["examples"][0]
+    for repository, target in REPOSITORIES.items():
+        source = contents.files("triton", target) / FORMATS[target].FILE
+        model = folder / repository / contents.name
+        place = model / str(contents.number) / "model.onnx"
+        place.parent.mkdir(parents=True)
+        shutil.copyfile(source, place)
+        inputs, outputs = signature(place)
+        render(
+            "triton/config.pbtxt",
+            model / "config.pbtxt",
+            name=contents.name,
+            number=contents.number,
+            config=contents.config,
+            inputs=inputs,
+            outputs=outputs,
+            types=TYPES,
+            labels=contents.labels,
+            gpu=target == "tensorrt",
+            precision=PRECISION_MODES.get(contents.file("triton", target).precision, "FP32"),
+        )
+        (model / "warmup").mkdir()
+        (model / "warmup" / "example").write_bytes(example.astype(inputs[0].dtype).tobytes())
+        if contents.labels:
+            (model / "labels.txt").write_text("".join(f"{name}\n" for name in contents.labels), encoding="utf-8")
+    render("triton/compose.yaml", folder / "compose.yaml", image=IMAGE, config=contents.config)
+    contents.keep_what_it_is_held_to(folder)
+
+
+def trial(folder: Path, about: dict[str, Any], **_: Any) -> Trial:
+    """Hold each configuration against its file, by Triton's own schema, and the files' answers; Triton is not run.
+
+    Raises:
+        BundleMismatch: a configuration does not fit its file.
+        SmokeTestFailed: the answers are not those that were recorded.
+
+    """
+    sample = read_sample(folder)
+    examples, recorded = sample["examples"], sample["onnxruntime"]
+    furthest = 0.0
+    for repository, target in REPOSITORIES.items():
+        model = folder / repository / about["name"]
+        file = model / str(about["version"]) / "model.onnx"
+        check_config(model / "config.pbtxt", *opened(signature, file), about)
+        answers = opened(FORMATS[target].load, file.parent)(examples)
+        if target == "onnxruntime":
+            furthest = held_against(recorded, answers, "the ONNX file of cpu/")
+        elif answers.shape != recorded.shape or not np.isfinite(answers).all():
+            raise BundleMismatch(
+                f"{repository}/: its file answers in the shape {answers.shape} with NaN or infinity among it, or in "
+                f"another shape than {recorded.shape}: compress again"
+            )
+    return Trial(
+        server="Triton",
+        server_run=False,
+        ran="ONNX Runtime, which opened both files; TensorRT was not here, so the answers held are those of cpu/",
+        examples=len(examples),
+        largest_difference=furthest,
+    )
+
+
+def check_config(file: Path, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], about: dict[str, Any]) -> None:
+    """Pass if a `config.pbtxt` is one, and says of inputs and outputs what the ONNX file says.
+
+    Raises:
+        BundleMismatch: it does not; says in what.
+
+    """
+    from google.protobuf import text_format
+
+    model_config_pb2 = libraries()["gRPC"].model_config_pb2
+    place = "/".join(file.parts[-3:])
+    try:
+        config = text_format.Parse(file.read_text(), model_config_pb2.ModelConfig())
+    except text_format.ParseError as error:
+        raise BundleMismatch(f"{place} cannot be parsed: {error}: deploy the version again") from error
+    names = {number: name for name, number in model_config_pb2.DataType.items()}
+    for kind, told, real in (("input", config.input, inputs), ("output", config.output, outputs)):
+        has = [(tensor.name, TYPES[tensor.dtype], tensor.shape) for tensor in real]
+        says = [(tensor.name, names[tensor.data_type], tuple(tensor.dims)) for tensor in told]
+        if says != has:
+            raise BundleMismatch(
+                f"{place} does not fit the model beside it: its {kind}s are {says}, the file's are {has}: put that "
+                "into the configuration, or deploy the version again"
+            )
+    served = list(config.version_policy.specific.versions)
+    if config.name != about["name"] or served != [about["version"]]:
+        raise BundleMismatch(
+            f"{place} does not fit the model beside it: it names {config.name} version {served}, and the folders are "
+            f"{about['name']}/{about['version']}"
+        )

@@ -1,0 +1,88 @@
+"""`python -m tasks.serving FOLDER`: serve a version that was laid out by `slimline deploy`."""
+
+import argparse
+import asyncio
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.errors import SlimlineError, VersionError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tasks.serving.model import ServedModel
+    from tasks.serving.served import Served
+
+
+def main() -> int:
+    """Serve until SIGTERM; 1 if the version cannot be served, 2 if what was given is wrong."""
+    grammar = argparse.ArgumentParser(prog="python -m tasks.serving", description="Serve a folder that was laid out.")
+    grammar.add_argument("folder", type=Path)
+    add_options(grammar)
+    options = grammar.parse_args()
+    sys.argv[1:] = []  # kserve reads them when it is imported, and has words of its own
+    try:
+        serve_folder(options)
+    except SlimlineError as error:
+        print(f"slimline: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def add_options(grammar: argparse.ArgumentParser) -> None:
+    """Where a server listens, and how many threads a call may use."""
+    grammar.add_argument("--host", default="127.0.0.1", help="0.0.0.0 listens on every address of this machine")
+    grammar.add_argument("--http-port", type=int, default=8080)
+    grammar.add_argument("--grpc-port", type=int, default=8081)
+    grammar.add_argument("--threads", type=int, default=1, help="of ONNX Runtime, in one call")
+
+
+def serve_folder(options: argparse.Namespace) -> None:
+    """Serve the folder that the options name, until SIGTERM."""
+    from tasks.serving.served import open_folder
+
+    async def nothing() -> None:
+        return None
+
+    serve(open_folder(options.folder, options.threads), options, lambda _: nothing)
+
+
+def serve_registered(options: argparse.Namespace) -> None:
+    """Serve what an address in the registry leads to, and follow it if it is an alias, until SIGTERM."""
+    from tasks.serving.watch import find, following
+
+    name, _, which = options.version.removeprefix("models:/").replace("@", "/").partition("/")
+    if not name or not which:
+        raise VersionError("version", options.version, "give it as models:/NAME@ALIAS or models:/NAME/3, or a folder")
+    served = find(name, which, options.threads)
+    assert served is not None, "without a version that is served already, there is one or an error"
+    serve(served, options, lambda model: following(model, which, options.threads, options.watch))
+
+
+def serve(
+    served: "Served", options: argparse.Namespace, beside: "Callable[[ServedModel], Callable[[], Awaitable[None]]]"
+) -> None:
+    """Serve an opened version until SIGTERM, with something that runs beside the model."""
+    from tasks.serving.model import ServedModel
+    from tasks.serving.server import ServeConfig, Server
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
+    config = ServeConfig(
+        host=options.host, http_port=options.http_port, grpc_port=options.grpc_port, threads=options.threads
+    )
+    model = ServedModel(served, config.max_batch, config.max_waiting)
+
+    def ready() -> None:
+        rest, rpc = (
+            f"http://{config.host}:{config.http_port}/v2/models/{served.name}",
+            f"{config.host}:{config.grpc_port}",
+        )
+        print(f"{served.name} version {served.version}: REST {rest}, gRPC {rpc}", flush=True)
+
+    asyncio.run(Server(config).run(model, beside(model), ready))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""The model as KServe calls it: a request's tensors are checked, answered, and put into a response."""
+
+import asyncio
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from kserve import InferOutput, InferRequest, InferResponse, Model
+from kserve.errors import InvalidInput, ModelNotReady
+from kserve.utils.numpy_codec import from_np_dtype
+
+from tasks.serving.served import SLOW, Floats, Served
+
+PLATFORM = "onnxruntime_onnx"
+NUMBERS = {"FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"}
+Waiting = tuple[Served, Floats, "asyncio.Future[Floats]"]
+
+
+class TooBusy(ModelNotReady):  # type: ignore[misc]  # kserve has no annotations
+    """More is waiting than may wait: 503 over REST, UNAVAILABLE over gRPC."""
+
+    def __init__(self, name: str, waiting: int) -> None:
+        super().__init__(name, f"{waiting} requests are waiting already: ask again later, or start another server")
+        self.reason = self.error_msg  # where kserve's gRPC interceptor looks for it
+
+
+class ServedModel(Model):  # type: ignore[misc]
+    """The version that is served now; another one takes its place by one assignment, between two requests.
+
+    A model that answers quickly is called between requests, where handing it to a thread would take longer than it
+    does. A slower one is called in a thread beside them; if examples of several requests may share a call they do,
+    up to `max_batch` of them: all that came while the last call was made.
+    """
+
+    def __init__(self, served: Served, max_batch: int, max_waiting: int) -> None:
+        super().__init__(served.name)
+        self.served = served
+        self.max_batch = max_batch
+        self.max_waiting = max_waiting
+        self.ready = True
+        self.waiting: list[Waiting] = []
+        self.at_work: asyncio.Task[None] | None = None
+        self.thread = ThreadPoolExecutor(1, "onnxruntime")
+
+    async def get_input_types(self) -> list[dict[str, Any]]:
+        """What it takes, in the protocol's words."""
+        return [_told(self.served.given)]
+
+    async def get_output_types(self) -> list[dict[str, Any]]:
+        """What it gives."""
+        return [_told(self.served.wanted)]
+
+    async def predict(self, payload: Any, headers: dict[str, str] | None = None) -> InferResponse:  # noqa: ARG002
+        """Answer one request.
+
+        Raises:
+            InvalidInput: its tensors are not what the model takes; says what is right.
+            TooBusy: too many requests are waiting.
+
+        """
+        served = self.served  # what answers this request to its end, whatever takes its place meanwhile
+        x = examples(payload, served)
+        answers = served.call(x) if served.seconds < SLOW else await self._beside(served, x)
+        output = InferOutput(served.wanted.name, list(answers.shape), from_np_dtype(answers.dtype))
+        asked = {each.name: each for each in payload.request_outputs or ()}
+        wanted = asked.get(served.wanted.name)
+        binary = payload.use_binary_outputs if wanted is None or wanted.binary_data is None else wanted.binary_data
+        output.set_data_from_numpy(answers, binary_data=binary or payload.from_grpc)
+        return InferResponse(
+            payload.id or str(uuid.uuid4()),  # a REST response without one is refused by kserve's own schema
+            served.name,
+            [output],
+            model_version=served.version,
+            requested_outputs=payload.request_outputs,
+            use_binary_outputs=binary,
+        )
+
+    async def _beside(self, served: Served, x: Floats) -> Floats:
+        if len(self.waiting) >= self.max_waiting:
+            raise TooBusy(self.name, len(self.waiting))
+        answer: asyncio.Future[Floats] = asyncio.get_running_loop().create_future()
+        self.waiting.append((served, x, answer))
+        if self.at_work is None or self.at_work.done():
+            self.at_work = asyncio.create_task(self._work())
+        return await answer
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self.waiting:
+            batch = self._next()
+            served = batch[0][0]
+            x = batch[0][1] if len(batch) == 1 else np.concatenate([each for _, each, _ in batch])
+            try:
+                answers = await loop.run_in_executor(self.thread, served.call, x)
+            except Exception as error:  # the runtime's own: each of these requests is told, and the next are answered
+                for _, _, answer in batch:
+                    if not answer.done():
+                        answer.set_exception(error)
+                continue
+            start = 0
+            for _, each, answer in batch:
+                if not answer.done():  # its client may be gone
+                    answer.set_result(answers[start : start + len(each)])
+                start += len(each)
+
+    def _next(self) -> list[Waiting]:
+        """Requests that share the next call: those of one version, in order, as far as they fit."""
+        taken, count = 1, len(self.waiting[0][1])
+        served = self.waiting[0][0]
+        while served.batch and taken < len(self.waiting):
+            other, x, _ = self.waiting[taken]
+            if other is not served or count + len(x) > self.max_batch:
+                break
+            taken, count = taken + 1, count + len(x)
+        batch, self.waiting[:taken] = self.waiting[:taken], []
+        return batch
+
+
+def _told(tensor: Any) -> dict[str, Any]:
+    return {"name": tensor.name, "datatype": from_np_dtype(np.dtype(tensor.dtype)), "shape": [-1, *tensor.shape]}
+
+
+def examples(payload: Any, served: Served) -> Floats:
+    """A request's examples `(n, …)`.
+
+    Raises:
+        InvalidInput: a tensor, a type, a shape or a value that the model does not take; says what is right.
+
+    """
+    if not isinstance(payload, InferRequest):
+        raise InvalidInput(f"ask by the Open Inference Protocol: POST /v2/models/{served.name}/infer")
+    given = served.given
+    right = f"{given.name} is FP32 with the shape [n, {', '.join(map(str, given.shape))}]"
+    names = [tensor.name for tensor in payload.inputs]
+    if names != [given.name]:
+        raise InvalidInput(f"inputs {names[:5]}: the model takes one: {right}")
+    for output in payload.request_outputs or ():
+        if output.name != served.wanted.name:
+            raise InvalidInput(f"outputs: {output.name!r}: the model gives one, {served.wanted.name}")
+    (tensor,) = payload.inputs
+    if tensor.datatype not in NUMBERS:
+        raise InvalidInput(f"{given.name}: datatype {str(tensor.datatype)[:20]!r}: {right}")
+    shape = list(tensor.shape)
+    if len(shape) != len(given.shape) + 1 or shape[0] < 1 or shape[1:] != list(given.shape):
+        raise InvalidInput(f"{given.name}: shape {shape[:8]}: {right}, n from 1")
+    try:
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
+            x = np.ascontiguousarray(tensor.as_numpy(), np.float32)
+    except (ValueError, TypeError, OverflowError, MemoryError) as error:
+        raise InvalidInput(f"{given.name}: its data do not fill the shape {shape}: {str(error)[:200]}") from error
+    if not np.isfinite(x).all():
+        raise InvalidInput(f"{given.name}: holds NaN or infinity, which no example that it learned from had")
+    return x

@@ -1,0 +1,103 @@
+"""A version that can be served: its files are those that were measured, and it answers as it did then."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.errors import SmokeTestFailed
+from tasks.formats import onnx
+from tasks.formats.onnx_signature import Tensor, signature
+from tasks.manifest import read_manifest
+from tasks.version import SAMPLE, open_version
+
+Floats = npt.NDArray[np.float32]
+CLOSE = 1e-4  # of the largest answer: float kernels differ by less between processors, a wrong file by far more
+TRIES = 30  # calls that are timed to decide how requests are answered
+SLOW = 0.002  # seconds from which a call is not made between requests but beside them
+TOGETHER = 8  # examples that are tried in one call
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """An opened version.
+
+    call: float32 `(n, …)` to float32 `(n, …)`. seconds: of a call with one example, the median.
+    batch: whether examples of several requests may share a call: it is faster, and answers stay what they are.
+    """
+
+    name: str
+    version: str
+    given: Tensor
+    wanted: Tensor
+    labels: tuple[str, ...]
+    call: Callable[[Floats], Floats]
+    seconds: float
+    batch: bool
+
+
+def open_folder(folder: Path, threads: int) -> Served:
+    """A folder that was laid out for a server: `model.onnx` and what it is held to, with a manifest.
+
+    Raises:
+        BundleDamaged: a file is not the one that was put there.
+        SmokeTestFailed: it answers otherwise than when it was registered.
+
+    """
+    about = read_manifest(folder)
+    return _opened(folder, str(about["name"]), str(about["version"]), threads)
+
+
+def open_registered(uri: str, name: str, version: int, folder: Path, threads: int) -> Served:
+    """A version's folder from the registry.
+
+    Raises:
+        VersionError: a file is not the one that was measured.
+        SmokeTestFailed: it answers otherwise than when it was registered.
+
+    """
+    open_version(uri, folder)
+    return _opened(folder, name, str(version), threads)
+
+
+def _opened(folder: Path, name: str, version: str, threads: int) -> Served:
+    (given,), (wanted,) = signature(folder / onnx.FILE)
+    call = onnx.load(folder, threads)
+    with np.load(folder / SAMPLE) as sample:
+        examples, recorded = sample["examples"], sample["onnxruntime"]
+    answers = call(examples)
+    away = float(np.nan_to_num(np.abs(answers - recorded), nan=np.inf).max())
+    largest = float(np.abs(recorded).max())
+    if away > CLOSE * max(largest, 1e-6):
+        raise SmokeTestFailed(
+            f"{name} version {version} answers recorded examples otherwise than when it was registered, by up to "
+            f"{away:.3g} where the largest answer is {largest:.3g}: another runtime, or another processor's integer "
+            "kernels. It is not served here; look at the evidence's machine"
+        )
+    seconds = _timed(call, examples[:1])
+    singly = np.concatenate([call(example[None]) for example in examples])
+    together = _timed(call, np.resize(examples, (TOGETHER, *examples.shape[1:])))
+    return Served(
+        name=name,
+        version=version,
+        given=given,
+        wanted=wanted,
+        labels=tuple(json.loads((folder / "labels.json").read_text(encoding="utf-8"))),
+        call=call,
+        seconds=seconds,
+        # with ranges that are found anew for each call, an example's answer depends on its company
+        batch=together < 0.8 * TOGETHER * seconds and bool(np.abs(singly - answers).max() <= CLOSE * largest),
+    )
+
+
+def _timed(call: Callable[[Floats], Floats], examples: Floats) -> float:
+    times = []
+    for _ in range(TRIES):
+        began = time.perf_counter()
+        call(examples)
+        times.append(time.perf_counter() - began)
+    return float(np.median(times))
