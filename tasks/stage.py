@@ -288,7 +288,7 @@ def _shaped_by(module: str) -> tuple[dict[str, str], dict[str, str]]:
         current = queue.pop()
         if current in sources or current in EDGES:
             continue
-        file = _file_of(current)
+        file = file_of(current)
         if file is None:
             continue
         sources[current], imported = _read(file)
@@ -306,16 +306,16 @@ def _shaped_by(module: str) -> tuple[dict[str, str], dict[str, str]]:
 def _read(file: Path) -> tuple[str, frozenset[str]]:
     """The digest of a file's source, and what it imports; read once, as most stages reach most files."""
     source = file.read_bytes()
-    return hashlib.sha256(source).hexdigest(), _imports(ast.parse(source))
+    return hashlib.sha256(source).hexdigest(), imports_of(ast.parse(source))
 
 
-def _file_of(module: str) -> Path | None:
+def file_of(module: str) -> Path | None:
     """The file of one of our modules, found without importing it; nothing if the name is not a module's."""
     place = ROOT.joinpath(*module.split("."))
     return next((file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()), None)
 
 
-def _imports(tree: ast.AST) -> frozenset[str]:
+def imports_of(tree: ast.AST) -> frozenset[str]:
     """Every module that is imported anywhere in a file, in functions too; `from a import b` may mean `a.b`."""
     found: set[str] = set()
     for node in ast.walk(tree):

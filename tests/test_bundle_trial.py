@@ -16,9 +16,10 @@ from registered import versions
 from tasks.bundle import bundle
 from tasks.bundles import BUNDLES
 from tasks.bundles.contents import BundleConfig, Contents
-from tasks.bundles.trial import TrialConfig, held_against, running
+from tasks.bundles.trial import TrialConfig, running
 from tasks.errors import BundleDamaged, BundleMismatch, PortTaken, ServerFailed, SmokeTestFailed, TooSlow
 from tasks.manifest import write_manifest
+from tasks.recorded import held_against
 from tasks.trial import trial
 from tasks.version import open_version
 

@@ -10,7 +10,7 @@ from tasks import stage as stage_module
 from tasks import tracking
 from tasks.artifact import ModelArtifact, digest_folder
 from tasks.errors import ConversionError, StoreError
-from tasks.stage import StageRun, _imports, _shaped_by, cache_key, stage
+from tasks.stage import StageRun, _shaped_by, cache_key, imports_of, stage
 
 pytestmark = pytest.mark.usefixtures("store", "prefect_server")
 
@@ -157,7 +157,7 @@ def test_a_template_is_part_of_what_it_makes(monkeypatch, tmp_path):
 
 def test_imports_in_functions_count():
     tree = ast.parse("import numpy as np\ndef f():\n    from tasks.data import digits\n    import tasks.fit")
-    assert _imports(tree) == {"numpy", "tasks.data", "tasks.data.digits", "tasks.fit"}
+    assert imports_of(tree) == {"numpy", "tasks.data", "tasks.data.digits", "tasks.fit"}
 
 
 def test_nothing_is_written_outside_the_state_folder(store):

@@ -11,11 +11,12 @@ import numpy as np
 
 from tasks.artifact import Target
 from tasks.bundles.contents import Contents, read_sample, render
-from tasks.bundles.trial import PATIENCE, Trial, TrialConfig, held_against, opened, timed
+from tasks.bundles.trial import PATIENCE, Trial, TrialConfig, opened, timed
 from tasks.errors import BundleMismatch, ServerFailed
 from tasks.formats import FORMATS
 from tasks.formats.tflite import FILE
 from tasks.formats.tflite_signature import Tensor, tensors
+from tasks.recorded import held_against
 
 TARGET: Target = "litert"  # whose answers and times it is held to
 START = "python predict.py examples.npy"

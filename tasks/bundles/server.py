@@ -11,7 +11,7 @@ from pathlib import Path
 from tasks.bundles.contents import Contents, render
 from tasks.errors import ServerFailed
 from tasks.manifest import write_manifest
-from tasks.stage import ROOT, _file_of, _imports  # the cache rule follows imports too
+from tasks.stage import ROOT, file_of, imports_of  # the cache rule follows imports too
 
 MODULE = "tasks.serving"
 # The image has the Python that the list of libraries was made for: the last release of its minor version.
@@ -60,11 +60,11 @@ def code() -> list[Path]:
     queue = [f"{MODULE}.__main__"]
     while queue:
         module = queue.pop()
-        file = _file_of(module)
+        file = file_of(module)
         if module in found or module in LEFT_OUT or file is None:
             continue
         found[module] = file
-        queue += [name for name in _imports(ast.parse(file.read_bytes())) if name.split(".")[0] == "tasks"]
+        queue += [name for name in imports_of(ast.parse(file.read_bytes())) if name.split(".")[0] == "tasks"]
         queue += [module.rpartition(".")[0]] if "." in module else []  # Python runs a package's own file first
     if f"{MODULE}.__main__" not in found:
         raise ServerFailed(f"this installation has no {MODULE}: install all of Slimline")
@@ -84,7 +84,7 @@ def _libraries(files: Iterable[Path]) -> set[str]:
             name.split(".")[0]
             for node in top.body
             if isinstance(node, ast.Import | ast.ImportFrom)
-            for name in _imports(node)
+            for name in imports_of(node)
         }
         found |= {known[name][0] for name in names if name in known and name not in ("tasks", "flows")}
     return found

@@ -13,12 +13,13 @@ import numpy as np
 
 from tasks.artifact import Target
 from tasks.bundles.contents import Contents, copy_tree, read_sample, render
-from tasks.bundles.trial import Trial, held_against, opened
+from tasks.bundles.trial import Trial, opened
 from tasks.errors import BundleMismatch
 from tasks.formats import FORMATS
 from tasks.formats.savedmodel import SIGNATURE
 from tasks.formats.warmup import FILE as WARMUP
 from tasks.formats.warmup import read_warmup
+from tasks.recorded import held_against
 
 TARGET: Target = "savedmodel"  # whose answers and times it is held to
 START = "docker compose up --wait"

@@ -13,12 +13,12 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 from pydantic import BaseModel, Field
 
-from tasks.errors import BundleMismatch, PortTaken, ServerFailed, SlimlineError, SmokeTestFailed
+from tasks.errors import BundleMismatch, PortTaken, ServerFailed, SlimlineError
 from tasks.metrics import Figure
+from tasks.recorded import held_against
 
 P = ParamSpec("P")
 T = TypeVar("T")
-CLOSE = 1e-4  # of the largest answer: float kernels differ by less between processors, a wrong file by far more
 PATIENCE = 120  # seconds until a server that is not ready has failed
 WARM = 20  # requests before timing begins
 
@@ -61,28 +61,6 @@ class Trial(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         {}, description="Median milliseconds of a request with one example, by way; empty if no server was run."
     )
     measured_p50_ms: Figure | None = Field(None, description="The evidence's median of a call in process.")
-
-
-def held_against(recorded: np.ndarray, answers: np.ndarray, who: str) -> float:
-    """The furthest that answers `(n, …)` lie from those that were recorded, if it is no more than float noise.
-
-    Raises:
-        SmokeTestFailed: it is more; says how many, and by how much.
-
-    """
-    if answers.shape != recorded.shape:
-        raise SmokeTestFailed(f"{who} answers in the shape {answers.shape}, recorded was {recorded.shape}")
-    largest = float(np.abs(recorded).max())
-    away = np.abs(answers.astype(np.float64) - recorded).reshape(len(answers), -1).max(axis=1)
-    away = np.nan_to_num(away, nan=np.inf)  # what is no number is as far away as can be
-    wrong = int((away > CLOSE * max(largest, 1e-6)).sum())
-    if wrong:
-        raise SmokeTestFailed(
-            f"{who} answers {wrong} of {len(answers)} examples otherwise than when the version was registered, by up "
-            f"to {away.max():.3g} where the largest answer is {largest:.3g}: another runtime or another processor's "
-            "integer kernels. Look at the evidence's machine; on this one, compress again"
-        )
-    return float(away.max())
 
 
 def opened(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -12,10 +12,11 @@ import numpy as np
 
 from tasks.artifact import Precision, Target
 from tasks.bundles.contents import Contents, read_sample, render
-from tasks.bundles.trial import Trial, held_against, libraries, opened
+from tasks.bundles.trial import Trial, libraries, opened
 from tasks.errors import BundleMismatch
 from tasks.formats import FORMATS
 from tasks.formats.onnx_signature import Tensor, signature
+from tasks.recorded import held_against
 
 TARGET: Target = "onnxruntime"  # whose answers and times it is held to
 START = "docker compose --profile gpu up --wait   # or --profile cpu"

@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tasks.errors import SmokeTestFailed
 from tasks.formats import onnx
 from tasks.formats.onnx_signature import Tensor, signature
 from tasks.manifest import read_manifest
+from tasks.recorded import CLOSE, held_against
 from tasks.version import SAMPLE, open_version
 
 Floats = npt.NDArray[np.float32]
-CLOSE = 1e-4  # of the largest answer: float kernels differ by less between processors, a wrong file by far more
 TRIES = 30  # calls that are timed to decide how requests are answered
 SLOW = 0.002  # seconds from which a call is not made between requests but beside them
 TOGETHER = 8  # examples that are tried in one call
@@ -70,14 +69,7 @@ def _opened(folder: Path, name: str, version: str, threads: int) -> Served:
     with np.load(folder / SAMPLE) as sample:
         examples, recorded = sample["examples"], sample["onnxruntime"]
     answers = call(examples)
-    away = float(np.nan_to_num(np.abs(answers - recorded), nan=np.inf).max())
-    largest = float(np.abs(recorded).max())
-    if away > CLOSE * max(largest, 1e-6):
-        raise SmokeTestFailed(
-            f"{name} version {version} answers recorded examples otherwise than when it was registered, by up to "
-            f"{away:.3g} where the largest answer is {largest:.3g}: another runtime, or another processor's integer "
-            "kernels. It is not served here; look at the evidence's machine"
-        )
+    held_against(recorded, answers, f"{name} version {version}")
     seconds = _timed(call, examples[:1])
     singly = np.concatenate([call(example[None]) for example in examples])
     together = _timed(call, np.resize(examples, (TOGETHER, *examples.shape[1:])))
@@ -90,7 +82,8 @@ def _opened(folder: Path, name: str, version: str, threads: int) -> Served:
         call=call,
         seconds=seconds,
         # with ranges that are found anew for each call, an example's answer depends on its company
-        batch=together < 0.8 * TOGETHER * seconds and bool(np.abs(singly - answers).max() <= CLOSE * largest),
+        batch=together < 0.8 * TOGETHER * seconds
+        and bool(np.abs(singly - answers).max() <= CLOSE * np.abs(recorded).max()),
     )
 
 
