@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS := .slimline/peers
 
-.PHONY: run up down status test test-browser test-slow lint format lock bench bench-conversion clean
+.PHONY: run up down status test test-browser test-slow lint format lock bench bench-conversion bench-serving clean
 .DEFAULT_GOAL := run
 
 run: $(READY) ## compress a model on the handwritten digits, and register it
@@ -44,6 +44,9 @@ bench: $(READY) ## where the time of a run goes, measured
 bench-conversion: $(READY) ## ways to integers, compared: [DATA=folder with CIFAR-10 as train.parquet, test.parquet] [OFFICIAL=folder of MLPerf Tiny models]
 	-@$(MAKE) --no-print-directory $(PEERS)/.ready
 	$(BIN)/python -m benchmarks.conversion --peers $(PEERS)/bin/python $(if $(DATA),--data $(DATA)) $(if $(OFFICIAL),--official $(OFFICIAL))
+
+bench-serving: $(READY) ## what it costs to be asked over the network: [VERSION=models:/digits@champion]
+	$(BIN)/python -m benchmarks.serving $(VERSION)
 
 lock: $(READY) ## resolve every version anew
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra shared --extra serve --universal --generate-hashes --python-version 3.11 --upgrade --quiet -o requirements.lock
