@@ -1,12 +1,14 @@
 """The server, asked by clients that we did not write, in right ways and in wrong ones."""
 
 import json
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 import tritonclient.grpc
 import tritonclient.http
@@ -182,8 +184,6 @@ def test_clients_cannot_unload_what_is_served(server):
 
 
 def test_it_listens_on_loopback_alone(server):
-    import psutil
-
     listening = [
         connection.laddr.ip.removeprefix("::ffff:")  # gRPC writes IPv4 addresses so
         for connection in psutil.net_connections("tcp")
@@ -234,14 +234,19 @@ def test_a_folder_needs_neither_tensorflow_nor_mlflow_nor_prefect(folder):
     assert done.stdout.strip() == "tiny", done.stderr
 
 
-def test_the_alias_is_followed_without_a_failed_request(home, sample, names, tmp_path):
-    """Under load, to and fro: every answer is that of the version that it names."""
+@pytest.mark.parametrize(
+    ("moves", "seconds"), [(3, 0), pytest.param(10, float(os.environ.get("LOAD", 600)), marks=pytest.mark.slow)]
+)
+def test_the_alias_is_followed_without_a_failed_request(home, sample, names, tmp_path, moves, seconds, record_property):
+    """Under load, to and fro: every answer is that of the version that it names, and memory stays what it was."""
     from tasks import registry
 
     registry.set_alias("tiny", registry.CHAMPION, 1)
+    # the two were made from the same data, so the examples are the same
+    np.testing.assert_array_equal(sample[1]["examples"], sample[2]["examples"])
     command = ["flows.cli", "serve", "models:/tiny@champion", "--watch", "0.2"]
     with serving(tmp_path, command, SLIMLINE_HOME=str(home)) as server:
-        stop, seen = threading.Event(), []
+        stop, served = threading.Event(), {1: 0, 2: 0}
 
         def client(way: str) -> None:
             library = LIBRARIES[way]
@@ -253,26 +258,30 @@ def test_the_alias_is_followed_without_a_failed_request(home, sample, names, tmp
                 answer = asked.infer("tiny", [tensor])
                 told = answer.get_response()
                 version = int(told["model_version"] if way == "http" else told.model_version)
-                seen.append((version, answer.as_numpy(names[1])))
+                np.testing.assert_allclose(answer.as_numpy(names[1]), sample[version]["onnxruntime"], atol=1e-6)
+                served[version] += 1
             asked.close()
 
+        memory = []
         with ThreadPoolExecutor() as pool:
             clients = [pool.submit(client, way) for way in ("grpc", "http", "grpc")]
-            for version in (2, 1, 2):
+            for move in range(moves):
+                version = 2 - move % 2
                 registry.set_alias("tiny", registry.CHAMPION, version)
-                deadline = time.monotonic() + 30
-                while (not seen or seen[-1][0] != version) and time.monotonic() < deadline:
+                before, deadline = served[version], time.monotonic() + 30
+                while served[version] == before and time.monotonic() < deadline:
                     time.sleep(0.05)
-                assert seen[-1][0] == version, server.log.read_text()
+                    assert all(each.running() for each in clients), "a request failed"
+                assert served[version] > before, server.log.read_text()
+                time.sleep(seconds / moves)
+                memory.append(psutil.Process(server.process.pid).memory_info().rss)
             stop.set()
             for each in clients:
-                each.result()  # no request failed
-        # the two were made from the same data, so the examples are the same
-        np.testing.assert_array_equal(sample[1]["examples"], sample[2]["examples"])
-        for version, answer in seen:
-            np.testing.assert_allclose(answer, sample[version]["onnxruntime"], atol=1e-6)
+                each.result()
+        record_property("requests", sum(served.values()))
+        record_property("memory_mib", [size >> 20 for size in memory])
+        assert max(memory[2:]) < 1.1 * memory[1], [size >> 20 for size in memory]  # both versions are loaded by then
         assert server.end() == 0
-    assert "takes the place of version" in (server.log.read_text() + (home / "native.log").read_text())
 
 
 def test_what_was_begun_is_answered_after_sigterm(folder, sample, names, tmp_path):

@@ -16,6 +16,7 @@ from typing import Any
 
 import fastapi
 import grpc
+from fastapi.exceptions import RequestValidationError
 from kserve import ModelRepository, ModelServer
 from kserve.errors import InvalidInput
 from kserve.model_server import app
@@ -28,6 +29,7 @@ from kserve.protocol.rest.server import RESTServer, metrics_handler
 from kserve.protocol.rest.v2_endpoints import register_v2_endpoints
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tasks.errors import PortTaken
@@ -88,7 +90,7 @@ class Limit:
             await self.inner(scope, receive, send)
             return
         announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        refused = fastapi.responses.JSONResponse(
+        refused = JSONResponse(
             {"error": f"the request is larger than {self.most:,} bytes: send fewer examples at a time"}, 413
         )
         if announced.isdigit() and int(announced) > self.most:
@@ -113,12 +115,29 @@ class Limit:
         await self.inner(scope, counted, send)
 
 
+async def no_request(_: fastapi.Request, error: Exception) -> JSONResponse:
+    """What does not fit the protocol's schema: FastAPI would send it back, which fails when it holds NaN."""
+    assert isinstance(error, RequestValidationError)
+    where = "; ".join(f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors()[:5])
+    return JSONResponse({"error": f"the request does not follow the Open Inference Protocol: {where[:1000]}"}, 400)
+
+
+async def no_versions(_: fastapi.Request, __: Exception) -> JSONResponse:
+    """What KServe has no code for."""
+    return JSONResponse({"error": "versions are not asked for by number: the registry's alias decides"}, 404)
+
+
 class Rest(RESTServer):  # type: ignore[misc]
     """KServe's REST server with the second version of the protocol, metrics, and nothing else."""
 
     def _register_endpoints(self, app: fastapi.FastAPI) -> None:
         app.add_api_route("/metrics", metrics_handler, methods=["GET"], include_in_schema=False)
         register_v2_endpoints(app, self.dataplane, self.model_repository_extension)
+
+    def _add_exception_handlers(self, app: fastapi.FastAPI) -> None:
+        super()._add_exception_handlers(app)
+        app.add_exception_handler(RequestValidationError, no_request)
+        app.add_exception_handler(NotImplementedError, no_versions)
 
     def _add_middlewares(self, app: fastapi.FastAPI) -> None:
         """Without KServe's timing of every request, which nobody reads here."""
@@ -210,6 +229,7 @@ def quiet() -> None:
     kserve.addHandler(logging.NullHandler())  # with a handler of its own KServe sets up no others
     kserve.setLevel(logging.CRITICAL)
     kserve.propagate = False
+    logging.getLogger("grpc._cython.cygrpc").setLevel(logging.CRITICAL)  # bytes that are no message
     logging.getLogger("uvicorn.access").disabled = True
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")
