@@ -221,11 +221,12 @@ def measure(uri: str, rounds: int, seconds: float) -> dict[str, Any]:
 def render(found: dict[str, Any]) -> str:
     """A table: the median of the rounds, with the lowest and the highest."""
     machine = found["machine"]
+    sets = ", ".join(machine["instruction_sets"][-6:])
     lines = [
         "# What it costs to be asked over the network",
         "",
         f"`make bench-serving` of `{found['uri']}`: {found['rounds']} rounds of {found['seconds']:g} s a way, in turn, "
-        f"on {machine['usable_cores']} cores of {machine['processor']} with {', '.join(machine['instruction_sets'][-6:])} "
+        f"on {machine['usable_cores']} cores of {machine['processor']} with {sets} "
         f"and a load of {machine['load_before']} before, "
         f"{platform.system()}, Python {machine['python']}; client and server on the same cores. Median of the rounds "
         "(lowest to highest).",

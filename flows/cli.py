@@ -99,6 +99,9 @@ def parser() -> argparse.ArgumentParser:
         "overrides", nargs="*", metavar="field=value", help="such as trial.max_latency_ms=5, and bundle.…"
     )
     deploy.set_defaults(command=_deploy)
+    verify = commands.add_parser("verify", parents=[json_option], help="re-check a version against its own evidence")
+    verify.add_argument("version", metavar="models:/NAME@ALIAS", help="or models:/NAME/3")
+    verify.set_defaults(command=_verify)
     serve = commands.add_parser("serve", help="answer over REST and gRPC, and follow the alias")
     serve.add_argument("version", metavar="models:/NAME@ALIAS", help="or models:/NAME/3, or a folder that was laid out")
     serve.add_argument("--watch", type=float, default=10, metavar="SECONDS", help="how often to look where it leads")
@@ -204,6 +207,15 @@ def _deploy(options: argparse.Namespace) -> int:
     result = deploy(settings.version, settings.to, settings.bundle, settings.trial, options.output)
     print(result.model_dump_json(indent=2) if options.json else as_markdown(result))
     return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    _begin(embedded.start_server())
+    from flows.verify import verify
+
+    result = verify(options.version)
+    print(result.model_dump_json(indent=2) if options.json else f"{result.page}\n{result.mlflow_url}")
+    return 0 if result.holds else 1
 
 
 def _serve(options: argparse.Namespace) -> int:

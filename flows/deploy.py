@@ -66,7 +66,7 @@ def deploy(
     """
     if output:
         check_place(Path(output))
-    chosen = _needed(version)
+    chosen = needed(version)
     settings = {"version": chosen.uri, "to": to, "bundle": bundle.model_dump(), "trial": trial.model_dump()}
     with recorded("deployment", f"deploy-{chosen.name}-{to}", settings) as run:
         made = bundle_version(chosen.name, chosen.version, to, bundle)
@@ -79,7 +79,13 @@ def deploy(
         return _result(chosen, made, found, to, output, run)
 
 
-def _needed(uri: str) -> Registered:
+def needed(uri: str) -> Registered:
+    """The version that an address leads to.
+
+    Raises:
+        VersionError: there is none.
+
+    """
     name, _, which = uri.removeprefix("models:/").replace("@", "/").partition("/")
     found = registry.version_of(name, which)
     if found is None:

@@ -22,6 +22,7 @@ STAGES = (
     "smoke",
     "bundle",
     "trial",
+    "verify",
 )
 FORMAT_LIBRARIES = {"tf2onnx", "onnx", "onnxruntime", "ai_edge_litert"}
 

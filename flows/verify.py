@@ -1,0 +1,47 @@
+"""Anyone re-checks a registered version: hashes, recipe, data, and what its files answer."""
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.runtime import flow_run
+from pydantic import BaseModel
+
+from flows.deploy import VersionUri, needed
+from flows.recipe_file import registered_recipe
+from flows.record import recorded
+from tasks import tracking
+from tasks.verify import as_markdown, open_verification, verify_version
+
+
+class Verified(BaseModel, frozen=True):
+    """How it ended, as `slimline verify --json` prints it."""
+
+    uri: str
+    holds: bool
+    page: str
+    flow_run_url: str
+    mlflow_url: str
+
+
+@flow(name="verify", flow_run_name="{version}", persist_result=True, result_serializer="json")
+def verify(version: VersionUri = "models:/digits@champion") -> Verified:
+    """Hold a registered version against its own evidence, from the registered files and the recorded data alone.
+
+    Args:
+        version: Which one, by alias or number.
+
+    """
+    chosen = needed(version)
+    recipe = registered_recipe(chosen.uri)
+    with recorded("verification", f"verify-{chosen.name}", {"version": chosen.uri}) as run:
+        tags = {name: value for name, value in chosen.tags.items() if name.startswith("slimline.")}
+        made = verify_version(chosen.name, chosen.version, tags, recipe.data, recipe.validation, recipe.seed)
+        found = open_verification(tracking.fetch(made))
+        page = as_markdown(found)
+        create_markdown_artifact(page, key="verification", description=chosen.uri)
+        return Verified(
+            uri=chosen.uri,
+            holds=found.holds,
+            page=page,
+            flow_run_url=str(flow_run.ui_url),
+            mlflow_url=tracking.ui_url(run),
+        )

@@ -1,0 +1,193 @@
+"""Verify: a registered version held against its own evidence, from the registered files and the recorded data alone."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from tasks import metrics, tracking
+from tasks.artifact import EvidenceArtifact, Target, digest_file, digest_folder
+from tasks.data import DataConfig, Dataset, open_data
+from tasks.errors import StoreError
+from tasks.formats import FORMATS
+from tasks.machine import Machine, describe_machine, load_average
+from tasks.measure import ValidateConfig, answers_of, latency_of, sizes
+from tasks.metrics import Figure
+from tasks.progress import listener
+from tasks.stage import StageRun, stage
+from tasks.version import OpenVersion, open_version
+
+DIFFERS = "**differs**"
+FILE, TABLE = "verification.json", "verification.md"
+
+
+class Check(BaseModel, frozen=True, extra="forbid"):
+    """One thing that was recorded, and what it is now."""
+
+    what: str
+    recorded: str
+    found: str
+    holds: bool
+
+
+class Timing(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """A file's median latency, then and now: no check, as it is the machine's and the hour's too."""
+
+    target: Target
+    recorded_ms: Figure
+    found_ms: Figure
+    comparable: bool = Field(description="Whether the processor is the one that it was recorded on.")
+
+
+class Verification(BaseModel, frozen=True, extra="forbid"):
+    """A version, re-checked."""
+
+    schema_version: Literal[1] = 1
+    uri: str
+    checks: tuple[Check, ...]
+    timings: tuple[Timing, ...]
+    not_run: tuple[Target, ...] = Field(description="Targets whose runtime is not here: of them the digest alone.")
+    recorded_on: Machine
+    machine: Machine
+
+    @property
+    def holds(self) -> bool:
+        """Whether everything that was recorded is so."""
+        return all(check.holds for check in self.checks)
+
+
+def verify(
+    version: OpenVersion, tags: Mapping[str, str], data: Dataset, config: ValidateConfig, *, seed: int
+) -> Verification:
+    """Hash every file and ask every file that runs here again.
+
+    Accuracy, its interval and the kernels' integer share have to come out exactly as recorded: the same file on the
+    same examples. What is relative to the teacher is not measured again, as the teacher is not part of a version.
+
+    Args:
+        version: the registered files; their digests were held against the evidence when it was opened.
+        tags: the version's, in the registry.
+        data: what its recipe reads now.
+        config: how it was validated.
+        seed: of the bootstrap.
+
+    """
+    load_before = load_average()
+    evidence = version.evidence
+    checks = [
+        _equal(f"{file.target} file, sha256", file.sha256, version.digest_of(file.target)) for file in version.shipped()
+    ]
+    checks += [
+        _equal("recipe, sha256", tags.get("slimline.recipe", ""), digest_file(version.folder / "recipe.yaml")),
+        _equal("evidence, sha256", tags.get("slimline.evidence", ""), digest_folder(version.folder / "evidence")),
+        _equal("data, digest", evidence.data, data.digest),
+    ]
+    timings, machine = [], None
+    runs = [file for file in version.shipped() if FORMATS[file.target].RUNS_HERE]
+    if evidence.data == data.digest:
+        x, y = data.arrays("test", config.max_examples)
+        for file in runs:
+            listener().note("verify", f"asking {version.uri} on {file.target} for {len(x):,} answers")
+            form, folder = FORMATS[file.target], version.files_of(file.target)
+            call = form.load(folder, threads=config.threads)
+            answers = answers_of(call, x, data.output_shape, config.throughput_batch, file.target)
+            scores = metrics.scores(evidence.problem, y, answers, data.variance)
+            found = metrics.interval(scores, evidence.problem, evidence.confidence, seed)
+            times = metrics.time_in_turn(
+                {"now": call}, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds
+            )
+            machine = machine or describe_machine(load_before)
+            checks += [
+                _equal(f"{file.target} {evidence.score} and interval", _span(file.accuracy), _span(found)),
+                _equal(f"{file.target} bytes", str(file.size_bytes), str(sizes(folder, file.target)[0])),
+                _equal(
+                    f"{file.target} share in integers",
+                    f"{file.integer_share:.6f}",
+                    f"{form.audit(folder, x[:1]).integer_share:.6f}",
+                ),
+            ]
+            timings.append(
+                Timing(
+                    target=file.target,
+                    recorded_ms=file.latency.p50 * 1000,
+                    found_ms=latency_of(times["now"]).p50 * 1000,
+                    comparable=machine.processor == evidence.machine.processor,
+                )
+            )
+    return Verification(
+        uri=version.uri,
+        checks=tuple(checks),
+        timings=tuple(timings),
+        not_run=tuple(file.target for file in version.shipped() if file not in runs),
+        recorded_on=evidence.machine,
+        machine=machine or describe_machine(load_before),
+    )
+
+
+def _equal(what: str, recorded: str, found: str) -> Check:
+    return Check(what=what, recorded=recorded, found=found, holds=recorded == found)
+
+
+def _span(found: metrics.Interval) -> str:
+    return f"{found.estimate:.6g} ({found.low:.6g} to {found.high:.6g})"
+
+
+@stage("verify", reuse=False)
+def verify_version(
+    run: StageRun, name: str, version: int, tags: dict[str, str], data: DataConfig, config: ValidateConfig, seed: int
+) -> EvidenceArtifact:
+    """Re-check a registered version, and keep what was recorded and what was found side by side."""
+    uri = f"models:/{name}/{version}"
+    found = verify(open_version(uri, tracking.download(uri)), tags, open_data(data), config, seed=seed)
+    folder = run.work / "verification"
+    folder.mkdir()
+    (folder / FILE).write_text(found.model_dump_json(indent=1) + "\n")
+    (folder / TABLE).write_text(as_markdown(found))
+    return run.keep_evidence(folder)
+
+
+def open_verification(folder: Path) -> Verification:
+    """What a folder holds.
+
+    Raises:
+        StoreError: it is no verification.
+
+    """
+    try:
+        return Verification.model_validate_json((folder / FILE).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise StoreError(f"{folder / FILE} is no verification: {error}") from error
+
+
+def as_markdown(found: Verification) -> str:
+    """Both sides as a page."""
+    verdict = "everything that was recorded is so" if found.holds else "**not everything that was recorded is so**"
+    lines = [
+        f"# {found.uri}: {verdict}",
+        "",
+        "| what | recorded | found | |",
+        "| --- | --- | --- | --- |",
+        *(
+            f"| {check.what} | {_short(check.recorded)} | {_short(check.found)} | {DIFFERS * (not check.holds)} |"
+            for check in found.checks
+        ),
+        "",
+        "| median latency | recorded | found | |",
+        "| --- | ---: | ---: | --- |",
+        *(
+            f"| {timing.target} | {timing.recorded_ms:.4f} ms | {timing.found_ms:.4f} ms | "
+            f"{f'{timing.found_ms / timing.recorded_ms:.2f} times' if timing.comparable else 'another processor'} |"
+            for timing in found.timings
+        ),
+        "",
+        f"Recorded on {found.recorded_on.processor}, verified on {found.machine.processor}. Drops and speed-ups "
+        "against the teacher were not measured again: it is not part of a version.",
+        *(f"{target} does not run here: its digest alone was checked." for target in found.not_run),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _short(text: str) -> str:
+    """Digests by their first digits."""
+    return f"`{text[:16]}…`" if len(text) == 64 else text or "nothing"
