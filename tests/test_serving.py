@@ -2,6 +2,9 @@
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -192,10 +195,65 @@ def test_it_listens_on_loopback_alone(server):
     assert listening == ["127.0.0.1"] * 2
 
 
+# Its own process: kserve's messages and tritonclient's have the same names, and no process takes both.
+SLOW_MODEL = """
+import asyncio, dataclasses, sys, threading, time
+from pathlib import Path
+import numpy as np
+from kserve import InferInput, InferRequest
+from tasks.serving.model import ServedModel, TooBusy
+from tasks.serving.served import open_folder
+
+folder = Path(sys.argv[1])
+served = open_folder(folder, 1)
+with np.load(folder / "sample.npz") as sample:
+    examples, recorded = sample["examples"], sample["onnxruntime"]
+begun, go, sizes = threading.Event(), threading.Event(), []
+
+def call(x):  # the model itself, which waits where a large one would compute
+    sizes.append(len(x))
+    begun.set()
+    go.wait(30)
+    return served.call(x)
+
+async def main():
+    for batch, expected in ((True, [1, 4, 3]), (False, [1] * 8)):
+        begun.clear(), go.clear(), sizes.clear()
+        slow = dataclasses.replace(served, call=call, seconds=1.0, batch=batch)
+        model = ServedModel(slow, max_batch=4, max_waiting=7)
+        def request(number):
+            tensor = InferInput(served.given.name, [1, 8, 8, 1], "FP32")
+            tensor.set_data_from_numpy(examples[number : number + 1])
+            return asyncio.ensure_future(model.predict(InferRequest(served.name, [tensor])))
+        first = request(0)
+        while not begun.is_set():
+            await asyncio.sleep(0.01)
+        others = [request(number) for number in range(1, 8)]
+        await asyncio.sleep(0.1)
+        try:
+            await request(8)
+            raise SystemExit("the eighth that waits was not sent away")
+        except TooBusy as error:
+            assert "7 requests are waiting" in error.reason
+        others[2].cancel()  # its client is gone: the others are answered all the same
+        go.set()
+        answers = await asyncio.gather(first, *others, return_exceptions=True)
+        assert sizes == expected, sizes
+        for number, answer in enumerate(answers):
+            if number != 3:
+                np.testing.assert_allclose(answer.outputs[0].as_numpy()[0], recorded[number], atol=1e-6)
+
+asyncio.run(main())
+"""
+
+
+def test_a_slow_model_s_requests_share_calls_and_too_many_are_sent_away(folder):
+    command = [sys.executable, "-c", SLOW_MODEL, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def test_a_damaged_folder_is_not_served(folder, tmp_path):
-    import shutil
-    import subprocess
-    import sys
 
     copy = shutil.copytree(folder, tmp_path / "copy")
     (copy / "model.onnx").write_bytes((copy / "model.onnx").read_bytes() + b"\0")
@@ -207,9 +265,6 @@ def test_a_damaged_folder_is_not_served(folder, tmp_path):
 
 
 def test_a_taken_port_is_named(server, folder):
-    import subprocess
-    import sys
-
     taken = server.http.rpartition(":")[2]
     command = [sys.executable, "-m", "tasks.serving", str(folder), "--http-port", taken]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -218,9 +273,6 @@ def test_a_taken_port_is_named(server, folder):
 
 
 def test_a_folder_needs_neither_tensorflow_nor_mlflow_nor_prefect(folder):
-    import subprocess
-    import sys
-
     program = (
         "import sys\n"
         "for name in ('tensorflow', 'tf_keras', 'mlflow', 'prefect', 'sklearn', 'pyarrow'):\n"
