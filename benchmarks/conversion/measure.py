@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydantic import BaseModel
 
 from benchmarks.conversion.routes import Route, Source, keras_models, output_steps
-from benchmarks.conversion.say import say
+from benchmarks.say import say
 from benchmarks.conversion.subjects import Subject
 from tasks import metrics
 from tasks.artifact import Target

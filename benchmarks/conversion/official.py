@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pydantic import BaseModel
 
 from benchmarks.conversion.measure import Call, Open, Outputs, answers_of, predicting, time_in_orders
-from benchmarks.conversion.say import say
+from benchmarks.say import say
 from flows.recipe import Recipe
 from flows.recipe_file import read_recipe
 from tasks import metrics

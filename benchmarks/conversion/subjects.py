@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.conversion.say import say
+from benchmarks.say import say
 from tasks.data import SPLITS, DataConfig, Dataset, open_data
 from tasks.fit import FitConfig
 from tasks.formats import keras
