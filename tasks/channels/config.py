@@ -1,0 +1,86 @@
+"""What channel pruning is told."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from tasks.artifact import Precision, Target
+from tasks.channels.importance import Criterion
+from tasks.fit import FitConfig
+
+
+class ChannelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """How many channels are removed, and which."""
+
+    of: Literal["budget", "channels", "macs", "latency"] = Field(
+        "budget",
+        description="What is made less: as little as the budget's size and speed limits ask for, both measured; or a "
+        "share of the channels, of the multiply-accumulates, or of the first target's measured latency. Where time is "
+        "measured, another run may remove a few channels more or less.",
+        json_schema_extra={"position": 0},
+    )
+    remove: float = Field(
+        0.5,
+        ge=0,
+        lt=1,
+        description="The share that is removed of channels, macs or latency: higher gives a smaller, faster and less "
+        "accurate model; 0 removes nothing.",
+        json_schema_extra={"position": 1},
+    )
+    criterion: Criterion = Field(
+        "taylor",
+        description="What makes a channel matter: taylor, by how much the loss would change without it (Molchanov "
+        "2019); l1 or l2, by its filter's norm (Li 2017); norm_scale, by its batch normalisation's scale (Liu 2017).",
+        json_schema_extra={"position": 2},
+    )
+    examples: int = Field(
+        1024,
+        ge=1,
+        description="Training examples that taylor looks at: more make its order steadier, and take longer.",
+        json_schema_extra={"position": 3},
+    )
+    floor: float = Field(
+        0.125,
+        ge=0,
+        le=1,
+        description="Share of each layer's channels that stays in any case: higher spreads the removal more evenly.",
+        json_schema_extra={"position": 4},
+    )
+    multiple: int = Field(
+        8,
+        ge=1,
+        le=256,
+        description="Layers keep a multiple of so many channels, or all: higher suits kernels that compute many at "
+        "once, and leaves less choice. Layers of no more channels than this stay whole.",
+        json_schema_extra={"position": 5},
+    )
+    steps: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="How often channels are looked at and removed, with training between: more remove more gently.",
+        json_schema_extra={"position": 6},
+    )
+    fit: FitConfig = Field(
+        FitConfig(epochs=2, learning_rate=5e-4),
+        description="How the model recovers between two steps; after the last one prune.fit counts.",
+        json_schema_extra={"position": 7},
+    )
+
+
+class Goal(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """What the shipped file has to be; 0 is no limit. From the recipe's budget, first target and quantization."""
+
+    target: Target = "onnxruntime"
+    precision: Precision = Field("int8", description="The numbers that the shipped file computes in.")
+    threads: int = 1
+    max_size_bytes: int = 0
+    min_size_ratio: float = 0
+    max_latency_ms: float = 0
+    min_speedup: float = 0
+    confidence: float = Field(0.95, description="Of the interval whose bad end has to keep `min_speedup`.")
+
+    @property
+    def limits(self) -> bool:
+        """Whether there is any."""
+        return bool(self.max_size_bytes or self.min_size_ratio or self.max_latency_ms or self.min_speedup)

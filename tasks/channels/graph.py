@@ -1,0 +1,183 @@
+"""Which channels of a Keras graph stand or fall together.
+
+The dependency graph of Fang et al. ("DepGraph: Towards Any Structural Pruning", 2023), worked out channel by channel:
+a filter goes with its normalisation, its depthwise followers, the inputs of what reads it, and every branch that meets
+it.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tasks.channels.rules import KEPT, Channels, Mask, Numbers, Rule, rule_for
+from tasks.rebuild import Call, Copies, calls_of, flat, kind, rebuild
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The channels at a layer's first input and at its output, by the number of the unit that each belongs to."""
+
+    given: Numbers
+    wanted: Numbers
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A flat model and its units: channels that can only be removed together.
+
+    ends: by layer name, for the layers whose channels can be followed; unit -1 stays.
+    units: how many there are.
+    groups: sets of units, each of them the channels of the same layers: what widths are chosen for. In the graph's
+        order; each unit is in one.
+    makers: by group, the names of the layers that make its channels.
+    kept_whole: by layer name, why channels that it reads or gives are never removed.
+    """
+
+    model: "tf.keras.Model"
+    ends: Mapping[str, Ends]
+    units: int
+    groups: tuple[Numbers, ...]
+    makers: tuple[tuple[str, ...], ...]
+    kept_whole: Mapping[str, str]
+
+    def macs(self, stays: Mask) -> int:
+        """Multiply-accumulates for one example of what `cut` gives, in the layers whose channels can be followed.
+
+        Args:
+            stays: `(units,)`.
+
+        """
+        stays, total = np.append(stays, True), 0
+        for node in calls_of(self.model):
+            rule, ends = rule_for(node.layer), self.ends.get(node.layer.name)
+            if rule is not None and rule.work is not None and ends is not None:
+                before, after = (tuple(side.shape[1:]) for side in (node.input_tensors, node.outputs))
+                given, wanted = int(stays[ends.given].sum()), int(stays[ends.wanted].sum())
+                total += rule.work(node.layer, before, after, given, wanted)
+        return total
+
+    def cut(self, stays: Mask) -> "tf.keras.Model":
+        """The model without some units' channels: the same layers, smaller.
+
+        Args:
+            stays: `(units,)`.
+
+        """
+        copies = Copies()
+        stays = np.append(stays, True)  # where -1 looks
+
+        def answer(call: Call) -> Any:
+            layer = call.layer
+            rule, ends = rule_for(layer), self.ends.get(layer.name)
+            if rule is None or ends is None:
+                return copies.call(layer, call.args, call.kwargs)
+            given, wanted = stays[ends.given], stays[ends.wanted]
+            if given.all() and wanted.all():
+                return copies.call(layer, call.args, call.kwargs)
+            changes, weights = rule.cut(layer, given, wanted)
+            return copies.call(layer, call.args, call.kwargs, weights=weights, **changes)
+
+        return rebuild(self.model, answer)
+
+
+def graph_of(model: "tf.keras.Model") -> Graph:
+    """A model's graph.
+
+    Raises:
+        ConversionError: it is no graph of layers.
+
+    """
+    model = flat(model)
+    channels = Channels()
+    known: dict[str, Numbers] = {}
+    followed: dict[str, tuple[Numbers, Numbers]] = {}
+    kept_whole: dict[str, str] = {}
+    for tensor in model.inputs:
+        known[str(id(tensor))] = np.full(tensor.shape[-1] or 0, KEPT)
+    for node in calls_of(model):
+        layer, given = node.layer, [known[key] for key in node.flat_input_ids]
+        rule = rule_for(layer)
+        made = _followed(rule, layer, given, channels, followed)
+        if made is None:
+            if any(channels.roots(numbers).any() for numbers in given):  # something that could have been removed
+                kept_whole[layer.name] = f"{kind(layer)}: its channels cannot be followed"
+            for numbers in given:
+                channels.join(numbers, KEPT)
+            for key, shape in zip(node.flat_output_ids, _shapes(node), strict=True):
+                known[key] = np.full(shape[-1] or 0 if len(shape) > 1 else 0, KEPT)
+        else:
+            (key,) = node.flat_output_ids
+            known[key] = made
+    for tensor in model.outputs:
+        channels.join(known[str(id(tensor))], KEPT)
+    return _graph(model, channels, followed, kept_whole)
+
+
+def _followed(
+    rule: Rule | None,
+    layer: "tf.keras.layers.Layer",
+    given: list[Numbers],
+    channels: Channels,
+    followed: dict[str, tuple[Numbers, Numbers]],
+) -> Numbers | None:
+    """The channels that a call gives, if they can be followed; a layer that is called again has the same ones."""
+    if rule is None or not given:
+        return None
+    if layer.name in followed:
+        before, made = followed[layer.name]
+        again = None if rule.own is not None else rule.follow(layer, given, channels)
+        if len(before) != len(given[0]):
+            return None
+        channels.join(before, given[0])
+        if again is not None:
+            if len(again) != len(made):
+                return None
+            channels.join(made, again)
+        return made
+    made_now = rule.follow(layer, given, channels)
+    if made_now is not None:
+        followed[layer.name] = (given[0], made_now)
+    return made_now
+
+
+def _shapes(node: Any) -> list[tuple[int | None, ...]]:
+    import tensorflow as tf
+
+    return [tuple(tensor.shape) for tensor in tf.nest.flatten(node.outputs)]
+
+
+def _graph(
+    model: "tf.keras.Model",
+    channels: Channels,
+    followed: dict[str, tuple[Numbers, Numbers]],
+    kept_whole: dict[str, str],
+) -> Graph:
+    numbered: dict[int, int] = {channels.root(KEPT): -1}
+
+    def units(numbers: Numbers) -> Numbers:
+        return np.array([numbered.setdefault(int(root), len(numbered) - 1) for root in channels.roots(numbers)], int)
+
+    ends = {name: Ends(units(given), units(made)) for name, (given, made) in followed.items()}
+    makers: dict[int, list[str]] = defaultdict(list)
+    for name, end in ends.items():
+        rule = rule_for(model.get_layer(name))
+        if rule is not None and rule.own is not None:
+            for unit in np.unique(end.wanted[end.wanted >= 0]):
+                makers[int(unit)].append(name)
+    groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for unit in range(len(numbered) - 1):
+        groups[tuple(makers[unit])].append(unit)
+    return Graph(
+        model,
+        ends,
+        len(numbered) - 1,
+        tuple(np.array(found) for found in groups.values()),
+        tuple(groups),
+        kept_whole,
+    )

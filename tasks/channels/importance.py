@@ -1,0 +1,130 @@
+"""How much a channel matters, by four criteria of the field.
+
+All of them give one number for each unit of a graph; the least important units are removed first, whatever layer they
+are of.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.channels.graph import Graph
+from tasks.channels.rules import rule_for
+from tasks.rebuild import Call, Copies, kind, rebuild
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+Scores = npt.NDArray[np.float64]
+Criterion = Literal["taylor", "l1", "l2", "norm_scale"]
+Loss = Callable[["tf.Tensor", "tf.Tensor"], "tf.Tensor"]  # (targets, predictions) -> the batch's mean, a scalar
+Batches = Iterable[tuple["tf.Tensor", "tf.Tensor"]]
+
+
+def magnitude(graph: Graph, order: Literal[1, 2]) -> Scores:
+    """The norm of the filters that make a unit's channels (Li et al., "Pruning Filters for Efficient ConvNets", 2017).
+
+    Norms are compared with the mean of their own layer, because layers of more inputs have larger ones; 1 is as much as
+    the layer's average filter. A unit of several layers has the mean of its filters.
+
+    Returns:
+        `(units,)`.
+
+    """
+    found = []
+    for name, ends in graph.ends.items():
+        layer = graph.model.get_layer(name)
+        rule = rule_for(layer)
+        if rule is not None and rule.own is not None:
+            weights = rule.own(layer).astype(np.float64)
+            norms = np.linalg.norm(weights.reshape(-1, weights.shape[-1]), ord=order, axis=0)
+            found.append((ends.wanted, norms / max(float(norms.mean()), np.finfo(np.float64).tiny)))
+    return _means(graph.units, found)
+
+
+def norm_scale(graph: Graph) -> Scores:
+    """The scale that batch normalisation gives a channel (Liu et al., "Network Slimming", 2017).
+
+    Returns:
+        `(units,)`: the mean of the scales' magnitudes; infinite where no normalisation scales any of a unit's channels.
+
+    """
+    found = []
+    for name, ends in graph.ends.items():
+        layer = graph.model.get_layer(name)
+        if kind(layer) == "BatchNormalization" and layer.scale:
+            found.append((ends.wanted, np.abs(layer.gamma.numpy().astype(np.float64))))
+    return _means(graph.units, found)
+
+
+def _means(units: int, found: list[tuple[npt.NDArray[np.int64], Scores]]) -> Scores:
+    """Each unit's mean over the channels that belong to it; infinite without any."""
+    sums, counts = np.zeros(units), np.zeros(units)
+    for numbers, values in found:
+        free = numbers >= 0
+        np.add.at(sums, numbers[free], values[free])
+        np.add.at(counts, numbers[free], 1)
+    means: Scores = np.divide(sums, counts, out=np.full(units, np.inf), where=counts > 0)
+    return means
+
+
+def taylor(graph: Graph, batches: Batches, loss: Loss) -> Scores:
+    """How much the loss would change without a unit, to first order, squared and averaged over batches.
+
+    Molchanov et al., "Importance Estimation for Neural Network Pruning" (2019), with gates: every layer that sums over
+    channels reads them through a factor of one for each unit, and the loss's derivative by that factor is the change.
+    Comparable across layers as it is.
+
+    Args:
+        graph: what is to be cut.
+        batches: inputs `(batch, …)` and targets.
+        loss: what is to be kept small.
+
+    Returns:
+        `(units,)`.
+
+    """
+    import tensorflow as tf
+
+    gates = tf.Variable(tf.ones(graph.units + 1), trainable=False)  # the last one for what stays, where -1 looks
+    gated = _gated(graph, gates)
+
+    def slopes(x: "tf.Tensor", y: "tf.Tensor") -> "tf.Tensor":
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(gates)
+            value = loss(y, gated(x, training=False))
+        return tape.gradient(value, gates)
+
+    slopes = tf.function(slopes)
+    squares, count = np.zeros(graph.units + 1), 0
+    for x, y in batches:
+        squares += np.asarray(tf.convert_to_tensor(slopes(x, y)), np.float64) ** 2
+        count += 1
+    return squares[:-1] / max(count, 1)
+
+
+def _gated(graph: Graph, gates: "tf.Variable") -> "tf.keras.Model":
+    """The graph's model, where each layer that reads channels reads them times their units' gates."""
+    import tensorflow as tf
+
+    class Gate(tf.keras.layers.Layer):  # type: ignore[misc]  # Keras has no annotations
+        """Multiplies channels by the gates of their units."""
+
+        def __init__(self, numbers: npt.NDArray[np.int64]) -> None:
+            super().__init__()
+            self.numbers = tf.constant(np.where(numbers < 0, graph.units, numbers))
+
+        def call(self, x: "tf.Tensor") -> "tf.Tensor":
+            return x * tf.gather(gates, self.numbers)
+
+    copies = Copies()
+
+    def answer(call: Call) -> Any:
+        rule, ends, args = rule_for(call.layer), graph.ends.get(call.layer.name), call.args
+        if rule is not None and rule.reads and ends is not None and (ends.given >= 0).any():
+            args = (Gate(ends.given)(args[0]), *args[1:])
+        return copies.call(call.layer, args, call.kwargs)
+
+    return rebuild(graph.model, answer)

@@ -1,0 +1,121 @@
+"""A model with fewer channels: the least important ones leave, in one step or in several with training between."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tasks.channels.config import ChannelConfig, Goal
+from tasks.channels.graph import Graph, graph_of
+from tasks.channels.importance import Scores, magnitude, norm_scale, taylor
+from tasks.channels.measured import CALIBRATION, Measured, faster, keeps
+from tasks.channels.rules import Mask
+from tasks.channels.select import fewest, order
+from tasks.data import Dataset
+from tasks.errors import PruningFailed
+from tasks.objectives import LOSSES
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+BATCH = 32  # of the batches whose slopes taylor squares: larger ones would even out what examples disagree about
+
+Recover = Callable[["tf.keras.Model", int], None]  # trains in place after a step (from 1)
+
+
+def shrink(
+    student: "tf.keras.Model",
+    data: Dataset,
+    config: ChannelConfig,
+    goal: Goal,
+    teacher: "tf.keras.Model | None",
+    recover: Recover,
+) -> "tf.keras.Model":
+    """An ordinary Keras 2 model with the same layers and fewer channels in them.
+
+    Each step works out anew what matters, finds how few units would be enough for the goal, and removes an equal part
+    of what is still to go (as Molchanov et al. 2017 do it in many small steps).
+
+    Args:
+        student: left as it is.
+        data: what `taylor` looks at, and what files are timed with.
+        config: how much, and by which criterion.
+        goal: what the shipped file is to be.
+        teacher: whose float file the goal is held against; the student's own if left out.
+        recover: trains between two steps.
+
+    Raises:
+        ConversionError: the student is no graph of layers.
+        PruningFailed: what is asked for cannot be reached; says what can.
+
+    """
+    first = graph_of(student)
+    enough = _enough(first, data, config, goal, student if teacher is None else teacher)
+    model = first.model
+    for step in range(1, config.steps + 1):
+        graph = first if step == 1 else graph_of(model)
+        stays = order(graph, scored(graph, data, config), config.floor, config.multiple)
+        count = fewest(stays, graph.units, lambda mask, graph=graph: enough(graph, mask))  # type: ignore[misc]
+        if count is None:
+            raise _unreachable(first, graph, stays(graph.units), config, goal)
+        left = config.steps + 1 - step
+        mask = stays(-(-count // left))
+        if not mask.all():
+            model = graph.cut(mask)
+        if left > 1:
+            recover(model, step)
+    return model
+
+
+def scored(graph: Graph, data: Dataset, config: ChannelConfig) -> Scores:
+    """How much each unit of a graph matters, by the config's criterion: `(units,)`."""
+    if config.criterion == "norm_scale":
+        return norm_scale(graph)
+    if config.criterion != "taylor":
+        return magnitude(graph, 1 if config.criterion == "l1" else 2)
+    loss = LOSSES[data.config.problem]
+    batches = data.batches("train", BATCH).take(-(-config.examples // BATCH))
+    return taylor(graph, batches, lambda y, predictions: loss(y, predictions, data.variance))
+
+
+def _enough(
+    first: Graph, data: Dataset, config: ChannelConfig, goal: Goal, teacher: "tf.keras.Model"
+) -> Callable[[Graph, Mask], bool]:
+    """Whether what stays of a graph, itself perhaps cut from the first one, is as small as is asked for."""
+    whole = np.ones(first.units, bool)
+    if config.of == "channels":
+        return lambda _, mask: int(mask.sum()) <= (1 - config.remove) * first.units
+    if config.of == "macs":
+        most = (1 - config.remove) * first.macs(whole)
+        return lambda graph, mask: graph.macs(mask) <= most
+    if config.of == "budget" and not goal.limits:
+        return lambda _, __: True
+    measured = Measured(goal, data.classes, data.arrays("train", limit=CALIBRATION)[0])
+    if config.of == "latency":
+        check = faster(measured, first.model, 1 - config.remove) if config.remove else lambda _: True
+    else:
+        check = keeps(measured, teacher)
+    return lambda graph, mask: check(graph.cut(mask))
+
+
+def _unreachable(first: Graph, graph: Graph, least: Mask, config: ChannelConfig, goal: Goal) -> PruningFailed:
+    share = graph.macs(least) / max(first.macs(np.ones(first.units, bool)), 1)
+    asked = f"remove = {config.remove:g} of the {config.of}"
+    if config.of == "budget":
+        limits = {name: value for name, value in goal.model_dump().items() if name.startswith(("max", "min")) and value}
+        asked = ", ".join(f"budget.{name} = {value:g}" for name, value in limits.items())
+    whole = f"; {', '.join(first.kept_whole)} cannot be followed and keep theirs" if first.kept_whole else ""
+    return PruningFailed(
+        f"prune.channels: {asked} is not reached: floor = {config.floor:g} and multiple = {config.multiple} leave "
+        f"{int(least.sum())} of {first.units} channels and {share:.0%} of the multiply-accumulates{whole}. Lower "
+        "prune.channels.floor or multiple, ask for less, or name a smaller student (student.model)"
+    )
+
+
+def widths(model: "tf.keras.Model") -> dict[str, int]:
+    """How many channels each layer with a kernel gives, by the layer's name."""
+    return {
+        layer.name: int(layer.output_shape[-1])
+        for layer in model.layers
+        if any("kernel" in weight.name for weight in layer.weights)
+    }
