@@ -170,7 +170,7 @@ def test_a_champion_that_answers_otherwise_does_not_stay(aliases, home):
         changed = {**arrays, "onnxruntime": arrays["onnxruntime"][::-1]}
     np.savez_compressed(sample, **changed)
     try:
-        with pytest.raises(SmokeTestFailed, match="examples otherwise than when it was registered"):
+        with pytest.raises(SmokeTestFailed, match="examples otherwise than when the version was registered"):
             promote("tiny")
     finally:
         sample.write_bytes(kept)
