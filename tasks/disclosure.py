@@ -34,8 +34,9 @@ def methods(problem: Problem, threads: int, batch: int, warmup: int) -> dict[str
         else f"{bootstrap}, of the differences in pairs.",
         "parity": "Outputs of the file against those of the Keras model that it was made from, over all test examples.",
         "latency": f"Batch 1, {threads} {'thread' if threads == 1 else 'threads'}, always the first test example; one "
-        f"target's files in turn, in an order drawn anew each round, after {warmup} warm-up calls, in up to "
-        f"{VISITS} visits with pauses between them, Python's garbage collector off, time.perf_counter_ns.",
+        f"target's files in turn, in an order drawn anew each round, each call behind an untimed one, after {warmup} "
+        f"warm-up calls, in up to {VISITS} visits with pauses between them, Python's garbage collector off, "
+        "time.perf_counter_ns.",
         "speed-up": "Median latency of the teacher's float file for the same target over this file's; percentile "
         f"bootstrap over visits, {RESAMPLES} resamples.",
         "throughput": f"{batch} over the median time of a call with batch {batch}, in turn like latency.",
@@ -83,7 +84,7 @@ def limits(
         found += _rare_classes(files, confidence)
     found += [
         "Latency is the model alone, in this process, asked the same example again and again: no decoding, no server, "
-        "no network. Files in turn find the processor's caches as the others left them.",
+        "no network. Each timed call comes right behind another of the same file, so that caches are warm.",
         "Times hold for this processor and these library versions; on another one, another file may be the fastest.",
         "Memory, energy, and the time to load a file were not measured.",
     ]
