@@ -90,3 +90,7 @@ class BudgetNotKept(SlimlineError):
 
 class StoreError(SlimlineError):
     """The artifact store answered with something other than what was kept there."""
+
+
+class PruningFailed(SlimlineError):
+    """Removing channels does not make a model as small or fast as is asked for: says what can be reached."""

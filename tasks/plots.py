@@ -82,6 +82,18 @@ def sparsity_by_layer(sparsity: Mapping[str, float]) -> "Figure":
     return figure
 
 
+def channels_by_layer(before: Mapping[str, int], after: Mapping[str, int]) -> "Figure":
+    """How many channels each layer gives, and how many it gave, in the layers' order."""
+    figure, (panel,) = _panels(1, 1, width=7.5, height=1.1 + 0.28 * max(len(after), 1))
+    panel.barh(range(len(after)), [before[layer] for layer in after], color=GRID, height=0.7)
+    bars = panel.barh(range(len(after)), list(after.values()), color=BLUE, height=0.7)
+    panel.bar_label(bars, [f"{count} of {before[layer]}" for layer, count in after.items()], padding=4)
+    _rows(panel, list(after))
+    panel.set_xlim(0, 1.25 * max(before.values(), default=1))
+    panel.set_title("Channels that stay")
+    return figure
+
+
 def drifts_by_figure(drifts: Mapping[str, Drift], limit: float) -> "Figure":
     """How far figures have moved, the furthest on top; a line stands where drift begins."""
     furthest = sorted(drifts.items(), key=lambda item: -item[1].stability_index)[:MOST_NUMBERED]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.channels.rules import KEPT, Channels, Mask, Numbers, Rule, rule_for
+from tasks.channels.rules import KEPT, Channels, Mask, Numbers, Rule, mixes, rule_for
 from tasks.rebuild import Call, Copies, calls_of, flat, kind, rebuild
 
 if TYPE_CHECKING:
@@ -98,24 +98,28 @@ def graph_of(model: "tf.keras.Model") -> Graph:
     known: dict[str, Numbers] = {}
     followed: dict[str, tuple[Numbers, Numbers]] = {}
     kept_whole: dict[str, str] = {}
+    together: list[tuple[tf.keras.layers.Layer, list[Numbers]]] = []  # what is kept whole, and by which layer
     for tensor in model.inputs:
         known[str(id(tensor))] = np.full(tensor.shape[-1] or 0, KEPT)
     for node in calls_of(model):
         layer, given = node.layer, [known[key] for key in node.flat_input_ids]
-        rule = rule_for(layer)
-        made = _followed(rule, layer, given, channels, followed)
+        made = _followed(rule_for(layer), layer, given, channels, followed)
         if made is None:
-            if any(channels.roots(numbers).any() for numbers in given):  # something that could have been removed
-                kept_whole[layer.name] = f"{kind(layer)}: its channels cannot be followed"
-            for numbers in given:
-                channels.join(numbers, KEPT)
+            together.append((layer, given))
             for key, shape in zip(node.flat_output_ids, _shapes(node), strict=True):
                 known[key] = np.full(shape[-1] or 0 if len(shape) > 1 else 0, KEPT)
         else:
             (key,) = node.flat_output_ids
             known[key] = made
+            if mixes(layer):
+                together.append((layer, [made]))
     for tensor in model.outputs:
         channels.join(known[str(id(tensor))], KEPT)
+    for layer, numbers in together:
+        for each in numbers:
+            if channels.roots(each).any():  # some could have been removed
+                kept_whole[layer.name] = f"{kind(layer)}: its channels cannot be followed"
+            channels.join(each, KEPT)
     return _graph(model, channels, followed, kept_whole)
 
 

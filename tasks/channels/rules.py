@@ -84,10 +84,12 @@ def rule_for(layer: "tf.keras.layers.Layer") -> Rule | None:
     """How a layer treats channels; nothing if that is not known."""
     if getattr(layer, "data_format", None) == "channels_first":
         return None
-    function = getattr(getattr(layer, "activation", None), "__name__", "linear")
-    if function not in ELEMENTWISE:
-        return None
     return RULES.get(kind(layer))
+
+
+def mixes(layer: "tf.keras.layers.Layer") -> bool:
+    """Whether a layer's activation may look at several channels at once, so that what it gives stays together."""
+    return getattr(getattr(layer, "activation", None), "__name__", "linear") not in ELEMENTWISE
 
 
 def _same(_: Any, given: list[Numbers], __: Channels) -> Numbers:
