@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.errors import SlimlineError, VersionError
+from pydantic import ValidationError
+
+from tasks.errors import OptionWrong, SlimlineError, VersionError
+from tasks.serving.limits import ServeConfig, address
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -39,9 +42,27 @@ def add_options(grammar: argparse.ArgumentParser) -> None:
     grammar.add_argument("--threads", type=int, default=1, help="of ONNX Runtime, in one call")
 
 
+def told(options: argparse.Namespace) -> ServeConfig:
+    """What the options say, checked.
+
+    Raises:
+        OptionWrong: names the option, its value, and what it can be.
+
+    """
+    given = {name: getattr(options, name) for name in ("host", "http_port", "grpc_port", "threads")}
+    try:
+        return ServeConfig(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        raise OptionWrong(f"--{name.replace('_', '-')}", given[name], first["msg"]) from error
+
+
 def serve_folder(options: argparse.Namespace) -> None:
     """Serve the folder that the options name, until SIGTERM."""
     from tasks.serving.served import open_folder
+
+    told(options)  # before anything is opened
 
     async def nothing() -> None:
         return None
@@ -53,11 +74,11 @@ def serve_registered(options: argparse.Namespace) -> None:
     """Serve what an address in the registry leads to, and follow it if it is an alias, until SIGTERM."""
     from tasks.serving.watch import find, following
 
+    told(options)
     name, _, which = options.version.removeprefix("models:/").replace("@", "/").partition("/")
     if not name or not which:
         raise VersionError("version", options.version, "give it as models:/NAME@ALIAS or models:/NAME/3, or a folder")
     served = find(name, which, options.threads)
-    assert served is not None, "without a version that is served already, there is one or an error"
     serve(served, options, lambda model: following(model, which, options.threads, options.watch))
 
 
@@ -66,20 +87,16 @@ def serve(
 ) -> None:
     """Serve an opened version until SIGTERM, with something that runs beside the model."""
     from tasks.serving.model import ServedModel
-    from tasks.serving.server import ServeConfig, Server
+    from tasks.serving.server import Server
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
-    config = ServeConfig(
-        host=options.host, http_port=options.http_port, grpc_port=options.grpc_port, threads=options.threads
-    )
-    model = ServedModel(served, config.max_batch, config.max_waiting)
+    config = told(options)
+    model = ServedModel(served, config)
 
     def ready() -> None:
-        rest, rpc = (
-            f"http://{config.host}:{config.http_port}/v2/models/{served.name}",
-            f"{config.host}:{config.grpc_port}",
-        )
-        print(f"{served.name} version {served.version}: REST {rest}, gRPC {rpc}", flush=True)
+        rest = f"http://{address(config.host, config.http_port)}/v2/models/{served.name}"
+        rpc = address(config.host, config.grpc_port)
+        print(f"{served.name} version {served.version}: REST {rest}, gRPC {rpc}\ncurl {rest}", flush=True)
 
     asyncio.run(Server(config).run(model, beside(model), ready))
 

@@ -11,11 +11,17 @@ from kserve.errors import InvalidInput, ModelNotReady
 from kserve.metrics import PREDICT_HIST_TIME, get_labels
 from kserve.model import InferenceVerb
 from kserve.utils.numpy_codec import from_np_dtype
+from prometheus_client import Counter, Gauge, Histogram
 
+from tasks.serving.limits import ServeConfig
 from tasks.serving.served import SLOW, Floats, Served
 
 PLATFORM = "onnxruntime_onnx"
 NUMBERS = {"FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"}
+SERVED = Gauge("slimline_served_version", "1 for the version that is served.", ["model", "version"])
+WAITING = Gauge("slimline_waiting_requests", "Requests that wait for the runtime.")
+REFUSED = Counter("slimline_refused_requests", "Requests that were sent away because too many were under way.")
+BATCH = Histogram("slimline_request_examples", "Examples in a request.", buckets=(1, 2, 4, 8, 16, 32, 64, 256, 1024))
 Waiting = tuple[Served, Floats, "asyncio.Future[Floats]"]
 
 
@@ -30,21 +36,29 @@ class TooBusy(ModelNotReady):  # type: ignore[misc]  # kserve has no annotations
 class ServedModel(Model):  # type: ignore[misc]
     """The version that is served now; another one takes its place by one assignment, between two requests.
 
-    A model that answers quickly is called between requests, where handing it to a thread would take longer than it
-    does. A slower one is called in a thread beside them; if examples of several requests may share a call they do,
-    up to `max_batch` of them: all that came while the last call was made.
+    What is answered quickly is so between requests, where handing it to a thread would take longer than it does. A
+    slower model, or many examples, is called in a thread beside them; if examples of several requests may share a call
+    they do, up to `max_batch` of them: all that came while the last call was made.
     """
 
-    def __init__(self, served: Served, max_batch: int, max_waiting: int) -> None:
+    def __init__(self, served: Served, config: ServeConfig) -> None:
         super().__init__(served.name)
-        self.served = served
-        self.max_batch = max_batch
-        self.max_waiting = max_waiting
+        self.take(served)
+        self.max_batch = config.max_batch
+        self.max_examples = config.max_examples
+        self.max_waiting = config.max_waiting
         self.ready = True
         self.clock = PREDICT_HIST_TIME.labels(**get_labels(served.name))
         self.waiting: list[Waiting] = []
         self.at_work: asyncio.Task[None] | None = None
         self.thread = ThreadPoolExecutor(1, "onnxruntime")
+        WAITING.set_function(lambda: len(self.waiting))
+
+    def take(self, served: Served) -> None:
+        """Serve this version from the next request on."""
+        self.served = served
+        SERVED.clear()
+        SERVED.labels(model=served.name, version=served.version).set(1)
 
     async def __call__(
         self, body: Any, headers: dict[str, str] | None = None, verb: InferenceVerb = InferenceVerb.PREDICT
@@ -72,8 +86,10 @@ class ServedModel(Model):  # type: ignore[misc]
 
         """
         served = self.served  # what answers this request to its end, whatever takes its place meanwhile
-        x = examples(payload, served)
-        answers = served.call(x) if served.seconds < SLOW else await self._beside(served, x)
+        x = examples(payload, served, self.max_examples)
+        at_once = served.seconds * len(x) < SLOW
+        answers = served.call(x) if at_once else await self._beside(served, x)
+        BATCH.observe(len(x))
         output = InferOutput(served.wanted.name, list(answers.shape), from_np_dtype(answers.dtype))
         asked = {each.name: each for each in payload.request_outputs or ()}
         wanted = asked.get(served.wanted.name)
@@ -90,6 +106,7 @@ class ServedModel(Model):  # type: ignore[misc]
 
     async def _beside(self, served: Served, x: Floats) -> Floats:
         if len(self.waiting) >= self.max_waiting:
+            REFUSED.inc()
             raise TooBusy(self.name, len(self.waiting))
         answer: asyncio.Future[Floats] = asyncio.get_running_loop().create_future()
         self.waiting.append((served, x, answer))
@@ -133,7 +150,7 @@ def _told(tensor: Any) -> dict[str, Any]:
     return {"name": tensor.name, "datatype": from_np_dtype(np.dtype(tensor.dtype)), "shape": [-1, *tensor.shape]}
 
 
-def examples(payload: Any, served: Served) -> Floats:
+def examples(payload: Any, served: Served, most: int) -> Floats:
     """A request's examples `(n, …)`.
 
     Raises:
@@ -156,6 +173,8 @@ def examples(payload: Any, served: Served) -> Floats:
     shape = list(tensor.shape)
     if len(shape) != len(given.shape) + 1 or shape[0] < 1 or shape[1:] != list(given.shape):
         raise InvalidInput(f"{given.name}: shape {shape[:8]}: {right}, n from 1")
+    if shape[0] > most:
+        raise InvalidInput(f"{given.name}: {shape[0]:,} examples: send no more than {most:,} at a time")
     try:
         with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
             x = np.ascontiguousarray(tensor.as_numpy(), np.float32)

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import signal
-import socket
 import warnings
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -27,28 +26,14 @@ from kserve.protocol.grpc.servicer import InferenceServicer
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from kserve.protocol.rest.server import RESTServer, metrics_handler
 from kserve.protocol.rest.v2_endpoints import register_v2_endpoints
-from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tasks.errors import PortTaken
-from tasks.serving.model import ServedModel
+from tasks.serving.limits import ServeConfig, address, check_ports
+from tasks.serving.model import REFUSED, ServedModel
 
 DRAINED = 4  # times the largest request, of a larger one, are read and dropped so that its sender hears the answer
-
-
-class ServeConfig(BaseModel, frozen=True, extra="forbid"):
-    """Where a server listens, and how much it takes on."""
-
-    host: str = Field("127.0.0.1", description="The address; 0.0.0.0 for every one of the machine.")
-    http_port: int = Field(8080, ge=1, le=65535)
-    grpc_port: int = Field(8081, ge=1, le=65535)
-    threads: int = Field(1, ge=1, le=256, description="Of ONNX Runtime, in one call.")
-    max_batch: int = Field(64, ge=1, le=8192, description="Most examples that share a call.")
-    max_waiting: int = Field(256, ge=1, description="Most requests under way; more are sent away with 503.")
-    max_request_bytes: int = Field(16 << 20, ge=1024, description="Largest request; a larger one is refused unread.")
-    grace_seconds: int = Field(30, ge=0, description="How long requests that were begun may take when it is ended.")
 
 
 class Plane(DataPlane):  # type: ignore[misc]
@@ -78,17 +63,34 @@ class NoRepository(ModelRepositoryExtension):  # type: ignore[misc]
 
 
 class Limit:
-    """ASGI middleware: a body that is too large is answered with 413, as soon as that is known."""
+    """ASGI middleware: a body that is too large is answered with 413, and a request too many with 503.
 
-    def __init__(self, inner: ASGIApp, most: int) -> None:
+    Connections that ask nothing count for nothing, and whoever looks after the server is always answered.
+    """
+
+    def __init__(self, inner: ASGIApp, config: ServeConfig) -> None:
         self.inner = inner
-        self.most = most
+        self.most = config.max_request_bytes
+        self.at_once = config.max_waiting
+        self.under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, counting."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["method"] == "GET":  # health, metadata, metrics
             await self.inner(scope, receive, send)
             return
+        if self.under_way >= self.at_once:
+            REFUSED.inc()
+            said = f"{self.under_way} requests are under way already: ask again later, or start another server"
+            await JSONResponse({"error": said}, 503, {"retry-after": "1"})(scope, receive, send)
+            return
+        self.under_way += 1
+        try:
+            await self._bounded(scope, receive, send)
+        finally:
+            self.under_way -= 1
+
+    async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
         announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         refused = JSONResponse(
             {"error": f"the request is larger than {self.most:,} bytes: send fewer examples at a time"}, 413
@@ -163,12 +165,12 @@ class Server(ModelServer):  # type: ignore[misc]
         """Serve until SIGTERM or SIGINT, then finish what was begun; `beside` runs meanwhile, `ready` is called once.
 
         Raises:
+            OptionWrong: the host is no address of this machine.
             PortTaken: another program listens on one of the ports.
 
         """
         config = self.settings
-        for field, port in (("http_port", config.http_port), ("grpc_port", config.grpc_port)):
-            check_port(field, config.host, port)
+        check_ports(config)
         self._register_and_check_atleast_one_model_is_ready([model])
         rest, rpc = self._rest(), self._rpc()
         await rpc.start()
@@ -198,10 +200,9 @@ class Server(ModelServer):  # type: ignore[misc]
             grace_period=config.grace_seconds,
         )
         rest.config.host = config.host
-        rest.config.limit_concurrency = config.max_waiting
         rest.config.server_header = False
         rest._server.capture_signals = contextlib.nullcontext  # `run` listens to them, for both protocols at once
-        app.add_middleware(Limit, most=config.max_request_bytes)
+        app.add_middleware(Limit, config=config)
         return rest
 
     def _rpc(self) -> Any:
@@ -219,7 +220,7 @@ class Server(ModelServer):  # type: ignore[misc]
         )
         servicer = InferenceServicer(self.dataplane, self.model_repository_extension)
         grpc_predict_v2_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, server)
-        server.add_insecure_port(f"{config.host}:{config.grpc_port}")
+        server.add_insecure_port(address(config.host, config.grpc_port))
         return server
 
 
@@ -233,20 +234,3 @@ def quiet() -> None:
     logging.getLogger("uvicorn.access").disabled = True
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")
-
-
-def check_port(field: str, host: str, port: int) -> None:
-    """Pass if nobody listens there.
-
-    Raises:
-        PortTaken: somebody does.
-
-    """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that was just closed is free
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise PortTaken(
-                field, port, f"cannot be listened on at {host} ({error.strerror}): end what has it, or name another"
-            ) from error

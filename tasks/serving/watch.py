@@ -5,49 +5,78 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from tasks import registry, tracking
-from tasks.errors import VersionError
+from tasks.errors import SmokeTestFailed, VersionError
 from tasks.serving.model import ServedModel
 from tasks.serving.served import Served, open_registered
 
 log = logging.getLogger("slimline.serving")
 
 
-def find(name: str, which: str, threads: int, now: str = "") -> Served | None:
-    """The version that an alias or number leads to, opened and tried; nothing if it is version `now`.
+def find(name: str, which: str, threads: int) -> Served:
+    """The version that an alias or number leads to, opened and tried.
 
     Raises:
         VersionError: there is none, or its files are not those that were measured.
         SmokeTestFailed: it answers otherwise than when it was registered.
 
     """
+    return opened(led_to(name, which), threads)
+
+
+def led_to(name: str, which: str) -> registry.Registered:
+    """The version that an alias or number leads to.
+
+    Raises:
+        VersionError: there is none.
+
+    """
     version = registry.version_of(name, which)
     if version is None:
         raise VersionError("model", f"models:/{name}@{which}", "there is no such version; `slimline promote` makes one")
-    if str(version.version) == now:
-        return None
-    return open_registered(version.uri, name, version.version, tracking.download(version.uri), threads)
+    return version
+
+
+def opened(version: registry.Registered, threads: int) -> Served:
+    """A registered version, opened and tried.
+
+    Raises:
+        VersionError: its files are not those that were measured.
+        SmokeTestFailed: it answers otherwise than when it was registered.
+
+    """
+    return open_registered(version.uri, version.name, version.version, tracking.download(version.uri), threads)
 
 
 def following(model: ServedModel, which: str, threads: int, seconds: float) -> Callable[[], Awaitable[None]]:
     """Follow an alias for ever: a new version is opened and tried beside the old one, and then takes its place.
 
-    One that cannot be served is told in the log, and the old one goes on; so it does while the registry is away.
+    One that cannot be served is told in the log and not opened again, and the old one goes on; so it does while the
+    registry is away.
     """
 
     async def follow() -> None:
-        refused = ""
+        refused, said = 0, ""
         while True:
             await asyncio.sleep(seconds)
             try:
-                found = await asyncio.to_thread(find, model.name, which, threads, model.served.version)
+                version = await asyncio.to_thread(led_to, model.name, which)
+                if version.version == refused:
+                    continue
+                refused = 0
+                if str(version.version) == model.served.version:
+                    continue
+                try:
+                    found = await asyncio.to_thread(opened, version, threads)
+                except (VersionError, SmokeTestFailed):  # the files are what they are: no use in another look
+                    refused = version.version
+                    raise
             except Exception as error:  # whatever the registry or the file does, what is served goes on
-                if str(error) != refused:
+                if str(error) != said:
                     log.error("still serving version %s: %s", model.served.version, error)
-                refused = str(error)
+                said = str(error)
                 continue
-            refused = ""
-            if found:
-                log.warning("version %s takes the place of version %s", found.version, model.served.version)
-                model.served = found
+            said = ""
+            log.warning("version %s takes the place of version %s", found.version, model.served.version)
+            model.take(found)
 
     return follow

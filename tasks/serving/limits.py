@@ -1,0 +1,61 @@
+"""Where a server listens, and how much it takes on."""
+
+import socket
+
+from pydantic import BaseModel, Field
+
+from tasks.errors import OptionWrong, PortTaken
+
+
+class ServeConfig(BaseModel, frozen=True, extra="forbid"):
+    """Where a server listens, and how much it takes on."""
+
+    host: str = Field("127.0.0.1", description="The address; 0.0.0.0 for every one of the machine.")
+    http_port: int = Field(8080, ge=1, le=65535)
+    grpc_port: int = Field(8081, ge=1, le=65535)
+    threads: int = Field(1, ge=1, le=256, description="Of ONNX Runtime, in one call.")
+    max_batch: int = Field(64, ge=1, le=8192, description="Most examples that share a call.")
+    max_examples: int = Field(1024, ge=1, description="Most examples of one request.")
+    max_waiting: int = Field(256, ge=1, description="Most requests under way; more are sent away with 503.")
+    max_request_bytes: int = Field(16 << 20, ge=1024, description="Largest request; a larger one is refused unread.")
+    grace_seconds: int = Field(30, ge=0, description="How long requests that were begun may take when it is ended.")
+
+
+def address(host: str, port: int) -> str:
+    """Host and port as addresses have them: those of IPv6 in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def check_ports(config: ServeConfig) -> None:
+    """Pass if nobody listens where the server is to.
+
+    Raises:
+        OptionWrong: the host is no address of this machine.
+        PortTaken: somebody listens on a port, or both protocols are to have the same one.
+
+    """
+    if config.http_port == config.grpc_port:
+        raise PortTaken("--grpc-port", config.grpc_port, "is the REST port already: name another")
+    for field, port in (("--http-port", config.http_port), ("--grpc-port", config.grpc_port)):
+        _check_port(field, config.host, port)
+
+
+def _check_port(field: str, host: str, port: int) -> None:
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise OptionWrong("--host", host, f"no address that can be listened on ({error.strerror})") from error
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that was just closed is free
+        try:
+            probe.bind((where[0], 0))
+        except OSError as error:
+            raise OptionWrong("--host", host, f"no address of this machine ({error.strerror})") from error
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(where)
+        except OSError as error:
+            raise PortTaken(
+                field, port, f"cannot be listened on at {host} ({error.strerror}): end what has it, or name another"
+            ) from error
