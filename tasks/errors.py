@@ -44,8 +44,12 @@ class TargetMissing(InvalidInput):
     """A server needs a file that the version does not have: says which `targets` its recipe should name."""
 
 
+class OptionWrong(InvalidInput):
+    """A command was given what it cannot take: says which option, and what it can."""
+
+
 class PortTaken(InvalidInput):
-    """Another program listens on the port that a server was to have."""
+    """Another program listens on the port that a server was to have, or its own other protocol would."""
 
 
 class OutputTaken(InvalidInput):
