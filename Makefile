@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS := .slimline/peers
 
-.PHONY: run up down status test test-browser test-slow lint format lock bench bench-conversion bench-serving clean
+.PHONY: run up down status test test-browser test-slow lint format lock bench bench-conversion bench-serving bench-training clean
 .DEFAULT_GOAL := run
 
 run: $(READY) ## compress a model on the handwritten digits, and register it
@@ -47,6 +47,9 @@ bench-conversion: $(READY) ## ways to integers, compared: [DATA=folder with CIFA
 
 bench-serving: $(READY) ## what it costs to be asked over the network: [VERSION=models:/digits@champion]
 	$(BIN)/python -m benchmarks.serving $(VERSION)
+
+bench-training: $(READY) ## an epoch of training beside plain Keras, with a teacher and without: rows a second, memory
+	$(BIN)/python -m benchmarks.training
 
 lock: $(READY) ## resolve every version anew
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra shared --extra serve --universal --generate-hashes --python-version 3.11 --upgrade --quiet -o requirements.lock

@@ -43,7 +43,7 @@ def compress(recipe: Recipe) -> Compression:
             student = train_model("student", recipe.student, data, recipe.distill.fit, seed)
         pruned = student
         if wanted("prune", recipe.prune.method):
-            pruned = prune_student(student, teacher, data, recipe.prune, teaching, seed)
+            pruned = prune_student(student, teacher, data, recipe.prune, teaching, seed, recipe.goal)
         quantized = {}
         if wanted("quantize", recipe.quantize.method):
             quantized = {

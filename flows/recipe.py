@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from flows.budget import Budget
 from tasks.artifact import Target
+from tasks.channels.config import Goal
 from tasks.comparison import PromoteConfig
 from tasks.convert import ConvertConfig
 from tasks.data import DataConfig
@@ -21,6 +22,8 @@ from tasks.prune import PruneConfig
 from tasks.quantize import QuantizeConfig
 from tasks.register import RegisterConfig
 from tasks.zoo import ModelConfig
+
+LIMITS = ("max_size_bytes", "min_size_ratio", "max_latency_ms", "min_speedup")  # those that channels decide
 
 
 def _at(position: int) -> dict[str, Any]:
@@ -41,7 +44,8 @@ class StudentConfig(ModelConfig, frozen=True, extra="forbid"):
 
     model: str = Field(
         "teacher",
-        description="What ships: `teacher` for the teacher itself, a zoo name, a file, or package.module:function.",
+        description="What ships: `teacher` for the teacher itself, which prune cuts down; a zoo name, a file, or "
+        "package.module:function.",
         json_schema_extra=_at(0),
     )
 
@@ -71,7 +75,7 @@ class Recipe(BaseModel):
     distill: DistillConfig = Field(
         DistillConfig(), description="How the teacher teaches the student.", json_schema_extra=_at(5)
     )
-    prune: PruneConfig = Field(PruneConfig(), description="How many weights become zero.", json_schema_extra=_at(6))
+    prune: PruneConfig = Field(PruneConfig(), description="What is removed from the student.", json_schema_extra=_at(6))
     quantize: QuantizeConfig = Field(
         QuantizeConfig(), description="How floats become integers.", json_schema_extra=_at(7)
     )
@@ -118,6 +122,31 @@ class Recipe(BaseModel):
                 "name a student, or set distill.method to none"
             )
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _cut_to_the_budget(cls, given: Any) -> Any:
+        """Without a student that is named, the teacher's channels are cut until the budget's limits are kept."""
+        if not isinstance(given, dict) or "prune" in given:
+            return given
+        student, budget = given.get("student") or {}, given.get("budget") or {}
+        named = isinstance(student, dict) and student.get("model", "teacher") != "teacher"
+        if named or not isinstance(budget, dict) or not any(budget.get(limit) for limit in LIMITS):
+            return given
+        return {**given, "prune": {"method": "channels"}}
+
+    @property
+    def goal(self) -> Goal:
+        """What the shipped file is to be, for as far as pruning looks at it."""
+        if self.prune.method != "channels" or self.prune.channels.of not in ("budget", "latency"):
+            return Goal()
+        return Goal(
+            target=self.targets[0],
+            precision=self.quantize.result,
+            threads=self.validation.threads,
+            confidence=self.validation.confidence,
+            **{limit: getattr(self.budget, limit) for limit in LIMITS},
+        )
 
     @property
     def registered_name(self) -> str:

@@ -10,8 +10,9 @@ from tasks.artifact import ModelArtifact
 from tasks.data import DataConfig, Dataset, open_data
 from tasks.fit import EpochReport, FitConfig, fit
 from tasks.formats import keras
-from tasks.objectives import Teaching, features, softened
+from tasks.objectives import Teaching, supervised
 from tasks.stage import StageRun, stage
+from tasks.taught import taught_by
 from tasks.zoo import ModelConfig, build_model
 
 if TYPE_CHECKING:
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
 class DistillConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """How the teacher teaches the student."""
 
-    method: Literal["none", "soft_targets", "features"] = Field(
+    method: Literal["none", "soft_targets", "features", "attention", "relational"] = Field(
         "none",
-        description="Not at all; by its softened predictions (Hinton, 2015); or by those and the output of one of its "
-        "layers (FitNets, 2015).",
+        description="Not at all; by its softened predictions (Hinton, 2015); or by those and layers of it: their "
+        "output (FitNets, 2015), where they look (attention transfer, Zagoruyko and Komodakis 2017), or how the "
+        "examples lie to each other (relational, Park et al. 2019). Predictions are asked once and kept, unless images "
+        "change anew each epoch (data.views); layers show too much to be kept: they are asked at each step.",
         json_schema_extra={"position": 0},
     )
     temperature: float = Field(
@@ -43,19 +46,21 @@ class DistillConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False)
     )
     teacher_layer: str = Field(
         "",
-        description="For features: the teacher's layer whose output the student imitates.",
+        description="For features, attention and relational: the teacher's layer that the student imitates, or several "
+        "separated by commas.",
         json_schema_extra={"position": 3},
     )
     student_layer: str = Field(
         "",
-        description="For features: the student's layer that imitates it; of the same height and width.",
+        description="For the same: the student's layers that imitate them, in the same order; for features and "
+        "attention of the same height and width.",
         json_schema_extra={"position": 4},
     )
     feature_weight: float = Field(
         1.0,
         gt=0,
         le=1_000,
-        description="For features: weight of their distance beside the other loss; higher imitates more closely.",
+        description="For the same: weight of their distance beside the other loss; higher imitates more closely.",
         json_schema_extra={"position": 5},
     )
     fit: FitConfig = Field(
@@ -64,16 +69,33 @@ class DistillConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False)
 
     @property
     def teaching(self) -> Teaching:
-        """How the teacher counts, for the stages that fine-tune the student later."""
-        return Teaching(temperature=self.temperature, mix=self.mix)
+        """How the teacher counts, in this stage and in those that fine-tune the student later."""
+        return Teaching(
+            temperature=self.temperature,
+            mix=self.mix,
+            hint="none" if self.method in ("none", "soft_targets") else self.method,
+            teacher_layers=names(self.teacher_layer),
+            student_layers=names(self.student_layer),
+            weight=self.feature_weight,
+        )
 
     @model_validator(mode="after")
-    def _layers_for_features(self) -> Self:
-        if self.method == "features" and not (self.teacher_layer and self.student_layer):
+    def _layers_for_hints(self) -> Self:
+        teacher, student = names(self.teacher_layer), names(self.student_layer)
+        if self.teaching.hint != "none" and not (teacher and student):
             raise ValueError(
-                "method: 'features' needs teacher_layer and student_layer, such as 'block4_relu' of a zoo cnn"
+                f"method: {self.method!r} needs teacher_layer and student_layer, such as 'block4_relu' of a zoo cnn"
+            )
+        if len(teacher) != len(student):
+            raise ValueError(
+                f"student_layer: {len(student)} layers, and teacher_layer names {len(teacher)}; each needs its partner"
             )
         return self
+
+
+def names(text: str) -> tuple[str, ...]:
+    """The names in a list with commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def distill(
@@ -98,17 +120,14 @@ def distill(
         checkpoints: a folder from which a killed training goes on.
 
     Raises:
-        ModelError: a layer for feature matching that is not there, or does not correspond.
+        ModelError: a layer to imitate that is not there, or does not correspond.
         SlimlineError: the loss is no number any more.
 
     """
-    teaching = config.teaching if config.method != "none" else Teaching(mix=0)
-    objective = softened(data.config.problem, data.variance, teacher, teaching)
-    extra: list[tf.Variable] = []
-    if config.method == "features":
-        layers = (config.student_layer, config.teacher_layer)
-        objective, extra = features(student, teacher, *layers, config.feature_weight, objective)
-    fit(student, data, config.fit, objective, seed=seed, report=report, checkpoints=checkpoints, extra_weights=extra)
+    objective = supervised(data.config.problem, data.variance)
+    if config.method != "none":
+        objective = taught_by(data, teacher, config.teaching, stage="distill")
+    fit(student, data, config.fit, objective, seed=seed, report=report, checkpoints=checkpoints)
     return student
 
 

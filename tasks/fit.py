@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field
 
 from tasks.data import Dataset
 from tasks.errors import SlimlineError
-from tasks.objectives import Objective, scores
+from tasks.objectives import Lesson, Objective, scores
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -110,7 +110,6 @@ def fit(
     checkpoints: Path | None = None,
     on_step: Callable[[int], None] | None = None,
     on_epoch_end: Callable[[int], None] | None = None,
-    extra_weights: Sequence["tf.Variable"] = (),
     best_from: int = 1,
 ) -> None:
     """Train a model in place; it ends with the weights of its best epoch by validation score (then by validation loss).
@@ -119,20 +118,20 @@ def fit(
     `checkpoints` this also holds for a training that was killed and called again: it goes on after its last whole
     epoch, and first reports the epochs that it already had. Shuffling, augmentation and dropout are drawn from seed and
     epoch for this. Not reached: layers of the user's own that keep random state outside Keras' generator, and variables
-    that an objective changes without naming them in `extra_weights`.
+    that an objective changes without naming them among its lesson's weights.
 
     Args:
         model: Keras 2 model from `(batch, *data.input_shape)` to `(batch, *data.output_shape)`.
         data: what is learned (train) and what the best epoch is chosen by (validation).
         config: how.
-        objective: what is made small. A model's own regularisation losses are added.
+        objective: what is made small. A model's own regularisation losses are added; a teacher's answers that its
+            lesson keeps go along with the examples, as long as these are not changed anew each epoch.
         seed: of everything random.
         report: told of each epoch: loss, score, validation_loss, validation_score, learning_rate, seconds. Loss and
             score of the training are means over the epoch while the model changed.
         checkpoints: an existing folder, of this training only.
         on_step: called before each step with its number from 0; makes each step a call of its own.
         on_epoch_end: called after an epoch's last step with its number from 1, before validation.
-        extra_weights: variables that are trained beside the model's.
         best_from: the first epoch that may be chosen, for models that are not what they are to be before.
 
     Raises:
@@ -146,23 +145,32 @@ def fit(
     tf.config.experimental.enable_op_determinism()
     tf.keras.utils.set_random_seed(seed)
     total = math.ceil(data.counts["train"] / config.batch_size)
-    weights = [*model.trainable_weights, *extra_weights]
+    lesson = objective(model)
+    weights = [*model.trainable_weights, *lesson.weights]
     optimizer = _optimizer(config)
     optimizer.build(weights)
-    state = [*model.weights, *extra_weights, *optimizer.variables]
+    state = [*model.weights, *lesson.weights, *optimizer.variables]
     identity = _identity(model, data, config, seed, best_from)
     progress, best = _resume(checkpoints, identity, state, len(model.weights))
     for epoch, values in enumerate(progress.history, 1):
         report(epoch, config.epochs, values)
 
     with _seedable(model) as generators:
-        run, validate = _steps(model, data, config, objective, optimizer, weights, total)
+        run, validate = _steps(model, data, config, lesson, optimizer, weights, total)
         while progress.epoch < config.epochs and not _gave_up(progress, config, best_from):
             began = time.perf_counter()
             epoch = progress.epoch + 1
             for number, generator in enumerate(generators):
                 generator.reset_from_seed(derived(seed, epoch, number + 1))
-            batches = data.batches("train", config.batch_size, shuffle_seed=derived(seed, epoch, 0), augment=True)
+            view = data.view(epoch)
+            batches = data.batches(
+                "train",
+                config.batch_size,
+                shuffle_seed=derived(seed, epoch, 0),
+                augment=True,
+                view=view,
+                beside=lesson.kept("train", view) if lesson.kept and view is not None else None,
+            )
             loss, score = run(batches, (epoch - 1) * total, on_step)
             if on_epoch_end is not None:
                 on_epoch_end(epoch)
@@ -245,7 +253,7 @@ def _steps(
     model: "tf.keras.Model",
     data: Dataset,
     config: FitConfig,
-    objective: Objective,
+    lesson: Lesson,
     optimizer: "tf.keras.optimizers.Optimizer",
     weights: "list[tf.Variable]",
     total: int,
@@ -261,12 +269,16 @@ def _steps(
         score = tf.reduce_sum(tf.cast(scores(problem, y, predictions, variance), tf.float64))
         sums.assign_add(tf.stack([tf.cast(loss, tf.float64) * count, score, count]))
 
-    def steps(batches: Iterator[tuple["tf.Tensor", "tf.Tensor"]], first: "tf.Tensor", count: "tf.Tensor") -> None:
+    def next_of(batches: "Iterator[tuple[tf.Tensor, ...]]") -> "tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]":
+        x, y, *taught = next(batches)
+        return x, y, taught[0] if taught else None
+
+    def steps(batches: "Iterator[tuple[tf.Tensor, ...]]", first: "tf.Tensor", count: "tf.Tensor") -> None:
         for step in tf.range(first, first + count):
-            x, y = next(batches)
+            x, y, taught = next_of(batches)
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(weights)
-                loss, predictions = objective(model, x, y, True)
+                loss, predictions = lesson.loss(x, y, taught, True)
                 penalised = loss + tf.add_n(model.losses) if model.losses else loss
             gradients = tape.gradient(penalised, weights)
             optimizer.learning_rate.assign(learning_rate(config, step, total))
@@ -277,10 +289,10 @@ def _steps(
             )
             note(loss, y, predictions)
 
-    def checks(batches: Iterator[tuple["tf.Tensor", "tf.Tensor"]], count: "tf.Tensor") -> None:
+    def checks(batches: "Iterator[tuple[tf.Tensor, ...]]", count: "tf.Tensor") -> None:
         for _ in tf.range(count):
-            x, y = next(batches)
-            loss, predictions = objective(model, x, y, False)
+            x, y, taught = next_of(batches)
+            loss, predictions = lesson.loss(x, y, taught, False)
             note(loss, y, predictions)
 
     train_steps, validation_steps = tf.function(steps), tf.function(checks)
@@ -300,7 +312,9 @@ def _steps(
         return means()
 
     at_once = max(config.batch_size, 256)  # nothing is kept for gradients, so more fit
-    validation, count = data.batches("validation", at_once), math.ceil(data.counts["validation"] / at_once)
+    taught = lesson.kept("validation", 0) if lesson.kept else None
+    validation = data.batches("validation", at_once, beside=taught)
+    count = math.ceil(data.counts["validation"] / at_once)
 
     def validate() -> tuple[float, float]:
         validation_steps(iter(validation), tf.constant(count))

@@ -1,18 +1,39 @@
 """What a training makes small: the labels' loss, the teacher's, or both."""
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, Field
 
-from tasks.errors import ModelError
+from tasks.data import Split
 from tasks.problem import Problem
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# (model, inputs (batch, …), targets, training) -> (loss, a scalar meaned over the batch; predictions (batch, …))
-Objective = Callable[["tf.keras.Model", "tf.Tensor", "tf.Tensor", bool], tuple["tf.Tensor", "tf.Tensor"]]
+Hint = Literal["none", "features", "attention", "relational"]
+Forward = Callable[..., "tf.Tensor"]  # a model, or what stands for it: (inputs, training=…) -> predictions
+
+# (inputs (batch, …), targets, the teacher's answers if they are kept, training)
+# -> (loss, a scalar meaned over the batch; predictions (batch, …))
+Loss = Callable[["tf.Tensor", "tf.Tensor", "tf.Tensor | None", bool], tuple["tf.Tensor", "tf.Tensor"]]
+
+# (split, view) -> what the teacher says of its examples, float32 (examples, …); nothing if it must be asked
+Kept = Callable[[Split, int], np.ndarray | None]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """An objective that knows its model: the loss, what is trained beside the model, and the answers kept for it."""
+
+    loss: Loss
+    weights: tuple["tf.Variable", ...] = ()
+    kept: Kept | None = None
+
+
+Objective = Callable[[Any], Lesson]  # a training gives it the Keras model that it trains
 
 TINY = 1e-7  # the smallest probability whose logarithm is taken: float32 keeps about seven digits beside 1
 
@@ -34,113 +55,79 @@ class Teaching(BaseModel, frozen=True, extra="forbid"):
         description="The teacher's share of the loss: higher trusts it more and the labels less; 0 leaves it out.",
         json_schema_extra={"position": 1},
     )
+    hint: Hint = Field(
+        "none",
+        description="What the student also learns from inside the teacher: nothing, layers' outputs, where they look, "
+        "or how examples lie to each other.",
+        json_schema_extra={"position": 2},
+    )
+    teacher_layers: tuple[str, ...] = Field(
+        (), description="For a hint: the teacher's layers.", json_schema_extra={"position": 3}
+    )
+    student_layers: tuple[str, ...] = Field(
+        (), description="For a hint: the student's layers, in the same order.", json_schema_extra={"position": 4}
+    )
+    weight: float = Field(
+        1.0,
+        gt=0,
+        le=1_000,
+        description="For a hint: its weight beside the other loss; higher imitates more closely.",
+        json_schema_extra={"position": 5},
+    )
 
 
 def supervised(problem: Problem, variance: float) -> Objective:
     """The labels' loss: cross-entropy, or the mean squared error in units of the targets' variance."""
-    loss = LOSSES[problem]
+    by_labels = LOSSES[problem]
 
-    def objective(
-        model: "tf.keras.Model", x: "tf.Tensor", y: "tf.Tensor", training: bool
-    ) -> tuple["tf.Tensor", "tf.Tensor"]:
-        predictions = model(x, training=training)
-        return loss(y, predictions, variance), predictions
+    def lesson(model: Forward) -> Lesson:
+        def loss(
+            x: "tf.Tensor", y: "tf.Tensor", _taught: "tf.Tensor | None", training: bool
+        ) -> tuple["tf.Tensor", "tf.Tensor"]:
+            predictions = model(x, training=training)
+            return by_labels(y, predictions, variance), predictions
 
-    return objective
+        return Lesson(loss)
+
+    return lesson
 
 
-def softened(problem: Problem, variance: float, teacher: "tf.keras.Model", teaching: Teaching) -> Objective:
+def softened(
+    problem: Problem, variance: float, teacher: "tf.keras.Model", teaching: Teaching, kept: Kept | None = None
+) -> Objective:
     """The labels' loss mixed with the distance to what the teacher says of the same, possibly augmented, inputs.
 
     For classes, mix * T² * KL(teacher softened by T || student softened by T) + (1 - mix) * cross-entropy (Hinton,
     Vinyals and Dean, 2015); T² keeps the gradients' size as the temperature changes. Else the squared distance to the
-    teacher's values takes the place of the divergence.
+    teacher's values takes the place of the divergence. The teacher is asked where its answers are not at hand.
     """
     import tensorflow as tf
 
     if not teaching.mix:
         return supervised(problem, variance)
-    loss = LOSSES[problem]
+    by_labels = LOSSES[problem]
 
-    def objective(
-        model: "tf.keras.Model", x: "tf.Tensor", y: "tf.Tensor", training: bool
-    ) -> tuple["tf.Tensor", "tf.Tensor"]:
-        taught = tf.stop_gradient(teacher(x, training=False))
-        predictions = model(x, training=training)
-        if problem == "classification":
-            distance = softened_divergence(taught, predictions, teaching.temperature)
-        else:
-            distance = loss(taught, predictions, variance)
-        return teaching.mix * distance + (1 - teaching.mix) * loss(y, predictions, variance), predictions
+    def lesson(model: Forward) -> Lesson:
+        def loss(
+            x: "tf.Tensor", y: "tf.Tensor", taught: "tf.Tensor | None", training: bool
+        ) -> tuple["tf.Tensor", "tf.Tensor"]:
+            if taught is None:
+                taught = tf.stop_gradient(said(problem, teacher(x, training=False)))
+            predictions = model(x, training=training)
+            if problem == "classification":
+                distance = softened_divergence(taught, predictions, teaching.temperature)
+            else:
+                distance = by_labels(taught, predictions, variance)
+            return teaching.mix * distance + (1 - teaching.mix) * by_labels(y, predictions, variance), predictions
 
-    return objective
+        return Lesson(loss, kept=kept)
+
+    return lesson
 
 
-def features(
-    student: "tf.keras.Model",
-    teacher: "tf.keras.Model",
-    student_layer: str,
-    teacher_layer: str,
-    weight: float,
-    objective: Objective,
-) -> tuple[Objective, list["tf.Variable"]]:
-    """An objective plus `weight` times the distance between two layers' outputs (FitNets, Romero et al., 2015).
-
-    The distance is the mean squared error over the mean square of the teacher's features, so that a weight means the
-    same for any pair of layers. Where the channels differ, a linear map from the student's to the teacher's is learned
-    beside the student: 1x1 for images, and not kept. Unlike FitNets, both losses are minimised together, not in turn.
-
-    Args:
-        student: the model that is to be trained; the objective must be called with it.
-        teacher: the model that teaches.
-        student_layer: the name of the layer whose output is to be like the teacher's.
-        teacher_layer: the name of the teacher's layer.
-        weight: of the distance beside the objective's loss.
-        objective: what else is minimised.
-
-    Returns:
-        The objective, and the variables of the linear map, which must be trained with the student's.
-
-    Raises:
-        ModelError: no such layer, or positions that do not correspond.
-
-    """
-    import tensorflow as tf
-
-    wanted = _layer(teacher, teacher_layer, "distill.teacher_layer").output
-    own = _layer(student, student_layer, "distill.student_layer").output
-    if own.shape[1:-1] != wanted.shape[1:-1]:
-        raise ModelError(
-            "distill.student_layer",
-            student_layer,
-            f"gives {tuple(own.shape[1:])}, the teacher's {teacher_layer} {tuple(wanted.shape[1:])}; name layers that "
-            "agree in all but the last axis",
-        )
-    seen = tf.keras.Model(teacher.inputs, [wanted])
-    both = tf.keras.Model(student.inputs, [*student.outputs, own])
-    variables: list[tf.Variable] = []
-    if own.shape[-1] != wanted.shape[-1]:
-        start = tf.keras.initializers.GlorotUniform(seed=0)((own.shape[-1], wanted.shape[-1]))
-        variables.append(tf.Variable(start, name="feature_map"))
-
-    def with_features(
-        model: "tf.keras.Model", x: "tf.Tensor", y: "tf.Tensor", training: bool
-    ) -> tuple["tf.Tensor", "tf.Tensor"]:
-        assert model is student, "the pair of layers was looked up in another model"
-        found: list[tf.Tensor] = []
-
-        def forward(x: "tf.Tensor", training: bool) -> "tf.Tensor":  # one pass for predictions and features
-            predictions, feature = both(x, training=training)
-            found.append(feature)
-            return predictions
-
-        loss, predictions = objective(forward, x, y, training)
-        target = tf.stop_gradient(seen(x, training=False))
-        mapped = tf.tensordot(found[0], variables[0], 1) if variables else found[0]
-        distance = tf.reduce_mean(tf.square(mapped - target)) / (tf.reduce_mean(tf.square(target)) + TINY)
-        return loss + weight * distance, predictions
-
-    return with_features, variables
+def said(problem: Problem, predictions: "tf.Tensor") -> "tf.Tensor":
+    """Predictions as a student is taught them: of classes the log-probabilities, which no confidence rounds away."""
+    return log_probabilities(predictions) if problem == "classification" else predictions
 
 
 def scores(problem: Problem, y: "tf.Tensor", predictions: "tf.Tensor", variance: float) -> "tf.Tensor":
@@ -174,16 +161,16 @@ LOSSES: dict[Problem, Callable[[Any, Any, float], Any]] = {
 }
 
 
-def softened_divergence(teacher: "tf.Tensor", student: "tf.Tensor", temperature: float) -> "tf.Tensor":
-    """T² * mean KL between probabilities `(batch, classes)` that were both softened by a temperature T.
+def softened_divergence(taught: "tf.Tensor", student: "tf.Tensor", temperature: float) -> "tf.Tensor":
+    """T² * mean KL between a teacher's log-probabilities and a student's probabilities, softened by a temperature T.
 
-    Works on log-probabilities, which softmax turns into the same softened probabilities as the logits would.
+    Both `(batch, classes)`. Softmax turns log-probabilities into the same softened probabilities as the logits would.
     """
     import tensorflow as tf
 
-    taught = tf.nn.log_softmax(log_probabilities(teacher) / temperature)
-    said = tf.nn.log_softmax(log_probabilities(student) / temperature)
-    return temperature**2 * tf.reduce_mean(tf.reduce_sum(tf.exp(taught) * (taught - said), axis=-1))
+    taught = tf.nn.log_softmax(taught / temperature)
+    given = tf.nn.log_softmax(log_probabilities(student) / temperature)
+    return temperature**2 * tf.reduce_mean(tf.reduce_sum(tf.exp(taught) * (taught - given), axis=-1))
 
 
 def log_probabilities(probabilities: "tf.Tensor") -> "tf.Tensor":
@@ -193,10 +180,3 @@ def log_probabilities(probabilities: "tf.Tensor") -> "tf.Tensor":
     if not tf.executing_eagerly() and probabilities.op.type == "Softmax":
         return tf.nn.log_softmax(probabilities.op.inputs[0])
     return tf.math.log(tf.maximum(probabilities, TINY))
-
-
-def _layer(model: "tf.keras.Model", name: str, field: str) -> "tf.keras.layers.Layer":
-    names: Sequence[str] = [layer.name for layer in model.layers]
-    if name not in names:
-        raise ModelError(field, name, f"{model.name} has no such layer; it has: {', '.join(names)}")
-    return model.get_layer(name)

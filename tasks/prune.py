@@ -1,4 +1,4 @@
-"""Weights that matter least become zero, a few at a time, while the teacher keeps teaching."""
+"""What matters least is removed, channels or single weights, while the teacher keeps teaching."""
 
 import math
 from pathlib import Path
@@ -9,12 +9,17 @@ from pydantic import BaseModel, Field, model_validator
 
 from tasks import plots, tracking
 from tasks.artifact import ModelArtifact
+from tasks.channels.config import ChannelConfig, Goal
+from tasks.channels.graph import graph_of
+from tasks.channels.shrink import shrink, widths
 from tasks.data import DataConfig, Dataset, open_data
-from tasks.fit import EpochReport, FitConfig, fit
+from tasks.fit import EpochReport, FitConfig, derived, fit
 from tasks.formats import keras
-from tasks.objectives import Teaching, softened, supervised
+from tasks.objectives import Objective, Teaching, supervised
+from tasks.progress import listener
 from tasks.rebuild import Call, Copies, flat, kind, rebuild
 from tasks.stage import StageRun, stage
+from tasks.taught import taught_by
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -27,11 +32,20 @@ MATRICES = frozenset({"Dense"})  # tfmot takes blocks out of these only
 class PruneConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """How much of the student is removed, and how gently."""
 
-    method: Literal["none", "magnitude", "n_m", "block"] = Field(
+    method: Literal["none", "channels", "magnitude", "n_m", "block"] = Field(
         "none",
-        description="Not at all; the smallest weights of each kernel (Zhu and Gupta 2017); all but n of each m "
-        "neighbours; whole blocks of Dense kernels.",
+        description="Not at all; whole channels, which makes every file smaller and faster; or zeros, which only make "
+        "files compress better: the smallest weights of each kernel (Zhu and Gupta 2017), all but n of each m "
+        "neighbours, or whole blocks of Dense kernels.",
         json_schema_extra={"position": 0},
+    )
+    channels: ChannelConfig = Field(
+        ChannelConfig(), description="For channels: how many are removed, and which.", json_schema_extra={"position": 1}
+    )
+    then: Literal["none", "magnitude", "n_m", "block"] = Field(
+        "none",
+        description="For channels: how zeros are made in the kernels of the smaller model.",
+        json_schema_extra={"position": 2},
     )
     sparsity: float = Field(
         0.5,
@@ -39,47 +53,47 @@ class PruneConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         lt=1,
         description="Share of each kernel's weights that become zero, for magnitude and block: higher gives files that "
         "compress better, and a less accurate model.",
-        json_schema_extra={"position": 1},
+        json_schema_extra={"position": 3},
     )
     schedule: Literal["polynomial", "constant"] = Field(
         "polynomial",
         description="Whether sparsity grows from zero to its share, fast at first, or is there at once.",
-        json_schema_extra={"position": 2},
+        json_schema_extra={"position": 4},
     )
     n: int = Field(
         2,
         ge=1,
         le=31,
         description="For n_m: how many of each m neighbouring weights are kept: more prunes less.",
-        json_schema_extra={"position": 3},
+        json_schema_extra={"position": 5},
     )
     m: int = Field(
         4,
         ge=2,
         le=32,
         description="For n_m: how many neighbouring weights are looked at together: more leave more choice.",
-        json_schema_extra={"position": 4},
+        json_schema_extra={"position": 6},
     )
     block_height: int = Field(
         1,
         ge=1,
         le=64,
         description="For block: rows of a block: higher removes weights that lie together, and more that matter.",
-        json_schema_extra={"position": 5},
+        json_schema_extra={"position": 7},
     )
     block_width: int = Field(
         4,
         ge=1,
         le=64,
         description="For block: columns of a block: higher removes weights that lie together, and more that matter.",
-        json_schema_extra={"position": 6},
+        json_schema_extra={"position": 8},
     )
     begin: float = Field(
         0.0,
         ge=0,
         lt=1,
         description="Share of the training after which pruning begins: higher leaves less time for it.",
-        json_schema_extra={"position": 7},
+        json_schema_extra={"position": 9},
     )
     end: float = Field(
         0.5,
@@ -87,28 +101,35 @@ class PruneConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         le=1,
         description="Share of the training after which all zeros are in place: higher prunes more gently, and leaves "
         "less time to recover.",
-        json_schema_extra={"position": 8},
+        json_schema_extra={"position": 10},
     )
     frequency: int = Field(
         20,
         ge=1,
         le=10_000,
         description="Steps between two looks at which weights are smallest: higher is faster and coarser.",
-        json_schema_extra={"position": 9},
+        json_schema_extra={"position": 11},
     )
     fit: FitConfig = Field(
         FitConfig(epochs=10, learning_rate=5e-4),
         description="How long and how fast the student recovers; with epochs 0 it is pruned at once and left so.",
-        json_schema_extra={"position": 10},
+        json_schema_extra={"position": 12},
     )
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if self.begin >= self.end:
             raise ValueError(f"begin: {self.begin:g} must lie before end ({self.end:g})")
-        if self.method == "n_m" and self.n >= self.m:
+        if self.zeros == "n_m" and self.n >= self.m:
             raise ValueError(f"n: {self.n} must be less than m ({self.m}), or nothing is pruned")
+        if self.then != "none" and self.method != "channels":
+            raise ValueError(f"then: {self.then!r} follows method 'channels'; the method is {self.method!r}")
         return self
+
+    @property
+    def zeros(self) -> Literal["none", "magnitude", "n_m", "block"]:
+        """How zeros are made, if any."""
+        return self.then if self.method == "channels" else self.method
 
 
 def prune(
@@ -121,11 +142,9 @@ def prune(
     seed: int,
     report: EpochReport,
     checkpoints: Path | None = None,
+    goal: Goal = Goal(),  # noqa: B008  frozen
 ) -> "tf.keras.Model":
-    """A plain Keras 2 model with zeros in its kernels, fine-tuned by tensorflow-model-optimization's schedule.
-
-    Layers that tfmot cannot prune in the asked way stay whole. The best epoch is chosen among those that ended with all
-    zeros in place.
+    """A plain Keras 2 model with fewer channels, with zeros in its kernels, or both, fine-tuned.
 
     Args:
         student: left as it is.
@@ -136,14 +155,73 @@ def prune(
         seed: the same one gives the same weights.
         report: told of each epoch.
         checkpoints: a folder from which a killed training goes on.
+        goal: what the shipped file is to be, for channels that are cut to the budget or to a latency.
 
     Raises:
         ConversionError: the student is no graph of layers.
+        PruningFailed: channels cannot be removed to what is asked for.
         SlimlineError: the loss is no number any more.
 
     """
     if config.method == "none":
         return student
+    objective = supervised(data.config.problem, data.variance)
+    if teacher is not None:
+        objective = taught_by(data, teacher, teaching, stage="prune", layers_may_go=True)
+    if config.method != "channels":
+        return _sparse(student, data, config, objective, seed=seed, report=report, checkpoints=checkpoints)
+    between = config.channels.fit.epochs * (config.channels.steps - 1)
+    epochs = between + config.fit.epochs
+
+    def recover(model: "tf.keras.Model", step: int) -> None:
+        before = config.channels.fit.epochs * (step - 1)
+        folder = _below(checkpoints, f"step{step}")
+        fit(
+            model,
+            data,
+            config.channels.fit,
+            objective,
+            seed=derived(seed, step) % 2**31,  # as much as NumPy takes
+            report=lambda epoch, _, values: report(before + epoch, epochs, values),
+            checkpoints=folder,
+        )
+
+    def told(epoch: int, _: int, values: dict[str, float]) -> None:
+        report(between + epoch, epochs, values)
+
+    smaller = shrink(student, data, config.channels, goal, teacher, recover)
+    if config.zeros == "none" and widths(smaller) == widths(student):
+        return smaller  # as small as is asked for already
+    folder = _below(checkpoints, "last")
+    if config.zeros != "none":
+        return _sparse(smaller, data, config, objective, seed=seed, report=told, checkpoints=folder)
+    fit(smaller, data, config.fit, objective, seed=seed, report=told, checkpoints=folder)
+    return smaller
+
+
+def _below(folder: Path | None, name: str) -> Path | None:
+    """A folder of its own for each training in a stage."""
+    if folder is None:
+        return None
+    (folder / name).mkdir(exist_ok=True)
+    return folder / name
+
+
+def _sparse(
+    student: "tf.keras.Model",
+    data: Dataset,
+    config: PruneConfig,
+    objective: Objective,
+    *,
+    seed: int,
+    report: EpochReport,
+    checkpoints: Path | None,
+) -> "tf.keras.Model":
+    """The model with zeros in its kernels, fine-tuned by tensorflow-model-optimization's schedule.
+
+    Layers that tfmot cannot prune in the asked way stay whole. The best epoch is chosen among those that ended with all
+    zeros in place.
+    """
     steps = math.ceil(data.counts["train"] / config.fit.batch_size)
     begin, end = _span(config, steps)
     wrapped = _wrapped(student, config, begin, end)
@@ -157,8 +235,6 @@ def prune(
     for wrapper in wrappers:
         wrapper.pruning_step.assign(0)  # each training step adds one
     if config.fit.epochs:
-        problem, variance = data.config.problem, data.variance
-        objective = supervised(problem, variance) if teacher is None else softened(problem, variance, teacher, teaching)
         fit(
             wrapped,
             data,
@@ -191,14 +267,14 @@ def _wrapped(model: "tf.keras.Model", config: PruneConfig, begin: int, end: int)
 
     frequency = min(config.frequency, end - begin)
     # 2:4 keeps two of four; tfmot counts the zeros
-    options: dict[str, Any] = {"sparsity_m_by_n": (config.m - config.n, config.m)} if config.method == "n_m" else {}
-    if config.method == "block":
+    options: dict[str, Any] = {"sparsity_m_by_n": (config.m - config.n, config.m)} if config.zeros == "n_m" else {}
+    if config.zeros == "block":
         options = {"block_size": (config.block_height, config.block_width)}
-    if config.schedule == "polynomial" and config.method != "n_m":
+    if config.schedule == "polynomial" and config.zeros != "n_m":
         options["pruning_schedule"] = sparsity.PolynomialDecay(0.0, config.sparsity, begin, end, frequency=frequency)
     else:
         options["pruning_schedule"] = sparsity.ConstantSparsity(config.sparsity, begin, end, frequency)
-    able = MATRICES if config.method == "block" else PRUNABLE
+    able = MATRICES if config.zeros == "block" else PRUNABLE
     copies = Copies()
     wrappers: dict[int, Any] = {}
 
@@ -250,10 +326,12 @@ def prune_student(
     config: PruneConfig,
     teaching: Teaching,
     seed: int,
+    goal: Goal,
 ) -> ModelArtifact:
-    """Prune the student under its teacher, and keep it with the sparsity that was measured, layer by layer."""
+    """Prune the student under its teacher, and keep it with what was measured of it, layer by layer."""
+    whole = keras.load(tracking.fetch(student))
     pruned = prune(
-        keras.load(tracking.fetch(student)),
+        whole,
         open_data(data),
         config,
         teacher=keras.load(tracking.fetch(teacher)),
@@ -261,9 +339,19 @@ def prune_student(
         seed=seed,
         report=run.epoch,
         checkpoints=run.checkpoints,
+        goal=goal,
     )
-    sparsity = sparsity_by_layer(pruned)
-    run.figure(plots.learning_curves(run.history), "learning_curves.png")
-    run.figure(plots.sparsity_by_layer(sparsity), "sparsity_by_layer.png")
-    measured = {f"sparsity/{layer}": share for layer, share in sparsity.items()}
+    measured: dict[str, float] = {}
+    if run.history:
+        run.figure(plots.learning_curves(run.history), "learning_curves.png")
+    if config.method == "channels":
+        before, after = widths(whole), widths(pruned)
+        run.figure(plots.channels_by_layer(before, after), "channels_by_layer.png")
+        measured |= {f"channels/{layer}": float(count) for layer, count in after.items()}
+        for layer, why in graph_of(whole).kept_whole.items():
+            listener().note(run.stage, f"{layer} and what it is joined with keep their channels ({why})")
+    if config.zeros != "none":
+        sparsity = sparsity_by_layer(pruned)
+        run.figure(plots.sparsity_by_layer(sparsity), "sparsity_by_layer.png")
+        measured |= {f"sparsity/{layer}": share for layer, share in sparsity.items()}
     return run.keep(lambda folder: keras.write(pruned, folder), "keras", parent=student, metrics=measured)

@@ -15,10 +15,11 @@ from tasks.data import DataConfig, Dataset, open_data
 from tasks.fit import EpochReport, FitConfig, fit
 from tasks.formats import keras
 from tasks.mixed import mixed
-from tasks.objectives import Teaching, softened, supervised
+from tasks.objectives import Teaching, supervised
 from tasks.progress import listener
 from tasks.ranges import fake_quantized, is_fake_quantized, settle_biases
 from tasks.stage import StageRun, stage
+from tasks.taught import taught_by
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -151,7 +152,7 @@ def quantize(
         config: how; one of `routes()`. For post-training in float16 or dynamic range, or with each toolchain's own
             ranges, there is nothing to do before the files are written, and the student comes back.
         teacher: keeps teaching during the fine-tuning; none learns from the labels.
-        teaching: how the teacher counts.
+        teaching: how the teacher counts; what it says of layers that the student no longer has is left out, and told.
         seed: the same one gives the same weights.
         report: told of each epoch.
         checkpoints: a folder from which a killed training goes on.
@@ -179,8 +180,9 @@ def quantize(
     held = make()
     if not is_fake_quantized(held):  # nothing to get used to
         return student
-    problem, variance = data.config.problem, data.variance
-    objective = supervised(problem, variance) if teacher is None else softened(problem, variance, teacher, teaching)
+    objective = supervised(data.config.problem, data.variance)
+    if teacher is not None:
+        objective = taught_by(data, teacher, teaching, stage=f"quantize-{config.route}", layers_may_go=True)
     fit(held, data, config.fit, objective, seed=seed, report=report, checkpoints=checkpoints)
     settle_biases(held)  # training moved them, and the steps that they are counted in
     return held

@@ -140,6 +140,45 @@ def test_a_reconstruction_learns_the_augmented_input() -> None:
     np.testing.assert_array_equal(x, y)
 
 
+CHANGES = {"flip": True, "shift": 2, "brightness": 0.2, "views": 3}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_view_is_the_same_whatever_the_order_the_seed_and_the_batch(streamed: bool) -> None:
+    data = dataset(streamed=streamed, **CHANGES)
+
+    def seen(view: int, size: int, seed: int | None) -> dict[int, np.ndarray]:
+        """Each example as it was shown, by its row, which travels beside it."""
+        rows = np.arange(data.counts["train"], dtype=np.float32)[:, None]
+        batches = data.batches("train", size, shuffle_seed=seed, augment=True, view=view, beside=rows)
+        found: dict[int, np.ndarray] = {}
+        for x, _, taken in batches.as_numpy_iterator():
+            found |= {int(row): image for image, [row] in zip(x, taken, strict=True)}
+        return found
+
+    whole = seen(1, 300, None)
+    for other in (seen(1, 32, 4), seen(1, 7, 5)):
+        assert len(other) == len(whole) == data.counts["train"]
+        assert all(np.array_equal(image, other[row]) for row, image in whole.items())
+    differing = [not np.array_equal(image, whole[row]) for row, image in seen(2, 32, 4).items()]
+    assert np.mean(differing) > 0.95
+
+
+def test_epochs_show_the_views_in_turn() -> None:
+    assert [dataset(**CHANGES).view(epoch) for epoch in range(1, 8)] == [0, 1, 2, 0, 1, 2, 0]
+    assert dataset(**{**CHANGES, "views": 0}).view(1) is None
+    assert dataset(views=3).view(2) == 0, "without changes there is one view"
+
+
+def test_what_goes_beside_stays_with_its_example() -> None:
+    data = dataset()
+    x, _ = data.arrays("train")
+    sums = x.sum(axis=(1, 2, 3))[:, None].astype(np.float32)
+    for x, y, beside in data.batches("train", 32, shuffle_seed=1, beside=sums).as_numpy_iterator():
+        np.testing.assert_array_equal(beside[:, 0], x.sum(axis=(1, 2, 3)))
+        assert len(y) == len(x)
+
+
 def test_validation_is_never_augmented_unless_asked() -> None:
     data = dataset(brightness=0.5)
     x = np.concatenate([x for x, _ in data.batches("validation", 16).as_numpy_iterator()])

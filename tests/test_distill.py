@@ -92,11 +92,40 @@ def test_a_layer_that_is_not_there_is_named(digits, teacher):
 
 
 def test_features_need_layers():
-    with pytest.raises(ValidationError, match="needs teacher_layer and student_layer"):
-        DistillConfig(method="features")
+    for method in ("features", "attention", "relational"):
+        with pytest.raises(ValidationError, match="needs teacher_layer and student_layer"):
+            DistillConfig(method=method)
+    with pytest.raises(ValidationError, match="student_layer: 1 layers, and teacher_layer names 2"):
+        DistillConfig(method="features", teacher_layer="a,b", student_layer="a")
+
+
+@pytest.mark.parametrize("method", ["attention", "relational"])
+def test_what_is_imitated_comes_nearer_the_more_it_weighs(method):
+    """On images: attention is where the layers look."""
+    import tensorflow as tf
+
+    from tasks.hints import HINTS
+
+    data = open_data(DataConfig(reader="digits", limit=200))
+    knowing = build_model(ModelConfig(model="cnn", width=0.5), data, seed=1)
+    layer = next(layer.name for layer in knowing.layers if layer.name.endswith("relu"))
+
+    def apart(weight):
+        layers = {"teacher_layer": layer, "student_layer": layer}
+        config = DistillConfig(method=method, mix=0.0, feature_weight=weight, fit=LONG, **layers)
+        model = build_model(ModelConfig(model="cnn", width=0.25), data, seed=2)
+        taught = distill(model, knowing, data, config, seed=2, report=never)
+        x, _ = data.arrays("validation")
+        own, wanted = (tf.keras.Model(m.inputs, m.get_layer(layer).output)(x) for m in (taught, knowing))
+        return float(HINTS[method](own, wanted))
+
+    assert apart(100.0) < 0.8 * apart(0.001)
 
 
 def test_the_teaching_goes_on_to_later_stages():
     assert DistillConfig(temperature=3, mix=0.4).teaching == Teaching(temperature=3, mix=0.4)
+    config = DistillConfig(method="attention", teacher_layer="a, b", student_layer="c,d", feature_weight=2)
+    hint = {"hint": "attention", "teacher_layers": ("a", "b"), "student_layers": ("c", "d"), "weight": 2}
+    assert config.teaching == Teaching(**hint)
     defaults = DistillConfig()
     assert defaults.teaching == Teaching(), "one default for both"

@@ -17,7 +17,7 @@ from tasks.data import DataConfig, open_data
 from tasks.errors import SlimlineError
 from tasks.fit import CHECKPOINT, FitConfig, derived, fit, learning_rate
 from tasks.formats import keras
-from tasks.objectives import supervised
+from tasks.objectives import Lesson, supervised
 from tasks.zoo import ModelConfig, build_model
 
 SHORT = FitConfig(epochs=3, batch_size=32, learning_rate=0.01)
@@ -230,10 +230,13 @@ def test_each_step_is_traced_once_whatever_the_last_batch(digits):
     assert digits.counts["train"] % 32
     traced = []
 
-    def objective(model, x, y, training):
-        traced.append(training)
-        predictions = model(x, training=training)
-        return LOSSES["classification"](y, predictions, 1.0), predictions
+    def objective(model):
+        def loss(x, y, _taught, training):
+            traced.append(training)
+            predictions = model(x, training=training)
+            return LOSSES["classification"](y, predictions, 1.0), predictions
+
+        return Lesson(loss)
 
     network = build_model(ModelConfig(model="mlp", width=0.25), digits, seed=0)
     fit(network, digits, SHORT, objective, seed=0, report=never)
@@ -267,9 +270,12 @@ def test_extra_weights_are_trained_and_kept_in_the_checkpoint(digits, tmp_path):
     def run(stop_after, folder):
         extra = tf.Variable(1.0)
 
-        def objective(model, x, y, training):
-            loss, predictions = supervised("classification", 1.0)(model, x, y, training)
-            return loss * tf.exp(-extra) + tf.square(extra), predictions
+        def objective(model):
+            def loss(x, y, taught, training):
+                loss, predictions = supervised("classification", 1.0)(model).loss(x, y, taught, training)
+                return loss * tf.exp(-extra) + tf.square(extra), predictions
+
+            return Lesson(loss, (extra,))
 
         def report(epoch, _epochs, _values):
             if epoch == stop_after:
@@ -277,7 +283,7 @@ def test_extra_weights_are_trained_and_kept_in_the_checkpoint(digits, tmp_path):
 
         network = build_model(ModelConfig(model="mlp", width=0.25), digits, seed=0)
         with contextlib.suppress(Stopped):
-            fit(network, digits, SHORT, objective, seed=0, report=report, checkpoints=folder, extra_weights=[extra])
+            fit(network, digits, SHORT, objective, seed=0, report=report, checkpoints=folder)
         return float(extra)
 
     whole = run(0, None)

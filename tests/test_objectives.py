@@ -4,11 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tasks.errors import ModelError
 from tasks.objectives import (
     Teaching,
     cross_entropy,
-    features,
+    said,
     scores,
     softened,
     softened_divergence,
@@ -41,7 +40,8 @@ Y = np.array([0, 1, 2, 0, 1, 2])
 @settings(max_examples=30, deadline=None)
 @given(teacher=LOGITS, student=LOGITS, temperature=st.floats(1, 20))
 def test_the_divergence_is_hintons_on_logits(teacher, student, temperature):
-    found = softened_divergence(softmax(teacher).astype(np.float32), softmax(student).astype(np.float32), temperature)
+    p, q = (softmax(logits).astype(np.float32) for logits in (teacher, student))
+    found = softened_divergence(said("classification", p), q, temperature)
     p, q = softmax(teacher / temperature), softmax(student / temperature)
     expected = temperature**2 * np.mean(np.sum(p * (np.log(p) - np.log(q)), axis=1))
     assert float(found) == pytest.approx(expected, rel=1e-2, abs=1e-3)
@@ -50,13 +50,13 @@ def test_the_divergence_is_hintons_on_logits(teacher, student, temperature):
 
 def test_it_is_nothing_between_a_model_and_itself():
     p = softmax(np.random.default_rng(1).normal(size=(5, 4))).astype(np.float32)
-    assert float(softened_divergence(p, p, 3.0)) == pytest.approx(0, abs=1e-6)
+    assert float(softened_divergence(said("classification", p), p, 3.0)) == pytest.approx(0, abs=1e-6)
 
 
 def test_temperature_squared_keeps_the_gradients_size():
     import tensorflow as tf
 
-    teacher = tf.constant(softmax(np.random.default_rng(1).normal(size=(5, 4))).astype(np.float32))
+    teacher = said("classification", softmax(np.random.default_rng(1).normal(size=(5, 4))).astype(np.float32))
     sizes = []
     for temperature in (20.0, 80.0):
         z = tf.Variable(tf.zeros((5, 4)))
@@ -90,6 +90,15 @@ def test_a_probability_that_rounds_to_nothing_still_teaches():
     np.testing.assert_allclose(slope, [[1, -1]])
 
 
+def test_a_confident_teacher_is_kept_without_rounding():
+    import tensorflow as tf
+
+    logits = tf.constant([[60.0, 0.0, -40.0]])
+    kept = tf.function(lambda z: said("classification", tf.nn.softmax(z)))(logits)
+    np.testing.assert_allclose(kept, [[0, -60, -100]])
+    assert not np.allclose(tf.exp(kept / 20), tf.maximum(tf.nn.softmax(logits), 1e-7) ** (1 / 20))
+
+
 def test_squared_error_and_score_are_in_units_of_the_variance():
     y = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
     p = y + np.array([[1.0, 1.0], [0.0, 2.0]], np.float32)
@@ -106,12 +115,23 @@ def test_a_class_scores_one_or_nothing():
 
 def test_the_mix_goes_from_the_labels_to_the_teacher():
     student, teacher = tiny(units=4), tiny(units=8)
-    by_labels = supervised("classification", 1.0)(student, X, Y, False)[0]
-    losses = [
-        float(softened("classification", 1.0, teacher, Teaching(temperature=2, mix=mix))(student, X, Y, False)[0])
-        for mix in (0, 0.5, 1)
-    ]
-    divergence = float(softened_divergence(teacher(X), student(X), 2.0))
+    by_labels = supervised("classification", 1.0)(student).loss(X, Y, None, False)[0]
+    taught = said("classification", teacher(X))
+
+    def losses_with(kept):
+        return [
+            float(
+                softened("classification", 1.0, teacher, Teaching(temperature=2, mix=mix))(student).loss(
+                    X, Y, kept, False
+                )[0]
+            )
+            for mix in (0, 0.5, 1)
+        ]
+
+    losses = losses_with(None)
+    assert losses_with(taught) == pytest.approx(losses, rel=1e-6), "whether answers were kept changes nothing"
+    assert losses_with(taught.numpy()[::-1])[2] != pytest.approx(losses[2], rel=1e-3), "what was kept is what counts"
+    divergence = float(softened_divergence(taught, student(X), 2.0))
     assert losses[0] == pytest.approx(float(by_labels), rel=1e-5)
     assert losses[2] == pytest.approx(divergence, rel=1e-4)
     assert losses[1] == pytest.approx((losses[0] + losses[2]) / 2, rel=1e-4)
@@ -127,33 +147,6 @@ def test_a_regression_is_taught_values():
 
     y = np.full((6, 1), 5.0, np.float32)
     objective = softened("regression", 2.0, constant(4.0), Teaching(mix=0.25))
-    loss, predictions = objective(constant(2.0), X, y, True)
+    loss, predictions = objective(constant(2.0)).loss(X, y, None, True)
     assert float(loss) == pytest.approx(0.25 * 4 / 2 + 0.75 * 9 / 2)
     np.testing.assert_allclose(predictions, 2.0)
-
-
-def test_features_of_the_same_model_are_no_distance():
-    model = tiny(units=4)
-    plain = supervised("classification", 1.0)
-    objective, extra = features(model, tiny(units=4, name="teacher"), "hidden", "hidden", 3.0, plain)
-    assert not extra
-    assert float(objective(model, X, Y, False)[0]) == pytest.approx(float(plain(model, X, Y, False)[0]), rel=1e-5)
-
-
-def test_features_of_another_width_are_mapped_and_the_map_learns():
-    import tensorflow as tf
-
-    student, teacher = tiny(units=4), tiny(units=8)
-    objective, extra = features(student, teacher, "hidden", "hidden", 1.0, supervised("classification", 1.0))
-    assert [tuple(variable.shape) for variable in extra] == [(4, 8)]
-    weights = [*student.trainable_weights, *extra]
-    with tf.GradientTape() as tape:
-        loss, _ = objective(student, X, Y, True)
-    gradients = tape.gradient(loss, [*weights, *teacher.trainable_weights])
-    assert all(gradient is not None for gradient in gradients[: len(weights)])
-    assert all(gradient is None for gradient in gradients[len(weights) :]), "the teacher is not to be trained"
-
-
-def test_layers_that_are_not_there_are_answered_with_those_that_are():
-    with pytest.raises(ModelError, match=r"distill\.teacher_layer.*hiden.*input, hidden, logits, probabilities"):
-        features(tiny(), tiny(), "hidden", "hiden", 1.0, supervised("classification", 1.0))

@@ -1,5 +1,6 @@
-"""Changes to training images that keep their meaning, drawn from a seed and a batch's number: no state, no history."""
+"""Changes to training images that keep their meaning, drawn from a seed alone: no state, no history."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tasks.data.config import DataConfig
@@ -34,13 +35,44 @@ def augments(config: DataConfig) -> bool:
     return config.flip or config.shift > 0 or config.brightness > 0
 
 
-def augment(images: "tf.Tensor", seed: "tf.Tensor", config: DataConfig, minimum: float, maximum: float) -> "tf.Tensor":
+def drawn(
+    count: "int | tf.Tensor", seed: "tf.Tensor", config: DataConfig, minimum: float, maximum: float
+) -> dict[str, "tf.Tensor"]:
+    """What happens to each of so many images: flip, down, right and light, `(count,)` each, as far as it is asked for.
+
+    Args:
+        count: how many.
+        seed: int64 `(2,)`; the same one draws the same changes.
+        config: what to do, and how much at most.
+        minimum: the smallest raw value.
+        maximum: the largest.
+
+    """
+    import tensorflow as tf
+
+    def uniform(number: int, lowest: float, highest: float) -> "tf.Tensor":
+        return tf.random.stateless_uniform(
+            (count,), tf.random.experimental.stateless_fold_in(seed, number), lowest, highest
+        )
+
+    draws = {}
+    if config.flip:
+        draws["flip"] = uniform(0, 0.0, 1.0) < 0.5
+    if config.shift:
+        for number, way in ((1, "down"), (2, "right")):
+            draws[way] = tf.cast(tf.floor(uniform(number, -config.shift, config.shift + 1)), tf.int32)
+    if config.brightness:
+        reach = config.brightness * (maximum - minimum)
+        draws["light"] = uniform(3, -reach, reach)
+    return draws
+
+
+def augment(images: "tf.Tensor", draws: Mapping[str, "tf.Tensor"], minimum: float, maximum: float) -> "tf.Tensor":
     """Flips, moves and brightens each image of a batch by its own draw.
 
     Args:
         images: float32 `(batch, height, width, channels)`, raw values.
-        seed: int64 `(2,)`; the same one draws the same changes.
-        config: what to do, and how much at most.
+        draws: what `drawn` gave for these images.
         minimum: the smallest raw value; brightness is cut there.
         maximum: the largest.
 
@@ -50,22 +82,13 @@ def augment(images: "tf.Tensor", seed: "tf.Tensor", config: DataConfig, minimum:
     """
     import tensorflow as tf
 
-    batch = tf.shape(images)[0]
-
-    def drawn(number: int, lowest: float, highest: float) -> "tf.Tensor":
-        return tf.random.stateless_uniform(
-            (batch,), tf.random.experimental.stateless_fold_in(seed, number), lowest, highest
-        )
-
-    if config.flip:
-        images = tf.where(drawn(0, 0.0, 1.0)[:, None, None, None] < 0.5, images[:, :, ::-1], images)
-    if config.shift:
-        for number, axis in ((1, 1), (2, 2)):
+    if "flip" in draws:
+        images = tf.where(draws["flip"][:, None, None, None], images[:, :, ::-1], images)
+    for axis, way in ((1, "down"), (2, "right")):
+        if way in draws:
             size = images.shape[axis]
-            moves = tf.cast(tf.floor(drawn(number, -config.shift, config.shift + 1)), tf.int32)
-            places = tf.clip_by_value(tf.range(size)[None, :] + moves[:, None], 0, size - 1)
+            places = tf.clip_by_value(tf.range(size)[None, :] + draws[way][:, None], 0, size - 1)
             images = tf.gather(images, places, axis=axis, batch_dims=1)
-    if config.brightness:
-        reach = config.brightness * (maximum - minimum)
-        images = tf.clip_by_value(images + drawn(3, -reach, reach)[:, None, None, None], minimum, maximum)
+    if "light" in draws:
+        images = tf.clip_by_value(images + draws["light"][:, None, None, None], minimum, maximum)
     return images

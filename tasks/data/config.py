@@ -9,7 +9,7 @@ from tasks.problem import Problem
 ReaderName = Literal["digits", "keras", "npz", "parquet", "folder", "table", "function"]
 
 # What decides how a model is trained, but not which examples there are.
-TREATMENT = ("scaling", "flip", "shift", "brightness", "memory_mib")
+TREATMENT = ("scaling", "flip", "shift", "brightness", "views", "memory_mib")
 
 
 def at(position: int) -> dict[str, JsonValue]:
@@ -130,13 +130,22 @@ class DataConfig(BaseModel, frozen=True, extra="forbid"):
         "surer in other light, and slower to learn.",
         json_schema_extra=at(16),
     )
+    views: int = Field(
+        default=0,
+        ge=0,
+        le=10_000,
+        description="How many changed versions there are of each training image, shown in turn, an epoch each; 0 "
+        "changes them anew each epoch. A teacher answers each version once for all epochs and stages, and sees what "
+        "the student sees (Beyer et al. 2022): fewer are faster and teach less.",
+        json_schema_extra=at(17),
+    )
     memory_mib: int = Field(
         default=512,
         ge=16,
         le=1 << 20,
         description="Decoded examples stay in memory up to so many MiB (twice as much for a moment); beyond it each "
         "epoch reads the source again. More is faster.",
-        json_schema_extra=at(17),
+        json_schema_extra=at(18),
     )
 
     @property

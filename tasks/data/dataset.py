@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.data.augment import augment as augmented
-from tasks.data.augment import augments
+from tasks.data.augment import augments, drawn
 from tasks.data.config import DataConfig
 from tasks.data.shuffle import placed, rebatched, shuffled
 from tasks.data.source import rows_per_chunk
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 Floats = npt.NDArray[np.float64]
+
+# A pipeline, and what makes inputs, targets and rows of its elements: both in one step of it, as each costs threads.
+Batches = tuple["tf.data.Dataset", Callable[..., tuple["tf.Tensor", "tf.Tensor", "tf.Tensor"]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +98,24 @@ class Dataset:
                 break
         return inputs, self._targets(split, inputs, slice(0, count))
 
+    def view(self, epoch: int) -> int | None:
+        """Which of the fixed versions of the training examples an epoch (from 1) shows; None if it changes them anew.
+
+        Without augmentation there is one version, which nothing was done to.
+        """
+        if not augments(self.config):
+            return 0
+        return (epoch - 1) % self.config.views if self.config.views else None
+
     def batches(
-        self, split: Split, batch_size: int, *, shuffle_seed: int | None = None, augment: bool = False
+        self,
+        split: Split,
+        batch_size: int,
+        *,
+        shuffle_seed: int | None = None,
+        augment: bool = False,
+        view: int | None = None,
+        beside: np.ndarray | None = None,
     ) -> "tf.data.Dataset":
         """A split in batches, the last one smaller: float32 inputs, and targets as `arrays` gives them.
 
@@ -109,27 +128,40 @@ class Dataset:
             batch_size: examples in a batch.
             shuffle_seed: None keeps the fixed order.
             augment: change the images as the config asks.
+            view: change them as in this one of the fixed versions, whatever the seed, order and batch size; None draws
+                from the seed.
+            beside: float32 `(examples, …)` in the split's fixed order, may be mapped from a file: each batch has its
+                examples' rows of it as a third part.
 
         """
         import tensorflow as tf
 
-        batches = (
-            self._streamed_batches(split, batch_size, shuffle_seed)
-            if self.streamed
-            else self._held_batches(split, batch_size, shuffle_seed)
-        )
+        make = self._streamed_batches if self.streamed else self._held_batches
+        batches, parts = make(split, batch_size, shuffle_seed)
         change = augment and augments(self.config)
         seed = (shuffle_seed or 0) % 2**63  # what TensorFlow takes
+        fixed: dict[str, tf.Tensor] = {}
+        if change and view is not None:
+            fixed = self._drawn(self.counts[split], tf.constant([self.config.split_seed, view], tf.int64))
 
-        def finish(number: "tf.Tensor", batch: tuple["tf.Tensor", "tf.Tensor"]) -> tuple["tf.Tensor", "tf.Tensor"]:
-            x = tf.cast(batch[0], tf.float32)
+        def finish(number: "tf.Tensor", batch: "tuple[tf.Tensor, ...]") -> "tuple[tf.Tensor, ...]":
+            x, y, rows = parts(*batch)
+            x = tf.cast(x, tf.float32)
             if change:
-                x = augmented(
-                    x, tf.stack([tf.constant(seed, tf.int64), number]), self.config, self.minimum, self.maximum
-                )
-            return x, (x if self.config.problem == "reconstruction" else batch[1])
+                draws = {name: tf.gather(values, rows) for name, values in fixed.items()}
+                if view is None:
+                    draws = self._drawn(tf.shape(x)[0], tf.stack([tf.constant(seed, tf.int64), number]))
+                x = augmented(x, draws, self.minimum, self.maximum)
+            y = x if self.config.problem == "reconstruction" else y
+            if beside is None:
+                return x, y
+            taken = tf.numpy_function(lambda rows: np.asarray(beside[rows]), [rows], tf.float32, stateful=False)
+            return x, y, tf.ensure_shape(taken, (None, *beside.shape[1:]))
 
         return batches.enumerate().map(finish, num_parallel_calls=2, deterministic=True).prefetch(2)
+
+    def _drawn(self, count: "int | tf.Tensor", seed: "tf.Tensor") -> "dict[str, tf.Tensor]":
+        return drawn(count, seed, self.config, self.minimum, self.maximum)
 
     def _chunks(self, split: Split) -> Iterator[np.ndarray]:
         """Raw inputs in their fixed order."""
@@ -145,7 +177,7 @@ class Dataset:
         """The targets of some rows, whose inputs are at hand."""
         return inputs if self.config.problem == "reconstruction" else self.targets[split][rows]
 
-    def _held_batches(self, split: Split, batch_size: int, shuffle_seed: int | None) -> "tf.data.Dataset":
+    def _held_batches(self, split: Split, batch_size: int, shuffle_seed: int | None) -> Batches:
         """Batches gathered inside TensorFlow, from tensors that are made once."""
         import tensorflow as tf
 
@@ -156,24 +188,26 @@ class Dataset:
         order = np.arange(self.counts[split])
         if shuffle_seed is not None:
             np.random.default_rng(shuffle_seed).shuffle(order)
-        rows = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
-        return rows.map(
-            lambda taken: (tf.gather(x, taken), tf.gather(y, taken)), num_parallel_calls=2, deterministic=True
-        )
+        rows = tf.data.Dataset.from_tensor_slices((order,)).batch(batch_size)
+        return rows, lambda taken: (tf.gather(x, taken), tf.gather(y, taken), taken)
 
-    def _streamed_batches(self, split: Split, batch_size: int, shuffle_seed: int | None) -> "tf.data.Dataset":
+    def _streamed_batches(self, split: Split, batch_size: int, shuffle_seed: int | None) -> Batches:
         """Batches from a new pass over the source."""
         import tensorflow as tf
 
-        def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        def batches() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
             chunks = placed(self._chunks(split))
             if shuffle_seed is not None:
                 row_bytes = int(np.prod(self.input_shape)) * self.dtype.itemsize
                 pool = max((self.config.memory_mib << 18) // row_bytes, batch_size)
                 chunks = shuffled(chunks, pool, np.random.default_rng(shuffle_seed))
             for x, rows in rebatched(chunks, batch_size):
-                yield x, self.targets[split][rows]
+                yield x, self.targets[split][rows], rows
 
         y = self.targets[split]
-        signature = (tf.TensorSpec((None, *self.input_shape), self.dtype), tf.TensorSpec((None, *y.shape[1:]), y.dtype))
-        return tf.data.Dataset.from_generator(batches, output_signature=signature)
+        signature = (
+            tf.TensorSpec((None, *self.input_shape), self.dtype),
+            tf.TensorSpec((None, *y.shape[1:]), y.dtype),
+            tf.TensorSpec((None,), np.int64),
+        )
+        return tf.data.Dataset.from_generator(batches, output_signature=signature), lambda *parts: parts
