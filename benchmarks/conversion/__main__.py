@@ -22,8 +22,8 @@ from benchmarks.conversion.measure import Found, measure  # noqa: E402
 from benchmarks.conversion.official import BROUGHT, Official, measure_official  # noqa: E402
 from benchmarks.conversion.page import page  # noqa: E402
 from benchmarks.conversion.routes import routes  # noqa: E402
-from benchmarks.say import say  # noqa: E402
 from benchmarks.conversion.subjects import SHAPES, subject  # noqa: E402
+from benchmarks.say import say  # noqa: E402
 from tasks.data import DataConfig, open_data  # noqa: E402
 from tasks.fit import FitConfig  # noqa: E402
 from tasks.home import home  # noqa: E402

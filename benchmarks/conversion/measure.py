@@ -13,8 +13,8 @@ import numpy.typing as npt
 from pydantic import BaseModel
 
 from benchmarks.conversion.routes import Route, Source, keras_models, output_steps
-from benchmarks.say import say
 from benchmarks.conversion.subjects import Subject
+from benchmarks.say import say
 from tasks import metrics
 from tasks.artifact import Target
 from tasks.fit import FitConfig
