@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS := .slimline/peers
 
-.PHONY: run up down status test test-browser test-slow lint format lock bench bench-conversion bench-serving bench-training clean
+.PHONY: run up down status test test-browser test-slow lint format lock bench bench-conversion bench-serving bench-training bench-compression bench-channels clean
 .DEFAULT_GOAL := run
 
 run: $(READY) ## compress a model on the handwritten digits, and register it
@@ -50,6 +50,13 @@ bench-serving: $(READY) ## what it costs to be asked over the network: [VERSION=
 
 bench-training: $(READY) ## an epoch of training beside plain Keras, with a teacher and without: rows a second, memory
 	$(BIN)/python -m benchmarks.training
+
+bench-compression: $(READY) ## compression beside the tools one would take instead: DATA=folder with CIFAR-10
+	-@$(MAKE) --no-print-directory $(PEERS)/.ready
+	$(BIN)/python -m benchmarks.compression --peers $(PEERS)/bin/python --data $(DATA)
+
+bench-channels: $(READY) ## whether rounded channel counts pay
+	$(BIN)/python -m benchmarks.channels
 
 lock: $(READY) ## resolve every version anew
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra shared --extra serve --universal --generate-hashes --python-version 3.11 --upgrade --quiet -o requirements.lock

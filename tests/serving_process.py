@@ -9,7 +9,9 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from postgres import free_port
 from servers import until
 
@@ -69,3 +71,8 @@ def laid_out(version: Path, folder: Path, number: int) -> Path:
         shutil.copyfile(version / name, folder / name)
     write_manifest(folder, name="tiny", version=number)
     return folder
+
+
+def question(x: np.ndarray, name: str) -> dict[str, Any]:
+    """A request in JSON."""
+    return {"inputs": [{"name": name, "shape": list(x.shape), "datatype": "FP32", "data": x.ravel().tolist()}]}

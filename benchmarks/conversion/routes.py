@@ -48,21 +48,21 @@ def routes(peers: Path) -> tuple[Route, ...]:
         peers: the Python of NNCF's own environment.
 
     """
-    signed = partial(_ort_static, activation="QInt8", per_channel=False)
-    unsigned = partial(_ort_static, activation="QUInt8", per_channel=True)
+    signed = partial(ort_static, activation="QInt8", per_channel=False)
+    unsigned = partial(ort_static, activation="QUInt8", per_channel=True)
     return (
-        Route("float", "onnxruntime", "float", partial(_ours, onnx, "float32")),
-        Route("ours, quantization-aware", "onnxruntime", "trained", partial(_ours, onnx, "int8"), True),
-        Route("ours, static", "onnxruntime", "calibrated", partial(_ours, onnx, "int8"), True),
-        Route("tfmot `quantize_model`, plain tf2onnx", "onnxruntime", "tfmot", _plain_tf2onnx),
+        Route("float", "onnxruntime", "float", partial(written, onnx, "float32")),
+        Route("ours, quantization-aware", "onnxruntime", "trained", partial(written, onnx, "int8"), True),
+        Route("ours, static", "onnxruntime", "calibrated", partial(written, onnx, "int8"), True),
+        Route("tfmot `quantize_model`, plain tf2onnx", "onnxruntime", "tfmot", plain_tf2onnx),
         Route("`quantize_static`, S8S8", "onnxruntime", "float", signed),
         Route("`quantize_static`, U8S8 per channel", "onnxruntime", "float", unsigned),
-        Route("NNCF `quantize`", "onnxruntime", "float", partial(_nncf, peers, "performance")),
-        Route("NNCF `quantize`, preset mixed", "onnxruntime", "float", partial(_nncf, peers, "mixed")),
-        Route("float", "litert", "float", partial(_ours, tflite, "float32")),
-        Route("ours, quantization-aware", "litert", "trained", partial(_ours, tflite, "int8"), True),
-        Route("ours, static", "litert", "calibrated", partial(_ours, tflite, "int8"), True),
-        Route("the TFLite converter's own", "litert", "float", _tflite_static),
+        Route("NNCF `quantize`", "onnxruntime", "float", partial(nncf, peers, "performance")),
+        Route("NNCF `quantize`, preset mixed", "onnxruntime", "float", partial(nncf, peers, "mixed")),
+        Route("float", "litert", "float", partial(written, tflite, "float32")),
+        Route("ours, quantization-aware", "litert", "trained", partial(written, tflite, "int8"), True),
+        Route("ours, static", "litert", "calibrated", partial(written, tflite, "int8"), True),
+        Route("the TFLite converter's own", "litert", "float", tflite_static),
     )
 
 
@@ -81,10 +81,10 @@ def keras_models(
     yield "float", lambda: subject.model
     yield "trained", lambda: ours("training")
     yield "calibrated", lambda: ours("post_training")
-    yield "tfmot", lambda: _tfmot(subject, tuning, seed)
+    yield "tfmot", lambda: tfmot_trained(subject, tuning, seed)
 
 
-def _tfmot(subject: Subject, tuning: FitConfig, seed: int) -> "tf.keras.Model":
+def tfmot_trained(subject: Subject, tuning: FitConfig, seed: int) -> "tf.keras.Model":
     """The model through tfmot's `quantize_model`, fine-tuned as ours.
 
     It takes no Rescaling: what stands between the model's Rescaling layers is quantized, and they are put around it.
@@ -120,11 +120,12 @@ def _between(start: Any, end: Any, name: str) -> "tf.keras.Model":
     return clone
 
 
-def _ours(form: Any, precision: str, model: "tf.keras.Model", subject: Subject, folder: Path) -> None:
+def written(form: Any, precision: str, model: "tf.keras.Model", subject: Subject, folder: Path) -> None:
+    """What a stage of ours writes."""
     form.write(model, folder, precision, classes=subject.data.classes)
 
 
-def _plain_tf2onnx(model: "tf.keras.Model", subject: Subject, folder: Path) -> None:  # noqa: ARG001
+def plain_tf2onnx(model: "tf.keras.Model", subject: Subject, folder: Path) -> None:  # noqa: ARG001
     """What a reader of tf2onnx's documentation does; only the opset is ours."""
     import tensorflow as tf
     import tf2onnx
@@ -133,7 +134,7 @@ def _plain_tf2onnx(model: "tf.keras.Model", subject: Subject, folder: Path) -> N
     tf2onnx.convert.from_keras(model, signature, opset=onnx.OPSET, output_path=str(folder / onnx.FILE))
 
 
-def _ort_static(model: "tf.keras.Model", subject: Subject, folder: Path, *, activation: str, per_channel: bool) -> None:
+def ort_static(model: "tf.keras.Model", subject: Subject, folder: Path, *, activation: str, per_channel: bool) -> None:
     """ONNX Runtime's static quantization of the float file, after its own pre-processing."""
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -149,7 +150,7 @@ def _ort_static(model: "tf.keras.Model", subject: Subject, folder: Path, *, acti
             return None if example is None else {"input": example[None]}
 
     with tempfile.TemporaryDirectory() as place:
-        _ours(onnx, "float32", model, subject, Path(place))
+        written(onnx, "float32", model, subject, Path(place))
         ready = Path(place) / "ready.onnx"
         quant_pre_process(Path(place) / onnx.FILE, ready)
         quantize_static(
@@ -162,12 +163,12 @@ def _ort_static(model: "tf.keras.Model", subject: Subject, folder: Path, *, acti
         )
 
 
-def _nncf(python: Path, preset: str, model: "tf.keras.Model", subject: Subject, folder: Path) -> None:
+def nncf(python: Path, preset: str, model: "tf.keras.Model", subject: Subject, folder: Path) -> None:
     """NNCF's post-training quantization of the float file, in its own environment."""
     if not python.exists():
         raise RuntimeError("its environment is not there: `make bench-conversion` makes it, with what it downloads")
     with tempfile.TemporaryDirectory() as place:
-        _ours(onnx, "float32", model, subject, Path(place))
+        written(onnx, "float32", model, subject, Path(place))
         np.savez(Path(place) / "examples.npz", input=subject.examples)
         command = [python, NNCF, Path(place) / onnx.FILE, Path(place) / "examples.npz", folder / onnx.FILE, preset]
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=1800)
@@ -175,7 +176,7 @@ def _nncf(python: Path, preset: str, model: "tf.keras.Model", subject: Subject, 
             raise RuntimeError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "it failed in silence")
 
 
-def _tflite_static(model: "tf.keras.Model", subject: Subject, folder: Path) -> None:
+def tflite_static(model: "tf.keras.Model", subject: Subject, folder: Path) -> None:
     """The TFLite converter's own post-training quantization, float32 outside as ours."""
     import tensorflow as tf
 

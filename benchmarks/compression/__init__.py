@@ -1,0 +1,1 @@
+"""What compression is worth, beside the tools that one would take instead: from one teacher, in one run."""
