@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RUNTIMES = {"onnxruntime": "ONNX Runtime", "litert": "LiteRT"}
+TICKS = [digit * 10**power for power in range(1, 6) for digit in (1, 2, 5)]
 MOST_LOST, SMALLER, FASTER = 0.01, 10.0, 4.0  # the goal: by the bad end of the interval, of the file, at batch 1
 
 
@@ -23,7 +24,6 @@ def page(rows: Sequence[Row], machine: Machine, notes: Sequence[str]) -> str:
         "# Compression, beside the tools that one would take instead",
         "",
         *verdict(rows),
-        "",
         f"{machine.processor}, {machine.usable_cores} cores; load {machine.load_before} before and "
         f"{machine.load_after} after. Python {machine.python}, {libraries}.",
         *notes,
@@ -132,6 +132,9 @@ def picture(rows: Sequence[Row]) -> "Figure":
                 zorder=2,
             )
         panel.set_xscale("log")
+        ticks = [tick for tick in TICKS if min(costs) / 1.5 < tick < 1.5 * max(costs)]
+        panel.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        panel.minorticks_off()
         panel.set_xlabel(label)
         panel.grid(color=GRID, linewidth=0.8)
     panels[0].set_ylabel("test accuracy, %")
