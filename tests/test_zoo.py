@@ -33,6 +33,7 @@ def table(tmp_path):
     ("name", "ends", "parameters"),
     [
         ("resnet8", Ends((32, 32, 3), (10,), "classification"), 78_666),
+        ("resnet6", Ends((32, 32, 3), (10,), "classification"), 98_394),
         ("ds_cnn", Ends((49, 10, 1), (12,), "classification"), 24_908),
         ("mobilenet", Ends((96, 96, 3), (2,), "classification"), 221_794),
         ("autoencoder", Ends((640,), (640,), "reconstruction"), 269_992),
@@ -55,7 +56,7 @@ def test_names_do_not_depend_on_what_was_built_before(name):
     assert first.layers[0].name == "input"
 
 
-@pytest.mark.parametrize("name", ["cnn", "mlp", "resnet8", "ds_cnn", "mobilenet"])
+@pytest.mark.parametrize("name", ["cnn", "mlp", "resnet8", "resnet6", "ds_cnn", "mobilenet"])
 def test_a_classification_ends_in_probabilities(name):
     ends = ends_for(name)
     model = ARCHITECTURES[name].build(ends, 0.25)
@@ -109,7 +110,7 @@ def test_the_same_seed_gives_the_same_weights(digits):
 @pytest.mark.parametrize(
     ("model", "shape", "output", "problem", "says"),
     [
-        ("resnet9", (8, 8, 1), (10,), "classification", "cnn, mlp, resnet8, ds_cnn, mobilenet, autoencoder"),
+        ("resnet9", (8, 8, 1), (10,), "classification", "cnn, mlp, resnet8, resnet6, ds_cnn, mobilenet, autoencoder"),
         ("cnn", (8,), (10,), "classification", "`mlp` takes any"),
         ("cnn", (2, 8, 1), (10,), "classification", "at least 4x4"),
         ("cnn", (8, 8, 1), (8, 8, 1), "reconstruction", "these are: autoencoder"),

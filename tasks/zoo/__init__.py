@@ -19,7 +19,7 @@ from tasks.errors import ModelError
 from tasks.formats import keras
 from tasks.formats.keras_file import look
 from tasks.problem import Problem
-from tasks.zoo import autoencoder, cnn, ds_cnn, mlp, mobilenet, resnet8
+from tasks.zoo import autoencoder, cnn, ds_cnn, mlp, mobilenet, resnet6, resnet8
 from tasks.zoo.ends import Ends, ends_of
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         Architecture("cnn", cnn.build),
         Architecture("mlp", mlp.build, rank=0),
         Architecture("resnet8", resnet8.build),
+        Architecture("resnet6", resnet6.build),
         Architecture("ds_cnn", ds_cnn.build, smallest=2),
         Architecture("mobilenet", mobilenet.build, smallest=32),
         Architecture("autoencoder", autoencoder.build, problems=("reconstruction",), rank=0),

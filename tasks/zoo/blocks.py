@@ -32,6 +32,18 @@ def convolution(
     return layers.ReLU(name=f"{name}_relu")(x) if relu else x
 
 
+def residual(x: "tf.Tensor", filters: int, strides: int, name: str) -> "tf.Tensor":
+    """Two 3x3 convolutions and a way past them (He et al., 2016), which has a convolution too if it has to shrink."""
+    import tensorflow as tf
+
+    layers = tf.keras.layers
+    y = convolution(x, filters, 3, strides, f"{name}_first")
+    y = convolution(y, filters, 3, 1, f"{name}_second", relu=False)
+    if strides > 1:
+        x = convolution(x, filters, 1, strides, f"{name}_past", norm=False, relu=False)
+    return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_add")([x, y]))
+
+
 def separable(x: "tf.Tensor", filters: int, strides: Size, name: str) -> "tf.Tensor":
     """Depthwise 3x3, batch norm, ReLU, then the same pointwise (Howard et al., 2017)."""
     import tensorflow as tf

@@ -6,7 +6,7 @@ classes. Its L2 penalty of 1e-4 is FitConfig's `weight_decay` here.
 
 from typing import TYPE_CHECKING
 
-from tasks.zoo.blocks import convolution, pooled, widened
+from tasks.zoo.blocks import convolution, pooled, residual, widened
 from tasks.zoo.ends import Ends, close_end, open_end
 
 if TYPE_CHECKING:
@@ -15,16 +15,8 @@ if TYPE_CHECKING:
 
 def build(ends: Ends, width: float) -> "tf.keras.Model":
     """A convolution and three residual stacks of 16, 32 and 64 channels at width 1; the later two halve the image."""
-    import tensorflow as tf
-
-    layers = tf.keras.layers
     inputs, x = open_end(ends)
     x = convolution(x, widened(16, width), 3, 1, "stem")
     for number, channels in enumerate((16, 32, 64), 1):
-        name, filters, strides = f"stack{number}", widened(channels, width), 1 if number == 1 else 2
-        y = convolution(x, filters, 3, strides, f"{name}_first")
-        y = convolution(y, filters, 3, 1, f"{name}_second", relu=False)
-        if number > 1:  # the way past has to shrink and widen too
-            x = convolution(x, filters, 1, strides, f"{name}_past", norm=False, relu=False)
-        x = layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_add")([x, y]))
+        x = residual(x, widened(channels, width), 1 if number == 1 else 2, f"stack{number}")
     return close_end(ends, inputs, pooled(x), "resnet8")
