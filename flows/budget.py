@@ -7,6 +7,8 @@ from pydantic import BaseModel, Field
 from tasks.errors import BudgetNotKept
 from tasks.evidence import Evidence, FileEvidence
 
+SMALLER = "Narrow the student (student.width), remove channels (prune.method: channels)"
+
 
 def _limit(default: float, position: int, description: str, **bounds: Any) -> Any:
     """A limit of 0 or more, with its place in the form."""
@@ -72,7 +74,7 @@ def _accuracy(budget: Budget, file: FileEvidence, score: str) -> list[str]:
 
 def _size(budget: Budget, file: FileEvidence, teacher: FileEvidence) -> list[str]:
     ratio = teacher.size_bytes / file.size_bytes
-    way_out = "Narrow the student (student.width) or quantize (quantize.method)"
+    way_out = f"{SMALLER} or quantize (quantize.method)"
     found = []
     if 0 < budget.max_size_bytes < file.size_bytes:
         found.append(
@@ -88,7 +90,7 @@ def _size(budget: Budget, file: FileEvidence, teacher: FileEvidence) -> list[str
 
 
 def _latency(budget: Budget, file: FileEvidence) -> list[str]:
-    way_out = "Narrow the student (student.width) or try another quantize.method"
+    way_out = f"{SMALLER} or try another quantize.method"
     milliseconds, speedup = file.latency.p50 * 1000, file.speedup
     found = []
     if 0 < budget.max_latency_ms < milliseconds:

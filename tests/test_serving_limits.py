@@ -182,6 +182,15 @@ def test_what_cannot_be_listened_on_is_named(folder, options, said):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("seconds", ["0", "nan", "-1"])
+def test_how_often_an_alias_is_looked_at_is_bounded(seconds):
+    command = [sys.executable, "-m", "flows.cli", "serve", "models:/tiny@champion", f"--watch={seconds}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert f"--watch: {float(seconds)}: Input should be" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_it_listens_on_an_address_of_ipv6_too(folder, tmp_path):
     try:
         with socket.socket(socket.AF_INET6) as probe:

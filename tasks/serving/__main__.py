@@ -49,7 +49,7 @@ def told(options: argparse.Namespace) -> ServeConfig:
         OptionWrong: names the option, its value, and what it can be.
 
     """
-    given = {name: getattr(options, name) for name in ("host", "http_port", "grpc_port", "threads")}
+    given = {name: value for name, value in vars(options).items() if name in ServeConfig.model_fields}
     try:
         return ServeConfig(**given)
     except ValidationError as error:

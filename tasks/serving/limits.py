@@ -7,13 +7,14 @@ from pydantic import BaseModel, Field
 from tasks.errors import OptionWrong, PortTaken
 
 
-class ServeConfig(BaseModel, frozen=True, extra="forbid"):
+class ServeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Where a server listens, and how much it takes on."""
 
     host: str = Field("127.0.0.1", description="The address; 0.0.0.0 for every one of the machine.")
     http_port: int = Field(8080, ge=1, le=65535)
     grpc_port: int = Field(8081, ge=1, le=65535)
     threads: int = Field(1, ge=1, le=256, description="Of ONNX Runtime, in one call.")
+    watch: float = Field(10, ge=0.1, le=86_400, description="Seconds between looks where an alias leads.")
     max_batch: int = Field(64, ge=1, le=8192, description="Most examples that share a call.")
     max_examples: int = Field(1024, ge=1, description="Most examples of one request.")
     max_waiting: int = Field(256, ge=1, description="Most requests under way; more are sent away with 503.")
