@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS := .slimline/peers
+OLIVE := .slimline/olive
 
 .PHONY: run up down status test test-browser test-slow lint format lock bench bench-conversion bench-serving bench-training bench-compression bench-channels clean
 .DEFAULT_GOAL := run
@@ -53,7 +54,8 @@ bench-training: $(READY) ## an epoch of training beside plain Keras, with a teac
 
 bench-compression: $(READY) ## compression beside the tools one would take instead: DATA=folder with CIFAR-10
 	-@$(MAKE) --no-print-directory $(PEERS)/.ready
-	$(BIN)/python -m benchmarks.compression --peers $(PEERS)/bin/python --data $(DATA)
+	-@$(MAKE) --no-print-directory $(OLIVE)/.ready
+	$(BIN)/python -m benchmarks.compression --peers $(PEERS)/bin/python --olive $(OLIVE)/bin/python --data $(DATA)
 
 bench-channels: $(READY) ## whether rounded channel counts pay
 	$(BIN)/python -m benchmarks.channels
@@ -79,4 +81,10 @@ $(READY): requirements.lock pyproject.toml
 $(PEERS)/.ready: benchmarks/peers/requirements.txt | $(READY)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(PEERS)
 	$(BIN)/uv pip install --quiet --python $(PEERS)/bin/python --require-hashes -r benchmarks/peers/requirements.txt
+	@touch $@
+
+# Olive apart from them: it brings PyTorch, on Linux with some GB of CUDA's libraries.
+$(OLIVE)/.ready: benchmarks/peers/olive.txt | $(READY)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(OLIVE)
+	$(BIN)/uv pip install --quiet --python $(OLIVE)/bin/python --require-hashes -r benchmarks/peers/olive.txt
 	@touch $@

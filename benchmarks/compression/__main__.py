@@ -2,7 +2,7 @@
 
     python -m benchmarks.compression --data FOLDER
 
-Trains a ResNet-8 of double width on CIFAR-10, cuts it down and ships it by `slimline run`, takes the same teacher
+Trains a ResNet-8 of double width on CIFAR-10, makes a smaller version by `slimline run`, takes the same teacher
 through the other tools, and writes `benchmarks/results/compression.md`, `.csv`, `.json` and `.png`. What was trained
 and made is kept, and a run that was killed goes on.
 """
@@ -21,13 +21,12 @@ warnings.filterwarnings("ignore")
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 from benchmarks.compression.measure import Row, found, timed  # noqa: E402
-from benchmarks.compression.ours import SEED, registered, student  # noqa: E402
+from benchmarks.compression.ours import registered  # noqa: E402
 from benchmarks.compression.page import page, picture, table  # noqa: E402
 from benchmarks.compression.ways import Way, ways  # noqa: E402
 from benchmarks.conversion.subjects import Subject  # noqa: E402
 from benchmarks.kept import trained  # noqa: E402
 from benchmarks.say import say  # noqa: E402
-from tasks.artifact import Target  # noqa: E402
 from tasks.data import DataConfig, open_data  # noqa: E402
 from tasks.fit import FitConfig  # noqa: E402
 from tasks.formats import keras  # noqa: E402
@@ -36,6 +35,7 @@ from tasks.machine import describe_machine, load_average  # noqa: E402
 from tasks.metrics import Floats  # noqa: E402
 from tasks.zoo import ModelConfig  # noqa: E402
 
+SEED = 1
 RESULTS = Path(__file__).parent.parent / "results"
 WORK = "work.json"
 
@@ -47,9 +47,11 @@ def arguments() -> argparse.Namespace:
     options.add_argument("--kept", type=Path, help="where models and files are kept; else in the state folder")
     options.add_argument("--results", type=Path, default=RESULTS)
     options.add_argument("--peers", type=Path, default=Path(".slimline/peers/bin/python"), help="the others' Python")
+    options.add_argument("--olive", type=Path, default=Path(".slimline/olive/bin/python"), help="Olive's Python")
     options.add_argument("--images", type=int, default=0, help="of each file; 0 takes all")
     options.add_argument("--teacher-epochs", type=int, default=16)
-    options.add_argument("--student-epochs", type=int, default=30, help="of the teacher that was cut down")
+    options.add_argument("--cut-epochs", type=int, default=30, help="of the teacher whose channels were cut")
+    options.add_argument("--student-epochs", type=int, default=100, help="of the smaller network that it teaches")
     options.add_argument("--tuning-epochs", type=int, default=1, help="of the others' quantization-aware training")
     options.add_argument("--calibration", type=int, default=256, help="train images that set ranges")
     options.add_argument("--rounds", type=int, default=1000, help="how often each file is timed")
@@ -63,7 +65,8 @@ def main() -> None:
     load_before = load_average()
     kept: Path = (chosen.kept or home() / "benchmarks" / "compression").absolute()
     kept.mkdir(parents=True, exist_ok=True)
-    places = {"source": f"{chosen.data}/train.parquet", "test_source": f"{chosen.data}/test.parquet"}
+    images = chosen.data.absolute()
+    places = {"source": f"{images}/train.parquet", "test_source": f"{images}/test.parquet"}
     data = open_data(
         DataConfig.model_validate({"reader": "parquet", **places, "flip": True, "shift": 4, "limit": chosen.images})
     )
@@ -79,7 +82,6 @@ def main() -> None:
     teacher, came_from = trained("teacher", ModelConfig(model="resnet8", width=2.0), data, learning, SEED, kept)
     x, y = data.arrays("test")
     subject = Subject("resnet8", "", teacher, data, x, y, data.arrays("train", limit=chosen.calibration)[0])
-    smaller = student(teacher, came_from, data, chosen.student_epochs, kept)
 
     rows: dict[str, Row] = {}
     folders: dict[str, Path] = {}
@@ -91,7 +93,7 @@ def main() -> None:
         folders[name] = folder
 
     tuning = FitConfig(epochs=chosen.tuning_epochs, batch_size=128, learning_rate=1e-4)
-    for way in ways(subject, chosen.peers.absolute(), tuning, SEED):
+    for way in ways(subject, chosen.peers.absolute(), chosen.olive.absolute(), tuning, SEED):
         row = Row(title=way.title, target=way.target, parameters=teacher.count_params())
         name = f"{row.target}: {row.title}"
         try:
@@ -103,19 +105,18 @@ def main() -> None:
             said = " ".join(str(error).split())[:300]
             rows[name] = row.model_copy(update={"failure": f"{type(error).__name__}: {said}"})
             say(f"{name}: {rows[name].failure}")
-    version, seconds = registered(came_from, smaller, chosen.data, chosen.images, kept / "slimline")
-    history = json.loads((smaller / "training.json").read_text())
-    work = seconds + sum(epoch["seconds"] for epoch in history)
-    places_of: dict[Target, Path] = {"onnxruntime": version, "litert": version / "formats" / "litert"}
-    for target, folder in places_of.items():
-        row = Row(
-            title="ours, the registered version",
-            target=target,
-            ours=True,
-            work_seconds=work,
-            parameters=keras.load(smaller).count_params(),
-        )
-        measure(row, folder)
+    common: dict[str, object] = {f"data.{name}": place for name, place in places.items()}
+    common |= {"data.limit": chosen.images, "teacher.model": came_from / keras.FILE}
+    minutes = {}
+    for title, recipe, settings in (
+        ("ours, the teacher's channels cut", "cut.yaml", {"prune.fit.epochs": chosen.cut_epochs}),
+        ("ours, a ResNet-6 that it taught", "taught.yaml", {"distill.fit.epochs": chosen.student_epochs}),
+    ):
+        made = registered(Path(__file__).parent / recipe, {**common, **settings}, kept / "slimline")
+        row = Row(title=title, target="onnxruntime", ours=True, work_seconds=made.seconds, parameters=made.parameters)
+        measure(row, made.folder)
+        measure(row.model_copy(update={"target": "litert"}), made.folder / "formats" / "litert")
+        minutes[recipe] = f"`{recipe}`, {made.seconds / 60:.0f} minutes in all"
     done = timed(rows, folders, x, chosen.rounds, SEED)
 
     machine = describe_machine(load_before)
@@ -123,9 +124,10 @@ def main() -> None:
     notes = (
         f"{time.strftime('%Y-%m-%d')}, seed {SEED}: CIFAR-10, {data.counts['train']:,} training and {len(x):,} test "
         f"images. Teacher: ResNet-8 of double width, {chosen.teacher_epochs} epochs "
-        f"({sum(epoch['seconds'] for epoch in lessons) / 60:.0f} minutes). Ours: its channels cut by their filters' "
-        f"norms to at most 30% of the multiply-accumulates, {chosen.student_epochs} epochs under the teacher, one "
-        f"quantization-aware. The others' fine-tuning: {chosen.tuning_epochs} epoch(s); ranges by "
+        f"({sum(epoch['seconds'] for epoch in lessons) / 60:.0f} minutes). Ours, both taught by it on eight fixed "
+        f"views of each image: its channels cut to at most 30% of the multiply-accumulates, {chosen.cut_epochs} epochs "
+        f"and one in integers ({minutes['cut.yaml']}); a ResNet-6, {chosen.student_epochs} epochs and three in "
+        f"integers ({minutes['taught.yaml']}). The others' fine-tuning: {chosen.tuning_epochs} epoch(s); ranges by "
         f"{chosen.calibration} training images.",
     )
     chosen.results.mkdir(exist_ok=True)

@@ -69,7 +69,7 @@ def verdict(rows: Sequence[Row]) -> Iterator[str]:
         ]
         said = "; ".join(f"{what} ({'reached' if reached else '**missed**'})" for what, reached in held)
         better = [f"{RUNTIMES[other.target]} {other.title}" for other in rows if not other.ours and beats(other, row)]
-        yield f"**{RUNTIMES[row.target]}, ours**: {said}. Better in accuracy, size and latency together: " + (
+        yield f"**{RUNTIMES[row.target]}, {row.title}**: {said}. Better in accuracy, size and latency together: " + (
             f"{', '.join(better)}." if better else "none of the others."
         )
         yield ""

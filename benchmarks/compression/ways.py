@@ -1,5 +1,6 @@
 """The ways of others: each makes a file from the same float teacher and the same calibration images."""
 
+import os
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -22,8 +23,11 @@ from tasks.prune import PruneConfig, prune
 if TYPE_CHECKING:
     import tensorflow as tf
 
-ACCURACY = Path(__file__).parent.parent / "peers" / "nncf_accuracy.py"
-HELD = 1000  # validation images that NNCF's accuracy control looks at
+PEERS = Path(__file__).parent.parent / "peers"
+HELD = 1000  # validation images by which NNCF's accuracy control and Olive's search hold accuracy
+MOST_LOST = "0.01"  # of them
+# Olive 0.13 obeys its own switch only after a first message about the machine; where CI is set it sends none.
+QUIET = {"OLIVE_DISABLE_TELEMETRY": "1", "CI": "1", "ORT_DISABLE_TELEMETRY": "1"}
 Write = Callable[[Path], None]  # puts `onnx.FILE` or `tflite.FILE` in a folder
 
 
@@ -40,12 +44,13 @@ class NotRunHereError(RuntimeError):
     """A way that this benchmark knows of and cannot go: says why."""
 
 
-def ways(subject: Subject, peers: Path, tuning: FitConfig, seed: int) -> tuple[Way, ...]:
+def ways(subject: Subject, peers: Path, olive: Path, tuning: FitConfig, seed: int) -> tuple[Way, ...]:
     """All of them; the float file in ONNX Runtime, which the others are held against, is the first.
 
     Args:
         subject: the teacher, and the calibration images.
         peers: the Python of the peers' own environment.
+        olive: that of Olive's.
         tuning: how long quantization-aware models and pruned ones are fine-tuned.
         seed: of fine-tuning.
 
@@ -76,6 +81,9 @@ def ways(subject: Subject, peers: Path, tuning: FitConfig, seed: int) -> tuple[W
     def after(model: Callable[[], "tf.keras.Model"], write: Callable[["tf.keras.Model", Path], None]) -> Write:
         return lambda folder: write(model(), folder)
 
+    def held(python: Path, program: str) -> Write:
+        return partial(_held, subject, python, PEERS / program)
+
     def to_onnx(model: "tf.keras.Model", folder: Path) -> None:
         plain_tf2onnx(model, subject, folder)
 
@@ -93,8 +101,8 @@ def ways(subject: Subject, peers: Path, tuning: FitConfig, seed: int) -> tuple[W
         ),
         Way("`quantize_dynamic`", "onnxruntime", partial(_ort_dynamic, subject)),
         Way("NNCF `quantize`", "onnxruntime", of(partial(nncf, peers, "performance"))),
-        Way("NNCF `quantize_with_accuracy_control`", "onnxruntime", partial(_nncf_accuracy, subject, peers)),
-        Way("Olive, automatic", "onnxruntime", partial(_olive, subject, peers)),
+        Way("NNCF `quantize_with_accuracy_control`", "onnxruntime", held(peers, "nncf_accuracy.py")),
+        Way("Olive, automatic", "onnxruntime", held(olive, "olive_auto.py")),
         Way("tfmot `quantize_model`, plain tf2onnx", "onnxruntime", after(aware, to_onnx)),
         Way("tfmot 50% zeros and `quantize_model`, plain tf2onnx", "onnxruntime", after(pruned_aware, to_onnx)),
         Way("float teacher", "litert", of(partial(written, tflite, "float32"))),
@@ -117,42 +125,23 @@ def _ort_dynamic(subject: Subject, folder: Path) -> None:
         quantize_dynamic(ready, folder / onnx.FILE, weight_type=QuantType.QInt8, per_channel=True)
 
 
-def _nncf_accuracy(subject: Subject, python: Path, folder: Path) -> None:
-    """NNCF, which puts layers back into float until at most a point is lost on validation images."""
-    _there(python)
+def _held(subject: Subject, python: Path, program: Path, folder: Path) -> None:
+    """What a program of another environment makes of the float file, with at most a point lost on validation images."""
+    if not python.exists():
+        raise NotRunHereError(f"{python} is not there: `make bench-compression` makes it where it can be downloaded")
     x, y = subject.data.arrays("validation", limit=HELD)
     with tempfile.TemporaryDirectory() as place:
+        given, examples = Path(place) / onnx.FILE, Path(place) / "examples.npz"
         written(onnx, "float32", subject.model, subject, Path(place))
-        np.savez(Path(place) / "examples.npz", input=subject.examples, x=x, y=y)
-        _called(
-            [python, ACCURACY, Path(place) / onnx.FILE, Path(place) / "examples.npz", folder / onnx.FILE, "0.01"],
-        )
+        np.savez(examples, input=subject.examples, x=x, y=y)
+        _called([python, program, given, examples, folder / onnx.FILE, MOST_LOST], Path(place))
 
 
-def _olive(subject: Subject, python: Path, folder: Path) -> None:
-    """Olive's `auto-opt` for the processor in int8."""
-    _there(python)
-    command = python.parent / "olive"
-    if not command.exists():
-        raise NotRunHereError("olive-ai is not in the peers' environment: it brings PyTorch, which is not locked there")
-    with tempfile.TemporaryDirectory() as place:
-        written(onnx, "float32", subject.model, subject, Path(place))
-        out = Path(place) / "out"
-        options = ["--device", "cpu", "--provider", "CPUExecutionProvider", "--precision", "int8"]
-        _called([command, "auto-opt", "--model_name_or_path", Path(place) / onnx.FILE, "--output_path", out, *options])
-        found = sorted(out.rglob("*.onnx"))
-        if not found:
-            raise NotRunHereError("it wrote no ONNX file")
-        (folder / onnx.FILE).write_bytes(found[0].read_bytes())
-
-
-def _there(python: Path) -> None:
-    if not python.exists():
-        raise NotRunHereError("the peers' environment is not there: `make bench-compression` makes it")
-
-
-def _called(command: list[object]) -> None:
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=1800)
+def _called(command: list[object], place: Path) -> None:
+    """Runs it without telemetry of Olive and ONNX Runtime; what it keeps for another time goes with the place."""
+    places = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "TMPDIR"), str(place))
+    environment = {**os.environ, **places, **QUIET}
+    done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=1800)
     if done.returncode:
         raise RuntimeError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "it failed in silence")
 
