@@ -11,3 +11,4 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # start-up chatter about CPU
 os.environ.setdefault(
     "CUDA_VISIBLE_DEVICES", "-1"
 )  # evidence is measured on the processor; a GPU would train another digest
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime 1.32 keeps a device's number and a log to send

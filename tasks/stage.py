@@ -18,6 +18,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, get_type_hints
@@ -32,7 +33,7 @@ from pydantic import BaseModel
 from tasks import tracking
 from tasks.artifact import Artifact, EvidenceArtifact, Format, ModelArtifact, Precision, digest_folder
 from tasks.errors import InvalidInput, SlimlineError, StoreError
-from tasks.home import home
+from tasks.home import alone, home
 from tasks.progress import listener
 
 if TYPE_CHECKING:
@@ -138,8 +139,9 @@ def stage(name: str, *, reuse: bool = True) -> Callable[[Callable[Concatenate[St
     """Make a function a stage: a Prefect task with our cache rule and an MLflow run of its own.
 
     `name` may hold fields of the parameters, as in `convert-{target}`. A hit shows as `Cached` in Prefect. The index of
-    what was made is MLflow, not the result files of one worker, so a hit is a hit on every machine. With
-    `reuse=False` it always runs: what it measures is this machine at this time.
+    what was made is MLflow, not the result files of one worker, so a hit is a hit on every machine. Of two at once on
+    one machine the second waits, and finds what the first made. With `reuse=False` it always runs: what it measures is
+    this machine at this time.
     """
 
     def decorate(function: Callable[Concatenate[StageRun, P], A]) -> Callable[P, A]:
@@ -155,14 +157,15 @@ def stage(name: str, *, reuse: bool = True) -> Callable[[Callable[Concatenate[St
             began = time.time()
             key = cache_key(name, function.__module__, bound.arguments)
             parent = tracking.run_of_flow(str(flow_run.id or ""))
-            found = tracking.find(key, kind) if reuse else None
-            if found is not None:
-                seconds = time.time() - began
-                _note_reuse(parent, title, found, seconds)
-                listener().finished(title, seconds, found.run)
-                return Completed(name="Cached", message=f"Reused from MLflow run {found.run}", data=found)
-            listener().started(title)
-            artifact = _work(title, key, parent, lambda run: function(run, *args, **kwargs), bound.arguments)
+            with _alone(title, key) if reuse else nullcontext():
+                found = tracking.find(key, kind) if reuse else None
+                if found is not None:
+                    seconds = time.time() - began
+                    _note_reuse(parent, title, found, seconds)
+                    listener().finished(title, seconds, found.run)
+                    return Completed(name="Cached", message=f"Reused from MLflow run {found.run}", data=found)
+                listener().started(title)
+                artifact = _work(title, key, parent, lambda run: function(run, *args, **kwargs), bound.arguments)
             listener().finished(title, time.time() - began, "")
             return artifact
 
@@ -189,6 +192,12 @@ def stage(name: str, *, reuse: bool = True) -> Callable[[Callable[Concatenate[St
         return call
 
     return decorate
+
+
+def _alone(title: str, key: str) -> AbstractContextManager[None]:
+    """What is trained goes on from the checkpoints of its key, so no two may write them."""
+    file = home() / "checkpoints" / f"{key}.lock"
+    return alone(file, lambda: listener().note(title, "another run is making the same, and this one waits for it"))
 
 
 def _work(title: str, key: str, parent: str, function: Callable[[StageRun], A], arguments: Mapping[str, Any]) -> A:

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -169,3 +170,13 @@ def test_the_same_model_gives_the_same_files_in_any_process(held, tmp_path):
         folder.mkdir(parents=True)
         FORMATS[target].write(held, folder, "int8", classes=("a", "b"))
         assert digest_folder(folder) == digest, target
+
+
+def test_tells_nobody(model, tmp_path):
+    """ONNX Runtime 1.32 would leave a device's number and a log that it means to send."""
+    (tmp_path / "home").mkdir()
+    onnx.write(model, tmp_path, "float32", classes=())
+    program = f"from pathlib import Path; from tasks.formats import onnx; onnx.load(Path({str(tmp_path)!r}))"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "XDG_"))}
+    subprocess.run([sys.executable, "-c", program], env={**environment, "HOME": str(tmp_path / "home")}, check=True)
+    assert list((tmp_path / "home").rglob("*")) == []

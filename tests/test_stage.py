@@ -1,6 +1,9 @@
 import ast
 import os
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from tasks import stage as stage_module
 from tasks import tracking
 from tasks.artifact import ModelArtifact, digest_folder
 from tasks.errors import ConversionError, StoreError
+from tasks.progress import RunLog, listen
 from tasks.stage import StageRun, _shaped_by, cache_key, imports_of, stage
 
 pytestmark = pytest.mark.usefixtures("store", "prefect_server")
@@ -38,6 +42,22 @@ def copy_model(run: StageRun, model: ModelArtifact) -> ModelArtifact:
     return run.keep(lambda folder: shutil.copytree(source, folder, dirs_exist_ok=True), "onnx", parent=model)
 
 
+WAITS = threading.Event()
+
+
+@stage("slow")
+def slow_model(run: StageRun, settings: Settings) -> ModelArtifact:
+    CALLS.append("slow")
+    assert WAITS.wait(60), "nobody else came"
+    return run.keep(lambda folder: _write(folder, settings.text), "keras")
+
+
+class Waits(RunLog):
+    def note(self, stage: str, message: str) -> None:
+        assert (stage, "waits" in message) == ("slow", True)
+        WAITS.set()
+
+
 def _write(folder: Path, text: str) -> None:
     (folder / "model.txt").write_text(text)
 
@@ -54,6 +74,18 @@ def test_an_artifact_is_kept_by_content_and_reused():
     assert again == made
     assert digest_folder(tracking.fetch(made)) == made.sha256
     assert (tracking.fetch(made) / "model.txt").read_text() == "weights"
+
+
+def test_of_two_at_once_the_second_finds_what_the_first_made():
+    listen(Waits())
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            runs = [threads.submit(copy_context().run, slow_model, Settings()) for _ in range(2)]
+            one, other = (run.result(120) for run in runs)
+    finally:
+        listen(RunLog())
+    assert CALLS == ["slow"]
+    assert one == other
 
 
 def test_a_changed_setting_makes_it_anew_and_what_follows():
