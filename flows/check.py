@@ -40,7 +40,8 @@ def plan(recipe: Recipe, data: Dataset) -> list[tuple[str, str]]:
         ),
     ]
     if recipe.student.model == "teacher":
-        steps.append(("distill", "left out: the teacher itself goes on"))
+        later = "" if taught.method == "none" else f", and teaches by {taught.method} where it is cut and quantized"
+        steps.append(("distill", f"left out: the teacher itself goes on{later}"))
     elif taught.method == "none":
         steps.append(("student", f"{recipe.student.model} trained from the labels, at most {taught.fit.epochs} epochs"))
     else:

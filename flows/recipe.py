@@ -116,10 +116,10 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _student_to_teach(self) -> Self:
-        if self.student.model == "teacher" and self.distill.method != "none":
+        if self.student.model == "teacher" and self.distill.method != "none" and self.prune.method == "none":
             raise ValueError(
-                f"student.model: 'teacher' cannot be taught by itself (distill.method is {self.distill.method!r}): "
-                "name a student, or set distill.method to none"
+                f"student.model: 'teacher' is itself, and not taught by itself (distill.method is "
+                f"{self.distill.method!r}): name a student, cut it down by prune.method, or set distill.method to none"
             )
         return self
 

@@ -24,10 +24,11 @@ class DistillConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False)
 
     method: Literal["none", "soft_targets", "features", "attention", "relational"] = Field(
         "none",
-        description="Not at all; by its softened predictions (Hinton, 2015); or by those and layers of it: their "
-        "output (FitNets, 2015), where they look (attention transfer, Zagoruyko and Komodakis 2017), or how the "
-        "examples lie to each other (relational, Park et al. 2019). Predictions are asked once and kept, unless images "
-        "change anew each epoch (data.views); layers show too much to be kept: they are asked at each step.",
+        description="What the student learns from before it is cut: the labels alone (none); the teacher's softened "
+        "predictions too (Hinton, 2015); or also layers of it: their output (FitNets, 2015), where they look "
+        "(attention, Zagoruyko and Komodakis 2017), how the examples lie to each other (relational, Park et al. 2019). "
+        "With all of them predictions teach in prune and quantize; a mix of 0 leaves them out. They are asked once and "
+        "kept, unless images change anew each epoch (data.views); layers show too much: they are asked at each step.",
         json_schema_extra={"position": 0},
     )
     temperature: float = Field(

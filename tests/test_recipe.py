@@ -68,6 +68,15 @@ def test_what_is_wrong_is_named(tmp_path, text, field, value, remedy):
     assert refused.value.exit_code == 2
 
 
+def test_a_teacher_that_is_cut_may_teach_what_is_left_of_it(tmp_path):
+    layers = "teacher_layer: block2_relu, student_layer: block2_relu"
+    cut = read_recipe(
+        written(tmp_path, f"name: a\ndistill: {{method: attention, {layers}}}\nprune: {{method: channels}}")
+    )
+    assert cut.student.model == "teacher"
+    assert cut.distill.teaching.hint == "attention"
+
+
 def test_every_mistake_has_its_line(tmp_path):
     with pytest.raises(RecipeError) as refused:
         read_recipe(written(tmp_path, "name: a\nseed: -1\nstudent: {width: 0}\nbudgets: {}"))
