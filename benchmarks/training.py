@@ -14,7 +14,7 @@ many rows and on ten times as many, held in memory and streamed.
 
 Writes a table to `benchmarks/results/training.md` and the raw figures beside it as JSON.
 
-    python -m benchmarks.training [--rows 4096] [--rounds 5] [--memory-rows 6000]
+    python -m benchmarks.training [--rows 4096] [--rounds 20] [--memory-rows 6000]
 """
 
 import argparse
@@ -280,7 +280,7 @@ def main() -> None:
     """Measure, print, write; or be one of the processes."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rows", type=int, default=4096)
-    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--rounds", type=int, default=20, help="a shared machine's single epochs differ twofold")
     options.add_argument("--memory-rows", type=int, default=6000, help="more than 16 MiB of them, to be streamed")
     for name, kind, default in (
         ("--arm", str, ""),

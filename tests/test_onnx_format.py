@@ -60,6 +60,28 @@ def test_multiply_accumulates_are_those_of_the_architecture(model, tmp_path):
     assert all(layer.kernel != "not found" and layer.why for layer in audit.layers)
 
 
+def test_files_of_others_are_audited_too(model, tmp_path):
+    """Operators that are integers themselves, as other tools write them, and shapes that ONNX cannot infer."""
+    from onnxruntime import quantization
+
+    onnx.write(model, tmp_path, "float32", classes=())
+    wanted = onnx.audit(tmp_path, images(1))
+
+    class Reader(quantization.CalibrationDataReader):
+        def __init__(self) -> None:
+            self.batches = iter([{"input": images(16)}])
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(self.batches, None)
+
+    file = tmp_path / onnx.FILE
+    quantization.quantize_static(file, file, Reader(), quant_format=quantization.QuantFormat.QOperator)
+    found = onnx.audit(tmp_path, images(1))
+    assert [(layer.name, layer.macs) for layer in found.layers] == [(layer.name, layer.macs) for layer in wanted.layers]
+    assert {layer.kernel for layer in found.layers} == {"QLinearConv", "QLinearMatMul"}
+    assert found.integer_share == 1.0
+
+
 def test_a_layer_in_float_is_named_with_the_reason(model, tmp_path):
     partly = fake_quantized(model, images(64), float_layers=("strided",))
     onnx.write(partly, tmp_path, "int8", classes=())

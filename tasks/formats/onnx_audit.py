@@ -19,8 +19,9 @@ from tasks.formats.audit import Audit, LayerAudit, counted
 if TYPE_CHECKING:
     import onnx
 
+KERNEL_AT = {"QLinearConv": 3, "QLinearMatMul": 3, "QGemm": 3}  # each number comes with its scale and zero point
 MULTIPLYING = frozenset(
-    {"Conv", "ConvInteger", "ConvTranspose", "Gemm", "GRU", "LSTM", "MatMul", "MatMulInteger", "RNN"}
+    {"Conv", "ConvInteger", "ConvTranspose", "Gemm", "GRU", "LSTM", "MatMul", "MatMulInteger", "RNN", *KERNEL_AT}
 )
 GATES = {"GRU": 3, "LSTM": 4, "RNN": 1}
 KERNEL = re.compile("Conv|Gemm|MatMul|GRU|LSTM|RNN")  # a multiplying kernel has one of these in its name
@@ -94,7 +95,10 @@ def multiply_accumulates(model: "onnx.ModelProto") -> dict[str, int]:
 
 
 def _shapes(model: "onnx.ModelProto") -> Shapes:
-    """Every tensor's shape for a batch of one; 1 for axes that stay unknown."""
+    """Every tensor's shape for a batch of one; 1 for axes that stay unknown.
+
+    Where ONNX cannot tell, as behind operators that ONNX Runtime adds to it, one run does.
+    """
     import onnx
 
     single = onnx.ModelProto()
@@ -105,17 +109,38 @@ def _shapes(model: "onnx.ModelProto") -> Shapes:
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for value in [*graph.input, *graph.value_info, *graph.output]:
         shapes[value.name] = tuple(max(dim.dim_value, 1) for dim in value.type.tensor_type.shape.dim)
-    return shapes
+    wanted = {name for node in graph.node if node.op_type in MULTIPLYING for name in (node.input[0], node.output[0])}
+    return shapes | _seen(single, sorted(wanted - shapes.keys()))
+
+
+def _seen(model: "onnx.ModelProto", names: list[str]) -> Shapes:
+    """The shapes that tensors have in a run on zeros."""
+    if not names:
+        return {}
+    import onnx
+    import onnxruntime
+
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    given = {
+        value.name: np.zeros(
+            [max(dim.dim_value, 1) for dim in value.type.tensor_type.shape.dim],
+            onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type),
+        )
+        for value in model.graph.input
+    }
+    return {name: found.shape for name, found in zip(names, session.run(names, given), strict=True)}
 
 
 def _macs(node: "onnx.NodeProto", shapes: Shapes) -> int:
-    first, kernel, given = (shapes.get(name, ()) for name in (node.input[0], node.input[1], node.output[0]))
+    first, given = shapes[node.input[0]], shapes[node.output[0]]
+    kernel = shapes.get(node.input[KERNEL_AT.get(node.op_type, 1)], ())
     if node.op_type in GATES:  # (steps, batch, features) by (directions, gates * hidden, features)
         hidden = kernel[1] // GATES[node.op_type]
         return first[0] * kernel[0] * kernel[1] * (kernel[2] + hidden)
     if node.op_type == "ConvTranspose":
         return math.prod(first) * math.prod(kernel[1:])
-    if node.op_type in ("Conv", "ConvInteger"):
+    if node.op_type in ("Conv", "ConvInteger", "QLinearConv"):
         return math.prod(given) * math.prod(kernel[1:])
     transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
     return math.prod(given) * (first[0] if transposed else first[-1])
