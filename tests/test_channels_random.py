@@ -78,7 +78,7 @@ def is_a_model(graph, head, ratio, folder, precisions):
     wanted = cut(X).numpy()
     keras.write(cut, folder)
     np.testing.assert_array_equal(keras.load(folder)(X).numpy(), wanted)
-    for target in ("onnxruntime", "litert", "savedmodel"):
+    for target in FORMATS:
         for precision in precisions:
             place = folder / f"{target}-{precision}"
             place.mkdir()
