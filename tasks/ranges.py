@@ -2,7 +2,8 @@
 
 The scheme is the one that integer kernels of ONNX Runtime and LiteRT share (Jacob et al. 2018; Krishnamoorthi 2018):
 kernels symmetric in [-127, 127] with a scale for each channel, activations asymmetric in 256 steps with one scale for
-the tensor. Activations are held by tensorflow-model-optimization's `QuantizeLayer`, kernels inside its
+the tensor. A channel's scale follows the pair rule (`pairs`), so that no processor's kernels saturate and every one
+gives the same integers. Activations are held by tensorflow-model-optimization's `QuantizeLayer`, kernels inside its
 `QuantizeWrapperV2`. Its own `quantize_apply` is not used: it holds a depthwise kernel by one scale for all channels and
 a Dense kernel likewise, refuses Conv1D and nested models, and its patterns decide by layer type alone what is held.
 """
@@ -17,16 +18,15 @@ import numpy as np
 from tasks.bias_correction import WRAPPED, correct_biases
 from tasks.calibration import Calibration, Seen, chosen_range
 from tasks.folding import fold, split
+from tasks.kernel_steps import KernelSteps
+from tasks.pairs import HALF, LEVELS, Kernels, meeting, steps
 from tasks.placement import MOVING, PRESCRIBED, Placement, activation
-from tasks.rebuild import KERNELS, RANGE, Call, Copies, kind, rebuild
+from tasks.rebuild import KERNELS, RANGE, Call, Copies, kernel_of, kind, rebuild
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 STEPS = 255
-LEVELS = 127  # of a kernel on each side of zero
-
-SMALLEST = 1e-9  # a channel of nothing but zeros still needs a scale
 
 
 @cache
@@ -37,15 +37,18 @@ def custom_objects() -> dict[str, Any]:
     from tensorflow_model_optimization.quantization.keras import QuantizeConfig, QuantizeWrapperV2, quantizers
 
     class ChannelQuantizer(quantizers.Quantizer):  # type: ignore[misc]
-        """Holds a kernel to 255 steps about zero, the largest magnitude of each channel being the 127th.
+        """Holds a kernel to steps about zero, for each channel as small as its weights and their pairs allow.
 
-        The range is the kernel's own at every moment: no variable that could lag behind. With `keep_zeros` a weight
-        that is zero gets no gradient, so that what pruning made zero stays so through any training.
+        The steps are the kernel's own at every moment: no variable that could lag behind. With `keep_zeros` a weight
+        that is zero gets no gradient, so that what pruning made zero stays so through any training. `inner` and
+        `levels` are those of `pairs.steps`.
         """
 
-        def __init__(self, axes: Sequence[int], keep_zeros: bool) -> None:
+        def __init__(self, axes: Sequence[int], keep_zeros: bool, inner: int, levels: int) -> None:
             self.axes = tuple(axes)
             self.keep_zeros = keep_zeros
+            self.inner = inner
+            self.levels = levels
 
         def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:  # noqa: ARG002
             return {}
@@ -54,28 +57,29 @@ def custom_objects() -> dict[str, Any]:
             kernel = inputs
             if self.keep_zeros:
                 kernel = inputs * tf.stop_gradient(tf.cast(inputs != 0, inputs.dtype))
-            rank = len(kernel.shape)
-            channels = [rank + axis for axis in self.axes]
-            order = [axis for axis in range(rank) if axis not in channels] + channels
+            order = _rows_first(kernel.shape, self.axes)
             moved = tf.transpose(kernel, order)  # the operation takes channels from the last axis
-            rows = tf.reshape(moved, (-1, math.prod(kernel.shape[axis] for axis in channels)))
-            limit = tf.stop_gradient(tf.maximum(tf.reduce_max(tf.abs(rows), axis=0), SMALLEST))
+            rows = tf.reshape(moved, (-1, math.prod(kernel.shape[axis] for axis in self.axes)))
+            limit = tf.stop_gradient(self.steps(kernel) * LEVELS)
             held = tf.quantization.fake_quant_with_min_max_vars_per_channel(rows, -limit, limit, narrow_range=True)
             return tf.transpose(tf.reshape(held, moved.shape), np.argsort(order))
 
+        def steps(self, kernel: Any) -> Any:
+            """The size of each channel's steps, `(channels,)`."""
+            return steps(as_rows(kernel, self.axes), self.inner, self.levels)
+
         def get_config(self) -> dict[str, Any]:
-            return {"axes": self.axes, "keep_zeros": self.keep_zeros}
+            return {"axes": self.axes, "keep_zeros": self.keep_zeros, "inner": self.inner, "levels": self.levels}
 
     class KernelConfig(QuantizeConfig):  # type: ignore[misc]
         """Tells tfmot's wrapper which attribute of a layer is held, and how."""
 
-        def __init__(self, attribute: str, axes: Sequence[int], keep_zeros: bool) -> None:
+        def __init__(self, attribute: str, axes: Sequence[int], keep_zeros: bool, inner: int, levels: int) -> None:
             self.attribute = attribute
-            self.axes = tuple(axes)
-            self.keep_zeros = keep_zeros
+            self.quantizer = ChannelQuantizer(axes, keep_zeros, inner, levels)
 
         def get_weights_and_quantizers(self, layer: Any) -> list[tuple[Any, Any]]:
-            return [(getattr(layer, self.attribute), ChannelQuantizer(self.axes, self.keep_zeros))]
+            return [(getattr(layer, self.attribute), self.quantizer)]
 
         def get_activations_and_quantizers(self, layer: Any) -> list[tuple[Any, Any]]:  # noqa: ARG002
             return []
@@ -90,7 +94,7 @@ def custom_objects() -> dict[str, Any]:
             return []
 
         def get_config(self) -> dict[str, Any]:
-            return {"attribute": self.attribute, "axes": self.axes, "keep_zeros": self.keep_zeros}
+            return {"attribute": self.attribute, **self.quantizer.get_config()}
 
     return {
         "ChannelQuantizer": ChannelQuantizer,
@@ -111,6 +115,7 @@ def fake_quantized(
     calibration: Calibration = "minmax",
     percentile: float = 99.99,
     bias_correction: bool = False,
+    kernels: Kernels = "pairs",
     batch: int = 64,
 ) -> "tf.keras.Model":
     """The model with fake quantization around all that integer kernels can compute, its ranges set by examples.
@@ -127,6 +132,8 @@ def fake_quantized(
         calibration: how a range follows from the values; see `calibration.chosen_range`.
         percentile: for the calibration of that name, how many percent of the values stay inside.
         bias_correction: whether biases take back by how much rounding moved the means of what layers give.
+        kernels: by which rule their steps are found. `full` and `half` are what others do, to measure the rule against:
+            full steps may saturate on processors without VNNI.
         batch: how many examples are looked at together.
 
     Raises:
@@ -136,8 +143,8 @@ def fake_quantized(
     import tensorflow as tf
 
     ready = split(fold(model))
-    probe = _placed(ready, keep_zeros, float_layers, probing=True)
-    held = _placed(ready, keep_zeros, float_layers, probing=False)
+    probe = _placed(ready, keep_zeros, float_layers, kernels, probing=True)
+    held = _placed(ready, keep_zeros, float_layers, kernels, probing=False)
     names = [layer.name for layer in held.layers if kind(layer) == "QuantizeLayer"]
     look = tf.keras.Model(probe.inputs, [probe.get_layer(name).output for name in names])
     for name, seen in zip(names, _seen(look, examples, batch, counting=calibration != "minmax"), strict=True):
@@ -177,7 +184,9 @@ def kind_of_quantizer(layer: "tf.keras.layers.Layer") -> str:
     return type(layer.quantizer).__name__
 
 
-def _placed(model: "tf.keras.Model", keep_zeros: bool, float_layers: Collection[str], *, probing: bool) -> Any:
+def _placed(
+    model: "tf.keras.Model", keep_zeros: bool, float_layers: Collection[str], kernels: Kernels, *, probing: bool
+) -> Any:
     """Range layers and kernel wrappers where the placement wants them; when probing, layers that do nothing."""
     import tensorflow as tf
 
@@ -202,7 +211,9 @@ def _placed(model: "tf.keras.Model", keep_zeros: bool, float_layers: Collection[
         if id(layer) in wrapped:
             return wrapped[id(layer)](*call.args)
         inner = type(layer).from_config(layer.get_config())
-        config = classes["KernelConfig"](*KERNELS[kind(layer)], keep_zeros)
+        meet = meeting(kind(layer), tuple(kernel_of(layer).shape)) if kernels == "pairs" else 0
+        levels = HALF if kernels == "half" else LEVELS
+        config = classes["KernelConfig"](*KERNELS[kind(layer)], keep_zeros, meet, levels)
         wrapped[id(layer)] = classes["QuantizeWrapperV2"](inner, config, name=f"{WRAPPED}{layer.name}")
         given = wrapped[id(layer)](*call.args)
         _kernel(wrapped[id(layer)]).assign(layer.get_weights()[0])
@@ -235,6 +246,37 @@ def _held_kernel(wrapper: "tf.keras.layers.Layer") -> "tf.Tensor":
     return quantizer(_kernel(wrapper), False, {})
 
 
+def _steps(wrapper: "tf.keras.layers.Layer") -> np.ndarray:
+    """The size of each channel's steps that a wrapper's kernel is held to, `(channels,)`."""
+    _, quantizer, _ = wrapper._weight_vars[0]
+    found: np.ndarray = quantizer.steps(_kernel(wrapper)).numpy()
+    return found
+
+
+def _rows_first(shape: Sequence[int], axes: Sequence[int]) -> list[int]:
+    """The order of a kernel's axes that has those of its channels last."""
+    channels = [len(shape) + axis for axis in axes]
+    return [axis for axis in range(len(shape)) if axis not in channels] + channels
+
+
+def as_rows(kernel: "tf.Tensor", axes: Sequence[int]) -> "tf.Tensor":
+    """A kernel as Keras has it as `(places * input channels, channels)`, in the order in which kernels take them."""
+    import tensorflow as tf
+
+    count = math.prod(kernel.shape[axis] for axis in axes)
+    return tf.reshape(tf.transpose(kernel, _rows_first(kernel.shape, axes)), (-1, count))
+
+
+def kernel_steps(model: "tf.keras.Model") -> KernelSteps:
+    """The kernels of a fake-quantized model with the steps that they are held to, for who writes them as integers."""
+    found = KernelSteps()
+    for layer in model.layers:
+        if kind(layer) == "QuantizeWrapperV2":
+            _, axes = KERNELS[kind(layer.layer)]
+            found.add(as_rows(_held_kernel(layer), axes).numpy(), _steps(layer))
+    return found
+
+
 def settle_biases(held: "tf.keras.Model") -> None:
     """Round biases in place to what integer kernels add: whole numbers of an input's step times a kernel's step.
 
@@ -244,17 +286,14 @@ def settle_biases(held: "tf.keras.Model") -> None:
     for layer in held.layers:
         if kind(layer) != "QuantizeWrapperV2" or not layer.layer.use_bias:
             continue
-        steps = {_input_step(node) for node in layer.inbound_nodes}
-        if len(steps) != 1 or None in steps:  # called on unlike tensors: no number is whole for both
+        found = {_input_step(node) for node in layer.inbound_nodes}
+        step = found.pop() if len(found) == 1 else None
+        if step is None:  # called on unlike tensors: no number is whole for both
             continue
-        (step,) = steps
-        kernel = _held_kernel(layer).numpy()
-        channels = KERNELS[kind(layer.layer)][1]
-        others = tuple(axis for axis in range(kernel.ndim) if axis - kernel.ndim not in channels)
-        unit = np.abs(kernel).max(axis=others).reshape(-1).astype(np.float64) / LEVELS * step
+        unit = _steps(layer).astype(np.float64) * step
         bias = layer.layer.bias.numpy()
-        whole = np.rint(bias / np.where(unit > 0, unit, 1.0)) * unit
-        layer.layer.bias.assign(np.where(unit > 0, whole, bias).astype(np.float32))
+        some = as_rows(_held_kernel(layer), KERNELS[kind(layer.layer)][1]).numpy().any(axis=0)
+        layer.layer.bias.assign(np.where(some, np.rint(bias / unit) * unit, bias).astype(np.float32))
 
 
 def _input_step(node: Any) -> float | None:
@@ -282,8 +321,8 @@ def is_fake_quantized(model: "tf.keras.Model") -> bool:
 def frozen(model: "tf.keras.Model") -> "tf.keras.Model":
     """A fake-quantized model as converters read it best: kernels are the values they are held to, ranges are constants.
 
-    tf2onnx cannot read a fake quantization by channel; the TFLite converter reads it in some places. Both find a
-    kernel's scales again from its values, exactly: each channel's largest magnitude is its 127th step.
+    tf2onnx cannot read a fake quantization by channel; the TFLite converter reads it in some places. What is written as
+    integers is found again by its values, which no converter changes: `kernel_steps`.
     """
     import tensorflow as tf
 

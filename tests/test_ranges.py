@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import convolutional, images
 
-from tasks.ranges import custom_objects, fake_quantized, frozen, is_fake_quantized, nudged
+from tasks.ranges import custom_objects, fake_quantized, frozen, is_fake_quantized, kernel_steps, nudged
 from tasks.rebuild import kind
 
 
@@ -45,13 +45,15 @@ def test_answers_stay_close(model, held):
 
 
 def test_each_channel_of_a_kernel_has_its_own_steps(held):
-    lowered = frozen(held)
+    lowered, kernels = frozen(held), kernel_steps(held)
     for name, axis in {"stem": -1, "depthwise": -2, "dense": -1}.items():
         kernel = np.moveaxis(lowered.get_layer(name).get_weights()[0], axis, -1)
         kernel = kernel.reshape(-1, kernel.shape[-1])
-        steps = kernel / (np.abs(kernel).max(axis=0) / 127)
+        sizes = kernels.of(kernel)
+        steps = kernel / sizes
         np.testing.assert_allclose(steps, np.rint(steps), atol=1e-3)
-        assert len({round(float(limit), 6) for limit in np.abs(kernel).max(axis=0)}) > 1
+        assert 64 < np.abs(steps).max() < 127.01
+        assert len({round(float(size), 6) for size in sizes}) > 1
 
 
 def test_frozen_computes_the_same(held):

@@ -1,6 +1,7 @@
 """What a runtime really executes: each layer's multiply-accumulates, by the kernel that they run in."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from pydantic import BaseModel, Field
 
@@ -13,6 +14,11 @@ class LayerAudit(BaseModel, frozen=True, extra="forbid"):
     macs: int = Field(ge=0, description="Multiply-accumulates for one example.")
     integer: bool = Field(description="Whether 8-bit integers are multiplied.")
     why: str = Field("", description="Why it runs in float, if it does.")
+    saturates: bool | None = Field(
+        None,
+        description="Whether its integer kernel can saturate on an x86 processor without VNNI, by its numbers alone; "
+        "none where that was not looked at, as in evidence of before.",
+    )
 
 
 class Audit(BaseModel, frozen=True, extra="forbid"):
@@ -40,6 +46,53 @@ class Audit(BaseModel, frozen=True, extra="forbid"):
     def in_float(self) -> tuple[LayerAudit, ...]:
         """The layers that run in float, the most work first."""
         return tuple(sorted((layer for layer in self.layers if not layer.integer), key=lambda layer: -layer.macs))
+
+    @property
+    def saturating(self) -> tuple[LayerAudit, ...]:
+        """The layers that can answer otherwise on an x86 processor without VNNI."""
+        return tuple(layer for layer in self.layers if layer.saturates)
+
+    @property
+    def everywhere(self) -> bool | None:
+        """Whether the integers are the same on every processor; none where that was not looked at."""
+        if self.saturating:
+            return False
+        return None if any(layer.saturates is None for layer in self.layers) else True
+
+    @property
+    def everywhere_in_words(self) -> str:
+        """The same for people, with the layers that stand in the way."""
+        if self.layers and not self.integer_macs:
+            return "no integers"
+        if self.everywhere is None:
+            return "not looked at"
+        return "yes" if self.everywhere else f"no: {named([layer.name for layer in self.saturating])}"
+
+
+def named(layers: Sequence[str], most: int = 5) -> str:
+    """Layers by name, the first of them if they are many."""
+    more = f" and {len(layers) - most} more" if len(layers) > most else ""
+    return ", ".join(layers[:most]) + more
+
+
+def told_of_saturation(file: str, layers: Sequence[str], *, here: bool) -> str:
+    """What people are told of a file that can saturate; nothing where none of its layers can.
+
+    Args:
+        file: what it is called.
+        layers: those that can saturate.
+        here: whether this processor's kernels do.
+
+    """
+    if not layers:
+        return ""
+    there = (
+        "this is one, where Slimline opens it with unsigned weights, which is right and slower"
+        if here
+        else "it answers right here, and would answer otherwise there, except where Slimline opens it, with unsigned "
+        "weights"
+    )
+    return f"{file} can saturate on x86 processors without VNNI (layers {named(layers)}): {there}"
 
 
 def counted(kernels: list[str]) -> dict[str, int]:

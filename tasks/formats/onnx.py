@@ -19,11 +19,12 @@ from tasks.artifact import Precision, Target
 from tasks.calibration import CalibrationConfig
 from tasks.errors import ConversionError
 from tasks.folding import fold
-from tasks.formats import onnx_audit, onnx_integers
+from tasks.formats import onnx_audit, onnx_integers, onnx_saturation
 from tasks.formats.audit import Audit
 from tasks.formats.onnx_graph import Graph
 from tasks.formats.onnx_static import static
-from tasks.ranges import frozen, is_fake_quantized
+from tasks.kernel_steps import KernelSteps
+from tasks.ranges import frozen, is_fake_quantized, kernel_steps
 from tasks.rebuild import signature_names
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def calibrate(
 def made(
     model: "tf.keras.Model",
     precision: Precision,
-    lower: Callable[[Graph], None],
+    lower: Callable[[Graph, KernelSteps], None],
     target: Target,
     classes: tuple[str, ...],
 ) -> "onnx.ModelProto":
@@ -120,7 +121,7 @@ def made(
     inputs, outputs = signature_names(ready)
     graph = Graph(proto)
     if is_fake_quantized(model):
-        lower(graph)
+        lower(graph, kernel_steps(model))
     proto = graph.finish(
         dict(zip((value.name for value in proto.graph.input), inputs, strict=True)),
         dict(zip((value.name for value in proto.graph.output), outputs, strict=True)),
@@ -139,12 +140,16 @@ def made(
 def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
     """A function from float32 inputs `(batch, ...)` to float32 outputs, for any batch size.
 
+    On a processor where ONNX Runtime's kernels saturate, a file that can is opened with unsigned weights, which is
+    right and slower: see `onnx_saturation.unsigned`. Others are opened as they are, everywhere.
+
     Args:
         folder: where `write` put the file.
         threads: of one operator; operators run one after the other.
 
     """
-    session = _session(str(folder / FILE), threads)
+    unsigned = onnx_saturation.unsigned(folder / FILE) if onnx_saturation.processor_saturates() else None
+    session = _session(unsigned or str(folder / FILE), threads)
     name = session.get_inputs()[0].name
 
     def run(inputs: np.ndarray) -> np.ndarray:
@@ -152,6 +157,11 @@ def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
         return outputs[0]
 
     return run
+
+
+def saturating(folder: Path) -> tuple[str, ...]:
+    """The layers whose integer kernels can saturate on an x86 processor without VNNI, by their numbers alone."""
+    return onnx_saturation.layers(folder / FILE)
 
 
 def audit(folder: Path, example: np.ndarray) -> Audit:

@@ -15,20 +15,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks.formats.audit import Audit, LayerAudit, counted
+from tasks.formats.onnx_saturation import saturating
 
 if TYPE_CHECKING:
     import onnx
 
 KERNEL_AT = {"QLinearConv": 3, "QLinearMatMul": 3, "QGemm": 3}  # each number comes with its scale and zero point
-MULTIPLYING = frozenset(
-    {"Conv", "ConvInteger", "ConvTranspose", "Gemm", "GRU", "LSTM", "MatMul", "MatMulInteger", "RNN", *KERNEL_AT}
-)
-GATES = {"GRU": 3, "LSTM": 4, "RNN": 1}
-KERNEL = re.compile("Conv|Gemm|MatMul|GRU|LSTM|RNN")  # a multiplying kernel has one of these in its name
-INTEGERS = frozenset({"uint8", "int8"})
 TAKING_FLOAT = frozenset(
     {"DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
 )  # integer kernels that quantize by themselves
+GATES = {"GRU": 3, "LSTM": 4, "RNN": 1}
+MULTIPLYING = frozenset(
+    {"Conv", "ConvInteger", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger", "MatMulIntegerToFloat"}
+).union(GATES, KERNEL_AT, TAKING_FLOAT)
+KERNEL = re.compile("Conv|Gemm|MatMul|GRU|LSTM|RNN")  # a multiplying kernel has one of these in its name
+INTEGERS = frozenset({"uint8", "int8"})
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -46,6 +47,7 @@ def audit(file: Path, example: np.ndarray) -> Audit:
     ran = _profile(file, example)
     work = multiply_accumulates(model)
     owners = _owners(model, work)
+    risky = saturating(model)
     kernels: dict[str, Any] = {}
     for event in ran:
         owner = owners.get(_plain(event["name"])) if KERNEL.search(event["args"]["op_name"]) else None
@@ -57,7 +59,16 @@ def audit(file: Path, example: np.ndarray) -> Audit:
         kernel = found["args"]["op_name"] if found is not None else "not found"
         integer = found is not None and (_first_type(found) <= INTEGERS or kernel in TAKING_FLOAT)
         why = "" if integer else _why(model, name)
-        layers.append(LayerAudit(name=name.split("/")[0], kernel=kernel, macs=macs, integer=integer, why=why))
+        layers.append(
+            LayerAudit(
+                name=name.split("/")[0],
+                kernel=kernel,
+                macs=macs,
+                integer=integer,
+                why=why,
+                saturates=integer and name in risky,
+            )
+        )
     return Audit(layers=tuple(layers), kernels=counted([event["args"]["op_name"] for event in ran]))
 
 
@@ -104,11 +115,13 @@ def _shapes(model: "onnx.ModelProto") -> Shapes:
     single = onnx.ModelProto()
     single.CopyFrom(model)
     for value in [*single.graph.input, *single.graph.output]:
-        value.type.tensor_type.shape.dim[0].dim_value = 1
+        if value.type.tensor_type.shape.dim:  # a file of others may leave an output's shape open
+            value.type.tensor_type.shape.dim[0].dim_value = 1
     graph = onnx.shape_inference.infer_shapes(single, data_prop=True).graph
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for value in [*graph.input, *graph.value_info, *graph.output]:
-        shapes[value.name] = tuple(max(dim.dim_value, 1) for dim in value.type.tensor_type.shape.dim)
+        if value.type.tensor_type.HasField("shape"):
+            shapes[value.name] = tuple(max(dim.dim_value, 1) for dim in value.type.tensor_type.shape.dim)
     wanted = {name for node in graph.node if node.op_type in MULTIPLYING for name in (node.input[0], node.output[0])}
     return shapes | _seen(single, sorted(wanted - shapes.keys()))
 
@@ -138,6 +151,8 @@ def _macs(node: "onnx.NodeProto", shapes: Shapes) -> int:
     if node.op_type in GATES:  # (steps, batch, features) by (directions, gates * hidden, features)
         hidden = kernel[1] // GATES[node.op_type]
         return first[0] * kernel[0] * kernel[1] * (kernel[2] + hidden)
+    if node.op_type == "DynamicQuantizeLSTM":  # (steps, batch, features) by (directions, features, gates * hidden)
+        return first[0] * kernel[0] * kernel[2] * (kernel[1] + kernel[2] // GATES["LSTM"])
     if node.op_type == "ConvTranspose":
         return math.prod(first) * math.prod(kernel[1:])
     if node.op_type in ("Conv", "ConvInteger", "QLinearConv"):

@@ -5,7 +5,8 @@ tensors on both sides of what moves values. ONNX Runtime's optimiser replaces an
 where each of its inputs comes out of a DequantizeLinear and its output goes into a QuantizeLinear
 (onnxruntime/core/optimizer/qdq_transformer). `lower` brings the graph into that shape without changing a value:
 
-- kernels become signed 8-bit numbers with a scale for each output channel, exactly the steps that they were held to;
+- kernels become signed 8-bit numbers with a scale for each output channel, exactly the steps that they were held to
+  (`pairs` says how large those are, and why this cannot saturate);
 - biases become 32-bit numbers in the units of the accumulator, input scale times kernel scale;
 - MatMul and the Add behind it become one Gemm, whose integer kernel takes a bias;
 - operators that move values get the range of what they move on their other side too;
@@ -20,6 +21,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tasks.formats.onnx_graph import Graph
+from tasks.kernel_steps import KernelSteps
+from tasks.saturation import convolution_rows
 
 if TYPE_CHECKING:
     import onnx
@@ -27,12 +30,10 @@ if TYPE_CHECKING:
 MOVING = frozenset(
     {"Flatten", "GlobalMaxPool", "MaxPool", "Pad", "ReduceMax", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
 )
-LEVELS = 127  # of a kernel on each side of zero
-OFF_STEP = 0.01  # of a step: fake quantization in float32 is off by a ten-thousandth
 
 
-def lower(graph: Graph) -> None:
-    """Rewrites a graph that tf2onnx made of a frozen fake-quantized model, in place."""
+def lower(graph: Graph, kernels: KernelSteps) -> None:
+    """Rewrites a graph that tf2onnx made of a frozen fake-quantized model, in place; `kernels` are that model's."""
     join_biases(graph)
     join_channel_biases(graph)
     fold_padding(graph)
@@ -45,7 +46,7 @@ def lower(graph: Graph) -> None:
             graph.drop_attribute(node, "axis")  # of no meaning for one scale, and out of bounds in places
     for node in list(graph.nodes):
         if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
-            _quantize_kernel(graph, node)
+            _quantize_kernel(graph, node, kernels)
             _keep_float(graph, node)
 
 
@@ -205,7 +206,7 @@ def _carry_up(graph: Graph) -> None:
         node.input[0] = hold(graph, node.input[0], list(after.input[1:]), graph.place(node), node.name)
 
 
-def _quantize_kernel(graph: Graph, node: "onnx.NodeProto") -> None:
+def _quantize_kernel(graph: Graph, node: "onnx.NodeProto", kernels: KernelSteps) -> None:
     """A kernel's and its bias' numbers as integers, if what they meet is in integers."""
     source = gives_held(graph, node.input[0])
     kernel = graph.constants.get(node.input[1])
@@ -214,12 +215,13 @@ def _quantize_kernel(graph: Graph, node: "onnx.NodeProto") -> None:
         return
     if node.op_type == "ConvTranspose" and graph.attribute(node, "group", 1) != 1:
         return
-    if not on_steps(graph, node, kernel):  # a layer that is to stay in float, between tensors that are held
+    steps = steps_of(graph, node, kernels)
+    if steps is None:  # a layer that is to stay in float, between tensors that are held
         return
     input_scale = float(graph.constants[source.input[1]])
     bias = graph.constants.get(node.input[2]) if len(node.input) > 2 else None
     # a kernel of next to nothing must not push its bias out of 32 bits
-    scales = hold_kernel(graph, node, kernel, 0.0 if bias is None else np.abs(bias) / (input_scale * 2.0**30))
+    scales = hold_kernel(graph, node, steps, 0.0 if bias is None else np.abs(bias) / (input_scale * 2.0**30))
     if bias is not None:
         units = (np.float32(input_scale) * scales).astype(np.float32)
         counts = np.rint(bias / units.astype(np.float64)).astype(np.int32)
@@ -242,52 +244,50 @@ def _keep_float(graph: Graph, node: "onnx.NodeProto") -> None:
     )
 
 
-def hold_kernel(
-    graph: Graph, node: "onnx.NodeProto", kernel: np.ndarray, least: np.ndarray | float = 0.0
-) -> np.ndarray:
+def hold_kernel(graph: Graph, node: "onnx.NodeProto", steps: np.ndarray, least: np.ndarray | float = 0.0) -> np.ndarray:
     """Gives an operator its kernel as signed 8-bit numbers with a scale for each output channel.
 
     Args:
         graph: rewritten in place.
-        node: Conv, ConvTranspose without groups, Gemm or MatMul.
-        kernel: its own, in float32.
+        node: Conv, ConvTranspose without groups, Gemm or MatMul, whose kernel is a constant in float32.
+        steps: the size of each channel's steps, as `steps_of` found them, `(channels,)`.
         least: the smallest that a channel's scale may be.
 
     Returns:
         The scales, `(channels,)`.
 
     """
-    axis, by_channel, scales = _scales(graph, node, kernel, least)
-    steps = np.clip(np.rint(kernel / scales.reshape(by_channel)), -LEVELS, LEVELS).astype(np.int8)
-    inputs = [graph.constant(steps), graph.constant(scales), graph.constant(np.zeros(scales.shape, np.int8))]
+    kernel = graph.constants[node.input[1]]
+    axis = 0 if node.op_type == "Conv" or graph.attribute(node, "transB", 0) else 1
+    by_channel = tuple(-1 if place == axis else 1 for place in range(kernel.ndim))
+    some = kernel.any(axis=tuple(place for place in range(kernel.ndim) if place != axis))
+    scales = np.maximum(np.where(some, steps, 0.0), least).astype(np.float32)
+    scales = np.where(scales > 0, scales, np.float32(1))
+    numbers = np.rint(kernel / scales.reshape(by_channel)).astype(np.int8)
+    inputs = [graph.constant(numbers), graph.constant(scales), graph.constant(np.zeros(scales.shape, np.int8))]
     node.input[1] = graph.insert("DequantizeLinear", inputs, at=graph.place(node), name=node.name, axis=axis)
     return scales
 
 
-def _scales(
-    graph: Graph, node: "onnx.NodeProto", kernel: np.ndarray, least: np.ndarray | float
-) -> tuple[int, tuple[int, ...], np.ndarray]:
-    """The axis of the output channels, the shape that lines scales up with it, and the scales `(channels,)`."""
-    axis = 0 if node.op_type == "Conv" or graph.attribute(node, "transB", 0) else 1
-    by_channel = tuple(-1 if place == axis else 1 for place in range(kernel.ndim))
-    others = tuple(place for place in range(kernel.ndim) if place != axis)
-    peaks = np.abs(kernel).max(axis=others)
-    groups = graph.attribute(node, "group", 1)
-    if node.op_type == "Conv" and 1 < groups < len(peaks):
-        # a depthwise kernel that gives several outputs for an input channel is held by one scale for all of these
-        shared = np.repeat(peaks.reshape(groups, -1).max(axis=1), len(peaks) // groups)
-        peaks = min(peaks, shared, key=lambda found: _off_steps(kernel, found.reshape(by_channel) / LEVELS))
-    scales = np.maximum(peaks.astype(np.float64) / LEVELS, least)
-    return axis, by_channel, np.where(scales > 0, scales, 1.0).astype(np.float32)
+def steps_of(graph: Graph, node: "onnx.NodeProto", kernels: KernelSteps) -> np.ndarray | None:
+    """The size of the steps that fake quantization held an operator's kernel to, `(channels,)`; none if it did not."""
+    kernel = graph.constants.get(node.input[1])
+    if kernel is None or (node.op_type in ("Gemm", "MatMul") and kernel.ndim != 2):
+        return None
+    return kernels.of(rows_of(kernel, node.op_type, transposed=bool(graph.attribute(node, "transB", 0))))
 
 
-def on_steps(graph: Graph, node: "onnx.NodeProto", kernel: np.ndarray) -> bool:
-    """Whether every weight is one of its channel's steps already, as fake quantization leaves it."""
-    _, by_channel, scales = _scales(graph, node, kernel, 0.0)
-    return _off_steps(kernel, scales.reshape(by_channel)) < OFF_STEP
+def rows_of(kernel: np.ndarray, operator: str, *, transposed: bool = False) -> np.ndarray:
+    """A kernel as ONNX has it as `(places * input channels, channels)`, in the order in which kernels take them.
 
+    Args:
+        kernel: of two axes for Gemm and MatMul.
+        operator: Conv, ConvTranspose, Gemm or MatMul.
+        transposed: whether Gemm takes it the other way round.
 
-def _off_steps(kernel: np.ndarray, scales: np.ndarray) -> float:
-    """How far the weight that is farthest from a step is off, in steps."""
-    steps = kernel / np.where(scales > 0, scales, 1.0)
-    return float(np.abs(steps - np.rint(steps)).max())
+    """
+    if operator == "ConvTranspose":  # (input channels, output channels, *places)
+        kernel = np.swapaxes(kernel, 0, 1)
+    if operator.startswith("Conv"):
+        return convolution_rows(kernel)
+    return kernel.T if transposed else kernel

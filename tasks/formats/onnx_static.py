@@ -1,6 +1,8 @@
 """Post-training quantization by ONNX Runtime's own tool, as the alternative to ranges that all targets share.
 
 With the settings that its integer kernels take: unsigned asymmetric activations, signed kernels by channel, QDQ form.
+The tool's own steps use the full range of 8 bits, with which kernels may saturate on processors without VNNI; they are
+made as large as the pair rule wants them, from the same floats.
 """
 
 import tempfile
@@ -10,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks.calibration import Calibration
+from tasks.formats.onnx_integers import rows_of
+from tasks.pairs import steps
+from tasks.saturation import convolution_saturates, matrix_saturates
 
 if TYPE_CHECKING:
     import onnx
@@ -61,4 +66,62 @@ def static(
             calibrate_method=methods[calibration],
             extra_options=options,
         )
-        return onnx.load(after)
+        return _unsaturated(onnx.load(after), onnx.load(ready))
+
+
+def _unsaturated(model: "onnx.ModelProto", floats: "onnx.ModelProto") -> "onnx.ModelProto":
+    """The tool's model with larger steps, and biases in their unit, wherever a kernel could saturate; in place.
+
+    Args:
+        model: quantized, a DequantizeLinear in front of each kernel and bias.
+        floats: what it was quantized from; the names of kernels and biases are those of `model` without an ending.
+
+    """
+    from onnx import helper, numpy_helper
+
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    before = {tensor.name: numpy_helper.to_array(tensor) for tensor in floats.graph.initializer}
+    givers = {name: node for node in model.graph.node for name in node.output}
+
+    def array(name: str) -> np.ndarray:
+        found: np.ndarray = numpy_helper.to_array(constants[name])
+        return found
+
+    def put(name: str, values: np.ndarray) -> None:
+        constants[name].CopyFrom(numpy_helper.from_array(values, name))
+
+    done = set()
+    for node in model.graph.node:
+        source = givers.get(node.input[1]) if node.op_type in ("Conv", "Gemm", "MatMul") else None
+        if source is None or source.op_type != "DequantizeLinear" or source.input[0] in done:
+            continue
+        name = source.input[0].removesuffix("_quantized")
+        if name not in before or array(source.input[0]).dtype != np.int8:
+            continue
+        attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        transposed = bool(attributes.get("transB", 0))
+        whole = array(source.input[0])
+        if not (
+            convolution_saturates(whole, attributes.get("group", 1))
+            if node.op_type == "Conv"
+            else matrix_saturates(whole.T if transposed else whole)
+        ):
+            continue
+        kernel = before[name]
+        rows = rows_of(kernel, node.op_type, transposed=transposed)
+        inner = kernel.shape[1] if node.op_type == "Conv" else len(rows)
+        old = array(source.input[1])
+        found = np.maximum(steps(rows, inner).numpy(), old)
+        scales = found if old.size > 1 else found.max().reshape(old.shape)
+        axis = 0 if node.op_type == "Conv" or transposed else kernel.ndim - 1
+        along = scales.reshape([-1 if place == axis else 1 for place in range(kernel.ndim)])
+        put(source.input[0], np.rint(kernel / along).astype(np.int8))
+        put(source.input[1], scales.astype(np.float32))
+        done.add(source.input[0])
+        bias = givers.get(node.input[2]) if len(node.input) > 2 else None
+        taken = givers.get(node.input[0])
+        if bias is not None and taken is not None and bias.op_type == taken.op_type == "DequantizeLinear":
+            units = array(taken.input[1]) * scales
+            put(bias.input[0], np.rint(before[bias.input[0].removesuffix("_quantized")] / units).astype(np.int32))
+            put(bias.input[1], units.astype(np.float32).reshape(array(bias.input[1]).shape))
+    return model

@@ -113,6 +113,11 @@ def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]: 
     return run
 
 
+def saturating(folder: Path) -> tuple[str, ...]:  # noqa: ARG001  the other formats look
+    """No layer: TensorFlow computes in float."""
+    return ()
+
+
 MULTIPLYING = frozenset({"Conv2D", "Conv2DBackpropInput", "DepthwiseConv2dNative", "MatMul", "BatchMatMulV2"})
 
 
@@ -127,7 +132,14 @@ def audit(folder: Path, example: np.ndarray) -> Audit:  # noqa: ARG001  shapes a
     held = any(operation.type.startswith("FakeQuant") for operation in operations)
     why = "TensorFlow computes fake-quantized values in float" if held else "float32 was asked for"
     layers = tuple(
-        LayerAudit(name=_layer(operation.name), kernel=operation.type, macs=_macs(operation), integer=False, why=why)
+        LayerAudit(
+            name=_layer(operation.name),
+            kernel=operation.type,
+            macs=_macs(operation),
+            integer=False,
+            why=why,
+            saturates=False,
+        )
         for operation in operations
         if operation.type in MULTIPLYING
     )

@@ -22,7 +22,7 @@ import numpy as np
 
 from tasks.artifact import Precision
 from tasks.errors import ConversionError
-from tasks.formats import onnx, onnx_audit, tensorrt_integers, tensorrt_rules
+from tasks.formats import onnx, onnx_audit, onnx_saturation, tensorrt_integers, tensorrt_rules
 from tasks.formats.audit import Audit, LayerAudit, counted
 
 if TYPE_CHECKING:
@@ -77,6 +77,11 @@ def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
     return onnx.load(folder, threads)
 
 
+def saturating(folder: Path) -> tuple[str, ...]:
+    """The layers that can saturate where ONNX Runtime answers for the file; TensorRT sums in 32 bits."""
+    return onnx.saturating(folder)
+
+
 def audit(folder: Path, example: np.ndarray) -> Audit:  # noqa: ARG001  the other formats run it
     """What TensorRT is to run by its own rules, one example at a time: a prediction, since nothing is run."""
     import onnx as library
@@ -87,6 +92,7 @@ def audit(folder: Path, example: np.ndarray) -> Audit:  # noqa: ARG001  the othe
     refused = next((finding.text for finding in findings if finding.costs == "refused"), "")
     why = {finding.node: finding.text for finding in findings if finding.costs == "float"}
     work = onnx_audit.multiply_accumulates(model)
+    risky = onnx_saturation.saturating(model)  # TensorRT sums in 32 bits, but ONNX Runtime is what answers here
     integer = {node.name for node in wiring.nodes if not refused and tensorrt_rules.runs_in_integers(wiring, node)}
     layers = tuple(
         LayerAudit(
@@ -95,6 +101,7 @@ def audit(folder: Path, example: np.ndarray) -> Audit:  # noqa: ARG001  the othe
             macs=work[node.name],
             integer=node.name in integer,
             why="" if node.name in integer else refused or why.get(node.name) or _why(node),
+            saturates=node.name in risky,
         )
         for node in wiring.nodes
         if node.name in work

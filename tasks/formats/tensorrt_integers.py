@@ -36,9 +36,10 @@ from tasks.formats.onnx_integers import (
     hold_kernel,
     join_biases,
     join_channel_biases,
-    on_steps,
+    steps_of,
 )
 from tasks.formats.tensorrt_rules import ELEMENTWISE, UNWEIGHTED, WEIGHTED
+from tasks.kernel_steps import KernelSteps
 
 if TYPE_CHECKING:
     import onnx
@@ -47,8 +48,8 @@ STEPS = 127  # on each side of zero
 SHAPING = MOVING - {"GlobalMaxPool", "MaxPool", "Pad", "ReduceMax"}  # the same values under other indices
 
 
-def lower(graph: Graph) -> None:
-    """Rewrites a graph that tf2onnx made of a frozen fake-quantized model, in place."""
+def lower(graph: Graph, kernels: KernelSteps) -> None:
+    """Rewrites a graph that tf2onnx made of a frozen fake-quantized model, in place; `kernels` are that model's."""
     join_biases(graph)
     join_channel_biases(graph)
     fold_padding(graph)
@@ -57,19 +58,19 @@ def lower(graph: Graph) -> None:
     fold_rescaling(graph, most=0)
     _lower_ceilings(graph)
     _activate_early(graph)
-    _drop_unused_ranges(graph)
-    _free_last_addends(graph)
+    _drop_unused_ranges(graph, kernels)
+    _free_last_addends(graph, kernels)
     _hold_in_front(graph)
     _hold_behind(graph)
     for node in list(graph.nodes):
-        if _has_integers(graph, node) and gives_held(graph, node.input[0]) is not None:
-            hold_kernel(graph, node, graph.constants[node.input[1]])
+        steps = _integer_steps(graph, node, kernels)
+        if steps is not None and gives_held(graph, node.input[0]) is not None:
+            hold_kernel(graph, node, steps)
 
 
-def _has_integers(graph: Graph, node: "onnx.NodeProto") -> bool:
-    """Whether an operator's kernel was fake-quantized in a way that TensorRT has integer kernels for."""
-    kernel = graph.constants.get(node.input[1]) if node.op_type in WEIGHTED - {"ConvTranspose"} else None
-    return kernel is not None and on_steps(graph, node, kernel)
+def _integer_steps(graph: Graph, node: "onnx.NodeProto", kernels: KernelSteps) -> np.ndarray | None:
+    """The steps of an operator's kernel, if it was fake-quantized in a way that TensorRT has integer kernels for."""
+    return steps_of(graph, node, kernels) if node.op_type in WEIGHTED - {"ConvTranspose"} else None
 
 
 def _join_pairs(graph: Graph) -> None:
@@ -138,21 +139,23 @@ def _activate_early(graph: Graph) -> None:
                 moved = True
 
 
-def _drop_unused_ranges(graph: Graph) -> None:
+def _drop_unused_ranges(graph: Graph, kernels: KernelSteps) -> None:
     """Leaves out every pair whose integers no kernel would be given."""
     for node in reversed(list(graph.nodes)):
         source = graph.giver(node.input[0]) if node.op_type == "DequantizeLinear" else None
-        if source is not None and source.op_type == "QuantizeLinear" and not _reaches_kernel(graph, node.output[0]):
+        if source is None or source.op_type != "QuantizeLinear":
+            continue
+        if not _reaches_kernel(graph, node.output[0], kernels):
             given = source.input[0]
             if graph.only_taker(source.output[0]) is node:
                 graph.remove(source)
             _bypass(graph, node, given)
 
 
-def _reaches_kernel(graph: Graph, tensor: str) -> bool:
+def _reaches_kernel(graph: Graph, tensor: str, kernels: KernelSteps) -> bool:
     """Whether integers go on to an operator with a kernel, through others that take and give integers."""
     for taker in graph.takers(tensor):
-        if _has_integers(graph, taker) and taker.input[0] == tensor:
+        if taker.input[0] == tensor and _integer_steps(graph, taker, kernels) is not None:
             return True
         given = taker.output[0]
         together = taker.op_type in UNWEIGHTED and all(_comes_held(graph, name) for name in taker.input)
@@ -160,7 +163,7 @@ def _reaches_kernel(graph: Graph, tensor: str) -> bool:
         if after is not None and after.op_type in ELEMENTWISE:  # becomes part of the same kernel
             given = after.output[0]
         passing = taker.op_type in MOVING | {"QuantizeLinear", "DequantizeLinear"}
-        if (passing or together) and _reaches_kernel(graph, given):
+        if (passing or together) and _reaches_kernel(graph, given, kernels):
             return True
     return False
 
@@ -195,7 +198,7 @@ def _bypass(graph: Graph, node: "onnx.NodeProto", tensor: str) -> None:
         graph.remove(node)
 
 
-def _free_last_addends(graph: Graph) -> None:
+def _free_last_addends(graph: Graph, kernels: KernelSteps) -> None:
     """Of what an Add adds, what a kernel gives that runs last comes as it is, without a range of its own."""
     for node in graph.nodes:
         if node.op_type != "Add":
@@ -205,7 +208,7 @@ def _free_last_addends(graph: Graph) -> None:
             pair = gives_held(graph, tensor)
             source = graph.giver(pair.input[0]) if pair is not None else None
             kernel = graph.giver(source.input[0]) if source is not None else None
-            if source is None or kernel is None or not _has_integers(graph, kernel):
+            if source is None or kernel is None or _integer_steps(graph, kernel, kernels) is None:
                 continue
             if graph.only_taker(tensor) is node and graph.only_taker(kernel.output[0]) is source:
                 places[graph.place(kernel)] = (place, kernel.output[0])

@@ -1,7 +1,7 @@
 """TFLite for LiteRT, through TensorFlow's own converter.
 
-Of a frozen fake-quantized model it makes integers all through: kernels by channel, their scales found from their
-values, which is exact. Only where it puts the last softmax is put right here.
+Of a frozen fake-quantized model it makes integers all through. `tflite_integers` puts right which steps kernels are in,
+and where the last softmax stands.
 """
 
 import math
@@ -25,8 +25,10 @@ from tasks.errors import ConversionError
 from tasks.folding import fold, unrolled
 from tasks.formats import savedmodel
 from tasks.formats.audit import Audit, LayerAudit, counted
+from tasks.formats.tflite_integers import put_right
 from tasks.formats.tflite_io import as_steps, as_values, held_at_inputs
-from tasks.ranges import custom_objects, frozen, in_integers, is_fake_quantized
+from tasks.kernel_steps import KernelSteps
+from tasks.ranges import custom_objects, frozen, in_integers, is_fake_quantized, kernel_steps
 from tasks.rebuild import KERNELS, Call, Copies, kind, rebuild
 
 if TYPE_CHECKING:
@@ -68,10 +70,11 @@ def write(
             "(quantize.method: training or post_training), or ask for float32, dynamic or float16"
         )
     integer_io = integer_io and precision == "int8"
+    kernels = kernel_steps(model) if is_fake_quantized(model) else None
     ready = _floats_apart(frozen(model), in_integers(model)) if is_fake_quantized(model) else fold(model)
     with tf.keras.utils.custom_object_scope(custom_objects()):
         ready = unrolled(held_at_inputs(ready) if integer_io else ready)
-    _keep(_converted(ready, precision, integer_io=integer_io), folder, model.name, classes)
+    _keep(_converted(ready, precision, kernels, integer_io=integer_io), folder, model.name, classes)
 
 
 def calibrate(
@@ -97,14 +100,19 @@ def calibrate(
         ConversionError: as `write`.
 
     """
-    content = _converted(unrolled(fold(model)), "int8", integer_io=integer_io, examples=examples)
+    content = _converted(unrolled(fold(model)), "int8", None, integer_io=integer_io, examples=examples)
     _keep(content, folder, model.name, classes)
 
 
 def _converted(
-    model: "tf.keras.Model", precision: Precision, *, integer_io: bool, examples: np.ndarray | None = None
+    model: "tf.keras.Model",
+    precision: Precision,
+    kernels: KernelSteps | None,
+    *,
+    integer_io: bool,
+    examples: np.ndarray | None = None,
 ) -> bytes:
-    """The converter's file; with examples, it sets ranges by them."""
+    """The converter's file, its kernels in the steps that they were held to; with examples, it sets its own ranges."""
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
@@ -125,7 +133,9 @@ def _converted(
                 content: bytes = converter.convert()
         except Exception as error:  # the converter's own, which it does not export
             raise _explained(model.name, str(error)) from error
-    return _with_float_softmax(content) if precision == "int8" and not integer_io else content
+    if precision != "int8":
+        return content
+    return put_right(content, kernels, float_softmax=not integer_io)
 
 
 def _keep(content: bytes, folder: Path, name: str, classes: tuple[str, ...]) -> None:
@@ -167,36 +177,6 @@ def _floats_apart(model: "tf.keras.Model", held: Collection[str]) -> "tf.keras.M
 
     with tf.keras.utils.custom_object_scope(custom_objects()):
         return rebuild(model, answer)
-
-
-def _with_float_softmax(content: bytes) -> bytes:
-    """The file with its last softmax behind the step to float instead of before it.
-
-    The converter gives probabilities in steps of 1/256: with many classes, or unsure ones, the largest two are often
-    the same. What is computed in float instead is a few exponentials.
-    """
-    import flatbuffers  # type: ignore[import-untyped]
-    from tensorflow.lite.python import schema_py_generated as schema
-
-    model = schema.ModelT.InitFromPackedBuf(content)
-    graph = model.subgraphs[0]
-    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
-    if len(graph.operators) < 2:
-        return content
-    softmax, dequantize = graph.operators[-2:]
-    if (codes[softmax.opcodeIndex], codes[dequantize.opcodeIndex]) != (
-        schema.BuiltinOperator.SOFTMAX,
-        schema.BuiltinOperator.DEQUANTIZE,
-    ) or list(softmax.outputs) != list(dequantize.inputs):
-        return content
-    between = graph.tensors[softmax.outputs[0]]
-    between.type, between.quantization = schema.TensorType.FLOAT32, None
-    softmax.inputs, dequantize.inputs = dequantize.inputs, softmax.inputs
-    softmax.outputs, dequantize.outputs = dequantize.outputs, softmax.outputs
-    graph.operators[-2:] = [dequantize, softmax]
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
 
 
 def _explained(name: str, complaint: str) -> ConversionError:
@@ -247,6 +227,11 @@ def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
     return run
 
 
+def saturating(folder: Path) -> tuple[str, ...]:  # noqa: ARG001  the other formats look
+    """No layer: XNNPACK's kernels widen to 16 bits, or have instructions that sum in 32."""
+    return ()
+
+
 MULTIPLYING = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL"})
 DELEGATE = "DELEGATE"
 
@@ -278,6 +263,7 @@ def audit(folder: Path, example: np.ndarray) -> Audit:
                 macs=_macs(operator["op_name"], values["shape"], taken[1]["shape"], result["shape"]),
                 integer=types[1] == "int8",
                 why="" if types[1] == "int8" else f"the file has it in {types[0]}",
+                saturates=False,
             )
         )
     return Audit(layers=tuple(layers), kernels=counted([operator["op_name"] for operator in operators]))
