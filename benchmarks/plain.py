@@ -12,8 +12,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from flows.recipe import Recipe
 from flows.recipe_file import read_recipe
+
+if TYPE_CHECKING:
+    from tasks.evidence import Evidence
 
 SECONDS: dict[str, float] = {}
 
@@ -26,11 +31,15 @@ def clock(stage: str) -> Iterator[None]:
     SECONDS[stage] = round(SECONDS.get(stage, 0) + time.perf_counter() - began, 3)
 
 
-def main(path: str) -> None:
-    """Run every stage that the recipe asks for; the student is distilled, as the shipped recipes have it."""
-    recipe = read_recipe(Path(path))
+def compressed(recipe: Recipe, folder: Path) -> "Evidence":
+    """Run every stage up to validate; the student is distilled and pruned, as the shipped recipes have it.
+
+    Args:
+        recipe: what to do.
+        folder: an empty one, for checkpoints and files.
+
+    """
     seed, teaching = recipe.seed, recipe.distill.teaching
-    folder = Path(tempfile.mkdtemp(prefix="slimline-plain-"))
 
     def made(name: str) -> Path:
         """A folder of that name."""
@@ -77,7 +86,7 @@ def main(path: str) -> None:
     with clock(f"quantize-{recipe.quantize.route}"):
         from tasks.quantize import quantize
 
-        compressed = quantize(
+        quantized = quantize(
             pruned,
             data,
             recipe.quantize,
@@ -96,7 +105,7 @@ def main(path: str) -> None:
     for name, role, model, precision in (
         ("teacher", "teacher", teacher, "float32"),
         ("student", "student", pruned, "float32"),
-        (route, "compressed", compressed, recipe.quantize.result),
+        (route, "compressed", quantized, recipe.quantize.result),
     ):
         kept = folder / role
         kept.mkdir()
@@ -119,9 +128,9 @@ def main(path: str) -> None:
                 )
             )
     with clock("validate"):
-        validate(measured, data, recipe.validation, seed=seed)
-    print(json.dumps({"seconds": SECONDS}))
+        return validate(measured, data, recipe.validation, seed=seed)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    compressed(read_recipe(Path(sys.argv[1])), Path(tempfile.mkdtemp(prefix="slimline-plain-")))
+    print(json.dumps({"seconds": SECONDS}))
