@@ -10,8 +10,10 @@ from tasks.errors import SmokeTestFailed
 CLOSE = 1e-4  # of the largest answer: float kernels differ by less between processors, a wrong file by far more
 
 
-def held_against(recorded: npt.NDArray[Any], answers: npt.NDArray[Any], who: str) -> float:
+def held_against(recorded: npt.NDArray[Any], answers: npt.NDArray[Any], who: str, close: float = CLOSE) -> float:
     """The furthest that answers `(n, …)` lie from those that were recorded, if it is no more than float noise.
+
+    `close` is how much that is, as a share of the largest answer.
 
     Raises:
         SmokeTestFailed: it is more; says how many, and by how much.
@@ -22,7 +24,7 @@ def held_against(recorded: npt.NDArray[Any], answers: npt.NDArray[Any], who: str
     largest = float(np.abs(recorded).max())
     away = np.abs(answers.astype(np.float64) - recorded).reshape(len(answers), -1).max(axis=1)
     away = np.nan_to_num(away, nan=np.inf)  # what is no number is as far away as can be
-    wrong = int((away > CLOSE * max(largest, 1e-6)).sum())
+    wrong = int((away > close * max(largest, 1e-6)).sum())
     if wrong:
         raise SmokeTestFailed(
             f"{who} answers {wrong} of {len(answers)} examples otherwise than when the version was registered, by up "

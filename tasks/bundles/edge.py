@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,21 @@ import numpy as np
 
 from tasks.artifact import Target
 from tasks.bundles.contents import Contents, read_sample, render
-from tasks.bundles.trial import PATIENCE, Trial, TrialConfig, opened, timed
+from tasks.bundles.trial import Trial, TrialConfig, opened, timed
 from tasks.errors import BundleMismatch, ServerFailed
 from tasks.formats import FORMATS
 from tasks.formats.tflite import FILE
 from tasks.formats.tflite_signature import Tensor, tensors
-from tasks.recorded import held_against
+from tasks.processors import PATIENCE, PROCESSORS, emulator_version, missing, python
+from tasks.recorded import CLOSE, held_against
 
 TARGET: Target = "litert"  # whose answers and times it is held to
 START = "python predict.py examples.npy"
 METADATA = "metadata.json"
+ARM = "ARM64"
+ONE_STEP = (
+    2 / 255
+)  # of the largest answer, where as many lie below zero: LiteRT binds integers to the nearest step only
 
 
 def lay_out(folder: Path, contents: Contents) -> None:
@@ -76,26 +80,48 @@ def trial(folder: Path, about: dict[str, Any], *, config: TrialConfig, **_: Any)
         if says != has:
             raise BundleMismatch(f"{METADATA} does not fit the model beside it: it says {says}, the file has {has}")
     sample = read_sample(folder)
-    done = subprocess.run(
-        [sys.executable, "predict.py", "examples.npy"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=PATIENCE,
-    )
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or ["nothing"]
-        raise ServerFailed(f"predict.py ended with exit code {done.returncode}. It said: {said[-1]}")
-    answers = np.asarray([json.loads(line)["scores"] for line in done.stdout.splitlines()], np.float32)
-    furthest = held_against(sample["litert"], answers, "predict.py")
+    recorded = sample["litert"]
+    furthest = held_against(recorded, _answers(folder, "this"), "predict.py")
+    if reason := missing(ARM):
+        there = f"not run on ARM64: {reason}"
+    else:
+        close = ONE_STEP if metadata["precision"] == "int8" else CLOSE
+        furthest = max(furthest, held_against(recorded, _answers(folder, ARM), "predict.py, run for ARM64,", close))
+        there = f"run so on ARM64 too: {PROCESSORS[ARM].model}, emulated by {emulator_version(ARM)}"
     call = FORMATS["litert"].load(folder)
     return Trial(
         server="LiteRT",
         server_run=True,
-        ran="predict.py in a process of its own; timed in process, on this machine and not on a small device",
-        examples=len(answers),
+        ran=f"predict.py in a process of its own ({there}); timed in process, here and not on a small device",
+        examples=len(recorded),
         largest_difference=furthest,
         latency_p50_ms={"LiteRT": timed(lambda: call(sample["examples"][:1]), config.requests)},
         measured_p50_ms=about["measured_p50_ms"],
     )
+
+
+def _answers(folder: Path, processor: str) -> np.ndarray:
+    """What `predict.py` prints on a processor for the examples beside it, `(n, …)`.
+
+    Raises:
+        ServerFailed: it ends with an error, or takes too long.
+
+    """
+    command, environment = python(processor)
+    on = "" if processor == "this" else f" on {processor}"
+    try:
+        done = subprocess.run(  # noqa: S603  our own program, as it lies in the bundle
+            [*command, "predict.py", "examples.npy"],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=PATIENCE,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ServerFailed(f"predict.py did not answer{on} within {PATIENCE} s") from error
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or ["nothing"]
+        raise ServerFailed(f"predict.py ended with exit code {done.returncode}{on}. It said: {said[-1]}")
+    return np.asarray([json.loads(line)["scores"] for line in done.stdout.splitlines()], np.float32)

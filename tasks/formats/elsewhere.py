@@ -1,0 +1,80 @@
+"""Files asked on the processor that this is run on: `python elsewhere.py question.npz answer.npz`.
+
+A program, never imported: another processor's Python has NumPy and the runtimes, and nothing of ours. It asks as the
+formats' `load` do, with one thread, but opens every file as it is, and gives and takes each tensor in the file's own
+type, so that integers stay integers.
+"""
+
+import json
+import platform
+import sys
+from importlib import import_module
+from importlib.metadata import version
+
+import numpy as np
+
+
+def ask_onnxruntime(model: bytes, given: np.ndarray) -> list[np.ndarray]:
+    """All outputs of an ONNX file for its one input."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors; warnings tell of optimisations that were not made
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    outputs: list[np.ndarray] = session.run(None, {session.get_inputs()[0].name: given})
+    return outputs
+
+
+def ask_litert(model: bytes, given: np.ndarray) -> list[np.ndarray]:
+    """All outputs of a TFLite file for its one input."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=model, num_threads=1)
+    (first,) = interpreter.get_input_details()
+    interpreter.resize_tensor_input(first["index"], given.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(first["index"], given)
+    interpreter.invoke()
+    return [interpreter.get_tensor(output["index"]) for output in interpreter.get_output_details()]
+
+
+ASK = {"onnxruntime": ask_onnxruntime, "litert": ask_litert}
+MODULES = {"onnxruntime": "onnxruntime", "litert": "ai_edge_litert.interpreter"}
+LIBRARIES = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert"}
+
+
+def main(question: str, answer: str) -> None:
+    """Ask every file in `question` and write what it gives into `answer`.
+
+    The first line that is printed says what answers, and each further one which file is asked next: whoever started
+    this then knows what it was that ended it.
+
+    Args:
+        question: an .npz; for each file it has `<target>/<number>/model`, its bytes, and `<target>/<number>/given`.
+        answer: an .npz that is made; it has `<target>/<number>/0`, `…/1` and so on for the file's outputs.
+
+    """
+    with np.load(question) as asked:
+        files = [name.removesuffix("/model") for name in asked if name.endswith("/model")]
+        targets = list(dict.fromkeys(file.split("/")[0] for file in files))
+        for target in targets:
+            import_module(MODULES[target])
+        # NumPy asks the processor itself: /proc/cpuinfo is this machine's, whatever is emulated
+        flags = import_module("numpy._core._multiarray_umath").__cpu_features__
+        about = {
+            "machine": platform.machine(),
+            "instruction_sets": [name for name, has in flags.items() if has],
+            "libraries": {name: version(name) for name in ("numpy", *(LIBRARIES[target] for target in targets))},
+        }
+        print(json.dumps(about), flush=True)
+        answers = {}
+        for file in files:
+            print(file, flush=True)
+            found = ASK[file.split("/")[0]](asked[f"{file}/model"].tobytes(), asked[f"{file}/given"])
+            answers.update({f"{file}/{number}": output for number, output in enumerate(found)})
+    np.savez(answer, **answers)  # type: ignore[arg-type]  # its next argument is a switch
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
