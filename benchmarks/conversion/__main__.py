@@ -22,9 +22,9 @@ from benchmarks.conversion.measure import Found, measure  # noqa: E402
 from benchmarks.conversion.official import BROUGHT, Official, measure_official  # noqa: E402
 from benchmarks.conversion.page import page  # noqa: E402
 from benchmarks.conversion.routes import routes  # noqa: E402
-from benchmarks.conversion.subjects import SHAPES, subject  # noqa: E402
+from benchmarks.conversion.subjects import SHAPES, cifar10, subject  # noqa: E402
 from benchmarks.say import say  # noqa: E402
-from tasks.data import DataConfig, open_data  # noqa: E402
+from tasks.data import open_data  # noqa: E402
 from tasks.fit import FitConfig  # noqa: E402
 from tasks.home import home  # noqa: E402
 from tasks.machine import describe_machine, load_average  # noqa: E402
@@ -62,11 +62,6 @@ def main() -> None:
     load_before = load_average()
     kept = chosen.kept or home() / "benchmarks"
     kept.mkdir(parents=True, exist_ok=True)
-    places = {"reader": "keras", "source": "cifar10"}
-    if chosen.data:
-        places = {"reader": "parquet", "source": f"{chosen.data}/train.parquet"}
-        places["test_source"] = f"{chosen.data}/test.parquet"
-    config = DataConfig.model_validate({**places, "limit": chosen.images})
     training = FitConfig(epochs=chosen.epochs, batch_size=64)
     tuning = FitConfig(epochs=chosen.tuning_epochs, batch_size=64, learning_rate=1e-4)
     found: list[Found] = []
@@ -101,7 +96,7 @@ def main() -> None:
             )
         write()
     ways = routes(chosen.peers.absolute())
-    cifar = open_data(config)
+    cifar = open_data(cifar10(chosen.data, chosen.images))
     for name in chosen.subjects or SHAPES:
         made = subject(name, cifar, kept, training, chosen.seed, chosen.calibration)
         found.append(measure(made, ways, tuning, **pace))

@@ -123,7 +123,7 @@ def measure_official(
         seconds: how long the timing of all takes, at most.
 
     """
-    recipe = _recipe(brought, models, cifar)
+    recipe = recipe_of(brought, models, cifar)
     say(f"{recipe.name}: reading, quantizing")
     data = open_data(recipe.data)
     model = build_model(recipe.teacher, data, seed=recipe.seed, field="teacher")
@@ -152,7 +152,7 @@ def measure_official(
     )
 
 
-def _recipe(brought: Brought, models: Path, cifar: Path) -> Recipe:
+def recipe_of(brought: Brought, models: Path, cifar: Path) -> Recipe:
     """The shipped recipe, with the files where they are."""
     places = {"teacher.model": models / brought.model, "data.source": models / brought.inputs}
     if brought.images:

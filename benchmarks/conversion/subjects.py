@@ -83,6 +83,14 @@ class Subject:
     examples: npt.NDArray[np.float32]
 
 
+def cifar10(folder: Path | None, images: int) -> DataConfig:
+    """CIFAR-10 from a folder with `train.parquet` and `test.parquet`, else downloaded; so many images of each."""
+    places = {"reader": "keras", "source": "cifar10"}
+    if folder:
+        places = {"reader": "parquet", "source": f"{folder}/train.parquet", "test_source": f"{folder}/test.parquet"}
+    return DataConfig.model_validate({**places, "limit": images})
+
+
 def subject(name: str, cifar: Dataset, kept: Path, fit: FitConfig, seed: int, calibration: int) -> Subject:
     """An architecture of the zoo, trained, or as it was kept when it was last trained so.
 

@@ -1,0 +1,207 @@
+"""How right the files of one network are: here, and on emulated processors, bit by bit."""
+
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel
+
+from benchmarks.conversion.subjects import Subject
+from benchmarks.pairs import answers as program
+from benchmarks.pairs.answers import BATCH, answers
+from benchmarks.pairs.files import FULL, WAYS, digest, scales
+from benchmarks.pairs.timing import Timing
+from benchmarks.say import say
+from tasks import metrics
+from tasks.formats import onnx as form
+from tasks.formats.last_integers import Visible, onnx_visible
+from tasks.metrics import Floats, Interval
+from tasks.processors import PROCESSORS, emulator_version, missing, python
+
+ELSEWHERE = ("x86 with AVX2, without VNNI", "x86 without AVX2", "ARM64")
+PATIENCE = 3600  # seconds for all files of a network on an emulated processor, where a call takes 100 times as long
+Outputs = list[npt.NDArray[np.float32]]  # of a file: what it answers, and what its last integers mean
+
+
+class There(BaseModel, frozen=True):
+    """What a file answers on an emulated processor.
+
+    differ: the share of examples whose last integers, all that comes before a softmax in float, are not bit by bit
+    those of this machine. score: of these examples. below: by how much that is under the full-range file's here, in
+    pairs.
+    """
+
+    differ: float
+    score: float
+    below: Interval
+
+
+class Row(BaseModel, frozen=True):
+    """What was seen of one file, in one way of opening it.
+
+    steps: their size over the full-range file's, averaged over all channels. saturating: how many of its layers can, by
+    its numbers alone. below: by how much its score is under the full-range file's, on the same examples. same_class:
+    the share of examples on which the float file names the same class first. mse: of a reconstruction. score_here: of
+    those examples that are asked elsewhere too.
+    """
+
+    kilobytes: float
+    integer_share: float | None
+    steps: float | None
+    saturating: int | None
+    score: Interval
+    below: Interval | None
+    same_class: float | None
+    mse: float | None
+    score_here: float
+    elsewhere: dict[str, There]
+
+
+class Found(BaseModel, frozen=True):
+    """All that was seen of a network.
+
+    emulators: what emulates a processor that was asked. unasked: why one was not. digest: of the files, which a later
+    timing must be of too.
+    """
+
+    network: str
+    says: str
+    score: str
+    tests: int
+    asked_elsewhere: int
+    emulators: dict[str, str]
+    unasked: dict[str, str]
+    macs: int
+    digest: str
+    rows: dict[str, Row]
+    timing: Timing | None = None
+
+
+def measure(subject: Subject, folder: Path, emulated: int) -> Found:
+    """Everything but times, of files that `files.write` put in a folder.
+
+    Args:
+        subject: whose files they are.
+        folder: where they are.
+        emulated: how many test examples are asked on emulated processors, at most.
+
+    """
+    name, problem, count = subject.name, subject.data.config.problem, min(emulated, len(subject.x))
+    say(f"{name}: asking {len(WAYS)} files for {len(subject.x):,} answers each")
+    models = {way: onnx_visible((folder / WAYS[way].made / form.FILE).read_bytes()) for way in WAYS}
+    here = {way: answers(models[way].model, subject.x, switched=WAYS[way].switched) for way in WAYS}
+    _check(folder, here, subject.x[:BATCH])
+    unasked = {processor: reason for processor in ELSEWHERE if (reason := missing(processor))}
+    there: dict[str, dict[str, Outputs]] = {}
+    emulators: dict[str, str] = {}
+    for processor in ELSEWHERE:
+        if processor not in unasked:
+            say(f"{name}: asking for {count:,} of them on {processor}")
+            emulators[processor], there[processor] = _asked(processor, models, subject.x[:count])
+
+    def scores(outputs: Outputs) -> Floats:
+        return metrics.scores(problem, subject.y[: len(outputs[0])], outputs[0], subject.data.variance)
+
+    def row(way: str) -> Row:
+        made, switched = WAYS[way].made, WAYS[way].switched
+        file = folder / made / form.FILE
+        own, full = scores(here[way]), scores(here[FULL])
+        given = here[way][0]
+        classes = problem == "classification"
+        return Row(
+            kilobytes=file.stat().st_size / 1024,
+            integer_share=None if switched else form.audit(file.parent, subject.x[:1]).integer_share,
+            steps=None if made == "float" else _steps(file, folder / "full" / form.FILE),
+            saturating=None if switched else len(form.saturating(file.parent)),
+            score=metrics.interval(own, problem),
+            below=None if way == FULL else metrics.paired_interval(full, own, problem),
+            same_class=metrics.agreement(here["float"][0], given) if classes else None,
+            mse=None if classes else float(np.square(given - subject.y).mean()),
+            score_here=float(own[:count].mean()),
+            elsewhere={
+                processor: There(
+                    differ=_differ(models[way], here[way], outputs[way]),
+                    score=float(scores(outputs[way]).mean()),
+                    below=metrics.paired_interval(full[:count], scores(outputs[way]), problem),
+                )
+                for processor, outputs in there.items()
+                if way in outputs
+            },
+        )
+
+    return Found(
+        network=name,
+        says=subject.says,
+        score=metrics.SCORE_NAMES[problem],
+        tests=len(subject.x),
+        asked_elsewhere=count,
+        emulators=emulators,
+        unasked=unasked,
+        macs=form.audit(folder / "float", subject.x[:1]).macs,
+        digest=digest(folder),
+        rows={way: row(way) for way in WAYS},
+    )
+
+
+def _check(folder: Path, here: dict[str, Outputs], x: npt.NDArray[np.float32]) -> None:
+    """Further outputs could make ONNX Runtime choose other kernels than those that are timed.
+
+    Raises:
+        RuntimeError: they did: a file's answers are not those that it gives without them.
+
+    """
+    for name, way in WAYS.items():
+        (alone,) = answers(str(folder / way.made / form.FILE), x, switched=way.switched)
+        if not np.array_equal(alone, here[name][0][: len(x)]):
+            raise RuntimeError(f"{name}: the file answers otherwise once its last integers are outputs too")
+
+
+def _asked(processor: str, models: dict[str, Visible], x: npt.NDArray[np.float32]) -> tuple[str, dict[str, Outputs]]:
+    """What answers on an emulated processor, in words, and the answers of the files in integers.
+
+    Raises:
+        RuntimeError: the program fails there, or QEMU makes another processor of it than it should.
+
+    """
+    asked = [way for way in models if way != "float"]
+    command, environment = python(processor)
+    with tempfile.TemporaryDirectory(prefix="slimline-pairs-") as work:
+        question, answer = Path(work) / "question.npz", Path(work) / "answer.npz"
+        keys = {way: f"{'switched' if WAYS[way].switched else 'model'}/{way}" for way in asked}
+        content = {keys[way]: np.frombuffer(models[way].model, np.uint8) for way in asked}
+        np.savez(question, x=x, **content)  # type: ignore[arg-type]  # its annotation takes no keyword but allow_pickle
+        done = subprocess.run(
+            [*command, program.__file__, str(question), str(answer)],
+            env=environment,
+            cwd=work,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        if done.returncode:
+            raise RuntimeError(f"{processor}: {done.stderr.strip()[-500:]}")
+        about, *lines = done.stdout.splitlines()
+        (runtime, sets), wanted = json.loads(about), PROCESSORS[processor]
+        has = set(sets)
+        if not wanted.has <= has or wanted.lacks & has:
+            raise RuntimeError(f"{processor}: {command[0]} gives it {', '.join(sorted(has))}: take QEMU 7.2 or later")
+        say(", ".join(lines))
+        with np.load(answer) as found:
+            counts = {way: sum(key.startswith(f"{way}/") for key in found) for way in asked}
+            outputs = {way: [found[f"{way}/{number}"] for number in range(counts[way])] for way in asked}
+    return f"{emulator_version(processor)}, -cpu {wanted.model}, {runtime}", outputs
+
+
+def _differ(model: Visible, here: Outputs, there: Outputs) -> float:
+    """The share of the examples asked there whose last integers differ."""
+    pairs = [(here[number][: len(there[number])], there[number]) for number in model.scales]
+    return float(np.any([(one != other).reshape(len(one), -1).any(axis=1) for one, other in pairs], axis=0).mean())
+
+
+def _steps(file: Path, full: Path) -> float:
+    """The size of a file's steps over the full-range file's, averaged over all channels that have weights."""
+    own, base = scales(file.read_bytes()), scales(full.read_bytes())
+    return float(np.nanmean(np.concatenate([own[name] / base[name] for name in base])))
