@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field
 
 from tasks.errors import BudgetNotKept
 from tasks.evidence import Evidence, FileEvidence
+from tasks.formats.audit import named
 
 SMALLER = "Narrow the student (student.width), remove channels (prune.method: channels)"
 
@@ -18,8 +19,8 @@ def _limit(default: float, position: int, description: str, **bounds: Any) -> An
 class Budget(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """The limits that a version must keep to be registered.
 
-    Accuracy is held by every shipped file and by the bad end of its interval; size, latency and integer share by the
-    first target's file.
+    Accuracy, by the bad end of its interval, and the same integers on every processor are held by every shipped file;
+    size, latency and integer share by the first target's.
     """
 
     max_accuracy_drop: float = _limit(
@@ -35,6 +36,12 @@ class Budget(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     )
     min_integer_share: float = _limit(
         0, 5, "Share of multiply-accumulates that must really run in integer kernels.", le=1
+    )
+    every_processor: bool = Field(
+        default=True,
+        description="Whether integers must be the same on every processor: no kernel may be able to saturate on an x86 "
+        "one without VNNI. If not, a version may answer otherwise there than it was measured.",
+        json_schema_extra={"position": 6},
     )
 
 
@@ -55,6 +62,7 @@ def breaches(budget: Budget, evidence: Evidence) -> list[str]:
     shipped = [file for file in evidence.files if file.shipped]
     first, teacher = shipped[0], evidence.teacher(shipped[0].target)
     found = [_accuracy(budget, file, evidence.score) for file in shipped]
+    found += [_everywhere(budget, file) for file in shipped]
     found += [_size(budget, first, teacher), _latency(budget, first), _integers(budget, first)]
     return [breach for breaches in found for breach in breaches]
 
@@ -114,4 +122,17 @@ def _integers(budget: Budget, file: FileEvidence) -> list[str]:
         f"budget.min_integer_share = {budget.min_integer_share:g}: {file.integer_share:.3f} of the {file.target} "
         f"file's multiply-accumulates run in integer kernels; in float run {in_float}. Set quantize.method to training "
         "or post_training"
+    ]
+
+
+def _everywhere(budget: Budget, file: FileEvidence) -> list[str]:
+    """What was not looked at, as in evidence of before, breaks nothing."""
+    if not budget.every_processor or file.audit.everywhere is not False:
+        return []
+    layers = named([layer.name for layer in file.audit.saturating])
+    return [
+        f"budget.every_processor = true: the {file.target} file can saturate on x86 processors without VNNI, and "
+        f"answer otherwise there (layers {layers}). Quantize it again with this Slimline (quantize.method: training or "
+        "post_training), whose kernels cannot; or set budget.every_processor: false, and serve it with VNNI, on ARM, "
+        "or with Slimline's server, which opens it with unsigned weights there, right and slower"
     ]

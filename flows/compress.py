@@ -32,7 +32,7 @@ def compress(recipe: Recipe) -> Compression:
     """
     check(recipe)
     with compressing(recipe) as run:
-        seed, data, teaching = recipe.seed, recipe.data, recipe.distill.teaching
+        seed, data, teaching, budget = recipe.seed, recipe.data, recipe.distill.teaching, recipe.budget
         prepared = prepare_data(data)
         teacher = train_model("teacher", recipe.teacher, data, recipe.teacher.fit, seed)
         if recipe.student.model == "teacher":
@@ -57,11 +57,11 @@ def compress(recipe: Recipe) -> Compression:
         }
         choice = None
         if recipe.quantize.method == "auto":
-            drop, share = recipe.budget.max_accuracy_drop, recipe.budget.min_integer_share
-            choice = choose_files(models, files, data, recipe.validation, drop, share, seed)
+            drop, share, everywhere = budget.max_accuracy_drop, budget.min_integer_share, budget.every_processor
+            choice = choose_files(models, files, data, recipe.validation, drop, share, everywhere, seed)
         shipped = choice.chosen if choice else dict.fromkeys(recipe.targets, list(models)[-1])
         evidence = validate_files(models, files, shipped, choice, data, recipe.validation, seed)
-        hold(recipe.budget, open_evidence(tracking.fetch(evidence)), tracking.ui_url(evidence.run))
+        hold(budget, open_evidence(tracking.fetch(evidence)), tracking.ui_url(evidence.run))
         version = register_version(
             recipe.registered_name,
             recipe.as_yaml(),

@@ -23,18 +23,21 @@ class Verified(BaseModel, frozen=True):
 
 
 @flow(name="verify", flow_run_name="{version}", persist_result=True, result_serializer="json")
-def verify(version: VersionUri = "models:/digits@champion") -> Verified:
+def verify(version: VersionUri = "models:/digits@champion", processors: bool = False) -> Verified:
     """Hold a registered version against its own evidence, from the registered files and the recorded data alone.
 
     Args:
         version: Which one, by alias or number.
+        processors: Whether its files are asked on other processors too, as far as they can be emulated here.
 
     """
     chosen = needed(version)
     recipe = registered_recipe(chosen.uri)
     with recorded("verification", f"verify-{chosen.name}", {"version": chosen.uri}) as run:
         tags = {name: value for name, value in chosen.tags.items() if name.startswith("slimline.")}
-        made = verify_version(chosen.name, chosen.version, tags, recipe.data, recipe.validation, recipe.seed)
+        made = verify_version(
+            chosen.name, chosen.version, tags, recipe.data, recipe.validation, recipe.seed, processors
+        )
         found = open_verification(tracking.fetch(made))
         page = as_markdown(found)
         create_markdown_artifact(page, key="verification", description=chosen.uri)

@@ -11,7 +11,11 @@ from tasks.artifact import BundleArtifact, digest_folder
 from tasks.bundles import BUNDLES
 from tasks.bundles.contents import BundleConfig, Contents, ServerName, render
 from tasks.errors import OutputTaken
+from tasks.formats import FORMATS
+from tasks.formats.audit import named, told_of_saturation
+from tasks.formats.onnx_saturation import processor_saturates
 from tasks.manifest import write_manifest
+from tasks.progress import listener
 from tasks.stage import StageRun, stage
 from tasks.version import open_version
 
@@ -29,6 +33,10 @@ def bundle(folder: Path, server: ServerName, contents: Contents) -> None:
     """
     made_for = BUNDLES[server]
     measured = contents.file(server, made_for.TARGET)
+    layers = FORMATS[measured.target].saturating(contents.files(server, measured.target))
+    told = told_of_saturation(f"The {measured.target} file", layers, here=processor_saturates())
+    if told:
+        listener().note("bundle", f"{contents.version.uri}: {told}")
     made_for.lay_out(folder, contents)
     about = {
         "server": server,
@@ -48,6 +56,8 @@ def bundle(folder: Path, server: ServerName, contents: Contents) -> None:
         measured=measured,
         config=contents.config,
         labels=contents.labels,
+        saturating=layers,
+        named=named,
         inputs=list(contents.sample()["examples"].shape[1:]),
     )
     write_manifest(folder, **about)

@@ -1,6 +1,6 @@
 """Choose: for each target, of several ways to quantize the one that this machine runs best inside the budget."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from tasks.artifact import ChoiceArtifact, ModelArtifact, Precision, Target, dig
 from tasks.data import DataConfig, Dataset, open_data
 from tasks.evidence import Tried, write_choice
 from tasks.formats import FORMATS
+from tasks.formats.audit import Audit
 from tasks.measure import ValidateConfig, answers_of, sizes
 from tasks.metrics import Floats
 from tasks.progress import listener
@@ -35,14 +36,16 @@ def choose(
     *,
     max_drop: float,
     min_integer_share: float,
+    every_processor: bool,
     seed: int,
 ) -> tuple[Tried, ...]:
     """Measure every candidate on the validation split, and mark one for each target.
 
     The test split stays out of it: evidence that also chose would flatter what it chose. Inside the budget is who drops
-    by no more than `max_drop` with the bad end of the interval and has the integer share. Of those the fastest at batch
-    1 is taken, and of those that cannot be told from it the smallest; for a target whose runtime is not here, the one
-    with the largest integer share. If none is inside, it is the one with the least drop, for the budget to refuse.
+    by no more than `max_drop` with the bad end of the interval, has the integer share, and has no layer that can
+    saturate where every processor counts. Of those the fastest at batch 1 is taken, and of those that cannot be told
+    from it the smallest; for a target whose runtime is not here, the one with the largest integer share. If none is
+    inside, it is the one with the least drop, for the budget to refuse.
 
     Args:
         candidates: by target; the teacher's float file, which is the measure of the others, among them.
@@ -50,15 +53,20 @@ def choose(
         config: how.
         max_drop: below the teacher's score.
         min_integer_share: of multiply-accumulates.
+        every_processor: whether integers have to be the same on processors without VNNI.
         seed: of the bootstrap.
 
     Raises:
         ConversionError: a file answers with something other than one finite output for each example.
 
     """
-    limits = (max_drop, min_integer_share)
+
+    def inside(drop: metrics.Interval, audit: Audit) -> bool:
+        within = drop.high <= max_drop and audit.integer_share >= min_integer_share
+        return within and (audit.everywhere is not False or not every_processor)
+
     return tuple(
-        tried for target, files in candidates.items() for tried in _try(target, files, data, config, limits, seed)
+        tried for target, files in candidates.items() for tried in _try(target, files, data, config, inside, seed)
     )
 
 
@@ -67,7 +75,7 @@ def _try(
     files: Sequence[Candidate],
     data: Dataset,
     config: ValidateConfig,
-    limits: tuple[float, float],
+    inside: Callable[[metrics.Interval, Audit], bool],
     seed: int,
 ) -> list[Tried]:
     """One target's candidates, timed in turn."""
@@ -90,7 +98,7 @@ def _try(
         drop = metrics.paired_interval(scores[TEACHER], scores[file.route], problem, config.confidence, seed)
         if file.route == TEACHER:
             drop = metrics.Interval(low=0, estimate=0, high=0)
-        share = form.audit(file.folder, x[:1]).integer_share
+        audit = form.audit(file.folder, x[:1])
         rows.append(
             Tried(
                 route=file.route,
@@ -101,9 +109,10 @@ def _try(
                 size_bytes=sizes(file.folder, target)[0],
                 latency_p50=float(np.median(times[file.route])),
                 speedup=metrics.ratio_interval(times[TEACHER], times[file.route], config.confidence, seed),
-                integer_share=share,
+                integer_share=audit.integer_share,
+                everywhere=audit.everywhere,
                 ran=form.RUNS_HERE,
-                inside=drop.high <= limits[0] and share >= limits[1],
+                inside=inside(drop, audit),
                 chosen=False,
             )
         )
@@ -137,6 +146,7 @@ def choose_files(
     config: ValidateConfig,
     max_drop: float,
     min_integer_share: float,
+    every_processor: bool,
     seed: int,
 ) -> ChoiceArtifact:
     """Measure what was made of each Keras model for every target, both by name, and keep the table of them.
@@ -152,7 +162,13 @@ def choose_files(
         for target in files[TEACHER]
     }
     rows = choose(
-        candidates, open_data(data), config, max_drop=max_drop, min_integer_share=min_integer_share, seed=seed
+        candidates,
+        open_data(data),
+        config,
+        max_drop=max_drop,
+        min_integer_share=min_integer_share,
+        every_processor=every_processor,
+        seed=seed,
     )
     for row in rows:
         figures = {"drop": row.drop.estimate, "latency_p50_ms": row.latency_p50 * 1000, "size_bytes": row.size_bytes}

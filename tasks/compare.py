@@ -8,7 +8,9 @@ from tasks.comparison import Comparison, Pair, Side, write_comparison
 from tasks.data import DataConfig, Dataset, open_data
 from tasks.errors import VersionError
 from tasks.formats import FORMATS
-from tasks.machine import describe_machine, load_average
+from tasks.formats.audit import told_of_saturation
+from tasks.formats.onnx_saturation import processor_saturates
+from tasks.machine import comparable, describe_machine, load_average
 from tasks.measure import ValidateConfig, answers_of, latency_of, sizes
 from tasks.profile import open_profile
 from tasks.progress import listener
@@ -54,8 +56,19 @@ def compare(
             if target not in kept
         ]
         shared = [target for target in shared if target in kept]
+    for side, version in opened.items():
+        for target in shared:
+            layers = FORMATS[target].saturating(version.files_of(target))
+            told = told_of_saturation(f"The {side}'s {target} file", layers, here=processor_saturates())
+            notes += [f"{told}."] if told else []
     x, y = data.arrays("test", config.max_examples)
     pairs = [_pair(target, opened, data, (x, y), config, seed) for target in shared]
+    machine = describe_machine(load_before)
+    if not comparable(machine, candidate.evidence.machine):
+        notes.append(
+            f"The candidate was registered on {candidate.evidence.machine.name}, and this is {machine.name}: its "
+            "speed-up against the teacher is the one that was recorded there."
+        )
     return Comparison(
         name=name,
         candidate=versions[CANDIDATE][0],
@@ -65,7 +78,7 @@ def compare(
         data=data.digest,
         examples=len(x),
         confidence=config.confidence,
-        machine=describe_machine(load_before),
+        machine=machine,
         notes=tuple(notes),
         pairs=tuple(pairs),
     )

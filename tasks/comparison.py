@@ -149,7 +149,7 @@ def as_markdown(comparison: Comparison) -> str:
     against = f"version {comparison.champion}, the champion" if comparison.champion else "nothing: there is no champion"
     lines = [
         f"**{comparison.name} version {comparison.candidate}** against {against}, on the same {comparison.examples:,} "
-        f"test examples, one machine ({comparison.machine.processor}), timed in turn.",
+        f"test examples, one machine ({comparison.machine.name}), timed in turn.",
     ]
     for pair in comparison.pairs:
         lines += ["", *_table(pair, comparison)]

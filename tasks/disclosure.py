@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from tasks.evidence import FileEvidence
+from tasks.formats.audit import named
 from tasks.machine import Machine
 from tasks.metrics import RESAMPLES, VISITS, wilson
 from tasks.problem import Problem
@@ -16,7 +17,6 @@ NOT_RUN = (
     "on this machine's processor for the same file, and their integer share is a prediction: a static check of the "
     "file against TensorRT's documented rules."
 )
-DOT_PRODUCTS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")  # add up integers without saturating
 
 
 def methods(problem: Problem, threads: int, batch: int, warmup: int) -> dict[str, str]:
@@ -46,6 +46,8 @@ def methods(problem: Problem, threads: int, batch: int, warmup: int) -> dict[str
         "multiply-accumulates": "From the shapes in the graph that the runtime made of the file, for one example; the "
         "integer share is that of the kernels which compute in integers. For tensorrt both are read from the file, and "
         "which kernels those will be follows from TensorRT's documented rules.",
+        "same integers": "From a file's weights: a kernel of an x86 processor without VNNI adds the products of two of "
+        "them in 16 bits, and cannot saturate if no two sum to more than 128 on one side of zero.",
     }
 
 
@@ -85,7 +87,8 @@ def limits(
     found += [
         "Latency is the model alone, in this process, asked the same example again and again: no decoding, no server, "
         "no network. Each timed call comes right behind another of the same file, so that caches are warm.",
-        "Times hold for this processor and these library versions; on another one, another file may be the fastest.",
+        f"Times hold for this processor with its instruction sets ({machine.integer_instructions}) and these library "
+        "versions; on another one, another file may be the fastest.",
         "Memory, energy, and the time to load a file were not measured.",
     ]
     if machine.virtual:
@@ -106,9 +109,7 @@ def limits(
         )
     if any(file.target == "tensorrt" for file in files):
         found.append(NOT_RUN)
-    if any(file.integer_share > 0 and file.target != "tensorrt" for file in files):
-        found.append(_integers(machine))
-    return tuple(found)
+    return (*found, *_integers(files))
 
 
 def _rare_classes(files: Sequence[FileEvidence], confidence: float) -> list[str]:
@@ -122,14 +123,27 @@ def _rare_classes(files: Sequence[FileEvidence], confidence: float) -> list[str]
     return [f"The rarest class has {number}: even with all of them right, its recall may be as low as {low:.1%}."]
 
 
-def _integers(machine: Machine) -> str:
-    """What integer kernels do on other processors."""
-    if any(name in machine.instruction_sets for name in DOT_PRODUCTS):
-        return (
-            "Integer kernels had dot-product instructions. On an x86 processor without VNNI, ONNX Runtime may saturate "
-            "sums of uint8 times int8 and answer otherwise: measure again there."
+def _integers(files: Sequence[FileEvidence]) -> list[str]:
+    """What integer kernels do on other processors, by file."""
+    found = []
+    asked = [file for file in files if file.audit.integer_macs]
+    for file in asked:
+        if file.audit.everywhere is False:
+            layers = named([layer.name for layer in file.audit.saturating])
+            found.append(
+                f"On x86 processors without VNNI the {file.role} {file.target} {file.precision} file can saturate and "
+                f"answer otherwise, in {layers}. Slimline opens it there with unsigned weights, which is right and "
+                "slower; in other servers ONNX Runtime has session.x64quantprecision for it."
+            )
+    unknown = [file for file in asked if file.audit.everywhere is None]
+    if unknown:
+        found.append(
+            f"Whether {', '.join(f'the {file.role} {file.target} file' for file in unknown)} can saturate on x86 "
+            "processors without VNNI, and answer otherwise there, was not looked at."
         )
-    return (
-        "This processor has no integer dot-product instructions, so ONNX Runtime may have saturated sums of uint8 "
-        "times int8: on another processor the same file may answer otherwise, and faster."
-    )
+    if asked and not found:
+        found.append(
+            "Integers are the same on every processor, as no kernel can saturate. What is computed in float beside "
+            "them, such as a softmax, may differ in its last digits."
+        )
+    return found

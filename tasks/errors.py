@@ -98,3 +98,11 @@ class StoreError(SlimlineError):
 
 class PruningFailed(SlimlineError):
     """Removing channels does not make a model as small or fast as is asked for: says what can be reached."""
+
+
+class ProcessorMissing(SlimlineError):
+    """A processor cannot be asked here: says why, and how it could be."""
+
+
+class ProcessorFailed(SlimlineError):
+    """A file is not answered on another processor: says which, and what the program there said last."""

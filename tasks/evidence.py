@@ -88,7 +88,11 @@ class Tried(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     latency_p50: Figure = Field(gt=0, description="Seconds, at batch 1.")
     speedup: Interval = Field(description="The teacher's median latency over this one's.")
     integer_share: Figure = Field(ge=0, le=1)
-    inside: bool = Field(description="Whether it keeps the accuracy budget, by the bad end, and the integer share.")
+    everywhere: bool | None = Field(None, description="As `Audit.everywhere`.")
+    inside: bool = Field(
+        description="Whether it keeps the accuracy budget, by the bad end, the integer share, and its integers on "
+        "every processor."
+    )
     ran: bool = Field(True, description="As in `FileEvidence`.")
     chosen: bool = Field(description="Whether it goes on.")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tasks import plots
 from tasks.artifact import DataArtifact, Role
 from tasks.evidence import Evidence, FileEvidence, write_evidence
+from tasks.formats.audit import named
 from tasks.metrics import Interval
 from tasks.plots import TARGET_NAMES
 
@@ -67,6 +68,8 @@ def verdicts(evidence: Evidence, file: FileEvidence) -> list[Verdict]:
                 + ("." if enough else ": it is int8 by name, and the rest runs in float."),
             )
         )
+    if file.audit.integer_macs:
+        found.append(_everywhere(file))
     if file.parity.agreement is not None and file.parity.agreement < ENOUGH_AGREEMENT:
         share = 1 - file.parity.agreement
         found.append(
@@ -119,6 +122,16 @@ def _speed(evidence: Evidence, file: FileEvidence) -> Verdict:
     if found.high < 1:
         return Verdict("bad", f"{median}, slower than the teacher: {found.estimate:.2f} times its speed {span}.")
     return Verdict("open", f"{median}, {found.estimate:.2f} times the teacher's speed: no difference is shown {span}.")
+
+
+def _everywhere(file: FileEvidence) -> Verdict:
+    """Whether its integers are those of every processor."""
+    if file.audit.everywhere is None:
+        return Verdict("open", "Whether its integers are the same on every processor was not looked at.")
+    if file.audit.everywhere:
+        return Verdict("good", "Its integers are the same on every processor: none of its kernels can saturate.")
+    layers = named([layer.name for layer in file.audit.saturating])
+    return Verdict("bad", f"On x86 processors without VNNI it can saturate, and answer otherwise: in {layers}.")
 
 
 def _worst_fall(evidence: Evidence, teacher: FileEvidence, file: FileEvidence) -> Verdict | None:

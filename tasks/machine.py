@@ -13,6 +13,19 @@ INSTRUCTION_SETS = (
     *("amx_tile", "amx_int8", "amx_bf16"),
     *("asimd", "fphp", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2"),
 )
+# The ones that decide how integers are multiplied and added up, in the order in which runtimes prefer them.
+INTEGER_INSTRUCTIONS = {
+    "amx_int8": "AMX",
+    "avx512_vnni": "AVX-512 VNNI",
+    "avx_vnni": "AVX-VNNI",
+    "avx512f": "AVX-512, no VNNI",
+    "avx2": "AVX2, no VNNI",
+    "avx": "AVX, no AVX2",
+    "sse4_2": "SSE4.2",
+    "i8mm": "NEON i8mm",
+    "asimddp": "NEON dot product",
+    "asimd": "NEON",
+}
 LIBRARIES = (
     *("ai-edge-litert", "numpy", "onnx", "onnxruntime", "tensorflow", "tensorflow-model-optimization"),
     *("tf-keras", "tf2onnx"),
@@ -37,6 +50,25 @@ class Machine(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     libraries: dict[str, str] = Field(description="Versions of the libraries that shape what was measured.")
     load_before: float = Field(ge=0, description="Load average over one minute, before measuring.")
     load_after: float = Field(ge=0, description="And after.")
+
+    @property
+    def integer_instructions(self) -> str:
+        """What integers are multiplied and added up with, in people's words: answers and times are those of it."""
+        has = (words for name, words in INTEGER_INSTRUCTIONS.items() if name in self.instruction_sets)
+        return next(has, "instruction sets not told")
+
+    @property
+    def name(self) -> str:
+        """The processor, and what integers are computed with on it."""
+        return f"{self.processor} ({self.integer_instructions})"
+
+
+def comparable(one: Machine, other: Machine) -> bool:
+    """Whether figures of two machines can be compared, latency included: the same processor, with the same sets.
+
+    The sets tell what a name does not: a hypervisor may hide some of them.
+    """
+    return (one.processor, one.instruction_sets) == (other.processor, other.instruction_sets)
 
 
 def load_average() -> float:

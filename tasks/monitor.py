@@ -10,7 +10,7 @@ from tasks.data.new import NewData, open_new
 from tasks.drift import Distribution, Drift, drifts
 from tasks.errors import DataError
 from tasks.formats import FORMATS
-from tasks.machine import Machine, describe_machine, load_average
+from tasks.machine import Machine, comparable, describe_machine, load_average
 from tasks.measure import Outputs, answers_of, latency_of
 from tasks.metrics import Interval
 from tasks.monitoring import MonitorConfig, Monitoring, reasons, write_monitoring
@@ -98,8 +98,7 @@ def _chunks(x: Outputs) -> Iterator[Outputs]:
 
 def _alike(one: Machine, other: Machine) -> bool:
     """Whether latencies of two machines can be compared."""
-    facts = ("processor", "instruction_sets", "usable_cores")
-    return all(getattr(one, fact) == getattr(other, fact) for fact in facts)
+    return comparable(one, other) and one.usable_cores == other.usable_cores
 
 
 def _judged(found: Monitoring, before: Machine, config: MonitorConfig) -> Monitoring:
@@ -109,8 +108,8 @@ def _judged(found: Monitoring, before: Machine, config: MonitorConfig) -> Monito
         notes.append("Without labels decay cannot be seen: drift says that data moved, not that answers are wrong.")
     if found.slowdown is None:
         notes.append(
-            f"Registered on {before.processor} with {before.usable_cores} cores, measured on {found.machine.processor} "
-            f"with {found.machine.usable_cores}: latencies are not compared."
+            f"Registered on {before.name} with {before.usable_cores} cores, measured on {found.machine.name} with "
+            f"{found.machine.usable_cores}: latencies are not compared."
         )
     why = reasons(found.decay, found.drifts(), found.slowdown, config)
     return found.model_copy(update={"reasons": tuple(why), "notes": tuple(notes)})

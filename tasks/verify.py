@@ -10,15 +10,20 @@ from tasks import metrics, tracking
 from tasks.artifact import EvidenceArtifact, Target, digest_file, digest_folder
 from tasks.data import DataConfig, Dataset, open_data
 from tasks.errors import StoreError
+from tasks.evidence import FileEvidence
 from tasks.formats import FORMATS
-from tasks.machine import Machine, describe_machine, load_average
+from tasks.formats.audit import Audit, told_of_saturation
+from tasks.formats.onnx_saturation import processor_saturates
+from tasks.machine import Machine, comparable, describe_machine, load_average
 from tasks.measure import ValidateConfig, answers_of, latency_of, sizes
 from tasks.metrics import Figure
+from tasks.processors.versions import Everywhere, as_lines, everywhere
 from tasks.progress import listener
 from tasks.stage import StageRun, stage
 from tasks.version import OpenVersion, open_version
 
 DIFFERS = "**differs**"
+ELSEWHERE = "another processor, or other instruction sets"
 FILE, TABLE = "verification.json", "verification.md"
 
 
@@ -37,7 +42,9 @@ class Timing(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     target: Target
     recorded_ms: Figure
     found_ms: Figure
-    comparable: bool = Field(description="Whether the processor is the one that it was recorded on.")
+    comparable: bool = Field(
+        description="Whether the processor and its instruction sets are those that it was recorded with."
+    )
 
 
 class Verification(BaseModel, frozen=True, extra="forbid"):
@@ -48,17 +55,25 @@ class Verification(BaseModel, frozen=True, extra="forbid"):
     checks: tuple[Check, ...]
     timings: tuple[Timing, ...]
     not_run: tuple[Target, ...] = Field(description="Targets whose runtime is not here: of them the digest alone.")
+    saturating: tuple[str, ...] = Field((), description="What is to be known of files that can saturate, in sentences.")
+    elsewhere: Everywhere | None = Field(None, description="What its files answer on other processors, if asked for.")
     recorded_on: Machine
     machine: Machine
 
     @property
     def holds(self) -> bool:
         """Whether everything that was recorded is so."""
-        return all(check.holds for check in self.checks)
+        return all(check.holds for check in self.checks) and (self.elsewhere is None or self.elsewhere.holds)
 
 
 def verify(
-    version: OpenVersion, tags: Mapping[str, str], data: Dataset, config: ValidateConfig, *, seed: int
+    version: OpenVersion,
+    tags: Mapping[str, str],
+    data: Dataset,
+    config: ValidateConfig,
+    *,
+    seed: int,
+    processors: bool = False,
 ) -> Verification:
     """Hash every file and ask every file that runs here again.
 
@@ -71,6 +86,7 @@ def verify(
         data: what its recipe reads now.
         config: how it was validated.
         seed: of the bootstrap.
+        processors: whether its recorded examples are asked on other processors too.
 
     """
     load_before = load_average()
@@ -83,7 +99,13 @@ def verify(
         _equal("evidence, sha256", tags.get("slimline.evidence", ""), digest_folder(version.folder / "evidence")),
         _equal("data, digest", evidence.data, data.digest),
     ]
-    timings, machine = [], None
+    timings, machine, saturating = [], None, []
+    for file in version.shipped():
+        layers = FORMATS[file.target].saturating(version.files_of(file.target))
+        told = told_of_saturation(f"The {file.target} file of {version.uri}", layers, here=processor_saturates())
+        if told:
+            listener().note("verify", told)
+            saturating.append(f"{told}.")
     runs = [file for file in version.shipped() if FORMATS[file.target].RUNS_HERE]
     if evidence.data == data.digest:
         x, y = data.arrays("test", config.max_examples)
@@ -98,21 +120,23 @@ def verify(
                 {"now": call}, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds
             )
             machine = machine or describe_machine(load_before)
+            audit = form.audit(folder, x[:1])
             checks += [
                 _equal(f"{file.target} {evidence.score} and interval", _span(file.accuracy), _span(found)),
                 _equal(f"{file.target} bytes", str(file.size_bytes), str(sizes(folder, file.target)[0])),
                 _equal(
                     f"{file.target} share in integers",
                     f"{file.integer_share:.6f}",
-                    f"{form.audit(folder, x[:1]).integer_share:.6f}",
+                    f"{audit.integer_share:.6f}",
                 ),
+                _everywhere(file, audit),
             ]
             timings.append(
                 Timing(
                     target=file.target,
                     recorded_ms=file.latency.p50 * 1000,
                     found_ms=latency_of(times["now"]).p50 * 1000,
-                    comparable=machine.processor == evidence.machine.processor,
+                    comparable=comparable(machine, evidence.machine),
                 )
             )
     return Verification(
@@ -120,6 +144,8 @@ def verify(
         checks=tuple(checks),
         timings=tuple(timings),
         not_run=tuple(file.target for file in version.shipped() if file not in runs),
+        saturating=tuple(saturating),
+        elsewhere=everywhere(version) if processors else None,
         recorded_on=evidence.machine,
         machine=machine or describe_machine(load_before),
     )
@@ -129,17 +155,36 @@ def _equal(what: str, recorded: str, found: str) -> Check:
     return Check(what=what, recorded=recorded, found=found, holds=recorded == found)
 
 
+def _everywhere(file: FileEvidence, found: Audit) -> Check:
+    """What evidence of before does not say is no difference."""
+    recorded = file.audit.everywhere_in_words
+    return Check(
+        what=f"{file.target} same integers on every processor",
+        recorded=recorded,
+        found=found.everywhere_in_words,
+        holds=file.audit.everywhere is None or recorded == found.everywhere_in_words,
+    )
+
+
 def _span(found: metrics.Interval) -> str:
     return f"{found.estimate:.6g} ({found.low:.6g} to {found.high:.6g})"
 
 
 @stage("verify", reuse=False)
 def verify_version(
-    run: StageRun, name: str, version: int, tags: dict[str, str], data: DataConfig, config: ValidateConfig, seed: int
+    run: StageRun,
+    name: str,
+    version: int,
+    tags: dict[str, str],
+    data: DataConfig,
+    config: ValidateConfig,
+    seed: int,
+    processors: bool = False,
 ) -> EvidenceArtifact:
     """Re-check a registered version, and keep what was recorded and what was found side by side."""
     uri = f"models:/{name}/{version}"
-    found = verify(open_version(uri, tracking.download(uri)), tags, open_data(data), config, seed=seed)
+    opened = open_version(uri, tracking.download(uri))
+    found = verify(opened, tags, open_data(data), config, seed=seed, processors=processors)
     folder = run.work / "verification"
     folder.mkdir()
     (folder / FILE).write_text(found.model_dump_json(indent=1) + "\n")
@@ -177,13 +222,15 @@ def as_markdown(found: Verification) -> str:
         "| --- | ---: | ---: | --- |",
         *(
             f"| {timing.target} | {timing.recorded_ms:.4f} ms | {timing.found_ms:.4f} ms | "
-            f"{f'{timing.found_ms / timing.recorded_ms:.2f} times' if timing.comparable else 'another processor'} |"
+            f"{f'{timing.found_ms / timing.recorded_ms:.2f} times' if timing.comparable else ELSEWHERE} |"
             for timing in found.timings
         ),
         "",
-        f"Recorded on {found.recorded_on.processor}, verified on {found.machine.processor}. Drops and speed-ups "
+        f"Recorded on {found.recorded_on.name}, verified on {found.machine.name}. Drops and speed-ups "
         "against the teacher were not measured again: it is not part of a version.",
         *(f"{target} does not run here: its digest alone was checked." for target in found.not_run),
+        *found.saturating,
+        *(as_lines(found.elsewhere, DIFFERS) if found.elsewhere else []),
     ]
     return "\n".join(lines) + "\n"
 

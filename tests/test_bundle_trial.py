@@ -87,7 +87,7 @@ import sys
 
 class Blocked:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("tensorflow", "tf_keras", "keras", "mlflow", "prefect", "onnx", "flows"):
+        if name.split(".")[0] in ("tensorflow", "tf_keras", "keras", "mlflow", "prefect", "tf2onnx", "flows"):
             raise ModuleNotFoundError(f"{name} is not in the image")
         return None
 

@@ -1,7 +1,10 @@
 """Choosing among real files of tiny models, and the rule by which it is done."""
 
+import shutil
+
 import numpy as np
 import pytest
+from integer_kernels import push_over
 
 from tasks.choose import Candidate, best, choose
 from tasks.convert import convert
@@ -55,7 +58,7 @@ def files(data, tmp_path_factory) -> dict[str, list[Candidate]]:
 
 
 def test_every_way_is_measured_on_the_validation_split_and_one_is_taken(files, data, tmp_path):
-    rows = choose(files, data, QUICK, max_drop=1.0, min_integer_share=0.0, seed=0)
+    rows = choose(files, data, QUICK, max_drop=1.0, min_integer_share=0.0, every_processor=True, seed=0)
     assert [(row.target, row.route) for row in rows] == [
         (target, file.route) for target, tried in files.items() for file in tried
     ]
@@ -75,7 +78,8 @@ def test_every_way_is_measured_on_the_validation_split_and_one_is_taken(files, d
 
 
 def test_float_files_do_not_keep_an_integer_share(files, data):
-    rows = choose({"onnxruntime": files["onnxruntime"]}, data, QUICK, max_drop=1.0, min_integer_share=0.99, seed=0)
+    limits = {"max_drop": 1.0, "min_integer_share": 0.99, "every_processor": True}
+    rows = choose({"onnxruntime": files["onnxruntime"]}, data, QUICK, **limits, seed=0)
     assert {row.route: row.inside for row in rows} == {
         "teacher": False,
         "student": False,
@@ -83,6 +87,19 @@ def test_float_files_do_not_keep_an_integer_share(files, data):
         "static": True,
     }
     assert {row.route for row in rows if row.chosen} < {"dynamic", "static"}
+
+
+def test_a_file_that_can_saturate_is_outside_where_every_processor_counts(files, data, tmp_path):
+    teacher, *_, static = files["onnxruntime"]
+    folder = tmp_path / "over"
+    shutil.copytree(static.folder, folder)
+    push_over(folder / "model.onnx", "out")
+    candidates = {"onnxruntime": [teacher, static, Candidate("over", "int8", folder)]}
+    for every, inside in ((True, {"static"}), (False, {"static", "over"})):
+        limits = {"max_drop": 1.0, "min_integer_share": 0.99, "every_processor": every}
+        rows = choose(candidates, data, QUICK, **limits, seed=0)
+        assert {row.route for row in rows if row.inside} == inside
+        assert {row.route: row.everywhere for row in rows} == {"teacher": True, "static": True, "over": False}
 
 
 def row(route: str, seconds: float, size: int, *, drop: float = 0.0, inside: bool = True) -> Tried:

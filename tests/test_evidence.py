@@ -6,92 +6,16 @@ import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 
 import pytest
+from made_evidence import MACHINE, evidence_of, made
 from pydantic import ValidationError
 
 from tasks.artifact import DataArtifact
 from tasks.disclosure import limits, methods
 from tasks.errors import StoreError
-from tasks.evidence import Evidence, FileEvidence, Latency, Throughput, Tried, figures, open_evidence, write_evidence
+from tasks.evidence import Evidence, Tried, figures, open_evidence, write_evidence
 from tasks.evidence_page import as_cell, duration, figures_of, lay_out, render_card, render_page, size, verdicts
-from tasks.formats.audit import Audit, LayerAudit
-from tasks.machine import Machine, describe_machine
+from tasks.machine import describe_machine
 from tasks.metrics import Interval, Parity, tango, wilson
-
-MACHINE = Machine(
-    processor="Test <Processor>",
-    architecture="x86_64",
-    instruction_sets=("avx2", "avx512_vnni"),
-    cores=2,
-    usable_cores=2,
-    memory_bytes=2**33,
-    virtual=True,
-    governor="",
-    operating_system="Linux 6",
-    python="3.11.0",
-    libraries={"onnxruntime": "1.0"},
-    load_before=0.1,
-    load_after=0.2,
-)
-
-
-def made(
-    role="teacher", *, lost=0, gained=0, speed=(1.0, 1.0, 1.0), integer=True, precision="float32", agree=1.0, **more
-):
-    right = 190 - lost + gained
-    audit = Audit(
-        layers=(
-            LayerAudit(name="conv|<1>", kernel="QLinearConv", macs=90, integer=integer),
-            LayerAudit(name="dense", kernel="Gemm", macs=10, integer=False, why="its <input> is float"),
-        ),
-        kernels={"QLinearConv": 1, "Gemm": 1},
-    )
-    settings = {
-        "role": role,
-        "target": "onnxruntime",
-        "format": "onnx",
-        "precision": precision,
-        "sha256": "a" * 64,
-        "keras_sha256": "b" * 64,
-        "shipped": role == "compressed",
-        "accuracy": wilson(right, 200),
-        "drop": tango(lost, gained, 200) if role != "teacher" else Interval(low=0, estimate=0, high=0),
-        "lost": lost,
-        "gained": gained,
-        "further": {"balanced_accuracy": 0.9, "worst_class_recall": 0.8, "log_loss": 0.1},
-        "confusion": ((95, 5), (5 + lost - gained, 95 - lost + gained)),
-        "parity": Parity(max_absolute=0.01, mean_absolute=0.001, max_relative=0.01, agreement=agree),
-        "size_bytes": 40_000 if role == "teacher" else 10_000,
-        "gzip_bytes": 9_000,
-        "parameters": 1000,
-        "nonzeros": 500,
-        "macs": audit.macs,
-        "latency": Latency(p50=1e-4, p95=2e-4, p99=3e-4, rounds=500),
-        "speedup": Interval(low=speed[0], estimate=speed[1], high=speed[2]),
-        "throughput": Throughput(examples_per_second=12345.678, batch=64, rounds=50),
-        "integer_share": audit.integer_share,
-        "audit": audit,
-    }
-    return FileEvidence(**{**settings, **more})
-
-
-def evidence_of(*files: FileEvidence, **more) -> Evidence:
-    settings = {
-        "problem": "classification",
-        "score": "accuracy",
-        "data": "d" * 64,
-        "examples": 200,
-        "examples_held": 200,
-        "duplicates": 2,
-        "classes": ("cat & <b>dog</b>", "$x_1$ | y"),
-        "confidence": 0.95,
-        "seed": 0,
-        "threads": 1,
-        "machine": MACHINE,
-        "methods": methods("classification", 1, 64, 20),
-        "limits": limits(files, "classification", 200, 200, MACHINE, 0.95, 500),
-        "files": files,
-    }
-    return Evidence(**{**settings, **more})
 
 
 @pytest.fixture
@@ -162,6 +86,9 @@ def test_figures_for_the_store(evidence):
         ({"size_bytes": 80_000}, "bad", "2.0 times larger"),
         ({"precision": "int8"}, "good", "90.0% of its multiply-accumulates"),
         ({"precision": "int8", "integer": False}, "bad", "int8 by name"),
+        ({"precision": "int8"}, "good", "none of its kernels can saturate"),
+        ({"precision": "int8", "saturates": True}, "bad", "can saturate, and answer otherwise: in conv|<1>."),
+        ({"precision": "int8", "saturates": None}, "open", "was not looked at"),
         ({"agree": 0.9}, "bad", "10.0% of the examples otherwise"),
         ({"lost": 20}, "bad", "fell most: 20.0 points of recall, which are 20 examples"),
     ],
@@ -205,6 +132,7 @@ def test_the_page_needs_nothing_else_and_trusts_no_name(evidence):
     assert reading.tags.count("h1") == 1
     for words in ("94.00%", "1.20x", "QLinearConv", "its <input> is float", "Test <Processor>", "avx512_vnni", "Tango"):
         assert words in reading.text
+    assert "Test <Processor> (AVX-512 VNNI)" in reading.text
     for sentence in evidence.limits:
         assert sentence in reading.text
     for drawing in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
@@ -302,7 +230,7 @@ def test_limits_follow_from_what_was_measured():
         MACHINE.model_copy(update={"load_after": 9.0, "virtual": False, "instruction_sets": ("avx2",)}),
     )
     said = " ".join(limits([teacher, made("compressed")], "classification", 200, 900, busy, 0.95, 1000))
-    for words in ("first 200 of 900", "are few", "was busy", "Only 500 of 1000", "no integer dot-product"):
+    for words in ("first 200 of 900", "are few", "was busy", "Only 500 of 1000", "instruction sets (AVX2, no VNNI)"):
         assert words in said
     assert "virtual" not in said
     calm = " ".join(limits([teacher], "regression", 5000, 5000, MACHINE, 0.95, 500))
@@ -316,7 +244,6 @@ def test_a_file_for_tensorrt_is_said_not_to_have_run_there():
     said = " ".join(limits(elsewhere, "classification", 900, 900, MACHINE, 0.95, 500))
     for words in ("were not run in TensorRT", "ONNX Runtime on this machine's processor", "static check of the file"):
         assert words in said
-    assert "dot-product" not in said, "what integer kernels of ONNX Runtime do is no matter of TensorRT"
     assert "TensorRT" not in " ".join(limits([made()], "classification", 900, 900, MACHINE, 0.95, 500))
     assert "TensorRT's documented rules" in methods("classification", 1, 64, 20)["multiply-accumulates"]
 
@@ -384,3 +311,37 @@ def test_what_was_tried_stands_on_the_page_and_the_card(evidence, tmp_path):
     assert section.count("taken</span>") == 1
     assert section.count("not kept") == 1
     assert "What was tried" not in render_page(evidence, {})
+
+
+@pytest.mark.parametrize(
+    ("saturates", "cell", "limit"),
+    [
+        (False, ">yes<", "Integers are the same on every processor"),
+        (
+            True,
+            ">no: conv|&lt;1&gt;<",
+            "the compressed onnxruntime int8 file can saturate and answer otherwise, in conv",
+        ),
+        (None, ">not looked at<", "Whether the compressed onnxruntime file can saturate"),
+    ],
+)
+def test_whether_integers_are_the_same_everywhere_stands_on_page_and_card(saturates, cell, limit):
+    told = evidence_of(made(integer=False), made("compressed", precision="int8", saturates=saturates))
+    assert sum(limit in sentence for sentence in told.limits) == 1
+    page, text = render_page(told, {}), card(told)
+    assert page.count(cell) == 1
+    assert page.count(">no integers<") == 1, "the teacher's file"
+    (verdict,) = [one for one in verdicts(told, told.files[1]) if "saturate" in one.text or "not looked at" in one.text]
+    assert as_cell(verdict.text).split(":")[0] in as_cell(text)
+    assert "Test &lt;Processor&gt; (AVX-512 VNNI)" in text
+
+
+def test_evidence_of_before_is_read_as_not_looked_at(evidence, tmp_path):
+    write_evidence(evidence, tmp_path)
+    file = tmp_path / "evidence.json"
+    before = json.loads(file.read_text())
+    for each in before["files"]:
+        for layer in each["audit"]["layers"]:
+            del layer["saturates"]
+    file.write_text(json.dumps(before))
+    assert {each.audit.everywhere for each in open_evidence(tmp_path).files} == {None}

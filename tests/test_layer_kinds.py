@@ -130,6 +130,7 @@ def test_integer_files_answer_as_the_fake_quantized_model_does(name, tmp_path):
             assert np.mean(off > 1.05) < 0.05, target
         audit = form.audit(folder, x[:1])
         assert audit.macs > 0
+        assert audit.everywhere, (target, audit.everywhere_in_words)
         if target == "litert":
             assert {layer.name for layer in audit.in_float} <= {"r"}, audit  # named as in Keras
         assert audit.integer_share >= shares[target], (target, audit)

@@ -31,6 +31,7 @@ def test_any_graph_answers_the_same_in_every_format(graph, head, tmp_path_factor
             found = form.load(folder)(X)
             audit = form.audit(folder, X[:1])
             note(f"{target} in {precision}: {audit}")
+            assert audit.everywhere, (target, audit.everywhere_in_words)
             if precision == "float32":
                 np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max(), err_msg=target)
                 assert audit.integer_share == 0

@@ -1,6 +1,7 @@
 """A version that can be served: its files are those that were measured, and it answers as it did then."""
 
 import json
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,11 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.formats import onnx
+from tasks.formats.audit import told_of_saturation
+from tasks.formats.onnx_saturation import processor_saturates
 from tasks.formats.onnx_signature import Tensor, signature
 from tasks.manifest import read_manifest
 from tasks.recorded import CLOSE, held_against
 from tasks.version import SAMPLE, open_version
 
+log = logging.getLogger("slimline.serving")
 Floats = npt.NDArray[np.float32]
 TRIES = 30  # calls that are timed to decide how requests are answered
 SLOW = 0.002  # seconds from which a call is not made between requests but beside them
@@ -65,6 +69,11 @@ def open_registered(uri: str, name: str, version: int, folder: Path, threads: in
 
 def _opened(folder: Path, name: str, version: str, threads: int) -> Served:
     (given,), (wanted,) = signature(folder / onnx.FILE)
+    told = told_of_saturation(
+        f"the file of {name} version {version}", onnx.saturating(folder), here=processor_saturates()
+    )
+    if told:
+        log.warning(told)
     call = onnx.load(folder, threads)
     with np.load(folder / SAMPLE) as sample:
         examples, recorded = sample["examples"], sample["onnxruntime"]

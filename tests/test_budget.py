@@ -1,0 +1,70 @@
+"""The budget for integers that are the same on every processor, on figures that are made up."""
+
+import pytest
+from made_evidence import evidence_of, made
+
+from flows.budget import Budget, breaches, hold
+from tasks.errors import BudgetNotKept
+from tasks.formats.audit import Audit, LayerAudit, named, told_of_saturation
+
+LOOSE = {"max_accuracy_drop": 1}
+
+
+def evidence(*files):
+    return evidence_of(made(integer=False), *(made("compressed", precision="int8", **each) for each in files))
+
+
+def test_a_file_that_can_saturate_is_refused_by_default():
+    with pytest.raises(
+        BudgetNotKept, match=r"every_processor = true: the onnxruntime file .* \(layers conv\|<1>\)"
+    ) as caught:
+        hold(Budget(**LOOSE), evidence({"saturates": True}), "there")
+    for way_out in ("quantize.method", "budget.every_processor: false"):
+        assert way_out in str(caught.value)
+
+
+@pytest.mark.parametrize("saturates", [False, None])
+def test_what_cannot_or_was_not_looked_at_passes(saturates):
+    assert breaches(Budget(**LOOSE), evidence({"saturates": saturates})) == []
+
+
+def test_it_can_be_allowed():
+    assert breaches(Budget(**LOOSE, every_processor=False), evidence({"saturates": True})) == []
+
+
+def test_every_file_that_ships_is_held_to_it_and_no_other():
+    several = evidence_of(
+        made(integer=False),
+        made("student", precision="int8", saturates=True),
+        made("compressed", precision="int8"),
+        made(integer=False, target="tensorrt"),
+        made("compressed", precision="int8", saturates=True, target="tensorrt"),
+    )
+    (breach,) = breaches(Budget(**LOOSE), several)
+    assert "the tensorrt file" in breach
+
+
+def test_many_layers_are_named_by_the_first_five():
+    assert named(list("abcde")) == "a, b, c, d, e"
+    assert named(list("abcdefg")) == "a, b, c, d, e and 2 more"
+
+
+def test_what_an_audit_says_of_processors():
+    def audit(*saturates):
+        return Audit(
+            layers=[
+                LayerAudit(name=f"l{i}", kernel="k", macs=1, integer=True, saturates=s) for i, s in enumerate(saturates)
+            ],
+            kernels={},
+        )
+
+    assert [audit(*each).everywhere for each in ((False, False), (False, None), (None, True))] == [True, None, False]
+    assert audit(False, True, True).everywhere_in_words == "no: l1, l2"
+    assert audit(False).everywhere_in_words == "yes"
+    assert audit(None).everywhere_in_words == "not looked at"
+
+
+def test_people_are_told_of_here_and_there():
+    assert told_of_saturation("the file", (), here=True) == ""
+    assert "answers right here" in told_of_saturation("the file", ("a",), here=False)
+    assert "opens it with unsigned weights" in told_of_saturation("the file", ("a",), here=True)
