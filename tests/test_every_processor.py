@@ -9,10 +9,12 @@ import integer_kernels
 import numpy as np
 import onnx
 import pytest
+import yaml
 from onnx import numpy_helper
 from processor_kinds import DRAWS, KINDS, SHAPES, built, examples
 from registered import versions
 
+from flows.recipe_file import SHIPPED
 from tasks.formats import FORMATS
 from tasks.formats.last_integers import VISIBLE, Visible
 from tasks.processors import PROCESSORS, Answers, Question, ask, missing
@@ -142,10 +144,10 @@ def test_no_weight_is_minus_128(questions):
 
 @pytest.fixture(scope="module")
 def version(tmp_path_factory, prefect_server, empty_store):
-    """Of a tiny recipe, in integers, for both runtimes."""
-    settings = {"targets": ["onnxruntime", "litert"], "quantize": {"method": "post_training"}}
+    """Of the recipe that ships, as `make run` makes it."""
+    settings = yaml.safe_load(SHIPPED["digits"].read_text())
     with versions(tmp_path_factory.mktemp("state"), empty_store, settings):
-        yield "models:/tiny/1"
+        yield "models:/digits/1"
 
 
 def test_a_registered_version_answers_the_same_everywhere(version):
@@ -210,7 +212,7 @@ def test_a_bundle_for_small_devices_is_tried_on_arm64(version, tmp_path):
     from tasks.trial import trial
     from tasks.version import open_version
 
-    bundle(tmp_path, "edge", Contents("tiny", 1, open_version(version, tracking.download(version)), BundleConfig()))
+    bundle(tmp_path, "edge", Contents("digits", 1, open_version(version, tracking.download(version)), BundleConfig()))
     found = trial(tmp_path, TrialConfig(requests=20))
     assert "on ARM64 too: cortex-a76, emulated by QEMU" in found.ran
     assert found.largest_difference < 1e-6

@@ -16,8 +16,8 @@ def main() -> int:
     for name, processor in PROCESSORS.items():
         try:
             answers = ask(name, {})
-            how = f"{emulator_version(name)} as {processor.model}, " if processor.emulator else ""
-            print(f"{name:<28} {how}in {answers.seconds:.1f} s: {processor.like}")
+            how = f"{emulator_version(name)} as {processor.model}" if processor.emulator else "as it is"
+            print(f"{name:<28} {how}, {answers.seconds:.1f} s to start: {processor.like}")
         except ProcessorMissing as error:
             left_out += 1
             print(f"{name:<28} cannot be asked: {error}")
