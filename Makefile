@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PEERS := .slimline/peers
 OLIVE := .slimline/olive
 
-.PHONY: run up down status test test-browser test-slow lint format lock bench bench-conversion bench-serving bench-training bench-compression bench-channels clean
+.PHONY: run up down status test test-browser test-processors test-slow processors lint format lock bench bench-conversion bench-serving bench-training bench-compression bench-channels bench-pairs bench-seeds clean
 .DEFAULT_GOAL := run
 
 run: $(READY) ## compress a model on the handwritten digits, and register it
@@ -22,10 +22,17 @@ status: $(READY) ## what is up, and where
 	@$(BIN)/python -m flows.up status
 
 test: $(READY) ## all fast and flow tests
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not browser"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not browser and not processors"
 
 test-browser: $(READY) ## what a person does in Chromium, from `make up` on: [SCREENSHOTS=folder that gets the pictures]
 	$(BIN)/pytest -m browser
+
+test-processors: $(READY) ## the same integers on processors that are not here, under QEMU
+	-@$(MAKE) --no-print-directory processors
+	$(BIN)/pytest -m processors
+
+processors: $(READY) ## what `slimline verify --processors` asks: makes the ARM64 one's system, says which there are
+	$(BIN)/python -m tasks.processors
 
 test-slow: $(READY) ## minutes, or real data
 	$(BIN)/pytest -m slow
@@ -60,8 +67,15 @@ bench-compression: $(READY) ## compression beside the tools one would take inste
 bench-channels: $(READY) ## whether rounded channel counts pay
 	$(BIN)/python -m benchmarks.channels
 
+bench-pairs: $(READY) ## kernels that cannot saturate, beside other ways: [DATA=folder with CIFAR-10] [OFFICIAL=folder of MLPerf Tiny models] [TIMING_ONLY=1: the same files again]
+	$(BIN)/python -m benchmarks.pairs $(if $(DATA),--data $(DATA)) $(if $(OFFICIAL),--official $(OFFICIAL)) $(if $(TIMING_ONLY),--timing-only)
+
+bench-seeds: $(READY) ## whether the digits recipe lives by a lucky seed: 20 of them, half an hour
+	$(BIN)/python -m benchmarks.seeds deployments/recipes/digits.yaml
+
 lock: $(READY) ## resolve every version anew
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra shared --extra serve --universal --generate-hashes --python-version 3.11 --upgrade --quiet -o requirements.lock
+	$(BIN)/uv pip compile tasks/processors/arm64.in -c requirements.lock --generate-hashes --python-version 3.11 --python-platform aarch64-manylinux_2_28 --upgrade --quiet -o tasks/processors/arm64.txt
 
 clean: ## forget the environment and all state
 	rm -rf $(VENV) .slimline

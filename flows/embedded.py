@@ -41,6 +41,7 @@ def settle() -> None:
     os.environ.setdefault(
         "PREFECT_SERVER_ANALYTICS_ENABLED", "false"
     )  # its telemetry prints a traceback on first start
+    os.environ.setdefault("DO_NOT_TRACK", "1")  # its client's telemetry speaks, and prints a notice, at terminals only
     os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")  # a stage may be run alone
 
 
@@ -57,12 +58,13 @@ def start_server() -> "subprocess.Popen[bytes] | None":
         port = probe.getsockname()[1]
     os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
     # The command of Prefect's own documentation. The watch on standard input ends it when this process is gone,
-    # however it went: a pipe closes even after `kill -9`.
+    # however it went: a pipe closes even after `kill -9`. The session of its own keeps the terminal's Ctrl-C from it,
+    # which this process answers: it still has to tell the server how its run ended.
     program = (
         "import os, sys, threading, signal\n"
         "def watch():\n"
         "    sys.stdin.buffer.read()\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    os.killpg(os.getpid(), signal.SIGKILL)\n"
         "threading.Thread(target=watch, daemon=True).start()\n"
         "import runpy\n"
         "sys.argv = ['prefect', 'server', 'start', '--host', '127.0.0.1', '--no-ui', "
@@ -70,7 +72,9 @@ def start_server() -> "subprocess.Popen[bytes] | None":
         "runpy.run_module('prefect', run_name='__main__')\n"
     )
     with log_file().open("ab") as log:
-        process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=log, stderr=log)  # noqa: S603  our own program
+        process = subprocess.Popen(  # noqa: S603  our own program
+            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+        )
     atexit.register(_end, process)
     return process
 

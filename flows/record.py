@@ -1,16 +1,18 @@
 """What a flow run leaves in MLflow besides its stages: the run that they are children of."""
 
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from uuid import UUID
 
 from prefect.artifacts import create_link_artifact
 from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
+from prefect.states import Crashed
 
 from flows.recipe import Recipe
 from tasks import tracking
+from tasks.killed import kill_runs, reopen_run
 from tasks.progress import listener
 from tasks.register import digest_text
 
@@ -19,12 +21,13 @@ from tasks.register import digest_text
 def recorded(role: str, name: str, settings: Mapping[str, Any], tags: Mapping[str, str] = {}) -> Iterator[str]:
     """The MLflow run of this flow run, which its stages' runs are children of; gives its id.
 
-    It ends as the block does: finished, or failed with the reason in the tag `slimline.error`. MLflow's run names the
-    Prefect flow run and links to it, and the other way round. A flow run that is retried goes on in the same one.
+    It ends as the block does: finished, or failed or killed with the reason in the tag `slimline.error`. MLflow's run
+    names the Prefect flow run and links to it, and the other way round. A flow run that is retried goes on in the same
+    one.
     """
     run = tracking.run_of_flow(str(flow_run.id))
     if run:
-        tracking.reopen_run(run)
+        reopen_run(run)
     else:
         about = {
             tracking.ROLE: role,
@@ -35,13 +38,13 @@ def recorded(role: str, name: str, settings: Mapping[str, Any], tags: Mapping[st
             "mlflow.note.content": f"Made by the Prefect flow run [{flow_run.name}]({flow_run.ui_url}).",
         }
         run = tracking.start_run(name, {**about, **tags}, tracking.flatten(settings))
-    create_link_artifact(
-        tracking.ui_url(run), "MLflow run", key="mlflow-run", description="Every stage, metric and plot."
-    )
     try:
+        create_link_artifact(
+            tracking.ui_url(run), "MLflow run", key="mlflow-run", description="Every stage, metric and plot."
+        )
         yield run
-    except BaseException:
-        tracking.set_tags(run, {"slimline.error": str(sys.exception())[:5000]})
+    except BaseException as error:
+        tracking.set_tags(run, {"slimline.error": (str(error) or type(error).__name__)[:5000]})
         tracking.end_run(run, failed=True)
         raise
     tracking.end_run(run, failed=False)
@@ -67,3 +70,13 @@ def wanted(stage: str, method: str) -> bool:
     if method == "none":
         listener().note(stage, "left out (method: none)")
     return method != "none"
+
+
+def give_up(since: float) -> None:
+    """Write down that what this process runs was stopped at a time, where the flow does not come to it."""
+    stopped = kill_runs(since)
+    if stopped:
+        with get_client(sync_client=True) as client:
+            for run in stopped:
+                message = "Stopped with Ctrl-C. The same command goes on from the finished stages."
+                client.set_flow_run_state(UUID(run), Crashed(message=message), force=True)

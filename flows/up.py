@@ -17,6 +17,8 @@ from types import FrameType
 
 from flows import embedded, servers
 from flows.install import POOL, await_healthy
+from flows.interrupt import EXIT_CODE
+from flows.screen import say, screen
 from tasks.errors import InvalidInput, SlimlineError
 from tasks.home import home
 
@@ -52,19 +54,25 @@ def up() -> int:
         "SLIMLINE_BIN": str(BIN),
     }
     embedded.copy_blank()
-    supervisor = subprocess.Popen([BIN / "supervisord", "-c", _settings()], env=environment)  # noqa: S603  our own command
-    signal.signal(signal.SIGTERM, _ask_to_stop)
-    servers.note_file().write_text(json.dumps({"PREFECT_API_URL": f"{prefect}/api", "MLFLOW_TRACKING_URI": mlflow}))
+    console, pressed = screen(), list[int]()
+    signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))  # until we know what there is to end
+    # In a session of its own: Ctrl-C comes to us alone, and we end it as everybody else does.
+    supervisor = subprocess.Popen(  # noqa: S603  our own command
+        [BIN / "supervisord", "-c", _settings()], env=environment, start_new_session=True
+    )
+    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last when the terminal is closed
+        signal.signal(sign, _ask_to_stop)
     try:
-        print("starting; the first time takes half a minute", flush=True)
+        if pressed:
+            raise KeyboardInterrupt
+        servers.note_file().write_text(json.dumps({"PREFECT_API_URL": f"{prefect}/api", "MLFLOW_TRACKING_URI": mlflow}))
+        say(console, "starting; the first time takes half a minute")
         _await(supervisor, prefect, mlflow)
-        print(
-            f"Prefect  {prefect}\nMLflow   {mlflow}\nLogs     {home() / 'logs'}\nCtrl-C or `make down` ends it.",
-            flush=True,
-        )
+        say(console, f"Prefect  {prefect}\nMLflow   {mlflow}\nLogs     {home() / 'logs'}")
+        say(console, "Ctrl-C or `make down` ends it.")
         supervisor.wait()
     except KeyboardInterrupt:
-        print("\nending: first the worker, then the servers", flush=True)
+        say(console, "\nending: first the worker, then the servers; Ctrl-C again does not wait for them")
     finally:
         _end(supervisor)
         servers.note_file().unlink(missing_ok=True)
@@ -92,10 +100,11 @@ def status() -> int:
     if not servers.running():
         print("nothing is up; `make up` starts it")
         return 3
-    said = _control("status")
-    print(said.stdout.rstrip())
-    for name, url in servers.addresses().items():
-        print(f"{name:<32} {url}")
+    said, console = _control("status"), screen()
+    for table in ([line.split(maxsplit=2) for line in said.stdout.splitlines()], servers.addresses().items()):
+        widest = max((len(name) for name, *_ in table), default=0)
+        for name, *words in table:
+            say(console, f"{name:<{widest}}  {'  '.join(words)}")
     return 0 if said.returncode == 0 else 3
 
 
@@ -162,12 +171,19 @@ def _holder(port: int) -> str:
 
 
 def _end(supervisor: "subprocess.Popen[bytes]") -> None:
-    """Let the supervisor end what it started, in its order."""
+    """Let the supervisor end what it started, in its order; another Ctrl-C ends all of it at once."""
     if supervisor.poll() is None:
         supervisor.send_signal(signal.SIGTERM)
-    while supervisor.poll() is None:
-        with contextlib.suppress(KeyboardInterrupt):  # an impatient second Ctrl-C would leave processes behind
-            supervisor.wait()
+    try:
+        supervisor.wait()
+    except KeyboardInterrupt:
+        import psutil
+
+        family = psutil.Process(supervisor.pid).children(recursive=True)
+        supervisor.kill()  # first, as it starts again what dies
+        for process in family:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
 
 
 def _ask_to_stop(_signal: int, _frame: FrameType | None) -> None:
@@ -192,5 +208,7 @@ if __name__ == "__main__":
     try:
         sys.exit({"up": up, "down": down, "status": status}[sys.argv[1]]())
     except SlimlineError as error:
-        print(f"slimline: {error}", file=sys.stderr)
+        say(screen(stderr=True), f"slimline: {error}")
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_CODE)

@@ -6,6 +6,7 @@ MLflow takes seconds to import, so it is imported when something is first kept o
 import json
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from pydantic import BaseModel
 from tasks.artifact import Artifact, digest_folder
 from tasks.errors import StoreError
 from tasks.home import home
+from tasks.machine import this_process
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +35,7 @@ KEY = "slimline.key"  # tag: the stage's cache key
 RESULT = "slimline.result"  # tag: the artifact as JSON; set last, so a run without it made nothing
 FLOW_RUN = "prefect.flow_run_id"  # tag: the Prefect flow run
 ROLE = "slimline.role"  # tag: `stage` on a stage's run, what kind of flow run it was on their parent
+PROCESS = "slimline.process"  # tag: which process of which machine began a run, and when that process did
 REUSED = "slimline.reused."  # tag on the parent run: which run a stage's artifact came from
 
 
@@ -124,7 +127,7 @@ def start_run(name: str, tags: Mapping[str, str], parameters: Mapping[str, str],
     from mlflow.entities import Param
 
     links = {"mlflow.parentRunId": parent} if parent else {}
-    run = client().create_run(experiment(), run_name=name, tags={**tags, **links})
+    run = client().create_run(experiment(), run_name=name, tags={**tags, **links, PROCESS: this_process()})
     entries = [Param(key, value[:6000]) for key, value in parameters.items()]
     for start in range(0, len(entries), 100):  # the tracking server takes 100 parameters a call
         client().log_batch(run.info.run_id, params=entries[start : start + 100])
@@ -132,16 +135,9 @@ def start_run(name: str, tags: Mapping[str, str], parameters: Mapping[str, str],
 
 
 def end_run(run_id: str, *, failed: bool) -> None:
-    """Close a run."""
-    client().set_terminated(run_id, "FAILED" if failed else "FINISHED")
-
-
-def reopen_run(run_id: str) -> None:
-    """Go on with a run that was ended, or whose process is gone; children that were at work then are closed."""
-    client().update_run(run_id, status="RUNNING")
-    for child in _children(run_id):
-        if child.info.status == "RUNNING":
-            client().set_terminated(child.info.run_id, "KILLED")
+    """Close a run; one that fails of what is no error, such as Ctrl-C or a worker's end, was killed."""
+    failure = "FAILED" if isinstance(sys.exception(), Exception) else "KILLED"
+    client().set_terminated(run_id, failure if failed else "FINISHED")
 
 
 def find(key: str, kind: type[A]) -> A | None:
@@ -322,7 +318,7 @@ def stages_of(parent: str) -> list[StageRecord]:
     """Every stage of a compression, reused ones included, in the order in which they ended."""
     made = {
         run.info.run_id: (run.info.end_time, run.info.run_name, (run.info.end_time - run.info.start_time) / 1000, False)
-        for run in _children(parent)
+        for run in children(parent)
         if run.info.status == "FINISHED"
     }
     notes = {
@@ -342,7 +338,8 @@ def stages_of(parent: str) -> list[StageRecord]:
     ]
 
 
-def _children(parent: str) -> "list[Run]":
+def children(parent: str) -> "list[Run]":
+    """The runs that a run is the parent of, in the order in which they began."""
     return list(
         client().search_runs(
             [experiment()],

@@ -84,10 +84,14 @@ class Shared:
             time.sleep(0.3)
 
     def stop(self) -> None:
-        for process in reversed(self.started.values()):
-            process.send_signal(signal.SIGTERM)
-        for process in self.started.values():
-            process.wait(timeout=60)
+        """The last one first, and each before the next, as compose does: a worker waits for a server that is gone."""
+        try:
+            for process in reversed(self.started.values()):
+                process.send_signal(signal.SIGTERM)
+                process.wait(timeout=60)
+        finally:
+            for process in self.started.values():
+                process.kill()
 
 
 @contextmanager

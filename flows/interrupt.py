@@ -1,0 +1,133 @@
+"""Ctrl-C, over within seconds at any moment.
+
+Python raises `KeyboardInterrupt` in its main thread, where it undoes what was begun. That thread hears of it when
+native code lets go of it, which may be minutes later, and what it undoes may wait for a server. So a thread of its own
+hears of the signal at once, through the descriptor that Python writes a signal's number to, and gives the main thread
+some seconds; then it ends the process. That loses nothing: what is finished is in the store already.
+"""
+
+import atexit
+import os
+import select
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+import psutil
+
+AGAIN = signal.SIGUSR1  # Ctrl-C for the main thread alone: a second SIGINT would be a person's who does not wait
+EXIT_CODE = 128 + signal.SIGINT  # what shells make of it
+SOON = 1.0  # seconds in which most of what can be interrupted is undone; after them a person is told to wait
+PATIENCE = 2.5  # seconds that the main thread has in all
+LAST = 0.8  # seconds that each of the last three steps may take after that: 5 s are the promise
+
+_heard: list[float] = []  # when, in seconds since 1970
+_said = threading.Lock()
+
+
+def heard() -> float:
+    """When Ctrl-C was pressed, in seconds since 1970, else 0: whatever has failed since may have failed of that."""
+    return _heard[0] if _heard else 0.0
+
+
+@contextmanager
+def heeded(close: Callable[[], None], say: Callable[[], None]) -> Iterator[None]:
+    """While the block lasts, Ctrl-C ends this process within five seconds, a second one at once.
+
+    Temporary files of the block lie in a folder that goes with it, in either way. The program ends behind the block:
+    Ctrl-C there ends it without a word, as everything was said. Where SIGINT is ignored, as in a script's background,
+    it stays so.
+
+    Args:
+        close: writes down that what runs was stopped. Called if the main thread does not come to it, and in another
+            thread then.
+        say: tells the person; called then too, unless `once` was.
+
+    """
+    with tempfile.TemporaryDirectory(prefix="slimline-") as folder:
+        before, tempfile.tempdir = tempfile.tempdir, folder
+        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+            _listen((close, lambda: once(say), lambda: shutil.rmtree(folder, ignore_errors=True)))
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+            if not heard() and signal.getsignal(signal.SIGINT) == _interrupt:
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def once(tell: Callable[[], None]) -> None:
+    """Call it, unless something was told through here before."""
+    if _said.acquire(blocking=False):
+        tell()
+
+
+def _listen(steps: tuple[Callable[[], None], ...]) -> None:
+    atexit.register(_leave)  # before any library's, and so called after them
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    sys.unraisablehook = _raise_again
+    signal.signal(AGAIN, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
+    threading.Thread(target=_wait, args=(reader, steps), name="interrupt", daemon=True).start()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """What Python does, when it is already known why: libraries make errors of their own of the exception."""
+    _heard.append(time.time())
+    signal.default_int_handler(number, frame)
+
+
+def _raise_again(lost: "sys.UnraisableHookArgs") -> None:
+    """An interrupt that came in a destructor or its like, which lets no exception out: once more, just behind it."""
+    if lost.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(lost)
+        return
+    main = threading.main_thread().ident
+    threading.Timer(0.02, signal.pthread_kill, (main, AGAIN)).start()  # at once it would be lost in here
+
+
+def _leave() -> None:
+    """End the process here if it was interrupted: what native libraries take down after this takes seconds."""
+    if heard():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(EXIT_CODE)
+
+
+def _wait(reader: int, steps: tuple[Callable[[], None], ...]) -> None:
+    """Hear Ctrl-C, wait for the main thread, and end the process without it."""
+    _pressed(reader, None)
+    _heard.append(time.time())
+    began = time.monotonic()
+    again = _pressed(reader, SOON)
+    if not again:
+        if not _said.locked():
+            print("\nslimline: stopping; Ctrl-C again does not wait for it", file=sys.stderr, flush=True)  # noqa: T201
+        again = _pressed(reader, PATIENCE - (time.monotonic() - began))
+    for step in steps:
+        done = threading.Thread(target=step, daemon=True)
+        done.start()
+        done.join(LAST / 2 if again else LAST)
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            child.kill()
+    os._exit(EXIT_CODE)
+
+
+def _pressed(reader: int, seconds: float | None) -> bool:
+    """Whether Ctrl-C is pressed within so many seconds; without a number it waits for it."""
+    deadline = time.monotonic() + (seconds or 0)
+    while True:
+        left = None if seconds is None else max(deadline - time.monotonic(), 0)
+        if not select.select([reader], [], [], left)[0]:
+            return False
+        if signal.SIGINT in os.read(reader, 64):
+            return True
