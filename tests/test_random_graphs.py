@@ -1,10 +1,14 @@
 """Random small graphs through fake quantization, every format, and its audit."""
 
 import numpy as np
+import pytest
 from hypothesis import assume, example, given, note, settings
+from hypothesis import strategies as st
 from random_graphs import IMAGE, built, graphs, heads
 
 from tasks.formats import FORMATS
+from tasks.formats.last_integers import floats_between, onnx_visible
+from tasks.processors import Question, ask, missing
 from tasks.ranges import fake_quantized, is_fake_quantized
 
 TARGETS = ("onnxruntime", "litert", "savedmodel")
@@ -44,3 +48,37 @@ def test_any_graph_answers_the_same_in_every_format(graph, head, tmp_path_factor
             if target != "savedmodel":  # which computes all in float
                 assert {layer.kernel for layer in audit.in_float} <= {"ConvTranspose"}, target
             assert all(layer.why for layer in audit.in_float), target
+
+
+WITHOUT_VNNI = "x86 with AVX2, without VNNI"
+ENDS = np.where(np.random.default_rng(1).random(X.shape) < 0.5, X.min(), X.max())  # where sums are the largest
+
+
+@pytest.mark.processors
+@pytest.mark.skipif(bool(missing(WITHOUT_VNNI)), reason=missing(WITHOUT_VNNI) or "it is here")
+@settings(max_examples=2, deadline=None)
+@given(drawn=st.lists(st.tuples(graphs, heads), min_size=8, max_size=8))
+def test_what_the_audit_says_is_what_a_processor_without_vnni_does(drawn, tmp_path_factory):
+    form, questions, says = FORMATS["onnxruntime"], {}, {}
+    for number, (graph, head) in enumerate(drawn):
+        model = built(graph, head)
+        for kernels in ("pairs", "full"):
+            held = fake_quantized(model, X, kernels=kernels)
+            if not is_fake_quantized(held):
+                continue
+            folder = tmp_path_factory.mktemp("file")
+            form.write(held, folder, "int8", classes=())
+            content, audit = (folder / form.FILE).read_bytes(), form.audit(folder, X[:1])
+            assert audit.everywhere or kernels == "full", (graph, head, audit.everywhere_in_words)
+            if not floats_between(content, audit.kernels):  # whose last bit may become a step
+                questions[f"{number} {kernels}"] = Question("onnxruntime", onnx_visible(content).model, ENDS)
+                says[f"{number} {kernels}"] = audit.everywhere
+    assume(questions)
+    there, here = (ask(name, questions).outputs for name in (WITHOUT_VNNI, "this"))
+    differing = set()
+    for name, outputs in here.items():
+        scales = onnx_visible(questions[name].model).scales
+        if any(not np.array_equal(outputs[place], there[name][place]) for place in scales):
+            differing.add(name)
+    note(f"differ: {sorted(differing)} of {sorted(questions)}; {drawn}")
+    assert not {name for name in differing if says[name]}, drawn
