@@ -25,7 +25,7 @@ AGAIN = signal.SIGUSR1  # Ctrl-C for the main thread alone: a second SIGINT woul
 EXIT_CODE = 128 + signal.SIGINT  # what shells make of it
 SOON = 1.0  # seconds in which most of what can be interrupted is undone; after them a person is told to wait
 PATIENCE = 2.5  # seconds that the main thread has in all
-LAST = 0.8  # seconds that each of the last three steps may take after that: 5 s are the promise
+CLOSING, LAST = 1.5, 0.5  # seconds after that to close what runs, and for each of two last steps: 5 s are the promise
 
 _heard: list[float] = []  # when, in seconds since 1970
 _said = threading.Lock()
@@ -45,15 +45,15 @@ def heeded(close: Callable[[], None], say: Callable[[], None]) -> Iterator[None]
     it stays so.
 
     Args:
-        close: writes down that what runs was stopped. Called if the main thread does not come to it, and in another
-            thread then.
+        close: writes down that what runs was stopped. Called if the main thread does not come to it soon, in another
+            thread, and maybe in both.
         say: tells the person; called then too, unless `once` was.
 
     """
     with tempfile.TemporaryDirectory(prefix="slimline-") as folder:
         before, tempfile.tempdir = tempfile.tempdir, folder
         if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-            _listen((close, lambda: once(say), lambda: shutil.rmtree(folder, ignore_errors=True)))
+            _listen(close, (lambda: once(say), lambda: shutil.rmtree(folder, ignore_errors=True)))
         try:
             yield
         finally:
@@ -68,7 +68,7 @@ def once(tell: Callable[[], None]) -> None:
         tell()
 
 
-def _listen(steps: tuple[Callable[[], None], ...]) -> None:
+def _listen(close: Callable[[], None], last: tuple[Callable[[], None], ...]) -> None:
     atexit.register(_leave)  # before any library's, and so called after them
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -76,7 +76,7 @@ def _listen(steps: tuple[Callable[[], None], ...]) -> None:
     sys.unraisablehook = _raise_again
     signal.signal(AGAIN, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
-    threading.Thread(target=_wait, args=(reader, steps), name="interrupt", daemon=True).start()
+    threading.Thread(target=_wait, args=(reader, close, last), name="interrupt", daemon=True).start()
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -102,24 +102,30 @@ def _leave() -> None:
         os._exit(EXIT_CODE)
 
 
-def _wait(reader: int, steps: tuple[Callable[[], None], ...]) -> None:
+def _wait(reader: int, close: Callable[[], None], last: tuple[Callable[[], None], ...]) -> None:
     """Hear Ctrl-C, wait for the main thread, and end the process without it."""
     _pressed(reader, None)
     _heard.append(time.time())
     began = time.monotonic()
     again = _pressed(reader, SOON)
+    closing = _begun(close)  # the main thread may do so as well: it only has to be done once
     if not again:
         if not _said.locked():
             print("\nslimline: stopping; Ctrl-C again does not wait for it", file=sys.stderr, flush=True)  # noqa: T201
         again = _pressed(reader, PATIENCE - (time.monotonic() - began))
-    for step in steps:
-        done = threading.Thread(target=step, daemon=True)
-        done.start()
-        done.join(LAST / 2 if again else LAST)
+    closing.join(LAST if again else CLOSING)
+    for step in last:
+        _begun(step).join(LAST)
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
             child.kill()
     os._exit(EXIT_CODE)
+
+
+def _begun(step: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=step, daemon=True)
+    thread.start()
+    return thread
 
 
 def _pressed(reader: int, seconds: float | None) -> bool:

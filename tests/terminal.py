@@ -9,11 +9,13 @@ import subprocess
 import termios
 import threading
 import time
+import uuid
 from pathlib import Path
 
 import psutil
 import pyte
 
+MARK = "SLIMLINE_TEST_TERMINAL"  # in the environment of all that a program begins, in whichever session
 CTRL_C = b"\x03"  # what the key sends; the system makes SIGINT to the foreground group of it
 CODES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # ECMA-48's control sequences
 UNSET = {"NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "LINES", "CI"} | {
@@ -40,7 +42,7 @@ class Terminal:
         lines: int = 24,
         stdout: Path | None = None,
     ) -> None:
-        self.columns, self.home = columns, environment["SLIMLINE_HOME"]
+        self.columns, self.home, self.mark = columns, environment["SLIMLINE_HOME"], uuid.uuid4().hex
         self.screen = pyte.HistoryScreen(columns, lines, history=5000)
         self.raw = b""
         self._stream = pyte.ByteStream(self.screen)
@@ -53,7 +55,7 @@ class Terminal:
         self.process = subprocess.Popen(
             command,
             cwd=cwd,
-            env={**kept, "TERM": "xterm-256color", "LANG": "C.UTF-8", **environment},
+            env={**kept, "TERM": "xterm-256color", "LANG": "C.UTF-8", **environment, MARK: self.mark},
             stdin=slave,
             stdout=out or slave,
             stderr=slave,
@@ -135,10 +137,10 @@ class Terminal:
         found = []
         for process in psutil.process_iter():
             try:
-                mine = process.environ().get("SLIMLINE_HOME") == self.home
+                mine = process.environ().get(MARK) == self.mark
             except psutil.Error:
                 continue
-            if mine and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+            if mine and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         return found
 

@@ -12,8 +12,14 @@ import yaml
 from command_line import ROOT
 from mlflow import MlflowClient
 from postgres import free_port
+from pydantic import BaseModel
 from registered import RECIPE
 from terminal import CTRL_C, Terminal
+
+from tasks import tracking
+from tasks.artifact import ModelArtifact
+from tasks.killed import kill_runs
+from tasks.stage import StageRun, stage
 
 LIMIT = 300  # seconds for anything on a machine that does much else
 SOON = 15  # seconds that Ctrl-C may take there; on a machine at rest 5 are promised, and 1 or 2 are seen
@@ -163,16 +169,16 @@ LOST = """
 
 
 @pytest.mark.parametrize(
-    ("work", "presses", "written", "least", "most"),
+    ("work", "presses", "how", "seconds"),
     [
-        ("import time; time.sleep(300)", 1, "undone said", 0.0, 2.0),
-        (LOST.strip(), 1, "undone said", 0.0, 2.0),
-        (NATIVE, 1, "closed said", 2.0, 5.0),
-        (NATIVE, 2, "closed said", 0.0, 2.0),
+        ("import time; time.sleep(300)", 1, "undone", (0, 2)),
+        (LOST.strip(), 1, "undone", (0, 2)),
+        (NATIVE, 1, "closed", (2, 5)),
+        (NATIVE, 2, "closed", (0, 2)),
     ],
     ids=["in Python", "in a destructor", "in native code", "in native code, twice"],
 )
-def test_whatever_the_main_thread_does(tmp_path, work, presses, written, least, most):
+def test_whatever_the_main_thread_does(tmp_path, work, presses, how, seconds):
     program = PROGRAM.replace("{work}", work)
     with at_terminal(tmp_path, sys.executable, "-c", program) as terminal:
         terminal.await_text("begun", 60)
@@ -182,10 +188,13 @@ def test_whatever_the_main_thread_does(tmp_path, work, presses, written, least, 
             terminal.press(CTRL_C)
             time.sleep(0.2)
         assert terminal.interrupt(60)[0] == 130, terminal.text()
-        seconds = time.monotonic() - began
+        took = time.monotonic() - began
         check_left_nothing(terminal, tmp_path)
-    assert " ".join(re.findall("undone|closed|said", terminal.text())) == written
-    assert least <= seconds < most + 10, f"{most} s on a machine at rest"
+    told = re.findall("undone|closed|said", terminal.text())
+    assert told[0] == how
+    assert (told[-1], told.count("said")) == ("said", 1)
+    least, most = seconds
+    assert least <= took < most + 10, f"{most} s on a machine at rest"
 
 
 def test_where_sigint_is_ignored_it_stays_so(tmp_path):
@@ -217,3 +226,38 @@ def test_serve_ends_well(gone_on):
         terminal.await_text("^curl http", LIMIT)
         assert terminal.interrupt(SOON)[0] == 0, terminal.text()
         check_left_nothing(terminal, folder(gone_on))
+
+
+class Settings(BaseModel, frozen=True):
+    """Of a stage."""
+
+
+@stage("stopped")
+def stopped(run: StageRun, settings: Settings) -> ModelArtifact:
+    raise KeyboardInterrupt
+
+
+def test_a_stage_that_is_stopped_leaves_a_killed_run(store, prefect_server):
+    with pytest.raises(KeyboardInterrupt):
+        stopped(Settings())
+    (run,) = tracking.client().search_runs([tracking.experiment()])
+    assert run.info.status == "KILLED"
+
+
+def test_a_process_that_ends_closes_its_own_runs_alone(store):
+    flow, other = "6f2a2f4e-0000-4000-8000-000000000001", "6f2a2f4e-0000-4000-8000-000000000002"
+    finished, failed = (tracking.start_run(name, {}, {}) for name in ("finished", "failed"))
+    tracking.end_run(finished, failed=False)
+    try:
+        raise ValueError("long before")
+    except ValueError:
+        tracking.end_run(failed, failed=True)
+    pressed = time.time() + 1
+    begun = tracking.start_run("begun", {tracking.FLOW_RUN: flow}, {})
+    foreign = tracking.start_run("foreign", {tracking.FLOW_RUN: other}, {})
+    tracking.set_tags(foreign, {tracking.PROCESS: "another-machine 1 2026-01-01T00:00:00.000+00:00"})
+    assert kill_runs(pressed) == [flow]
+    status = {run: tracking.client().get_run(run).info.status for run in (finished, failed, begun, foreign)}
+    assert status == {finished: "FINISHED", failed: "FAILED", begun: "KILLED", foreign: "RUNNING"}
+    assert kill_runs(pressed - 60) == [], "what failed after it was pressed was killed, of whichever flow"
+    assert tracking.client().get_run(failed).info.status == "KILLED"
