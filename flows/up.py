@@ -25,6 +25,7 @@ from tasks.home import home
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 PORTS = {"PREFECT_SERVER_API_PORT": 4200, "MLFLOW_PORT": 5000}
+STARTING = 4.0  # seconds that what is only just being started has to end
 LONGEST_SOCKET = 90  # characters of a path; the system takes 107, and supervisord adds a process id while it binds
 
 
@@ -62,19 +63,21 @@ def up() -> int:
     )
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last when the terminal is closed
         signal.signal(sign, _ask_to_stop)
+    starting = True
     try:
         if pressed:
             raise KeyboardInterrupt
         servers.note_file().write_text(json.dumps({"PREFECT_API_URL": f"{prefect}/api", "MLFLOW_TRACKING_URI": mlflow}))
         say(console, "starting; the first time takes half a minute")
         _await(supervisor, prefect, mlflow)
+        starting = False
         say(console, f"Prefect  {prefect}\nMLflow   {mlflow}\nLogs     {home() / 'logs'}")
         say(console, "Ctrl-C or `make down` ends it.")
         supervisor.wait()
     except KeyboardInterrupt:
         say(console, "\nending: first the worker, then the servers; Ctrl-C again does not wait for them")
     finally:
-        _end(supervisor)
+        _end(supervisor, STARTING if starting else None)
         servers.note_file().unlink(missing_ok=True)
     return 0
 
@@ -170,20 +173,25 @@ def _holder(port: int) -> str:
     return ""
 
 
-def _end(supervisor: "subprocess.Popen[bytes]") -> None:
-    """Let the supervisor end what it started, in its order; another Ctrl-C ends all of it at once."""
-    if supervisor.poll() is None:
-        supervisor.send_signal(signal.SIGTERM)
-    try:
-        supervisor.wait()
-    except KeyboardInterrupt:
-        import psutil
+def _end(supervisor: "subprocess.Popen[bytes]", patience: float | None) -> None:
+    """Let the supervisor end what it started, in its order.
 
+    Another Ctrl-C ends all of it at once, and so does `patience`, in seconds: a program loses the signal that it gets
+    while it is being started, and the supervisor would wait for it for half a minute.
+    """
+    import psutil
+
+    supervisor.terminate()
+    try:
+        supervisor.wait(patience)
+    except (KeyboardInterrupt, subprocess.TimeoutExpired):
         family = psutil.Process(supervisor.pid).children(recursive=True)
         supervisor.kill()  # first, as it starts again what dies
+        supervisor.wait()
         for process in family:
-            with contextlib.suppress(psutil.Error):
+            with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
+        servers.socket_file().unlink(missing_ok=True)
 
 
 def _ask_to_stop(_signal: int, _frame: FrameType | None) -> None:

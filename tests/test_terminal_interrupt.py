@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from postgres import free_port
 from pydantic import BaseModel
 from registered import RECIPE
+from servers import until
 from terminal import CTRL_C, Terminal
 
 from tasks import tracking
@@ -38,9 +39,9 @@ def recipe_in(folder: Path) -> Path:
     return file
 
 
-def at_terminal(home: Path, *command: str, columns: int = 80) -> Terminal:
-    environment = {"SLIMLINE_HOME": str(home / "state"), "TMPDIR": str(home)}
-    return Terminal(list(command), cwd=ROOT, environment=environment, columns=columns)
+def at_terminal(home: Path, *command: str, **environment: str) -> Terminal:
+    mine = {"SLIMLINE_HOME": str(home / "state"), "TMPDIR": str(home), **environment}
+    return Terminal(list(command), cwd=ROOT, environment=mine)
 
 
 def run(recipe: Path) -> Terminal:
@@ -217,6 +218,21 @@ def test_promote_moves_nothing(gone_on):
     assert command_shown(terminal)[-2:] == ["promote", "tiny"]
     assert client(gone_on).get_registered_model("tiny").aliases == {"candidate": 1}
     assert not client(gone_on).search_runs(["1"], "attributes.status = 'RUNNING'")
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_up_while_it_starts(tmp_path, presses):
+    environment = {"PREFECT_SERVER_API_PORT": str(free_port()), "MLFLOW_PORT": str(free_port())}
+    with at_terminal(tmp_path, sys.executable, "-m", "flows.up", "up", **environment) as terminal:
+        terminal.await_text("^starting", LIMIT)
+        until(lambda: len(terminal.left()) > 4, 60)  # the supervisor, both servers, and what tells them of the worker
+        if presses == 2:
+            terminal.press(CTRL_C)
+            time.sleep(0.2)
+        assert terminal.interrupt(60)[0] == 0, terminal.text()
+        assert terminal.left() == []
+        assert "Traceback" not in terminal.text()
+    assert not (tmp_path / "state" / "up.json").exists()
 
 
 def test_serve_ends_well(gone_on):
