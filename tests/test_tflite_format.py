@@ -81,3 +81,19 @@ def test_integers_at_both_ends_where_asked_for(tmp_path):
     audit = tflite.audit(tmp_path, x[:1])
     assert audit.integer_share == 1
     assert not {"QUANTIZE", "DEQUANTIZE"} & set(audit.kernels)
+
+
+def test_no_numbers_are_in_the_file_twice(held, tmp_path):
+    """Integers that were put right take the place of those that were there."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    tflite.write(held, tmp_path, "int8", classes=())
+    model = schema.ModelT.InitFromPackedBuf((tmp_path / tflite.FILE).read_bytes())
+    (graph,) = model.subgraphs
+    used = {int(index) for operator in graph.operators for index in [*operator.inputs, *operator.outputs]}
+    known = {graph.tensors[index].buffer for index in used} | {entry.buffer for entry in model.metadata or ()}
+    full = {number for number, buffer in enumerate(model.buffers) if buffer.data is not None and len(buffer.data)}
+    assert full <= known
+    kernels = sum(weight.numpy().size for layer in held.layers for weight in layer.weights if "kernel:" in weight.name)
+    constants = sum(len(model.buffers[number].data) for number in full)
+    assert kernels < constants < 2 * kernels

@@ -6,6 +6,7 @@ same integers as in every other file are found again, and take their place.
 """
 
 import copy
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,7 @@ def _hold_kernels(model: Any, graph: Any, kernels: KernelSteps) -> None:
         operators.TRANSPOSE_CONV: (2, 1, 3),
     }
     codes = _codes(model)
+    users = Counter(int(index) for operator in graph.operators for index in operator.inputs)
     done: dict[int, np.ndarray] = {}
     for operator in graph.operators:
         code = codes[operator.opcodeIndex]
@@ -73,10 +75,12 @@ def _hold_kernels(model: Any, graph: Any, kernels: KernelSteps) -> None:
             done[operator.inputs[kernel]] = _hold_kernel(model, tensor, code == operators.DEPTHWISE_CONV_2D, kernels)
         if bias < len(operator.inputs) and operator.inputs[bias] >= 0:
             unit = float(graph.tensors[operator.inputs[taken]].quantization.scale[0])
-            held = _held_bias(model, graph.tensors[operator.inputs[bias]], unit * done[operator.inputs[kernel]])
-            operator.inputs = np.array(operator.inputs)
-            operator.inputs[bias] = len(graph.tensors)  # a tensor of its own: equal biases may share one
-            graph.tensors.append(held)
+            if users[operator.inputs[bias]] > 1:  # equal biases share one tensor, and units may differ
+                users[operator.inputs[bias]] -= 1
+                graph.tensors.append(copy.deepcopy(graph.tensors[operator.inputs[bias]]))
+                operator.inputs = np.array(operator.inputs)
+                operator.inputs[bias] = len(graph.tensors) - 1
+            _hold_bias(model, graph.tensors[operator.inputs[bias]], unit * done[operator.inputs[kernel]])
 
 
 def _hold_kernel(model: Any, tensor: Any, depthwise: bool, kernels: KernelSteps) -> np.ndarray:
@@ -94,7 +98,7 @@ def _hold_kernel(model: Any, tensor: Any, depthwise: bool, kernels: KernelSteps)
         )
     rows, steps = found
     rows = np.rint(rows / np.where(rows.any(axis=0), steps, 1)).astype(np.int8)
-    tensor.buffer = _buffer(model, rows if depthwise else rows.T)
+    _fill(model, tensor, rows if depthwise else rows.T)
     tensor.quantization.scale = steps.astype(np.float32)
     tensor.quantization.zeroPoint = np.zeros(count, np.int64)
     tensor.quantization.quantizedDimension = len(shape) - 1 if depthwise else 0
@@ -102,25 +106,23 @@ def _hold_kernel(model: Any, tensor: Any, depthwise: bool, kernels: KernelSteps)
     return steps
 
 
-def _held_bias(model: Any, tensor: Any, units: np.ndarray) -> Any:
-    """A bias in other units, `(channels,)`; whole in them, because fake quantization has settled it so."""
+def _hold_bias(model: Any, tensor: Any, units: np.ndarray) -> None:
+    """Puts a bias into other units, `(channels,)`; whole in them, because fake quantization has settled it so."""
     numbers = np.frombuffer(bytes(model.buffers[tensor.buffer].data), np.int32)
     values = numbers * np.asarray(tensor.quantization.scale, np.float64)
-    made = copy.deepcopy(tensor)
-    made.quantization.scale = units.astype(np.float32)
-    made.quantization.zeroPoint = np.zeros(units.size, np.int64)
-    made.buffer = _buffer(model, np.rint(values / units).astype(np.int32))
-    return made
+    tensor.quantization.scale = units.astype(np.float32)
+    tensor.quantization.zeroPoint = np.zeros(units.size, np.int64)
+    _fill(model, tensor, np.rint(values / units).astype(np.int32))
 
 
-def _buffer(model: Any, numbers: np.ndarray) -> int:
-    """The place of a new buffer with these numbers."""
+def _fill(model: Any, tensor: Any, numbers: np.ndarray) -> None:
+    """Gives a tensor other numbers; those that it had leave the file, unless another tensor has them too."""
     from tensorflow.lite.python import schema_py_generated as schema
 
-    buffer = schema.BufferT()
-    buffer.data = np.frombuffer(np.ascontiguousarray(numbers).tobytes(), np.uint8)
-    model.buffers.append(buffer)
-    return len(model.buffers) - 1
+    if sum(other.buffer == tensor.buffer for graph in model.subgraphs for other in graph.tensors) > 1:
+        tensor.buffer = len(model.buffers)
+        model.buffers.append(schema.BufferT())
+    model.buffers[tensor.buffer].data = np.frombuffer(np.ascontiguousarray(numbers).tobytes(), np.uint8)
 
 
 def _soften_last(model: Any) -> None:
