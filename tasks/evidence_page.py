@@ -129,7 +129,9 @@ def _everywhere(file: FileEvidence) -> Verdict:
     if file.audit.everywhere is None:
         return Verdict("open", "Whether its integers are the same on every processor was not looked at.")
     if file.audit.everywhere:
-        return Verdict("good", "Its integers are the same on every processor: none of its kernels can saturate.")
+        return Verdict(
+            "good", "Its integers are the same on x86 with VNNI and without: none of its kernels can saturate."
+        )
     layers = named([layer.name for layer in file.audit.saturating])
     return Verdict("bad", f"On x86 processors without VNNI it can saturate, and answer otherwise: in {layers}.")
 
