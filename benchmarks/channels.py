@@ -8,15 +8,13 @@ integers. A width pays if it takes less time than a narrower one. Writes `benchm
 
 import argparse
 import json
-import os
 import tempfile
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import numpy as np
 
+import benchmarks.quiet  # noqa: F401  before what imports TensorFlow
 from benchmarks.say import say
 from tasks.formats import FORMATS
 from tasks.machine import describe_machine, load_average

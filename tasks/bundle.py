@@ -12,8 +12,8 @@ from tasks.bundles import BUNDLES
 from tasks.bundles.contents import BundleConfig, Contents, ServerName, render
 from tasks.errors import OutputTaken
 from tasks.formats import FORMATS
-from tasks.formats.audit import named, told_of_saturation
-from tasks.formats.onnx_saturation import processor_saturates
+from tasks.formats.audit import named
+from tasks.formats.onnx_saturation import told
 from tasks.manifest import write_manifest
 from tasks.progress import listener
 from tasks.stage import StageRun, stage
@@ -34,9 +34,8 @@ def bundle(folder: Path, server: ServerName, contents: Contents) -> None:
     made_for = BUNDLES[server]
     measured = contents.file(server, made_for.TARGET)
     layers = FORMATS[measured.target].saturating(contents.files(server, measured.target))
-    told = told_of_saturation(f"The {measured.target} file", layers, here=processor_saturates())
-    if told:
-        listener().note("bundle", f"{contents.version.uri}: {told}")
+    if sentence := told(f"The {measured.target} file", layers):
+        listener().note("bundle", f"{contents.version.uri}: {sentence}")
     made_for.lay_out(folder, contents)
     about = {
         "server": server,

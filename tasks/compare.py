@@ -8,8 +8,7 @@ from tasks.comparison import Comparison, Pair, Side, write_comparison
 from tasks.data import DataConfig, Dataset, open_data
 from tasks.errors import VersionError
 from tasks.formats import FORMATS
-from tasks.formats.audit import told_of_saturation
-from tasks.formats.onnx_saturation import processor_saturates
+from tasks.formats.onnx_saturation import told
 from tasks.machine import comparable, describe_machine, load_average
 from tasks.measure import ValidateConfig, answers_of, latency_of, sizes
 from tasks.profile import open_profile
@@ -59,8 +58,8 @@ def compare(
     for side, version in opened.items():
         for target in shared:
             layers = FORMATS[target].saturating(version.files_of(target))
-            told = told_of_saturation(f"The {side}'s {target} file", layers, here=processor_saturates())
-            notes += [f"{told}."] if told else []
+            if sentence := told(f"The {side}'s {target} file", layers):
+                notes.append(f"{sentence}.")
     x, y = data.arrays("test", config.max_examples)
     pairs = [_pair(target, opened, data, (x, y), config, seed) for target in shared]
     machine = describe_machine(load_before)

@@ -1,7 +1,7 @@
 """MLflow runs that nobody ended, because what began them was stopped: closed as killed."""
 
 from tasks import tracking
-from tasks.machine import this_process
+from tasks.process import this_process
 
 
 def reopen_run(run_id: str) -> None:

@@ -2,13 +2,9 @@
 
 import os
 import platform
-import socket
-from datetime import UTC, datetime
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import psutil
 from pydantic import BaseModel, Field
 
 # What decides how fast integers and floats run, in the names of Linux's /proc/cpuinfo (x86, then ARM).
@@ -103,13 +99,6 @@ def describe_machine(load_before: float) -> Machine:
         load_before=load_before,
         load_after=load_average(),
     )
-
-
-@cache
-def this_process() -> str:
-    """A name for this process that no other one has: its machine's, its number, and when it began."""
-    began = datetime.fromtimestamp(psutil.Process().create_time(), UTC)
-    return f"{socket.gethostname()} {os.getpid()} {began.isoformat(timespec='milliseconds')}"
 
 
 def library_versions() -> dict[str, str]:

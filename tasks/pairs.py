@@ -20,6 +20,8 @@ integer kernel there: neither is bound.
 
 from typing import TYPE_CHECKING, Literal
 
+from tasks.saturation import LIMIT
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
@@ -27,7 +29,6 @@ Kernels = Literal["pairs", "full", "half"]
 
 LEVELS = 127  # of a kernel on each side of zero
 HALF = 64  # of a kernel of half the range, as `reduce_range` has it
-MOST = 128  # that like-signed weights of a pair may sum to
 CLEAR = 1 + 2.0**-16  # two weights that lie on halves would both be rounded up, to a sum of 129: steps a hair larger
 SMALLEST = 1e-9  # a channel of nothing but zeros still needs a step
 
@@ -63,10 +64,10 @@ def steps(rows: "tf.Tensor", inner: int, levels: int = LEVELS) -> "tf.Tensor":
 
     found = tf.reduce_max(tf.abs(rows), axis=0) / levels
     if inner:
-        found = tf.maximum(found, _heaviest(rows) / MOST * CLEAR)
+        found = tf.maximum(found, _heaviest(rows) / LIMIT * CLEAR)
     if inner > 1 and inner % 2:
         filled = tf.pad(tf.reshape(rows, (-1, inner, rows.shape[-1])), ((0, 0), (0, 1), (0, 0)))
-        found = tf.maximum(found, _heaviest(tf.reshape(filled, (-1, rows.shape[-1]))) / MOST * CLEAR)
+        found = tf.maximum(found, _heaviest(tf.reshape(filled, (-1, rows.shape[-1]))) / LIMIT * CLEAR)
     return tf.maximum(found, SMALLEST / levels)
 
 

@@ -57,16 +57,15 @@ def custom_objects() -> dict[str, Any]:
             kernel = inputs
             if self.keep_zeros:
                 kernel = inputs * tf.stop_gradient(tf.cast(inputs != 0, inputs.dtype))
-            order = _rows_first(kernel.shape, self.axes)
-            moved = tf.transpose(kernel, order)  # the operation takes channels from the last axis
-            rows = tf.reshape(moved, (-1, math.prod(kernel.shape[axis] for axis in self.axes)))
-            limit = tf.stop_gradient(self.steps(kernel) * LEVELS)
+            rows = as_rows(kernel, self.axes)  # the operation takes channels from the last axis
+            limit = tf.stop_gradient(self.steps(rows) * LEVELS)
             held = tf.quantization.fake_quant_with_min_max_vars_per_channel(rows, -limit, limit, narrow_range=True)
-            return tf.transpose(tf.reshape(held, moved.shape), np.argsort(order))
+            order = _rows_first(kernel.shape, self.axes)
+            return tf.transpose(tf.reshape(held, [kernel.shape[axis] for axis in order]), np.argsort(order))
 
-        def steps(self, kernel: Any) -> Any:
-            """The size of each channel's steps, `(channels,)`."""
-            return steps(as_rows(kernel, self.axes), self.inner, self.levels)
+        def steps(self, rows: Any) -> Any:
+            """The size of each channel's steps, `(channels,)`, of a kernel as `as_rows` gives it."""
+            return steps(rows, self.inner, self.levels)
 
         def get_config(self) -> dict[str, Any]:
             return {"axes": self.axes, "keep_zeros": self.keep_zeros, "inner": self.inner, "levels": self.levels}
@@ -249,7 +248,7 @@ def _held_kernel(wrapper: "tf.keras.layers.Layer") -> "tf.Tensor":
 def _steps(wrapper: "tf.keras.layers.Layer") -> np.ndarray:
     """The size of each channel's steps that a wrapper's kernel is held to, `(channels,)`."""
     _, quantizer, _ = wrapper._weight_vars[0]
-    found: np.ndarray = quantizer.steps(_kernel(wrapper)).numpy()
+    found: np.ndarray = quantizer.steps(as_rows(_kernel(wrapper), quantizer.axes)).numpy()
     return found
 
 

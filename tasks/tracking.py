@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from tasks.artifact import Artifact, digest_folder
 from tasks.errors import StoreError
 from tasks.home import home
-from tasks.machine import this_process
+from tasks.process import this_process
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,8 +12,8 @@ from tasks.data import DataConfig, Dataset, open_data
 from tasks.errors import StoreError
 from tasks.evidence import FileEvidence
 from tasks.formats import FORMATS
-from tasks.formats.audit import Audit, told_of_saturation
-from tasks.formats.onnx_saturation import processor_saturates
+from tasks.formats.audit import Audit
+from tasks.formats.onnx_saturation import told
 from tasks.machine import Machine, comparable, describe_machine, load_average
 from tasks.measure import ValidateConfig, answers_of, latency_of, sizes
 from tasks.metrics import Figure
@@ -102,10 +102,9 @@ def verify(
     timings, machine, saturating = [], None, []
     for file in version.shipped():
         layers = FORMATS[file.target].saturating(version.files_of(file.target))
-        told = told_of_saturation(f"The {file.target} file of {version.uri}", layers, here=processor_saturates())
-        if told:
-            listener().note("verify", told)
-            saturating.append(f"{told}.")
+        if sentence := told(f"The {file.target} file of {version.uri}", layers):
+            listener().note("verify", sentence)
+            saturating.append(f"{sentence}.")
     runs = [file for file in version.shipped() if FORMATS[file.target].RUNS_HERE]
     if evidence.data == data.digest:
         x, y = data.arrays("test", config.max_examples)

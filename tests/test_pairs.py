@@ -13,7 +13,7 @@ from test_layer_kinds import KINDS, build
 from tasks.formats import FORMATS
 from tasks.formats.onnx_integers import rows_of
 from tasks.pairs import LEVELS, meeting, steps
-from tasks.ranges import custom_objects, fake_quantized, kernel_steps
+from tasks.ranges import as_rows, custom_objects, fake_quantized, kernel_steps
 
 WEIGHTS = st.floats(-4, 4, width=32)
 KERNELS = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 6), st.integers(1, 3)).flatmap(
@@ -24,7 +24,7 @@ KERNELS = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 6), st.
 def held_to(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A Conv2D's kernel as whole numbers of steps, in rows, and the size of the steps."""
     quantizer = custom_objects()["ChannelQuantizer"]((-1,), True, meeting("Conv2D", kernel.shape), LEVELS)
-    size = quantizer.steps(kernel).numpy()
+    size = quantizer.steps(as_rows(kernel, (-1,))).numpy()
     numbers = quantizer(kernel, False, {}).numpy().reshape(-1, kernel.shape[-1]) / size
     np.testing.assert_allclose(numbers, np.rint(numbers), atol=1e-3)
     return np.rint(numbers).astype(np.int64), size
@@ -111,7 +111,6 @@ def test_every_file_has_the_same_integers(name, tmp_path):
     for layer in model.layers:  # as heavy as can be: all of one sign, so that every pair counts
         layer.set_weights([np.abs(weight) if weight.ndim > 1 else weight for weight in layer.get_weights()])
     held = fake_quantized(model, x)
-    found = {}
     for target in ("onnxruntime", "tensorrt", "litert"):
         (tmp_path / target).mkdir()
         FORMATS[target].write(held, tmp_path / target, "int8", classes=())

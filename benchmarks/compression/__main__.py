@@ -10,30 +10,24 @@ and made is kept, and a run that was killed goes on.
 import argparse
 import hashlib
 import json
-import logging
-import os
 import time
-import warnings
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # converters tell of every pass
-warnings.filterwarnings("ignore")
-logging.getLogger("tensorflow").setLevel(logging.ERROR)
-
-from benchmarks.compression.measure import Row, found, timed  # noqa: E402
-from benchmarks.compression.ours import registered  # noqa: E402
-from benchmarks.compression.page import page, picture, table  # noqa: E402
-from benchmarks.compression.ways import Way, ways  # noqa: E402
-from benchmarks.conversion.subjects import Subject  # noqa: E402
-from benchmarks.kept import trained  # noqa: E402
-from benchmarks.say import say  # noqa: E402
-from tasks.data import DataConfig, open_data  # noqa: E402
-from tasks.fit import FitConfig  # noqa: E402
-from tasks.formats import keras  # noqa: E402
-from tasks.home import home  # noqa: E402
-from tasks.machine import describe_machine, load_average  # noqa: E402
-from tasks.metrics import Floats  # noqa: E402
-from tasks.zoo import ModelConfig  # noqa: E402
+import benchmarks.quiet  # noqa: F401  before what imports TensorFlow
+from benchmarks.compression.measure import Row, found, timed
+from benchmarks.compression.ours import registered
+from benchmarks.compression.page import page, picture, table
+from benchmarks.compression.ways import Way, ways
+from benchmarks.conversion.subjects import Subject
+from benchmarks.kept import trained
+from benchmarks.say import say
+from tasks.data import DataConfig, open_data
+from tasks.fit import FitConfig
+from tasks.formats import keras
+from tasks.home import home
+from tasks.machine import describe_machine, load_average
+from tasks.metrics import Floats
+from tasks.zoo import ModelConfig
 
 SEED = 1
 RESULTS = Path(__file__).parent.parent / "results"

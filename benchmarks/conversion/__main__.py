@@ -8,26 +8,20 @@ and writes `benchmarks/results/conversion.md`, with all figures beside it as JSO
 
 import argparse
 import json
-import logging
-import os
 import time
-import warnings
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # converters tell of every pass
-warnings.filterwarnings("ignore")
-logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that a model was not compiled
-
-from benchmarks.conversion.measure import Found, measure  # noqa: E402
-from benchmarks.conversion.official import BROUGHT, Official, measure_official  # noqa: E402
-from benchmarks.conversion.page import page  # noqa: E402
-from benchmarks.conversion.routes import routes  # noqa: E402
-from benchmarks.conversion.subjects import SHAPES, cifar10, subject  # noqa: E402
-from benchmarks.say import say  # noqa: E402
-from tasks.data import open_data  # noqa: E402
-from tasks.fit import FitConfig  # noqa: E402
-from tasks.home import home  # noqa: E402
-from tasks.machine import describe_machine, load_average  # noqa: E402
+import benchmarks.quiet  # noqa: F401  before what imports TensorFlow
+from benchmarks.conversion.measure import Found, measure
+from benchmarks.conversion.official import BROUGHT, Official, measure_official
+from benchmarks.conversion.page import page
+from benchmarks.conversion.routes import routes
+from benchmarks.conversion.subjects import SHAPES, cifar10, subject
+from benchmarks.say import say
+from tasks.data import open_data
+from tasks.fit import FitConfig
+from tasks.home import home
+from tasks.machine import describe_machine, load_average
 
 RESULTS = Path(__file__).parent.parent / "results"
 

@@ -8,25 +8,19 @@ Makes the files of each network, asks them here and on emulated processors witho
 
 import argparse
 import json
-import logging
-import os
 import time
-import warnings
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # converters tell of every pass
-warnings.filterwarnings("ignore")
-logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that a model was not compiled
-
-from benchmarks.conversion.subjects import SHAPES  # noqa: E402
-from benchmarks.pairs import files  # noqa: E402
-from benchmarks.pairs.measure import Found, measure  # noqa: E402
-from benchmarks.pairs.networks import CALIBRATION, network  # noqa: E402
-from benchmarks.pairs.page import page  # noqa: E402
-from benchmarks.pairs.timing import timed  # noqa: E402
-from benchmarks.say import say  # noqa: E402
-from tasks.home import home  # noqa: E402
-from tasks.machine import Machine, describe_machine, load_average  # noqa: E402
+import benchmarks.quiet  # noqa: F401  before what imports TensorFlow
+from benchmarks.conversion.subjects import SHAPES
+from benchmarks.pairs import files
+from benchmarks.pairs.measure import Found, measure
+from benchmarks.pairs.networks import CALIBRATION, network
+from benchmarks.pairs.page import page
+from benchmarks.pairs.timing import timed
+from benchmarks.say import say
+from tasks.home import home
+from tasks.machine import Machine, describe_machine, load_average
 
 RESULTS = Path(__file__).parent.parent / "results"
 

@@ -1,8 +1,5 @@
 """How right the files of one network are: here, and on emulated processors, bit by bit."""
 
-import json
-import subprocess
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +7,7 @@ import numpy.typing as npt
 from pydantic import BaseModel
 
 from benchmarks.conversion.subjects import Subject
-from benchmarks.pairs import answers as program
-from benchmarks.pairs.answers import BATCH, answers
+from benchmarks.pairs.answers import BATCH, answers, settings
 from benchmarks.pairs.files import FULL, WAYS, digest, scales
 from benchmarks.pairs.timing import Timing
 from benchmarks.say import say
@@ -19,7 +15,7 @@ from tasks import metrics
 from tasks.formats import onnx as form
 from tasks.formats.last_integers import Visible, onnx_visible
 from tasks.metrics import Floats, Interval
-from tasks.processors import PROCESSORS, emulator_version, missing, python
+from tasks.processors import PROCESSORS, Question, ask, emulator_version, missing
 
 ELSEWHERE = ("x86 with AVX2, without VNNI", "x86 without AVX2", "ARM64")
 PATIENCE = 3600  # seconds for all files of a network on an emulated processor, where a call takes 100 times as long
@@ -160,39 +156,19 @@ def _check(folder: Path, here: dict[str, Outputs], x: npt.NDArray[np.float32]) -
 
 
 def _asked(processor: str, models: dict[str, Visible], x: npt.NDArray[np.float32]) -> tuple[str, dict[str, Outputs]]:
-    """What answers on an emulated processor, in words, and the answers of the files in integers.
-
-    Raises:
-        RuntimeError: the program fails there, or QEMU makes another processor of it than it should.
-
-    """
-    asked = [way for way in models if way != "float"]
-    command, environment = python(processor)
-    with tempfile.TemporaryDirectory(prefix="slimline-pairs-") as work:
-        question, answer = Path(work) / "question.npz", Path(work) / "answer.npz"
-        keys = {way: f"{'switched' if WAYS[way].switched else 'model'}/{way}" for way in asked}
-        content = {keys[way]: np.frombuffer(models[way].model, np.uint8) for way in asked}
-        np.savez(question, x=x, **content)  # type: ignore[arg-type]  # its annotation takes no keyword but allow_pickle
-        done = subprocess.run(
-            [*command, program.__file__, str(question), str(answer)],
-            env=environment,
-            cwd=work,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
-        if done.returncode:
-            raise RuntimeError(f"{processor}: {done.stderr.strip()[-500:]}")
-        about, *lines = done.stdout.splitlines()
-        (runtime, sets), wanted = json.loads(about), PROCESSORS[processor]
-        has = set(sets)
-        if not wanted.has <= has or wanted.lacks & has:
-            raise RuntimeError(f"{processor}: {command[0]} gives it {', '.join(sorted(has))}: take QEMU 7.2 or later")
-        say(", ".join(lines))
-        with np.load(answer) as found:
-            counts = {way: sum(key.startswith(f"{way}/") for key in found) for way in asked}
-            outputs = {way: [found[f"{way}/{number}"] for number in range(counts[way])] for way in asked}
-    return f"{emulator_version(processor)}, -cpu {wanted.model}, {runtime}", outputs
+    """What answers on an emulated processor, in words, and the answers of the files in integers."""
+    found = ask(
+        processor,
+        {
+            way: Question("onnxruntime", model.model, x, settings(switched=WAYS[way].switched))
+            for way, model in models.items()
+            if way != "float"
+        },
+        PATIENCE,
+    )
+    say(f"answered in {found.seconds:.0f} s")
+    runtime = f"ONNX Runtime {found.libraries['onnxruntime']}"
+    return f"{emulator_version(processor)}, -cpu {PROCESSORS[processor].model}, {runtime}", found.outputs
 
 
 def _differ(model: Visible, here: Outputs, there: Outputs) -> float:

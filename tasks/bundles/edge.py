@@ -22,9 +22,8 @@ TARGET: Target = "litert"  # whose answers and times it is held to
 START = "python predict.py examples.npy"
 METADATA = "metadata.json"
 ARM = "ARM64"
-ONE_STEP = (
-    2 / 255
-)  # of the largest answer, where as many lie below zero: LiteRT binds integers to the nearest step only
+# Of the largest answer, where as many lie below zero: LiteRT binds integers to the nearest step only.
+ONE_STEP = 2 / 255
 
 
 def lay_out(folder: Path, contents: Contents) -> None:

@@ -14,20 +14,22 @@ from importlib.metadata import version
 import numpy as np
 
 
-def ask_onnxruntime(model: bytes, given: np.ndarray) -> list[np.ndarray]:
-    """All outputs of an ONNX file for its one input."""
+def ask_onnxruntime(model: bytes, given: np.ndarray, settings: dict[str, str]) -> list[np.ndarray]:
+    """All outputs of an ONNX file for its one input, by a session with these settings."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors; warnings tell of optimisations that were not made
+    for name, value in settings.items():
+        options.add_session_config_entry(name, value)
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     outputs: list[np.ndarray] = session.run(None, {session.get_inputs()[0].name: given})
     return outputs
 
 
-def ask_litert(model: bytes, given: np.ndarray) -> list[np.ndarray]:
-    """All outputs of a TFLite file for its one input."""
+def ask_litert(model: bytes, given: np.ndarray, _: dict[str, str]) -> list[np.ndarray]:
+    """All outputs of a TFLite file for its one input; LiteRT has no settings of that kind."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=model, num_threads=1)
@@ -51,7 +53,8 @@ def main(question: str, answer: str) -> None:
     this then knows what it was that ended it.
 
     Args:
-        question: an .npz; for each file it has `<target>/<number>/model`, its bytes, and `<target>/<number>/given`.
+        question: an .npz; for each file it has `<target>/<number>/model`, its bytes, `<target>/<number>/given`, and
+            `<target>/<number>/settings` as JSON.
         answer: an .npz that is made; it has `<target>/<number>/0`, `…/1` and so on for the file's outputs.
 
     """
@@ -71,7 +74,8 @@ def main(question: str, answer: str) -> None:
         answers = {}
         for file in files:
             print(file, flush=True)
-            found = ASK[file.split("/")[0]](asked[f"{file}/model"].tobytes(), asked[f"{file}/given"])
+            settings = json.loads(str(asked[f"{file}/settings"]))
+            found = ASK[file.split("/")[0]](asked[f"{file}/model"].tobytes(), asked[f"{file}/given"], settings)
             answers.update({f"{file}/{number}": output for number, output in enumerate(found)})
     np.savez(answer, **answers)  # type: ignore[arg-type]  # its next argument is a switch
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasks.artifact import Target
+from tasks.formats.tflite_integers import codes, packed
 
 if TYPE_CHECKING:
     import onnx
@@ -94,11 +95,10 @@ def _behind(proto: "onnx.ModelProto") -> tuple[list["onnx.NodeProto"], Counter[s
 
 def tflite_visible(model: bytes) -> Visible:
     """A TFLite file with its last integers visible."""
-    import flatbuffers  # type: ignore[import-untyped]
     from ai_edge_litert import schema_py_generated as schema
 
     proto = schema.ModelT.InitFromPackedBuf(model)
-    (graph,) = proto.subgraphs
+    (graph,), numbers = proto.subgraphs, codes(proto)
     givers = {int(index): operator for operator in graph.operators for index in operator.outputs}
     outputs = [int(index) for index in graph.outputs]
     scales = {
@@ -109,12 +109,8 @@ def tflite_visible(model: bytes) -> Visible:
         operator = givers.get(index)
         if operator is None:
             continue
-        code = proto.operatorCodes[operator.opcodeIndex]
         taken = [int(given) for given in operator.inputs if given >= 0]
-        if (
-            max(code.builtinCode, code.deprecatedBuiltinCode) == schema.BuiltinOperator.DEQUANTIZE
-            and taken[0] in givers
-        ):
+        if numbers[operator.opcodeIndex] == schema.BuiltinOperator.DEQUANTIZE and taken[0] in givers:
             if index not in outputs:
                 outputs.append(index)
             scales[outputs.index(index)] = float(graph.tensors[taken[0]].quantization.scale[0])
@@ -124,9 +120,7 @@ def tflite_visible(model: bytes) -> Visible:
         return Visible(model, scales)
     graph.outputs = outputs
     proto.signatureDefs = []  # it counts the outputs that were there
-    builder = flatbuffers.Builder(len(model))
-    builder.Finish(proto.Pack(builder), file_identifier=b"TFL3")
-    return Visible(bytes(builder.Output()), scales)
+    return Visible(packed(proto, len(model)), scales)
 
 
 VISIBLE: dict[Target, Callable[[bytes], Visible]] = {"onnxruntime": onnx_visible, "litert": tflite_visible}

@@ -13,7 +13,7 @@ held against its answers on an emulated Haswell, for each of these:
 - Two activations: the second becomes unsigned if nobody else takes what was quantized, else any number may come.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tasks.formats.audit import told_of_saturation
 from tasks.formats.tensorrt_rules import COMMUTING, Wiring
 from tasks.saturation import LIMIT, convolution_saturates, matrix_saturates
 
@@ -117,6 +118,11 @@ def processor_saturates() -> bool:
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     (answer,) = session.run(None, {"taken": np.full((1, 2), 255, np.uint8)})
     return int(answer.item()) != 2 * 255 * 127
+
+
+def told(file: str, layers: Sequence[str]) -> str:
+    """What people here are told of a file whose layers of these names can saturate; nothing of one without any."""
+    return told_of_saturation(file, layers, here=processor_saturates()) if layers else ""
 
 
 def _signed(model: "onnx.ModelProto") -> set[str]:

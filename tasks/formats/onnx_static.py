@@ -13,8 +13,8 @@ import numpy as np
 
 from tasks.calibration import Calibration
 from tasks.formats.onnx_integers import rows_of
+from tasks.formats.onnx_saturation import QUANTIZED, saturating
 from tasks.pairs import steps
-from tasks.saturation import convolution_saturates, matrix_saturates
 
 if TYPE_CHECKING:
     import onnx
@@ -77,7 +77,7 @@ def _unsaturated(model: "onnx.ModelProto", floats: "onnx.ModelProto") -> "onnx.M
         floats: what it was quantized from; the names of kernels and biases are those of `model` without an ending.
 
     """
-    from onnx import helper, numpy_helper
+    from onnx import numpy_helper
 
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     before = {tensor.name: numpy_helper.to_array(tensor) for tensor in floats.graph.initializer}
@@ -90,24 +90,13 @@ def _unsaturated(model: "onnx.ModelProto", floats: "onnx.ModelProto") -> "onnx.M
     def put(name: str, values: np.ndarray) -> None:
         constants[name].CopyFrom(numpy_helper.from_array(values, name))
 
-    done = set()
+    risky, done = saturating(model), set()
     for node in model.graph.node:
-        source = givers.get(node.input[1]) if node.op_type in ("Conv", "Gemm", "MatMul") else None
-        if source is None or source.op_type != "DequantizeLinear" or source.input[0] in done:
+        source = givers.get(node.input[1]) if node.op_type in QUANTIZED and node.name in risky else None
+        kernel = before.get(source.input[0].removesuffix("_quantized")) if source is not None else None
+        if source is None or kernel is None or source.input[0] in done:
             continue
-        name = source.input[0].removesuffix("_quantized")
-        if name not in before or array(source.input[0]).dtype != np.int8:
-            continue
-        attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
-        transposed = bool(attributes.get("transB", 0))
-        whole = array(source.input[0])
-        if not (
-            convolution_saturates(whole, attributes.get("group", 1))
-            if node.op_type == "Conv"
-            else matrix_saturates(whole.T if transposed else whole)
-        ):
-            continue
-        kernel = before[name]
+        transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
         rows = rows_of(kernel, node.op_type, transposed=transposed)
         inner = kernel.shape[1] if node.op_type == "Conv" else len(rows)
         old = array(source.input[1])

@@ -27,7 +27,6 @@ from tasks.formats import savedmodel
 from tasks.formats.audit import Audit, LayerAudit, counted
 from tasks.formats.tflite_integers import put_right
 from tasks.formats.tflite_io import as_steps, as_values, held_at_inputs
-from tasks.kernel_steps import KernelSteps
 from tasks.ranges import custom_objects, frozen, in_integers, is_fake_quantized, kernel_steps
 from tasks.rebuild import KERNELS, Call, Copies, kind, rebuild
 
@@ -70,11 +69,13 @@ def write(
             "(quantize.method: training or post_training), or ask for float32, dynamic or float16"
         )
     integer_io = integer_io and precision == "int8"
-    kernels = kernel_steps(model) if is_fake_quantized(model) else None
     ready = _floats_apart(frozen(model), in_integers(model)) if is_fake_quantized(model) else fold(model)
     with tf.keras.utils.custom_object_scope(custom_objects()):
         ready = unrolled(held_at_inputs(ready) if integer_io else ready)
-    _keep(_converted(ready, precision, kernels, integer_io=integer_io), folder, model.name, classes)
+    content = _converted(ready, precision, integer_io=integer_io)
+    if precision == "int8":
+        content = put_right(content, kernel_steps(model), float_softmax=not integer_io)
+    _keep(content, folder, model.name, classes)
 
 
 def calibrate(
@@ -100,19 +101,14 @@ def calibrate(
         ConversionError: as `write`.
 
     """
-    content = _converted(unrolled(fold(model)), "int8", None, integer_io=integer_io, examples=examples)
-    _keep(content, folder, model.name, classes)
+    content = _converted(unrolled(fold(model)), "int8", integer_io=integer_io, examples=examples)
+    _keep(put_right(content, None, float_softmax=not integer_io), folder, model.name, classes)
 
 
 def _converted(
-    model: "tf.keras.Model",
-    precision: Precision,
-    kernels: KernelSteps | None,
-    *,
-    integer_io: bool,
-    examples: np.ndarray | None = None,
+    model: "tf.keras.Model", precision: Precision, *, integer_io: bool, examples: np.ndarray | None = None
 ) -> bytes:
-    """The converter's file, its kernels in the steps that they were held to; with examples, it sets its own ranges."""
+    """The converter's file; with examples, it sets ranges by them."""
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
@@ -133,9 +129,7 @@ def _converted(
                 content: bytes = converter.convert()
         except Exception as error:  # the converter's own, which it does not export
             raise _explained(model.name, str(error)) from error
-    if precision != "int8":
-        return content
-    return put_right(content, kernels, float_softmax=not integer_io)
+    return content
 
 
 def _keep(content: bytes, folder: Path, name: str, classes: tuple[str, ...]) -> None:

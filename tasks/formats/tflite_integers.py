@@ -29,7 +29,6 @@ def put_right(content: bytes, kernels: KernelSteps | None, *, float_softmax: boo
         ConversionError: a kernel in integers is none of the model's.
 
     """
-    import flatbuffers  # type: ignore[import-untyped]
     from tensorflow.lite.python import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(content)
@@ -38,13 +37,20 @@ def put_right(content: bytes, kernels: KernelSteps | None, *, float_softmax: boo
             _hold_kernels(model, graph, kernels)
     if float_softmax:
         _soften_last(model)
-    builder = flatbuffers.Builder(len(content))
+    return packed(model, len(content))
+
+
+def packed(model: Any, size: int) -> bytes:
+    """A `ModelT` of the schema as a file, of about so many bytes."""
+    import flatbuffers  # type: ignore[import-untyped]
+
+    builder = flatbuffers.Builder(size)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
 
 
-def _codes(model: Any) -> list[int]:
-    """Each operator code's number; older files have small ones in a field of their own."""
+def codes(model: Any) -> list[int]:
+    """Each operator code's number, of a `ModelT`; older files have small ones in a field of their own."""
     return [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
 
 
@@ -60,11 +66,11 @@ def _hold_kernels(model: Any, graph: Any, kernels: KernelSteps) -> None:
         operators.FULLY_CONNECTED: (0, 1, 2),
         operators.TRANSPOSE_CONV: (2, 1, 3),
     }
-    codes = _codes(model)
+    numbers = codes(model)
     users = Counter(int(index) for operator in graph.operators for index in operator.inputs)
     done: dict[int, np.ndarray] = {}
     for operator in graph.operators:
-        code = codes[operator.opcodeIndex]
+        code = numbers[operator.opcodeIndex]
         if code not in places:
             continue
         taken, kernel, bias = places[code]
@@ -133,11 +139,11 @@ def _soften_last(model: Any) -> None:
     """
     from tensorflow.lite.python import schema_py_generated as schema
 
-    graph, codes = model.subgraphs[0], _codes(model)
+    graph, numbers = model.subgraphs[0], codes(model)
     if len(graph.operators) < 2:
         return
     softmax, dequantize = graph.operators[-2:]
-    if (codes[softmax.opcodeIndex], codes[dequantize.opcodeIndex]) != (
+    if (numbers[softmax.opcodeIndex], numbers[dequantize.opcodeIndex]) != (
         schema.BuiltinOperator.SOFTMAX,
         schema.BuiltinOperator.DEQUANTIZE,
     ) or list(softmax.outputs) != list(dequantize.inputs):

@@ -54,11 +54,15 @@ PROCESSORS: dict[str, Processor] = {
 
 @dataclass(frozen=True)
 class Question:
-    """A file and what it is asked. model: its bytes. given: `(n, …)`, in the type that its input has."""
+    """A file and what it is asked.
+
+    model: its bytes. given: `(n, …)`, in the type that its input has. settings: entries of ONNX Runtime's session.
+    """
 
     target: Target
     model: bytes
     given: np.ndarray
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,7 @@ def ask(name: str, questions: Mapping[str, Question], patience: float = PATIENCE
         numbered = {f"{each.target}/{number}": each for number, each in enumerate(questions.values())}
         arrays = {f"{key}/model": np.frombuffer(each.model, np.uint8) for key, each in numbered.items()}
         arrays |= {f"{key}/given": each.given for key, each in numbered.items()}
+        arrays |= {f"{key}/settings": np.array(json.dumps(dict(each.settings))) for key, each in numbered.items()}
         np.savez(question, **arrays)  # type: ignore[arg-type]  # its next argument is a switch
         began = time.monotonic()
         try:

@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.formats import onnx
-from tasks.formats.audit import told_of_saturation
-from tasks.formats.onnx_saturation import processor_saturates
+from tasks.formats.onnx_saturation import told
 from tasks.formats.onnx_signature import Tensor, signature
 from tasks.manifest import read_manifest
 from tasks.recorded import CLOSE, held_against
@@ -69,11 +68,8 @@ def open_registered(uri: str, name: str, version: int, folder: Path, threads: in
 
 def _opened(folder: Path, name: str, version: str, threads: int) -> Served:
     (given,), (wanted,) = signature(folder / onnx.FILE)
-    told = told_of_saturation(
-        f"the file of {name} version {version}", onnx.saturating(folder), here=processor_saturates()
-    )
-    if told:
-        log.warning(told)
+    if sentence := told(f"the file of {name} version {version}", onnx.saturating(folder)):
+        log.warning(sentence)
     call = onnx.load(folder, threads)
     with np.load(folder / SAMPLE) as sample:
         examples, recorded = sample["examples"], sample["onnxruntime"]
