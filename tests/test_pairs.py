@@ -34,6 +34,7 @@ def held_to(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 @example(np.full((3, 3, 3, 1), 1.0, np.float32))
 @example(np.array([63.5, 64.5], np.float32).reshape(1, 1, 2, 1))  # halves that would both be rounded up, to 129
 @example(np.array([1e-6, 1.0, -1.0, 1.0], np.float32).reshape(1, 1, 4, 1))
+@example(np.array([0, 0, 0, 1, 1, 0], np.float32).reshape(1, 2, 3, 1))  # meet only where channels are filled up
 def test_no_pair_can_saturate_and_steps_are_no_larger_than_that_takes(kernel):
     numbers, size = held_to(kernel)
     inner = kernel.shape[2]
