@@ -256,9 +256,17 @@ def log_metrics(run_id: str, values: Mapping[str, float], *, step: int = 0, mode
 def log_dataset(run_id: str, name: str, digest: str, source: str, profile: Mapping[str, Any], context: str) -> None:
     """The data set that a run used, under our digest (its first 32 digits: what MLflow's database has room for)."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.exceptions import MlflowException
 
     entity = Dataset(name, digest[:32], "local", json.dumps({"uri": source}), profile=json.dumps(dict(profile)))
-    client().log_inputs(run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", context)])])
+    used = [DatasetInput(entity, [InputTag("mlflow.data.context", context)])]
+    try:
+        client().log_inputs(run_id, used)
+    except MlflowException as error:
+        if error.error_code != "BAD_REQUEST":
+            raise
+        # MLflow looks for the data set and then adds it: another run did so in between, and now it is found
+        client().log_inputs(run_id, used)
 
 
 def log_figure(run_id: str, figure: "Figure", name: str) -> None:

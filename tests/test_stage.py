@@ -197,3 +197,21 @@ def test_nothing_is_written_outside_the_state_folder(store):
     write_model("teacher", Settings())
     assert set(os.listdir()) == before
     assert (store / "artifacts").is_dir()
+
+
+def test_runs_that_name_the_same_data_set_at_once_all_do():
+    """MLflow refuses the second of two that both find it missing, which on a shared server ended a run."""
+    runs = [tracking.start_run("prepare", {}, {}) for _ in range(4)]
+    together = threading.Barrier(len(runs))
+
+    def name(run: str, digest: str) -> None:
+        together.wait(60)
+        tracking.log_dataset(run, "digits", digest, "digits", {}, "prepare")
+
+    digests = [f"{number:064d}"[::-1] for number in range(1, 21)]
+    with ThreadPoolExecutor(len(runs)) as pool:
+        for digest in digests:
+            list(pool.map(name, runs, [digest] * len(runs)))
+    for run in runs:
+        named = tracking.client().get_run(run).inputs.dataset_inputs
+        assert {each.dataset.digest for each in named} == {digest[:32] for digest in digests}
