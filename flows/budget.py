@@ -6,7 +6,6 @@ from pydantic import BaseModel, Field
 
 from tasks.errors import BudgetNotKept
 from tasks.evidence import Evidence, FileEvidence
-from tasks.formats.audit import named
 
 SMALLER = "Narrow the student (student.width), remove channels (prune.method: channels)"
 
@@ -40,7 +39,8 @@ class Budget(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     every_processor: bool = Field(
         default=True,
         description="Whether integers must be the same on every processor: no kernel may be able to saturate on an x86 "
-        "one without VNNI. If not, a version may answer otherwise there than it was measured.",
+        "one without VNNI, and no sum be rounded in another way. If not, a version may answer otherwise there than it "
+        "was measured.",
         json_schema_extra={"position": 6},
     )
 
@@ -129,10 +129,14 @@ def _everywhere(budget: Budget, file: FileEvidence) -> list[str]:
     """What was not looked at, as in evidence of before, breaks nothing."""
     if not budget.every_processor or file.audit.everywhere is not False:
         return []
-    layers = named([layer.name for layer in file.audit.saturating])
     return [
-        f"budget.every_processor = true: the {file.target} file can saturate on x86 processors without VNNI, and "
-        f"answer otherwise there (layers {layers}). Quantize it again with this Slimline (quantize.method: training or "
-        "post_training), whose kernels cannot; or set budget.every_processor: false, and serve it with VNNI, on ARM, "
-        "or with Slimline's server, which opens it with unsigned weights there, right and slower"
+        f"budget.every_processor = true: the {file.target} file answers otherwise on other processors: "
+        f"{file.audit.apart_in_words}. Quantize it again with this Slimline (quantize.method: training or "
+        "post_training), whose files do not; or set budget.every_processor: false, and serve it on processors like "
+        "this one"
+        + (
+            ", or with Slimline's server, which opens it with unsigned weights where it can saturate, right and slower"
+            if file.audit.saturating
+            else ""
+        )
     ]

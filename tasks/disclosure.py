@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from tasks.evidence import FileEvidence
-from tasks.formats.audit import named
 from tasks.machine import Machine
 from tasks.metrics import RESAMPLES, VISITS, wilson
 from tasks.problem import Problem
@@ -129,22 +128,25 @@ def _integers(files: Sequence[FileEvidence]) -> list[str]:
     asked = [file for file in files if file.audit.integer_macs]
     for file in asked:
         if file.audit.everywhere is False:
-            layers = named([layer.name for layer in file.audit.saturating])
             found.append(
-                f"On x86 processors without VNNI the {file.role} {file.target} {file.precision} file can saturate and "
-                f"answer otherwise, in {layers}. Slimline opens it there with unsigned weights, which is right and "
-                "slower; in other servers ONNX Runtime has session.x64quantprecision for it."
+                f"The {file.role} {file.target} {file.precision} file answers otherwise on other processors: "
+                f"{file.audit.apart_in_words}."
             )
+            if file.audit.saturating:
+                found[-1] += (
+                    " Slimline opens it with unsigned weights there, which is right and slower; in other servers ONNX "
+                    "Runtime has session.x64quantprecision for it."
+                )
     unknown = [file for file in asked if file.audit.everywhere is None]
     if unknown:
         found.append(
-            f"Whether {', '.join(f'the {file.role} {file.target} file' for file in unknown)} can saturate on x86 "
-            "processors without VNNI, and answer otherwise there, was not looked at."
+            f"Whether {', '.join(f'the {file.role} {file.target} file' for file in unknown)} has the same integers on "
+            "other processors was not looked at."
         )
     if asked and not found:
         found.append(
-            "Integers are the same on every processor, as no kernel can saturate, but for sums of two tensors, which "
-            "ONNX Runtime may round to the other step on ARM64. What is computed in float beside "
-            "them, such as a softmax, may differ in its last digits."
+            "Integers are the same on x86 with VNNI and without, and on ARM64, as no kernel can saturate and none "
+            "rounds in another way. What is computed in float beside them, such as a softmax, may differ in its last "
+            "digits."
         )
     return found

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from tasks import plots
 from tasks.artifact import DataArtifact, Role
 from tasks.evidence import Evidence, FileEvidence, write_evidence
-from tasks.formats.audit import named
 from tasks.metrics import Interval
 from tasks.plots import TARGET_NAMES
 
@@ -129,11 +128,8 @@ def _everywhere(file: FileEvidence) -> Verdict:
     if file.audit.everywhere is None:
         return Verdict("open", "Whether its integers are the same on every processor was not looked at.")
     if file.audit.everywhere:
-        return Verdict(
-            "good", "Its integers are the same on x86 with VNNI and without: none of its kernels can saturate."
-        )
-    layers = named([layer.name for layer in file.audit.saturating])
-    return Verdict("bad", f"On x86 processors without VNNI it can saturate, and answer otherwise: in {layers}.")
+        return Verdict("good", "Its integers are the same on x86 with VNNI and without, and on ARM64.")
+    return Verdict("bad", f"It answers otherwise on other processors: {file.audit.apart_in_words}.")
 
 
 def _worst_fall(evidence: Evidence, teacher: FileEvidence, file: FileEvidence) -> Verdict | None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tasks.held import in_integers
 from tasks.progress import listener
-from tasks.ranges import in_integers
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -14,10 +14,12 @@ from tasks.calibration import Calibration, CalibrationConfig
 from tasks.data import DataConfig, Dataset, open_data
 from tasks.fit import EpochReport, FitConfig, fit
 from tasks.formats import keras
+from tasks.held import is_fake_quantized
 from tasks.mixed import mixed
 from tasks.objectives import Teaching, supervised
 from tasks.progress import listener
-from tasks.ranges import fake_quantized, is_fake_quantized, settle_biases
+from tasks.ranges import fake_quantized
+from tasks.settle import settle
 from tasks.stage import StageRun, stage
 from tasks.taught import taught_by
 
@@ -184,7 +186,7 @@ def quantize(
     if teacher is not None:
         objective = taught_by(data, teacher, teaching, stage=f"quantize-{config.route}", layers_may_go=True)
     fit(held, data, config.fit, objective, seed=seed, report=report, checkpoints=checkpoints)
-    settle_biases(held)  # training moved them, and the steps that they are counted in
+    settle(held)  # training moved biases, and the ranges and steps that they are counted in
     return held
 
 

@@ -8,7 +8,6 @@ gives the same integers. Activations are held by tensorflow-model-optimization's
 a Dense kernel likewise, refuses Conv1D and nested models, and its patterns decide by layer type alone what is held.
 """
 
-import math
 from collections.abc import Collection, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -18,15 +17,14 @@ import numpy as np
 from tasks.bias_correction import WRAPPED, correct_biases
 from tasks.calibration import Calibration, Seen, chosen_range
 from tasks.folding import fold, split
-from tasks.kernel_steps import KernelSteps
+from tasks.held import as_rows, held_kernel, kernel_variable, kind_of_quantizer, nudged, rows_first
 from tasks.pairs import HALF, LEVELS, Kernels, meeting, steps
-from tasks.placement import MOVING, PRESCRIBED, Placement, activation
+from tasks.placement import PRESCRIBED, Placement, activation
 from tasks.rebuild import KERNELS, RANGE, Call, Copies, kernel_of, kind, rebuild
+from tasks.settle import settle
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-STEPS = 255
 
 
 @cache
@@ -60,7 +58,7 @@ def custom_objects() -> dict[str, Any]:
             rows = as_rows(kernel, self.axes)  # the operation takes channels from the last axis
             limit = tf.stop_gradient(self.steps(rows) * LEVELS)
             held = tf.quantization.fake_quant_with_min_max_vars_per_channel(rows, -limit, limit, narrow_range=True)
-            order = _rows_first(kernel.shape, self.axes)
+            order = rows_first(kernel.shape, self.axes)
             return tf.transpose(tf.reshape(held, [kernel.shape[axis] for axis in order]), np.argsort(order))
 
         def steps(self, rows: Any) -> Any:
@@ -154,7 +152,7 @@ def fake_quantized(
             layer.quantizer_vars["max_var"].assign(most if most > least else 1.0)
     if bias_correction:
         correct_biases(held, ready, examples, batch)
-    settle_biases(held)
+    settle(held)
     return held
 
 
@@ -176,11 +174,6 @@ def _seen(look: "tf.keras.Model", examples: np.ndarray, batch: int, *, counting:
             if seen.high > seen.low:
                 seen.add(tensor.numpy())
     return found
-
-
-def kind_of_quantizer(layer: "tf.keras.layers.Layer") -> str:
-    """By what rule a range layer finds its range."""
-    return type(layer.quantizer).__name__
 
 
 def _placed(
@@ -215,7 +208,7 @@ def _placed(
         config = classes["KernelConfig"](*KERNELS[kind(layer)], keep_zeros, meet, levels)
         wrapped[id(layer)] = classes["QuantizeWrapperV2"](inner, config, name=f"{WRAPPED}{layer.name}")
         given = wrapped[id(layer)](*call.args)
-        _kernel(wrapped[id(layer)]).assign(layer.get_weights()[0])
+        kernel_variable(wrapped[id(layer)]).assign(layer.get_weights()[0])
         if layer.use_bias:
             inner.bias.assign(layer.bias)
         return given
@@ -234,89 +227,6 @@ def _placed(
     return rebuild(model, answer, source)
 
 
-def _kernel(wrapper: "tf.keras.layers.Layer") -> "tf.Variable":
-    """The variable behind a wrapper's kernel: the layer's own attribute holds the fake-quantized tensor."""
-    return wrapper._weight_vars[0][0]
-
-
-def _held_kernel(wrapper: "tf.keras.layers.Layer") -> "tf.Tensor":
-    """A wrapper's kernel in the values that it is held to."""
-    _, quantizer, _ = wrapper._weight_vars[0]
-    return quantizer(_kernel(wrapper), False, {})
-
-
-def _steps(wrapper: "tf.keras.layers.Layer") -> np.ndarray:
-    """The size of each channel's steps that a wrapper's kernel is held to, `(channels,)`."""
-    _, quantizer, _ = wrapper._weight_vars[0]
-    found: np.ndarray = quantizer.steps(as_rows(_kernel(wrapper), quantizer.axes)).numpy()
-    return found
-
-
-def _rows_first(shape: Sequence[int], axes: Sequence[int]) -> list[int]:
-    """The order of a kernel's axes that has those of its channels last."""
-    channels = [len(shape) + axis for axis in axes]
-    return [axis for axis in range(len(shape)) if axis not in channels] + channels
-
-
-def as_rows(kernel: "tf.Tensor", axes: Sequence[int]) -> "tf.Tensor":
-    """A kernel as Keras has it as `(places * input channels, channels)`, in the order in which kernels take them."""
-    import tensorflow as tf
-
-    count = math.prod(kernel.shape[axis] for axis in axes)
-    return tf.reshape(tf.transpose(kernel, _rows_first(kernel.shape, axes)), (-1, count))
-
-
-def kernel_steps(model: "tf.keras.Model") -> KernelSteps:
-    """The kernels of a fake-quantized model with the steps that they are held to, for who writes them as integers."""
-    found = KernelSteps()
-    for layer in model.layers:
-        if kind(layer) == "QuantizeWrapperV2":
-            _, axes = KERNELS[kind(layer.layer)]
-            found.add(as_rows(_held_kernel(layer), axes).numpy(), _steps(layer))
-    return found
-
-
-def settle_biases(held: "tf.keras.Model") -> None:
-    """Round biases in place to what integer kernels add: whole numbers of an input's step times a kernel's step.
-
-    The files can hold them only so. A bias between two of them moves few values by a step, but the next layers move
-    more for it: after eight, one answer in fifty was another class.
-    """
-    for layer in held.layers:
-        if kind(layer) != "QuantizeWrapperV2" or not layer.layer.use_bias:
-            continue
-        found = {_input_step(node) for node in layer.inbound_nodes}
-        step = found.pop() if len(found) == 1 else None
-        if step is None:  # called on unlike tensors: no number is whole for both
-            continue
-        unit = _steps(layer).astype(np.float64) * step
-        bias = layer.layer.bias.numpy()
-        some = as_rows(_held_kernel(layer), KERNELS[kind(layer.layer)][1]).numpy().any(axis=0)
-        layer.layer.bias.assign(np.where(some, np.rint(bias / unit) * unit, bias).astype(np.float32))
-
-
-def _input_step(node: Any) -> float | None:
-    """The step of the range that a call's tensor was held to, through what only moves values; none if it was not."""
-    while node.parent_nodes:
-        node = node.parent_nodes[0]
-        if kind(node.layer) == "QuantizeLayer":
-            low, high = _ends(node.layer)
-            return (high - low) / STEPS
-        if kind(node.layer) not in MOVING:
-            return None
-    return None
-
-
-def in_integers(model: "tf.keras.Model") -> list[str]:
-    """The names that layers with integer kernels had in the model that was fake-quantized."""
-    return [layer.name.removeprefix(WRAPPED) for layer in model.layers if kind(layer) == "QuantizeWrapperV2"]
-
-
-def is_fake_quantized(model: "tf.keras.Model") -> bool:
-    """Whether the model has ranges, so that it can be lowered to integers."""
-    return any(kind(layer) == "QuantizeLayer" for layer in model.layers)
-
-
 def frozen(model: "tf.keras.Model") -> "tf.keras.Model":
     """A fake-quantized model as converters read it best: kernels are the values they are held to, ranges are constants.
 
@@ -331,7 +241,7 @@ def frozen(model: "tf.keras.Model") -> "tf.keras.Model":
     def answer(call: Call) -> Any:
         layer = call.layer
         if kind(layer) == "QuantizeWrapperV2":
-            weights = [_held_kernel(layer).numpy()]
+            weights = [held_kernel(layer).numpy()]
             weights += [layer.layer.bias.numpy()] if layer.layer.use_bias else []
             return copies.call(layer.layer, call.args, call.kwargs, weights=weights)
         if kind(layer) == "QuantizeLayer" and kind_of_quantizer(layer) == "MovingAverageQuantizer":
@@ -341,19 +251,3 @@ def frozen(model: "tf.keras.Model") -> "tf.keras.Model":
 
     with tf.keras.utils.custom_object_scope(classes):
         return rebuild(model, answer)
-
-
-def _ends(layer: "tf.keras.layers.Layer") -> tuple[float, float]:
-    """The range of a range layer, whether it is fixed or was found."""
-    if kind_of_quantizer(layer) == "MovingAverageQuantizer":
-        return nudged(layer)
-    return layer.quantizer.init_min, layer.quantizer.init_max
-
-
-def nudged(layer: "tf.keras.layers.Layer") -> tuple[float, float]:
-    """The range that a range layer really holds to: zero is one of its 256 steps."""
-    least = float(layer.quantizer_vars["min_var"].numpy())
-    most = float(layer.quantizer_vars["max_var"].numpy())
-    scale = (most - least) / STEPS
-    zero = min(max(round(-least / scale), 0), STEPS)
-    return -zero * scale, (STEPS - zero) * scale

@@ -33,6 +33,7 @@ def made(
     precision="float32",
     agree=1.0,
     saturates=False,
+    apart=(),
     **more,
 ):
     right = 190 - lost + gained
@@ -49,6 +50,7 @@ def made(
             ),
         ),
         kernels={"QLinearConv": 1, "Gemm": 1},
+        sums_apart=None if saturates is None else apart,
     )
     settings = {
         "role": role,

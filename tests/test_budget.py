@@ -16,11 +16,17 @@ def evidence(*files):
 
 def test_a_file_that_can_saturate_is_refused_by_default():
     with pytest.raises(
-        BudgetNotKept, match=r"every_processor = true: the onnxruntime file .* \(layers conv\|<1>\)"
+        BudgetNotKept, match=r"every_processor = true: the onnxruntime file .* layers conv\|<1> can saturate"
     ) as caught:
         hold(Budget(**LOOSE), evidence({"saturates": True}), "there")
     for way_out in ("quantize.method", "budget.every_processor: false"):
         assert way_out in str(caught.value)
+
+
+def test_a_file_whose_sums_are_rounded_apart_is_refused_by_name():
+    (breach,) = breaches(Budget(**LOOSE), evidence({"apart": ("add_1",)}))
+    assert "sums add_1" in breach
+    assert "unsigned" not in breach, "that is no way out of this"
 
 
 @pytest.mark.parametrize("saturates", [False, None])
@@ -50,18 +56,22 @@ def test_many_layers_are_named_by_the_first_five():
 
 
 def test_what_an_audit_says_of_processors():
-    def audit(*saturates):
+    def audit(*saturates, apart=()):
         return Audit(
             layers=[
                 LayerAudit(name=f"l{i}", kernel="k", macs=1, integer=True, saturates=s) for i, s in enumerate(saturates)
             ],
             kernels={},
+            sums_apart=apart,
         )
 
     assert [audit(*each).everywhere for each in ((False, False), (False, None), (None, True))] == [True, None, False]
-    assert audit(False, True, True).everywhere_in_words == "no: l1, l2"
+    assert audit(False, True, True).everywhere_in_words == "no: layers l1, l2 can saturate on x86 without VNNI"
     assert audit(False).everywhere_in_words == "yes"
     assert audit(None).everywhere_in_words == "not looked at"
+    assert audit(False, apart=None).everywhere is None
+    assert audit(False, apart=("add",)).everywhere is False
+    assert "no: sums add are rounded" in audit(False, apart=("add",)).everywhere_in_words
 
 
 def test_people_are_told_of_here_and_there():

@@ -11,7 +11,8 @@ from tasks.channels.importance import magnitude
 from tasks.channels.rules import rule_for
 from tasks.channels.select import order
 from tasks.formats import FORMATS, keras
-from tasks.ranges import fake_quantized, is_fake_quantized
+from tasks.held import is_fake_quantized
+from tasks.ranges import fake_quantized
 from tasks.rebuild import kind
 
 X = np.random.default_rng(0).normal(0, 1, (8, *IMAGE)).astype(np.float32)

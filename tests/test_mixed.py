@@ -6,8 +6,9 @@ from small_models import convolutional, images
 
 from tasks.bias_correction import correct_biases
 from tasks.formats import FORMATS
+from tasks.held import in_integers
 from tasks.mixed import mixed, ranking
-from tasks.ranges import fake_quantized, in_integers
+from tasks.ranges import fake_quantized
 
 
 @pytest.fixture(scope="module")

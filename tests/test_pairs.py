@@ -12,8 +12,9 @@ from test_layer_kinds import KINDS, build
 
 from tasks.formats import FORMATS
 from tasks.formats.onnx_integers import rows_of
+from tasks.held import as_rows, kernel_steps
 from tasks.pairs import LEVELS, meeting, steps
-from tasks.ranges import as_rows, custom_objects, fake_quantized, kernel_steps
+from tasks.ranges import custom_objects, fake_quantized
 
 WEIGHTS = st.floats(-4, 4, width=32)
 KERNELS = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 6), st.integers(1, 3)).flatmap(

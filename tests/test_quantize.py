@@ -7,10 +7,10 @@ from tasks.data import DataConfig, open_data
 from tasks.errors import ConversionError
 from tasks.fit import FitConfig, fit
 from tasks.formats import FORMATS
+from tasks.held import is_fake_quantized
 from tasks.objectives import Teaching, supervised
 from tasks.prune import sparsity_by_layer
 from tasks.quantize import QuantizeConfig, quantize
-from tasks.ranges import is_fake_quantized
 
 
 @pytest.fixture(scope="module")

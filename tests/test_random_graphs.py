@@ -8,8 +8,9 @@ from random_graphs import IMAGE, built, graphs, heads
 
 from tasks.formats import FORMATS
 from tasks.formats.last_integers import floats_between, onnx_visible
+from tasks.held import is_fake_quantized
 from tasks.processors import Question, ask, missing
-from tasks.ranges import fake_quantized, is_fake_quantized
+from tasks.ranges import fake_quantized
 
 TARGETS = ("onnxruntime", "litert", "savedmodel")
 X = np.random.default_rng(0).normal(0, 1, (32, *IMAGE)).astype(np.float32)

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import convolutional, images
 
-from tasks.ranges import custom_objects, fake_quantized, frozen, is_fake_quantized, kernel_steps, nudged
+from tasks.held import is_fake_quantized, kernel_steps, nudged
+from tasks.ranges import custom_objects, fake_quantized, frozen
 from tasks.rebuild import kind
 
 

@@ -125,7 +125,7 @@ def test_kernels_have_a_scale_for_each_output_channel_and_biases_stay_in_float(p
 
 
 def test_ranges_are_those_of_the_keras_model_made_symmetric(held, proto):
-    from tasks.ranges import nudged
+    from tasks.held import nudged
 
     wiring = Wiring(proto)
     for name in ("stem_relu_range", "add_relu_range", "mean_range", "dense_relu_range"):

@@ -14,9 +14,9 @@ from benchmarks.conversion.subjects import Subject, reporter
 from tasks.artifact import Target
 from tasks.fit import FitConfig, fit
 from tasks.formats import onnx, tflite
+from tasks.held import nudged
 from tasks.objectives import Teaching, supervised
 from tasks.quantize import QuantizeConfig, quantize
-from tasks.ranges import nudged
 from tasks.rebuild import Copies, kind, rebuild
 
 if TYPE_CHECKING:

@@ -26,6 +26,11 @@ class Audit(BaseModel, frozen=True, extra="forbid"):
 
     layers: tuple[LayerAudit, ...] = Field(description="The operators that multiply and accumulate, as they run.")
     kernels: dict[str, int] = Field(description="How many of each kernel run, those that do not multiply too.")
+    sums_apart: tuple[str, ...] | None = Field(
+        None,
+        description="Sums of two tensors that integer kernels of other processors round to the other step, for some "
+        "inputs; none where that was not looked at.",
+    )
 
     @property
     def macs(self) -> int:
@@ -55,9 +60,10 @@ class Audit(BaseModel, frozen=True, extra="forbid"):
     @property
     def everywhere(self) -> bool | None:
         """Whether the integers are the same on every processor; none where that was not looked at."""
-        if self.saturating:
+        if self.saturating or self.sums_apart:
             return False
-        return None if any(layer.saturates is None for layer in self.layers) else True
+        unknown = self.sums_apart is None or any(layer.saturates is None for layer in self.layers)
+        return None if unknown else True
 
     @property
     def everywhere_in_words(self) -> str:
@@ -66,7 +72,17 @@ class Audit(BaseModel, frozen=True, extra="forbid"):
             return "no integers"
         if self.everywhere is None:
             return "not looked at"
-        return "yes" if self.everywhere else f"no: {named([layer.name for layer in self.saturating])}"
+        return "yes" if self.everywhere else f"no: {self.apart_in_words}"
+
+    @property
+    def apart_in_words(self) -> str:
+        """What may give other integers on another processor, such as `layers l1, l2 can saturate`; empty if nothing."""
+        found = []
+        if self.saturating:
+            found.append(f"layers {named([layer.name for layer in self.saturating])} can saturate on x86 without VNNI")
+        if self.sums_apart:
+            found.append(f"sums {named(self.sums_apart)} are rounded to the other step for some inputs")
+        return ", and ".join(found)
 
 
 def named(layers: Sequence[str], most: int = 5) -> str:

@@ -23,8 +23,9 @@ from tasks.formats import onnx_audit, onnx_integers, onnx_saturation
 from tasks.formats.audit import Audit
 from tasks.formats.onnx_graph import Graph
 from tasks.formats.onnx_static import static
+from tasks.held import is_fake_quantized, kernel_steps
 from tasks.kernel_steps import KernelSteps
-from tasks.ranges import frozen, is_fake_quantized, kernel_steps
+from tasks.ranges import frozen
 from tasks.rebuild import signature_names
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ import numpy as np
 
 from tasks.formats.audit import Audit, LayerAudit, counted
 from tasks.formats.onnx_saturation import saturating
+from tasks.formats.onnx_sums import rounded_apart
 
 if TYPE_CHECKING:
     import onnx
@@ -69,7 +70,11 @@ def audit(file: Path, example: np.ndarray) -> Audit:
                 saturates=integer and name in risky,
             )
         )
-    return Audit(layers=tuple(layers), kernels=counted([event["args"]["op_name"] for event in ran]))
+    return Audit(
+        layers=tuple(layers),
+        kernels=counted([event["args"]["op_name"] for event in ran]),
+        sums_apart=rounded_apart(model),
+    )
 
 
 def _profile(file: Path, example: np.ndarray) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ import numpy as np
 from tasks.calibration import Calibration
 from tasks.formats.onnx_integers import rows_of
 from tasks.formats.onnx_saturation import QUANTIZED, saturating
+from tasks.formats.onnx_sums import settle_sums
 from tasks.pairs import steps
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ def static(
             calibrate_method=methods[calibration],
             extra_options=options,
         )
-        return _unsaturated(onnx.load(after), onnx.load(ready))
+        model = onnx.load(after)
+        settle_sums(model)
+        return _unsaturated(model, onnx.load(ready))
 
 
 def _unsaturated(model: "onnx.ModelProto", floats: "onnx.ModelProto") -> "onnx.ModelProto":

@@ -13,7 +13,8 @@ from tasks.errors import ConversionError
 from tasks.folding import fold
 from tasks.formats.audit import Audit, LayerAudit, counted
 from tasks.formats.warmup import write_warmup
-from tasks.ranges import frozen, is_fake_quantized
+from tasks.held import is_fake_quantized
+from tasks.ranges import frozen
 from tasks.rebuild import signature_names
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def audit(folder: Path, example: np.ndarray) -> Audit:  # noqa: ARG001  shapes a
         for operation in operations
         if operation.type in MULTIPLYING
     )
-    return Audit(layers=layers, kernels=counted([operation.type for operation in operations]))
+    return Audit(layers=layers, kernels=counted([operation.type for operation in operations]), sums_apart=())
 
 
 PLUMBING = frozenset({"Const", "Identity", "NoOp", "Placeholder"})

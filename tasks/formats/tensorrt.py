@@ -108,7 +108,7 @@ def audit(folder: Path, example: np.ndarray) -> Audit:  # noqa: ARG001  the othe
     )
     beside = ("QuantizeLinear", "DequantizeLinear")  # become part of the kernels that they stand beside
     kernels = [_kernel(node, integer) for node in wiring.nodes if node.op_type not in beside]
-    return Audit(layers=layers, kernels=counted(kernels))
+    return Audit(layers=layers, kernels=counted(kernels), sums_apart=())
 
 
 def _kernel(node: "NodeProto", integer: set[str]) -> str:

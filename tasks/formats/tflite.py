@@ -27,7 +27,8 @@ from tasks.formats import savedmodel
 from tasks.formats.audit import Audit, LayerAudit, counted
 from tasks.formats.tflite_integers import put_right
 from tasks.formats.tflite_io import as_steps, as_values, held_at_inputs
-from tasks.ranges import custom_objects, frozen, in_integers, is_fake_quantized, kernel_steps
+from tasks.held import in_integers, is_fake_quantized, kernel_steps
+from tasks.ranges import custom_objects, frozen
 from tasks.rebuild import KERNELS, Call, Copies, kind, rebuild
 
 if TYPE_CHECKING:
@@ -260,7 +261,7 @@ def audit(folder: Path, example: np.ndarray) -> Audit:
                 saturates=False,
             )
         )
-    return Audit(layers=tuple(layers), kernels=counted([operator["op_name"] for operator in operators]))
+    return Audit(layers=tuple(layers), kernels=counted([operator["op_name"] for operator in operators]), sums_apart=())
 
 
 def _layer(kernel: str, result: str) -> str:
