@@ -45,13 +45,13 @@ class Budget(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     )
 
 
-def hold(budget: Budget, evidence: Evidence, where: str) -> None:
-    """Pass if the budget is kept; `where` says where the evidence can be read.
+def hold(budget: Budget, floor: float | None, evidence: Evidence, where: str) -> None:
+    """Pass if the budget is kept, and the teacher is worth keeping up with; `where` says where the evidence is.
 
     Raises:
         BudgetNotKept: with a line for each limit: by how much, and which knob to turn.
     """
-    broken = breaches(budget, evidence)
+    broken = [*_floor(floor, evidence), *breaches(budget, evidence)]
     if broken:
         lines = "".join(f"\n- {line}" for line in broken)
         raise BudgetNotKept(f"not registered, the budget is not kept:{lines}\nThe evidence: {where}")
@@ -65,6 +65,22 @@ def breaches(budget: Budget, evidence: Evidence) -> list[str]:
     found += [_everywhere(budget, file) for file in shipped]
     found += [_size(budget, first, teacher), _latency(budget, first), _integers(budget, first)]
     return [breach for breaches in found for breach in breaches]
+
+
+def _floor(floor: float | None, evidence: Evidence) -> list[str]:
+    """A teacher that only guesses is kept up with by anything."""
+    reference = evidence.reference
+    if reference is None:
+        return []
+    found = reference.accuracy.estimate
+    if found > reference.guessing if floor is None else found >= floor:
+        return []
+    least = f"{floor:g}" if floor is not None else f"better than guessing, {reference.guessing:.4f}"
+    return [
+        f"teacher.floor: the teacher's {evidence.score} is {found:.4f} on the test split, and is to be {least}. Train "
+        "it longer (teacher.fit.epochs) or otherwise (teacher.fit.learning_rate), look at the data, or set "
+        "teacher.floor to what is enough"
+    ]
 
 
 def _accuracy(budget: Budget, file: FileEvidence, score: str) -> list[str]:

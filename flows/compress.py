@@ -10,6 +10,7 @@ from flows.record import compressing, wanted
 from flows.report import Compression, publish
 from tasks import tracking
 from tasks.artifact import ModelArtifact
+from tasks.bring import bring_own
 from tasks.choose import choose_files
 from tasks.convert import convert_model
 from tasks.distill import distill_student
@@ -34,13 +35,27 @@ def compress(recipe: Recipe) -> Compression:
     with compressing(recipe) as run:
         seed, data, teaching, budget = recipe.seed, recipe.data, recipe.distill.teaching, recipe.budget
         prepared = prepare_data(data)
-        teacher = train_model("teacher", recipe.teacher, data, recipe.teacher.fit, seed)
+        own = {
+            role: bring_own(
+                role,
+                model,
+                data,
+                recipe.targets,
+                recipe.precision_of(role),
+                recipe.teacher.floor,
+                bool(recipe.teacher.fit.epochs),
+                recipe.validation.max_examples,
+                seed,
+            )
+            for role, model in recipe.own.items()
+        }
+        teacher = train_model("teacher", recipe.teacher, own.get("teacher"), data, recipe.teacher.fit, seed)
         if recipe.student.model == "teacher":
             student = teacher
         elif wanted("distill", recipe.distill.method):
-            student = distill_student(recipe.student, teacher, data, recipe.distill, seed)
+            student = distill_student(recipe.student, own.get("student"), teacher, data, recipe.distill, seed)
         else:
-            student = train_model("student", recipe.student, data, recipe.distill.fit, seed)
+            student = train_model("student", recipe.student, own.get("student"), data, recipe.distill.fit, seed)
         pruned = student
         if wanted("prune", recipe.prune.method):
             pruned = prune_student(student, teacher, data, recipe.prune, teaching, seed, recipe.goal)
@@ -60,8 +75,9 @@ def compress(recipe: Recipe) -> Compression:
             drop, share, everywhere = budget.max_accuracy_drop, budget.min_integer_share, budget.every_processor
             choice = choose_files(models, files, data, recipe.validation, drop, share, everywhere, seed)
         shipped = choice.chosen if choice else dict.fromkeys(recipe.targets, list(models)[-1])
-        evidence = validate_files(models, files, shipped, choice, data, recipe.validation, seed)
-        hold(budget, open_evidence(tracking.fetch(evidence)), tracking.ui_url(evidence.run))
+        reference = own.get("teacher") if not recipe.teacher.fit.epochs else None
+        evidence = validate_files(models, files, shipped, choice, reference, data, recipe.validation, seed)
+        hold(budget, recipe.teacher.floor, open_evidence(tracking.fetch(evidence)), tracking.ui_url(evidence.run))
         version = register_version(
             recipe.registered_name,
             recipe.as_yaml(),

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from flows.budget import Budget
-from tasks.artifact import Target
+from tasks.artifact import Precision, Role, Target
 from tasks.channels.config import Goal
 from tasks.comparison import PromoteConfig
 from tasks.convert import ConvertConfig
@@ -36,6 +36,13 @@ class TeacherConfig(ModelConfig, frozen=True, extra="forbid"):
 
     fit: FitConfig = Field(
         FitConfig(), description="How it is trained; epochs 0 takes the model as it is.", json_schema_extra=_at(3)
+    )
+    floor: float | None = Field(
+        None,
+        ge=-1e9,
+        le=1,
+        description="The least accuracy or R² that it must have; left out, it must be better than guessing.",
+        json_schema_extra=_at(4),
     )
 
 
@@ -147,6 +154,17 @@ class Recipe(BaseModel):
             confidence=self.validation.confidence,
             **{limit: getattr(self.budget, limit) for limit in LIMITS},
         )
+
+    @property
+    def own(self) -> dict[Role, ModelConfig]:
+        """The models of these that are none of the zoo's: they are looked at before anything is trained."""
+        models: dict[Role, ModelConfig] = {"teacher": self.teacher, "student": self.student}
+        return {role: model for role, model in models.items() if model.brought and model.model != "teacher"}
+
+    def precision_of(self, role: Role) -> Precision:
+        """What the files of a model that was brought are to be computed in, where the model decides it."""
+        ships = role == "student" or self.student.model == "teacher"
+        return "int8" if ships and self.quantize.fake_quantizes else "float32"
 
     @property
     def registered_name(self) -> str:

@@ -10,9 +10,9 @@ from tasks import metrics, tracking
 from tasks.artifact import ChoiceArtifact, ModelArtifact, Precision, Target, digest_folder
 from tasks.data import DataConfig, Dataset, open_data
 from tasks.evidence import Tried, write_choice
-from tasks.formats import FORMATS
+from tasks.formats import FORMATS, keras
 from tasks.formats.audit import Audit
-from tasks.measure import ValidateConfig, answers_of, sizes
+from tasks.measure import Outputs, ValidateConfig, answers_of, sizes
 from tasks.metrics import Floats
 from tasks.progress import listener
 from tasks.stage import StageRun, stage
@@ -31,6 +31,7 @@ class Candidate:
 
 def choose(
     candidates: Mapping[Target, Sequence[Candidate]],
+    wanted: Outputs,
     data: Dataset,
     config: ValidateConfig,
     *,
@@ -48,7 +49,8 @@ def choose(
     inside, it is the one with the least drop, for the budget to refuse.
 
     Args:
-        candidates: by target; the teacher's float file, which is the measure of the others, among them.
+        candidates: by target; the teacher's float file among them, which is the measure of their times.
+        wanted: what the teacher answers to the validation split in Keras `(n, …)`: the measure of their scores.
         data: whose validation split is measured on.
         config: how.
         max_drop: below the teacher's score.
@@ -66,13 +68,16 @@ def choose(
         return within and (audit.everywhere is not False or not every_processor)
 
     return tuple(
-        tried for target, files in candidates.items() for tried in _try(target, files, data, config, inside, seed)
+        tried
+        for target, files in candidates.items()
+        for tried in _try(target, files, wanted, data, config, inside, seed)
     )
 
 
 def _try(
     target: Target,
     files: Sequence[Candidate],
+    wanted: Outputs,
     data: Dataset,
     config: ValidateConfig,
     inside: Callable[[metrics.Interval, Audit], bool],
@@ -93,11 +98,10 @@ def _try(
         for file in files
     }
     times = metrics.time_in_turn(calls, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds)
+    baseline = metrics.scores(problem, y, wanted, data.variance)
     rows = []
     for file in files:
-        drop = metrics.paired_interval(scores[TEACHER], scores[file.route], problem, config.confidence, seed)
-        if file.route == TEACHER:
-            drop = metrics.Interval(low=0, estimate=0, high=0)
+        drop = metrics.paired_interval(baseline, scores[file.route], problem, config.confidence, seed)
         audit = form.audit(file.folder, x[:1])
         rows.append(
             Tried(
@@ -161,9 +165,12 @@ def choose_files(
         ]
         for target in files[TEACHER]
     }
+    dataset, teacher = open_data(data), keras.load(tracking.fetch(models[TEACHER]))
+    x, _ = dataset.arrays("validation", config.max_examples)
     rows = choose(
         candidates,
-        open_data(data),
+        np.asarray(teacher.predict(x, batch_size=config.throughput_batch, verbose=0), np.float32),
+        dataset,
         config,
         max_drop=max_drop,
         min_integer_share=min_integer_share,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from tasks.evidence import FileEvidence
+from tasks.faithful import FLOAT
 from tasks.machine import Machine
 from tasks.metrics import RESAMPLES, VISITS, wilson
 from tasks.problem import Problem
@@ -27,11 +28,14 @@ def methods(problem: Problem, threads: int, batch: int, warmup: int) -> dict[str
         if share
         else "R² with the train targets' variance: 1 - mean squared error / variance.",
         "score interval": "Wilson's score interval (Wilson 1927)." if share else f"{bootstrap}.",
-        "drop": "Score of the teacher's float file for the same target, less this file's, on the same examples.",
+        "drop": "Score of the teacher in Keras, as it was brought if it was, less this file's, on the same examples: "
+        "what a conversion costs is in it.",
         "drop interval": "Tango's score interval for paired proportions (Tango 1998)."
         if share
         else f"{bootstrap}, of the differences in pairs.",
-        "parity": "Outputs of the file against those of the Keras model that it was made from, over all test examples.",
+        "parity": "Outputs of the file against those of the Keras model that it was made from, over all test examples, "
+        "and one and two at a time. Evidence is only made of files that answer as it does: in float32 to "
+        f"{FLOAT:g} of each output's own range, in integers to a few steps in the mean.",
         "latency": f"Batch 1, {threads} {'thread' if threads == 1 else 'threads'}, always the first test example; one "
         f"target's files in turn, in an order drawn anew each round, each call behind an untimed one, after {warmup} "
         f"warm-up calls, in up to {VISITS} visits with pauses between them, Python's garbage collector off, "

@@ -134,11 +134,17 @@ def distill(
 
 @stage("distill")
 def distill_student(
-    run: StageRun, student: ModelConfig, teacher: ModelArtifact, data: DataConfig, config: DistillConfig, seed: int
+    run: StageRun,
+    student: ModelConfig,
+    own: ModelArtifact | None,
+    teacher: ModelArtifact,
+    data: DataConfig,
+    config: DistillConfig,
+    seed: int,
 ) -> ModelArtifact:
-    """Build or import the student, have the teacher teach it, and keep it."""
+    """Build the student, or take the person's `own`, have the teacher teach it, and keep it."""
     dataset = open_data(data)
-    taught = build_model(student, dataset, seed=seed, field="student")
+    taught = keras.load(tracking.fetch(own)) if own else build_model(student, dataset, seed=seed, field="student")
     knowing = keras.load(tracking.fetch(teacher))
     taught = distill(taught, knowing, dataset, config, seed=seed, report=run.epoch, checkpoints=run.checkpoints)
     run.figure(plots.learning_curves(run.history), "learning_curves.png")

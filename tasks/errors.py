@@ -72,6 +72,10 @@ class TooSlow(SlimlineError):
     """A bundle's server takes longer than was promised: says how long, and what to do."""
 
 
+class AnswersDiffer(SlimlineError):
+    """A file does not answer as the model it was made from: says for which target, from which layer on, how far."""
+
+
 class NotPromoted(SlimlineError):
     """The champion stays: says in what the candidate is worse, which limit it breaks, or who did not approve."""
 

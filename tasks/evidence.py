@@ -48,9 +48,11 @@ class FileEvidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     keras_sha256: str = Field(pattern="^([0-9a-f]{64})?$", description="The Keras model's that it was made from.")
     shipped: bool = Field(description="Whether it is part of the version; the others are there to compare with.")
     accuracy: Interval = Field(description="The mean score on the test split.")
+    keras_accuracy: Interval | None = Field(
+        None, description="That of the Keras model that it was made from; none in evidence of before."
+    )
     drop: Interval = Field(
-        description="By how much that lies below the score of the teacher's float file for the same target, in pairs; "
-        "`high` is the bad end."
+        description="By how much the accuracy lies below the reference's, in pairs; `high` is the bad end."
     )
     lost: int = Field(0, ge=0, description="Examples that the teacher has right and this has not; classification only.")
     gained: int = Field(0, ge=0, description="Examples that this has right and the teacher has not.")
@@ -76,6 +78,15 @@ class FileEvidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     audit: Audit = Field(description="The kernels that really run, layer by layer.")
 
 
+class Reference(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """What drops are counted from: the teacher, answered by Keras itself and by no file."""
+
+    keras: str = Field(description="Which Keras answered, such as `Keras 3.12.0`.")
+    brought: bool = Field(description="Whether the model answered as it was brought, untouched.")
+    accuracy: Interval = Field(description="The mean score on the test split.")
+    guessing: Figure = Field(description="That of who always says the same: the commonest class, or the mean.")
+
+
 class Tried(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """One way to quantize, as it was measured for one target on the validation split."""
 
@@ -83,7 +94,7 @@ class Tried(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     target: Target
     precision: Precision
     accuracy: Interval = Field(description="The mean score on the validation split.")
-    drop: Interval = Field(description="By how much that lies below the teacher's float file's, in pairs.")
+    drop: Interval = Field(description="By how much that lies below the teacher's in Keras, in pairs.")
     size_bytes: int = Field(ge=1)
     latency_p50: Figure = Field(gt=0, description="Seconds, at batch 1.")
     speedup: Interval = Field(description="The teacher's median latency over this one's.")
@@ -117,6 +128,9 @@ class Evidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     tried: tuple[Tried, ...] = Field(
         (), description="With `quantize.method: auto`: every way that was measured before one was chosen, by target."
     )
+    reference: Reference | None = Field(
+        None, description="What drops are counted from; in evidence of before, the teacher's float file."
+    )
     files: tuple[FileEvidence, ...] = Field(
         min_length=1,
         description="By target in the recipe's order, and within one by role: teacher, student, compressed.",
@@ -125,6 +139,21 @@ class Evidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     def teacher(self, target: Target) -> FileEvidence:
         """The teacher's file for a target, which everything of that target is compared with."""
         return next(file for file in self.files if file.role == "teacher" and file.target == target)
+
+    def chain(self, file: FileEvidence) -> list[tuple[str, Interval]]:
+        """The scores on the way from the model as it was brought to a file, each step by what it is called."""
+        if self.reference is None:
+            return []
+        teacher, brought = self.teacher(file.target), self.reference.brought
+        own = file.role != "teacher"
+        steps = [
+            (f"as it was brought, in {self.reference.keras}", self.reference.accuracy if brought else None),
+            ("the teacher in Keras 2", teacher.keras_accuracy),
+            (f"its float file for {file.target}", teacher.accuracy),
+            (f"the {file.role} model in Keras 2", file.keras_accuracy if own else None),
+            (f"its {file.precision} file", file.accuracy if own else None),
+        ]
+        return [(name, found) for name, found in steps if found is not None]
 
     def targets(self) -> Iterator[tuple[Target, list[FileEvidence]]]:
         """Each target in order, with its files."""

@@ -162,6 +162,17 @@ def signed(evidence: Evidence, found: Interval) -> tuple[str, str]:
     return middle, f"{low} to {high}"
 
 
+def chain(evidence: Evidence, file: FileEvidence) -> list[tuple[str, str, str]]:
+    """The steps from the model as it was brought to a file: each one's score, and what it cost, as people say them."""
+    factor, digits = (100, 2) if evidence.score == "accuracy" else (1, 4)
+    rows, before = [], None
+    for step, found in evidence.chain(file):
+        cost = "" if before is None else f"{factor * (before - found.estimate) + 0.0:+.{digits}f}"
+        rows.append((step, level(evidence, found.estimate), cost))
+        before = found.estimate
+    return rows
+
+
 def size(count: int) -> str:
     """Bytes as people say them."""
     for unit, bytes_in_it in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
@@ -288,7 +299,7 @@ def _environment() -> "jinja2.Environment":
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    words: tuple[Callable[..., Any], ...] = (verdicts, level, signed, size, duration, count, as_cell)
+    words: tuple[Callable[..., Any], ...] = (verdicts, chain, level, signed, size, duration, count, as_cell)
     environment.globals |= {word.__name__: word for word in words}
     environment.globals |= {"TARGET_NAMES": TARGET_NAMES, "ROLE_NAMES": ROLE_NAMES}
     return environment

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 
 from tasks.data import Dataset
 from tasks.errors import SlimlineError
+from tasks.meaning import in_probabilities
 from tasks.objectives import Lesson, Objective, scores
 
 if TYPE_CHECKING:
@@ -143,6 +144,8 @@ def fit(
     import tensorflow as tf
 
     tf.config.experimental.enable_op_determinism()
+    if data.config.problem == "classification":
+        model = in_probabilities(model)
     tf.keras.utils.set_random_seed(seed)
     total = math.ceil(data.counts["train"] / config.batch_size)
     lesson = objective(model)

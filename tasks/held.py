@@ -38,6 +38,15 @@ def ends(layer: "tf.keras.layers.Layer") -> tuple[float, float]:
     return layer.quantizer.init_min, layer.quantizer.init_max
 
 
+def output_step(model: "tf.keras.Model") -> float:
+    """The step that a fake-quantized model's one output is held to; 0 if it is not held, as behind a layer in float."""
+    layer = model._output_layers[0]
+    if kind(layer) != "QuantizeLayer":
+        return 0.0
+    low, high = ends(layer)
+    return (high - low) / STEPS
+
+
 def nudged(layer: "tf.keras.layers.Layer") -> tuple[float, float]:
     """The range that a range layer really holds to: zero is one of its 256 steps."""
     least = float(layer.quantizer_vars["min_var"].numpy())

@@ -30,12 +30,12 @@ Floats = npt.NDArray[np.float64]
 Outputs = npt.NDArray[np.floating[Any]]
 Figure = Annotated[float, AfterValidator(lambda value: float(f"{value:.6g}"))]  # no measurement here has more digits
 
+SMALLEST_PROBABILITY = 1e-7  # log loss takes smaller ones for this: integer files answer with exact zeros
 RESAMPLES = 2000  # of a bootstrap: an end of the 95% interval moves by about 3% of the interval's width between seeds
 FEWEST_ROUNDS = 5  # of a timing, whatever the time limit says: a median of fewer says nothing
 VISITS = 20  # that the rounds of a timing are spread over: what an interval of a ratio is drawn from
 PAUSE = 0.02  # seconds between visits: enough for the scheduler to give the processor away
 REWARMING = 3  # calls that a visit begins with and does not time
-SMALLEST_PROBABILITY = 1e-7  # log loss takes smaller ones for this: integer files answer with exact zeros
 
 SCORE_NAMES: dict[Problem, str] = {"classification": "accuracy", "regression": "r2", "reconstruction": "r2"}
 
@@ -66,6 +66,11 @@ def scores(problem: Problem, y: npt.NDArray[Any], prediction: Outputs, variance:
         return np.asarray(prediction.argmax(axis=1) == y, dtype=np.float64)
     error = np.square(prediction.astype(np.float64) - y).reshape(len(y), -1)
     return np.asarray(1 - error.mean(axis=1) / variance, dtype=np.float64)
+
+
+def guessing(problem: Problem, y: npt.NDArray[Any]) -> float:
+    """The mean score of who always says the same: the commonest class, or, as good as nothing, the mean."""
+    return float(np.bincount(y.astype(np.int64)).max() / len(y)) if problem == "classification" else 0.0
 
 
 def interval(values: Floats, problem: Problem, confidence: float = 0.95, seed: int = 0) -> Interval:
@@ -219,13 +224,25 @@ def further_figures(problem: Problem, y: npt.NDArray[Any], prediction: Outputs) 
     matrix = confusion_matrix(y, prediction, prediction.shape[1])
     present = matrix.sum(axis=1) > 0
     recall = matrix.diagonal()[present] / matrix.sum(axis=1)[present]
-    probabilities = np.clip(prediction.astype(np.float64), SMALLEST_PROBABILITY, None)
-    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    probabilities = as_probabilities(prediction)
     return {
         "balanced_accuracy": float(recall.mean()),
         "worst_class_recall": float(recall.min()),
         "log_loss": float(-np.log(probabilities[np.arange(len(y)), y]).mean()),
     }
+
+
+def as_probabilities(outputs: Outputs) -> Floats:
+    """A classifier's answers `(n, classes)` as probabilities: those that lie outside 0 to 1 are taken for logits.
+
+    Others for shares of the whole, which the probabilities of integer files are too.
+    """
+    values = outputs.astype(np.float64)
+    if values.min(initial=0) < -1e-3 or values.max(initial=0) > 1 + 1e-3:
+        values = np.exp(values - values.max(axis=1, keepdims=True))
+    values = np.clip(values, SMALLEST_PROBABILITY, None)
+    found: Floats = values / values.sum(axis=1, keepdims=True)
+    return found
 
 
 def time_in_turn(

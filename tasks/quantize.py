@@ -103,6 +103,11 @@ class QuantizeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         return self.precision if self.method == "post_training" else "int8"
 
     @property
+    def fake_quantizes(self) -> bool:
+        """Whether what comes out brings the ranges that integer files take, and is what those files compute."""
+        return self.result == "int8" and self.route != "toolchain"
+
+    @property
     def route(self) -> str:
         """One word for the way that this config goes: `static` is int8 after training, `toolchain` with own ranges."""
         if self.method == "post_training" and self.precision == "int8" and self.ranges == "own":
@@ -164,7 +169,7 @@ def quantize(
         SlimlineError: the loss is no number any more.
 
     """
-    if config.result != "int8" or config.route == "toolchain":
+    if not config.fake_quantizes:
         return student
     examples, _ = data.arrays("train", limit=config.calibration_examples)
     make = functools.partial(

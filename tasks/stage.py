@@ -135,13 +135,15 @@ class StageRun:
         return EvidenceArtifact(stage=self.stage, sha256=digest_folder(folder), uri=uri, run=self.run_id)
 
 
-def stage(name: str, *, reuse: bool = True) -> Callable[[Callable[Concatenate[StageRun, P], A]], Callable[P, A]]:
+def stage(
+    name: str, *, reuse: bool | Callable[[Mapping[str, Any]], bool] = True
+) -> Callable[[Callable[Concatenate[StageRun, P], A]], Callable[P, A]]:
     """Make a function a stage: a Prefect task with our cache rule and an MLflow run of its own.
 
     `name` may hold fields of the parameters, as in `convert-{target}`. A hit shows as `Cached` in Prefect. The index of
     what was made is MLflow, not the result files of one worker, so a hit is a hit on every machine. Of two at once on
     one machine the second waits, and finds what the first made. With `reuse=False` it always runs: what it measures is
-    this machine at this time.
+    this machine at this time; or what it makes of these arguments only running it can tell.
     """
 
     def decorate(function: Callable[Concatenate[StageRun, P], A]) -> Callable[P, A]:
@@ -157,8 +159,9 @@ def stage(name: str, *, reuse: bool = True) -> Callable[[Callable[Concatenate[St
             began = time.time()
             key = cache_key(name, function.__module__, bound.arguments)
             parent = tracking.run_of_flow(str(flow_run.id or ""))
-            with _alone(title, key) if reuse else nullcontext():
-                found = tracking.find(key, kind) if reuse else None
+            again = reuse if isinstance(reuse, bool) else reuse(bound.arguments)
+            with _alone(title, key) if again else nullcontext():
+                found = tracking.find(key, kind) if again else None
                 if found is not None:
                     seconds = time.time() - began
                     _note_reuse(parent, title, found, seconds)

@@ -19,6 +19,7 @@ from tasks import objectives
 from tasks.data import Dataset, Split, augment
 from tasks.hints import hinted
 from tasks.home import home
+from tasks.meaning import in_probabilities
 from tasks.objectives import Kept, Objective, Teaching, said, softened
 from tasks.progress import listener
 
@@ -47,6 +48,8 @@ def taught_by(
         ModelError: when the objective is given its model: a layer that is not there, or does not correspond.
 
     """
+    if data.config.problem == "classification":
+        teacher = in_probabilities(teacher)
     tell = partial(listener().note, stage)
     kept = keeper(teacher, data, tell) if teaching.mix else None
     objective = softened(data.config.problem, data.variance, teacher, teaching, kept)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks import plots
+from tasks import plots, tracking
 from tasks.artifact import ModelArtifact, Role
 from tasks.data import DataConfig, Dataset, open_data
 from tasks.fit import EpochReport, FitConfig, fit
@@ -46,11 +46,17 @@ def train(
 
 @stage("train-{role}")
 def train_model(
-    run: StageRun, role: Role, model: ModelConfig, data: DataConfig, config: FitConfig, seed: int
+    run: StageRun,
+    role: Role,
+    model: ModelConfig,
+    own: ModelArtifact | None,
+    data: DataConfig,
+    config: FitConfig,
+    seed: int,
 ) -> ModelArtifact:
-    """Build or import the model, train it, and keep it."""
+    """Build the model, or take the person's `own`, train it, and keep it."""
     dataset = open_data(data)
-    trained = build_model(model, dataset, seed=seed, field=role)
+    trained = keras.load(tracking.fetch(own)) if own else build_model(model, dataset, seed=seed, field=role)
     trained = train(trained, dataset, config, seed=seed, report=run.epoch, checkpoints=run.checkpoints)
     if run.history:
         run.figure(plots.learning_curves(run.history), "learning_curves.png")

@@ -1,4 +1,8 @@
-"""Validate: every file against the teacher's float file for the same target, on the same data, in one process."""
+"""Validate: every file against the model that was brought, on the same data, in one process.
+
+What a file answers is held against the Keras model that it was made from, and its score against the teacher's in Keras:
+as it was brought, if it was; never against another file, which the same fault may have spoiled.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,19 +16,21 @@ from tasks import metrics, tracking
 from tasks.artifact import FORMAT_OF, ChoiceArtifact, EvidenceArtifact, ModelArtifact, Precision, Role, Target
 from tasks.data import DataConfig, Dataset, open_data
 from tasks.disclosure import limits, methods
-from tasks.errors import SlimlineError
-from tasks.evidence import Evidence, FileEvidence, Throughput, figures, open_choice
+from tasks.errors import AnswersDiffer, SlimlineError
+from tasks.evidence import Evidence, FileEvidence, Reference, Throughput, figures, open_choice
 from tasks.evidence_page import lay_out
+from tasks.file_parity import hold_answers, said, sizes_apart
 from tasks.formats import FORMATS, keras
+from tasks.held import output_step
+from tasks.kept_answers import kept_answers
 from tasks.machine import describe_machine, load_average
-from tasks.measure import Outputs, ValidateConfig, answers_of, latency_of, sizes
-from tasks.metrics import Floats, Interval
+from tasks.measure import Call, Outputs, ValidateConfig, answers_of, latency_of, sizes
+from tasks.metrics import Floats
 from tasks.progress import listener
 from tasks.stage import StageRun, stage
 
 MOST_CLASSES = 64  # of a confusion matrix that is kept: beyond it the page cannot show it and the JSON grows
 ROLES: tuple[Role, ...] = ("teacher", "student", "compressed")
-NOTHING = Interval(low=0, estimate=0, high=0)  # the teacher's drop below itself, which no interval need be made for
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,8 @@ class Measured:
     """A file to measure.
 
     folder: what the target's format has written. keras: the folder of the Keras model that it was made from.
-    sha256, keras_sha256: their digests. shipped: whether it is part of the version.
+    sha256, keras_sha256: their digests. shipped: whether it is part of the version. own_ranges: whether the target's
+    own toolchain found the ranges of its integers, so that no Keras model computes what it does.
     """
 
     role: Role
@@ -43,6 +50,7 @@ class Measured:
     sha256: str
     keras_sha256: str
     shipped: bool
+    own_ranges: bool = False
 
     @property
     def title(self) -> str:
@@ -51,15 +59,23 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Reference:
-    """A Keras model's answers on the test split `(n, …)`, and its size."""
+class InKeras:
+    """A Keras model's answers on the test split `(n, …)`, the step that they are held to, and the model's size."""
 
     outputs: Outputs
+    step: float
     parameters: int
     nonzeros: int
 
 
-def validate(files: Sequence[Measured], data: Dataset, config: ValidateConfig, *, seed: int) -> Evidence:
+def validate(
+    files: Sequence[Measured],
+    data: Dataset,
+    config: ValidateConfig,
+    *,
+    seed: int,
+    brought: tuple[Outputs, str] | None = None,
+) -> Evidence:
     """Measure files on the test split.
 
     Args:
@@ -67,24 +83,32 @@ def validate(files: Sequence[Measured], data: Dataset, config: ValidateConfig, *
         data: whose test split is measured on.
         config: how.
         seed: of the bootstrap.
+        brought: what the teacher answered to the test split as it was brought, and in which Keras; none if it was
+            trained here.
 
     Raises:
         ConversionError: a file answers with something other than one finite output for each example.
-        SlimlineError: a Keras model does.
+        AnswersDiffer: a file does not answer as its Keras model; says for which target, and from which layer on.
+        SlimlineError: a Keras model answers with something other than that.
 
     """
     load_before = load_average()
     problem = data.config.problem
     x, y = data.arrays("test", config.max_examples)
-    references = {file.keras: file for file in files}
-    models = {folder: _reference(file, x, data, config) for folder, file in references.items()}
+    models = {file.keras: file for file in files}
+    answered = {folder: _in_keras(file, x, data, config) for folder, file in models.items()}
+    teacher = next((file for file in files if file.role == "teacher"), None)
+    if teacher is None:
+        raise ValueError("no file of the teacher to compare with")
+    wanted, by = brought or (answered[teacher.keras].outputs, keras.version())
+    baseline = metrics.scores(problem, y, wanted, data.variance)
     measured: list[FileEvidence] = []
     for target in dict.fromkeys(file.target for file in files):
         here = [file for file in files if file.target == target]
         here.sort(key=lambda file: ROLES.index(file.role))
         if here[0].role != "teacher":
             raise ValueError(f"no file of the teacher for {target} to compare with")
-        measured += _measure_target(here, data, x, y, models, config, seed)
+        measured += _measure_target(here, data, x, y, answered, baseline, config, seed)
     machine = describe_machine(load_before)
     return Evidence(
         problem=problem,
@@ -102,6 +126,12 @@ def validate(files: Sequence[Measured], data: Dataset, config: ValidateConfig, *
         limits=limits(
             measured, problem, len(x), data.counts["test"], machine, config.confidence, config.latency_rounds
         ),
+        reference=Reference(
+            keras=by,
+            brought=brought is not None,
+            accuracy=metrics.interval(baseline, problem, config.confidence, seed),
+            guessing=metrics.guessing(problem, y),
+        ),
         files=tuple(measured),
     )
 
@@ -111,23 +141,28 @@ def _measure_target(
     data: Dataset,
     x: Outputs,
     y: npt.NDArray[Any],
-    models: Mapping[Path, Reference],
+    models: Mapping[Path, InKeras],
+    baseline: Floats,
     config: ValidateConfig,
     seed: int,
 ) -> list[FileEvidence]:
-    """One target's files, the teacher's first: all opened, all asked for their answers, then timed in turn."""
+    """One target's files, the teacher's first: all opened, all asked for their answers, then timed in turn.
+
+    `baseline` is the score of each example that drops are counted from `(n,)`.
+    """
     form = FORMATS[files[0].target]
     calls = {file.title: form.load(file.folder, threads=config.threads) for file in files}
     answers = {
         file.title: answers_of(calls[file.title], x, data.output_shape, config.throughput_batch, file.title)
         for file in files
     }
+    for file in files:
+        _hold(file, calls[file.title], answers[file.title], models[file.keras], x, config.throughput_batch)
     listener().note("validate", f"timing the {len(files)} files for {files[0].target} in turn")
     times = metrics.time_in_turn(calls, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds)
     batch = np.resize(x, (config.throughput_batch, *x.shape[1:]))  # repeats the examples when there are too few
     rounds = max(metrics.FEWEST_ROUNDS, config.latency_rounds // 10)
     batch_times = metrics.time_in_turn(calls, batch, rounds, 3, config.latency_seconds)
-    baseline = metrics.scores(data.config.problem, y, answers[files[0].title], data.variance)
     measured = []
     for file in files:
         audit = form.audit(file.folder, x[:1])
@@ -141,6 +176,7 @@ def _measure_target(
             sha256=file.sha256,
             keras_sha256=file.keras_sha256,
             shipped=file.shipped,
+            keras_accuracy=_level(data, y, model.outputs, config, seed),
             **_accuracy(data, y, answers[file.title], baseline, config, seed),
             parity=metrics.parity(data.config.problem, model.outputs, answers[file.title]),
             size_bytes=size_bytes,
@@ -159,8 +195,31 @@ def _measure_target(
             integer_share=audit.integer_share,
             audit=audit,
         )
-        measured.append(found if file is not files[0] else found.model_copy(update={"drop": NOTHING}))
+        measured.append(found)
     return measured
+
+
+def _hold(file: Measured, call: Call, answers: Outputs, model: InKeras, x: Outputs, batch: int) -> None:
+    """Hold a file's answers against its Keras model's, and against its own one and two at a time.
+
+    Raises:
+        AnswersDiffer: says which file is wrong, from which layer on, and by how much.
+
+    """
+    step = None if file.own_ranges else model.step
+    difference = hold_answers(answers, model.outputs, file.target, file.precision, step=step)
+    found = difference or sizes_apart(call, file.precision, x, batch, answers)
+    if found is not None:
+        told = said(keras.load(file.keras), file.target, file.precision, found, x)
+        raise AnswersDiffer(
+            f"the {file.role}'s file does not answer as its Keras model: {told}. Leave {file.target} out of targets, "
+            "or replace that layer; training longer or pruning less changes nothing of it"
+        )
+
+
+def _level(data: Dataset, y: npt.NDArray[Any], answers: Outputs, config: ValidateConfig, seed: int) -> metrics.Interval:
+    problem = data.config.problem
+    return metrics.interval(metrics.scores(problem, y, answers, data.variance), problem, config.confidence, seed)
 
 
 def _accuracy(
@@ -170,7 +229,7 @@ def _accuracy(
     problem = data.config.problem
     scores = metrics.scores(problem, y, answers, data.variance)
     figures: dict[str, Any] = {
-        "accuracy": metrics.interval(scores, problem, config.confidence, seed),
+        "accuracy": _level(data, y, answers, config, seed),
         "drop": metrics.paired_interval(baseline, scores, problem, config.confidence, seed),
         "further": metrics.further_figures(problem, y, answers),
     }
@@ -182,7 +241,7 @@ def _accuracy(
     return figures
 
 
-def _reference(file: Measured, x: Outputs, data: Dataset, config: ValidateConfig) -> Reference:
+def _in_keras(file: Measured, x: Outputs, data: Dataset, config: ValidateConfig) -> InKeras:
     """The answers of the Keras model that a file was made from."""
     listener().note("validate", f"asking the Keras model of the {file.role} for {len(x):,} answers")
     model = keras.load(file.keras)
@@ -203,7 +262,12 @@ def _reference(file: Measured, x: Outputs, data: Dataset, config: ValidateConfig
     values = [
         weight.numpy() for weight in model.weights if id(weight) not in ranges and "optimizer_step" not in weight.name
     ]
-    return Reference(outputs, sum(int(value.size) for value in values), sum(int(np.count_nonzero(v)) for v in values))
+    return InKeras(
+        outputs,
+        output_step(model),
+        sum(int(value.size) for value in values),
+        sum(int(np.count_nonzero(v)) for v in values),
+    )
 
 
 @stage("validate")
@@ -213,6 +277,7 @@ def validate_files(
     files: dict[str, dict[Target, ModelArtifact]],
     shipped: dict[Target, str],
     choice: ChoiceArtifact | None,
+    brought: ModelArtifact | None,
     data: DataConfig,
     config: ValidateConfig,
     seed: int,
@@ -220,7 +285,8 @@ def validate_files(
     """Measure every file that plays a role, and keep the evidence as JSON, as a page and as plots.
 
     `files` are what was made of each of the Keras models in `models` for each target, `shipped` names the model whose
-    file ships for a target, and `choice` says how it was chosen, if it was.
+    file ships for a target, `choice` says how it was chosen, if it was, and `brought` is the teacher with what it
+    answered as it came, if nothing was trained since.
     """
     played = {(role, target): name for target in shipped for role, name in roles(models, shipped, target).items()}
     measured = [
@@ -233,11 +299,13 @@ def validate_files(
             sha256=files[name][target].sha256,
             keras_sha256=models[name].sha256,
             shipped=role == "compressed",
+            own_ranges=models[name].calibration is not None,
         )
         for (role, target), name in played.items()
     ]
     dataset = open_data(data)
-    evidence = validate(measured, dataset, config, seed=seed)
+    answers = kept_answers(tracking.fetch(brought)) if brought else None
+    evidence = validate(measured, dataset, config, seed=seed, brought=answers)
     if choice is not None:
         evidence = evidence.model_copy(update={"tried": open_choice(tracking.fetch(choice))})
     for file in evidence.files:

@@ -18,7 +18,7 @@ def test_a_file_that_can_saturate_is_refused_by_default():
     with pytest.raises(
         BudgetNotKept, match=r"every_processor = true: the onnxruntime file .* layers conv\|<1> can saturate"
     ) as caught:
-        hold(Budget(**LOOSE), evidence({"saturates": True}), "there")
+        hold(Budget(**LOOSE), None, evidence({"saturates": True}), "there")
     for way_out in ("quantize.method", "budget.every_processor: false"):
         assert way_out in str(caught.value)
 

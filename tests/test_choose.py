@@ -24,7 +24,7 @@ def data() -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def files(data, tmp_path_factory) -> dict[str, list[Candidate]]:
+def models(data):
     import tensorflow as tf
 
     def learned(width):
@@ -38,7 +38,18 @@ def files(data, tmp_path_factory) -> dict[str, list[Candidate]]:
         model.fit(*data.arrays("train"), epochs=8, batch_size=32, verbose=0)
         return model
 
-    teacher, student = learned(16), learned(6)
+    return learned(16), learned(6)
+
+
+@pytest.fixture(scope="module")
+def wanted(models, data):
+    """What the teacher answers in Keras."""
+    return models[0].predict(data.arrays("validation")[0], verbose=0)
+
+
+@pytest.fixture(scope="module")
+def files(models, data, tmp_path_factory) -> dict[str, list[Candidate]]:
+    teacher, student = models
     held = fake_quantized(student, data.arrays("train", 64)[0])
     root = tmp_path_factory.mktemp("files")
     made = {}
@@ -57,8 +68,8 @@ def files(data, tmp_path_factory) -> dict[str, list[Candidate]]:
     return made
 
 
-def test_every_way_is_measured_on_the_validation_split_and_one_is_taken(files, data, tmp_path):
-    rows = choose(files, data, QUICK, max_drop=1.0, min_integer_share=0.0, every_processor=True, seed=0)
+def test_every_way_is_measured_on_the_validation_split_and_one_is_taken(files, wanted, data, tmp_path):
+    rows = choose(files, wanted, data, QUICK, max_drop=1.0, min_integer_share=0.0, every_processor=True, seed=0)
     assert [(row.target, row.route) for row in rows] == [
         (target, file.route) for target, tried in files.items() for file in tried
     ]
@@ -77,9 +88,9 @@ def test_every_way_is_measured_on_the_validation_split_and_one_is_taken(files, d
     assert open_choice(tmp_path) == rows
 
 
-def test_float_files_do_not_keep_an_integer_share(files, data):
+def test_float_files_do_not_keep_an_integer_share(files, wanted, data):
     limits = {"max_drop": 1.0, "min_integer_share": 0.99, "every_processor": True}
-    rows = choose({"onnxruntime": files["onnxruntime"]}, data, QUICK, **limits, seed=0)
+    rows = choose({"onnxruntime": files["onnxruntime"]}, wanted, data, QUICK, **limits, seed=0)
     assert {row.route: row.inside for row in rows} == {
         "teacher": False,
         "student": False,
@@ -89,7 +100,7 @@ def test_float_files_do_not_keep_an_integer_share(files, data):
     assert {row.route for row in rows if row.chosen} < {"dynamic", "static"}
 
 
-def test_a_file_that_can_saturate_is_outside_where_every_processor_counts(files, data, tmp_path):
+def test_a_file_that_can_saturate_is_outside_where_every_processor_counts(files, wanted, data, tmp_path):
     teacher, *_, static = files["onnxruntime"]
     folder = tmp_path / "over"
     shutil.copytree(static.folder, folder)
@@ -97,7 +108,7 @@ def test_a_file_that_can_saturate_is_outside_where_every_processor_counts(files,
     candidates = {"onnxruntime": [teacher, static, Candidate("over", "int8", folder)]}
     for every, inside in ((True, {"static"}), (False, {"static", "over"})):
         limits = {"max_drop": 1.0, "min_integer_share": 0.99, "every_processor": every}
-        rows = choose(candidates, data, QUICK, **limits, seed=0)
+        rows = choose(candidates, wanted, data, QUICK, **limits, seed=0)
         assert {row.route for row in rows if row.inside} == inside
         assert {row.route: row.everywhere for row in rows} == {"teacher": True, "static": True, "over": False}
 

@@ -1,6 +1,7 @@
 """Keras 2 models: our own files, written the same for the same model, and files that a user brings."""
 
 import importlib
+import importlib.metadata
 import logging
 import warnings
 from collections.abc import Iterator
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 FILE = "model.h5"
+
+
+def version() -> str:
+    """What these models are of, such as `tf-keras 2.21.0`."""
+    return f"tf-keras {importlib.metadata.version('tf-keras')}"
 
 
 def write(model: "tf.keras.Model", folder: Path) -> None:
@@ -42,7 +48,14 @@ def load(folder: Path) -> "tf.keras.Model":
 
 
 def import_model(path: Path, *, trust: bool, field: str = "model") -> "tf.keras.Model":
-    """A user's file as a functional Keras 2 model with one input and one output, free of what the file keeps beside it.
+    """A user's file as a functional Keras 2 model with one input and one output; as `opened`."""
+    return opened(path, trust=trust, field=field)[0]
+
+
+def opened(path: Path, *, trust: bool, field: str = "model") -> tuple["tf.keras.Model", Any]:
+    """A user's file as a functional Keras 2 model with one input and one output, and as the model that it is.
+
+    The first is free of what the file keeps beside the model; the second is in the Keras that it was made with.
 
     Args:
         path: an `.h5` or `.keras` file, or a SavedModel folder.
@@ -56,10 +69,11 @@ def import_model(path: Path, *, trust: bool, field: str = "model") -> "tf.keras.
     """
     file = look(path, trust=trust, field=field)
     if file.keras == 3:
-        return plain(keras3.import_file(file, trust=trust, field=field), str(path), field)
+        model, source = keras3.import_file(file, trust=trust, field=field)
+        return plain(model, str(path), field), source
     with _quiet():
         try:
-            model = _loaded(file, trust)
+            model, source = _loaded(file, trust)
         except Exception as error:  # a damaged file fails in whatever way its damage leads to
             reason = " ".join(str(error).split())[:300]
             raise ModelError(
@@ -68,20 +82,20 @@ def import_model(path: Path, *, trust: bool, field: str = "model") -> "tf.keras.
                 f"Keras 2 cannot build it ({type(error).__name__}: {reason}); if it has layers of your own, name the "
                 "function that builds it as package.module:function",
             ) from error
-    return plain(model, str(path), field)
+    return plain(model, str(path), field), source
 
 
-def _loaded(file: ModelFile, trust: bool) -> "tf.keras.Model":
+def _loaded(file: ModelFile, trust: bool) -> tuple["tf.keras.Model", "tf.keras.Model"]:
     import tensorflow as tf
 
     options: dict[str, Any] = {"safe_mode": not trust} if file.kind == "keras" else {}
     with allowance(file.values):
-        model = tf.keras.models.load_model(file.path, compile=False, **options)
-    if file.kind == "savedmodel":  # drop the graphs that come with it, and keep layers
-        weights = model.get_weights()
-        model = tf.keras.models.clone_model(model)
-        carry(model, weights)
-    return model
+        source = tf.keras.models.load_model(file.path, compile=False, **options)
+    if file.kind != "savedmodel":
+        return source, source
+    model = tf.keras.models.clone_model(source)  # drop the graphs that come with it, and keep layers
+    carry(model, source.get_weights())
+    return model, source
 
 
 @contextmanager
@@ -98,6 +112,11 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         log.setLevel(level)
+
+
+def in_float32(model: Any) -> Any:
+    """The same model, of either Keras, computed in float32 all through."""
+    return keras3.in_float32(model) if keras3.is_keras3(model) else model
 
 
 def plain(model: Any, name: str, field: str) -> "tf.keras.Model":
@@ -151,7 +170,7 @@ def fitted(
     name: str,
     field: str,
 ) -> "tf.keras.Model":
-    """A model with its free axes set to the data's, ending in probabilities if classes are asked for.
+    """A model with its free axes set to the data's; nothing else is changed, and nothing added.
 
     Raises:
         ModelError: its input or output is of another shape than the data's.
@@ -170,28 +189,14 @@ def fitted(
     if not fits(found, output_shape):
         remedy = f"gives predictions of shape {found}; a {problem} of these data needs {output_shape}"
         if problem == "classification":
-            remedy += ", a probability for each class"
+            remedy += ", a value for each class: probabilities, logits, or a sigmoid each"
         raise ModelError(field, name, remedy)
-    if problem == "classification" and not ends_in_softmax(model):
-        probabilities = tf.keras.layers.Softmax(name="probabilities")(model.outputs[0])
-        model = tf.keras.Model(model.inputs, probabilities, name=model.name)
     return model
 
 
 def fits(found: tuple[int | None, ...], wanted: tuple[int, ...]) -> bool:
     """Whether a shape is the wanted one; None fits any size."""
     return len(found) == len(wanted) and all(f in (None, w) for f, w in zip(found, wanted, strict=True))
-
-
-def ends_in_softmax(model: "tf.keras.Model") -> bool:
-    """Whether the layer that gives the output is a softmax, or has one as its activation."""
-    import tensorflow as tf
-
-    last = model.get_layer(model.output_names[0])
-    if isinstance(last, tf.keras.Model):
-        return ends_in_softmax(last)
-    activation = getattr(last, "activation", None)
-    return isinstance(last, tf.keras.layers.Softmax) or getattr(activation, "__name__", "") == "softmax"
 
 
 @contextmanager

@@ -31,8 +31,8 @@ def is_keras3(model: Any) -> bool:
     return any(f"{base.__module__}.".startswith("keras.") and base.__name__ == "Model" for base in type(model).__mro__)
 
 
-def import_file(file: ModelFile, *, trust: bool, field: str) -> "tf.keras.Model":
-    """A file of Keras 3 as a model of Keras 2.
+def import_file(file: ModelFile, *, trust: bool, field: str) -> tuple["tf.keras.Model", Any]:
+    """A file of Keras 3 as a model of Keras 2, and as the model that it is.
 
     Args:
         file: a `.keras` archive or an `.h5` file.
@@ -46,7 +46,8 @@ def import_file(file: ModelFile, *, trust: bool, field: str) -> "tf.keras.Model"
     name = str(file.path)
     functions = _functions(_opened(file.path, trust, field)) if trust else {}
     model = built(file.config, functions, name, field, values=file.values)
-    return _carried(model, _opened(file.path, trust, field), name, field)
+    source = in_float32(_opened(file.path, trust, field))
+    return _carried(model, source, name, field), source
 
 
 def rebuilt(model: Any, name: str, field: str) -> "tf.keras.Model":
@@ -70,7 +71,7 @@ def rebuilt(model: Any, name: str, field: str) -> "tf.keras.Model":
         )
     with _quiet():
         config = json.loads(model.to_json())
-    return _carried(built(config, _functions(model), name, field), model, name, field)
+    return _carried(built(config, _functions(model), name, field), in_float32(model), name, field)
 
 
 def _opened(path: Path, trust: bool, field: str) -> Any:
@@ -120,7 +121,6 @@ def _functions(model: Any) -> Functions:
 
 def _carried(model: "tf.keras.Model", source: Any, name: str, field: str) -> "tf.keras.Model":
     """The model with another's weights, once both were found to give the same answers."""
-    source = _in_float32(source)
     _carry(model, source, name, field)
     try:
         with _quiet():
@@ -132,7 +132,7 @@ def _carried(model: "tf.keras.Model", source: Any, name: str, field: str) -> "tf
     return model
 
 
-def _in_float32(model: Any) -> Any:
+def in_float32(model: Any) -> Any:
     """The same Keras 3 model, computed in float32 all through."""
     import keras
 

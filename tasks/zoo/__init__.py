@@ -1,15 +1,10 @@
 """Models: architectures by name, and the way from a config to a model that fits the data."""
 
 import hashlib
-import importlib
-import inspect
-import os
-import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
 
@@ -20,14 +15,24 @@ from tasks.formats import keras
 from tasks.formats.keras_file import look
 from tasks.problem import Problem
 from tasks.zoo import autoencoder, cnn, ds_cnn, mlp, mobilenet, resnet6, resnet8
+from tasks.zoo.brought import FUNCTION, Brought, bring, source_of
 from tasks.zoo.ends import Ends, ends_of
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = ["ARCHITECTURES", "Architecture", "Ends", "ModelConfig", "build_model", "check_model", "ends_of"]
+__all__ = [
+    "ARCHITECTURES",
+    "Architecture",
+    "Brought",
+    "Ends",
+    "ModelConfig",
+    "bring_model",
+    "build_model",
+    "check_model",
+    "ends_of",
+]
 
-FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 PREDICTING: tuple[Problem, ...] = ("classification", "regression")
 
 
@@ -85,6 +90,16 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         json_schema_extra={"position": 2},
     )
 
+    @property
+    def brought(self) -> bool:
+        """Whether it is somebody's own, and none of the zoo's."""
+        return self.model not in ARCHITECTURES
+
+    @property
+    def called(self) -> bool:
+        """Whether a function has to be called to know what it gives."""
+        return self.brought and FUNCTION.fullmatch(self.model) is not None
+
     def fingerprint(self) -> str:
         """What decides the model besides the data, whatever the path: sha256 in hexadecimal.
 
@@ -95,7 +110,7 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         if self.model in ARCHITECTURES:
             identity = f"zoo {self.model} {self.width!r}"
         elif FUNCTION.fullmatch(self.model):
-            identity = f"function {self.model} {digest_file(_source(self.model, 'model'))}"
+            identity = f"function {self.model} {digest_file(source_of(self.model, 'model'))}"
         else:
             path = _path(self.model, "model")
             identity = f"file {digest_folder(path) if path.is_dir() else digest_file(path)}"
@@ -126,13 +141,11 @@ def check_model(
     if config.model in ARCHITECTURES:
         _check_architecture(ARCHITECTURES[config.model], input_shape, problem, where)
     elif FUNCTION.fullmatch(config.model):
-        _call(config.model, input_shape, output_shape, problem, where)
+        bring(config.model, input_shape, output_shape, problem, trust=config.trust, field=where)
     else:
-        path = _path(config.model, where)
-        file = look(path, trust=config.trust, field=where)
+        file = look(_path(config.model, where), trust=config.trust, field=where)
         if file.kind == "savedmodel":
-            model = keras.import_model(path, trust=config.trust, field=where)
-            keras.fitted(model, input_shape, output_shape, problem, config.model, where)
+            bring(config.model, input_shape, output_shape, problem, trust=config.trust, field=where)
             return
         keras.check_ends(*file.ends, config.model, where)
         if file.input_shape is not None and not keras.fits(file.input_shape, input_shape):
@@ -150,8 +163,9 @@ def check_model(
 def build_model(config: ModelConfig, data: Dataset, *, seed: int, field: str = "model") -> "tf.keras.Model":
     """The model that a config names, for these data: float32 raw values `(batch, *input_shape)` in.
 
-    Out come probabilities `(batch, classes)`, or raw values `(batch, *output_shape)`. A zoo model's first layer scales
-    raw values as the data's config asks, and its last gives raw units back; a model that is brought does so itself.
+    Out comes a value for each class `(batch, classes)`, of a zoo model its probability, or raw values
+    `(batch, *output_shape)`. A zoo model's first layer scales raw values as the data's config asks, and its last gives
+    raw units back; a model that is brought does so itself.
 
     Args:
         config: which model.
@@ -165,16 +179,26 @@ def build_model(config: ModelConfig, data: Dataset, *, seed: int, field: str = "
     """
     import tensorflow as tf
 
-    where, problem = f"{field}.model", data.config.problem
     tf.keras.utils.set_random_seed(seed)
-    if config.model in ARCHITECTURES:
-        architecture = ARCHITECTURES[config.model]
-        _check_architecture(architecture, data.input_shape, problem, where)
-        return architecture.build(ends_of(data), config.width)
-    if FUNCTION.fullmatch(config.model):
-        return _call(config.model, data.input_shape, data.output_shape, problem, where)
-    model = keras.import_model(_path(config.model, where), trust=config.trust, field=where)
-    return keras.fitted(model, data.input_shape, data.output_shape, problem, config.model, where)
+    if config.brought:
+        return bring_model(config, data, field).model
+    architecture = ARCHITECTURES[config.model]
+    _check_architecture(architecture, data.input_shape, data.config.problem, f"{field}.model")
+    return architecture.build(ends_of(data), config.width)
+
+
+def bring_model(config: ModelConfig, data: Dataset, field: str = "model") -> Brought:
+    """The model that a config names if it is none of the zoo's, as it came and for these data.
+
+    Raises:
+        ModelError: as `check_model`.
+
+    """
+    where = f"{field}.model"
+    if not FUNCTION.fullmatch(config.model):
+        _path(config.model, where)
+    shapes = data.input_shape, data.output_shape
+    return bring(config.model, *shapes, data.config.problem, trust=config.trust, field=where)
 
 
 def _check_architecture(architecture: Architecture, input_shape: tuple[int, ...], problem: Problem, field: str) -> None:
@@ -195,45 +219,6 @@ def _check_architecture(architecture: Architecture, input_shape: tuple[int, ...]
             f"needs images of at least {architecture.smallest}x{architecture.smallest}; the data's have shape "
             f"{input_shape}",
         )
-
-
-def _call(
-    name: str, input_shape: tuple[int, ...], output_shape: tuple[int, ...], problem: Problem, field: str
-) -> "tf.keras.Model":
-    """The model that a user's function builds. It may take `input_shape` and `output_shape`, or nothing."""
-    module_name, function_name = name.split(":")
-    _source(name, field)
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
-    import tensorflow as tf
-
-    tf.keras.backend.reset_uids()  # names that Keras gives must not depend on what else was built before
-    if "keras" in sys.modules:  # Keras 3, of which the function may build its model
-        sys.modules["keras"].backend.clear_session(free_memory=False)
-    try:
-        function = getattr(importlib.import_module(module_name), function_name)
-        shapes = {"input_shape": input_shape, "output_shape": output_shape}
-        taken = inspect.signature(function).parameters
-        model: Any = function(**{key: value for key, value in shapes.items() if key in taken})
-    except Exception as error:  # the function is the user's: it may raise anything
-        raise ModelError(
-            field,
-            name,
-            f"{type(error).__name__}: {error}; it is called with those of `input_shape` and `output_shape` that it "
-            "takes, and must return a Keras model",
-        ) from error
-    return keras.fitted(keras.plain(model, name, field), input_shape, output_shape, problem, name, field)
-
-
-def _source(name: str, field: str) -> Path:
-    """The file that a function's module is read from, found without running it."""
-    parts = name.split(":")[0].split(".")
-    for folder in (str(Path.cwd()), *sys.path):
-        place = Path(folder or os.curdir, *parts)
-        for file in (place / "__init__.py", place.with_suffix(".py")):
-            if file.is_file():
-                return file
-    raise ModelError(field, name, f"there is no module {'.'.join(parts)} here or among the installed packages")
 
 
 def _path(name: str, field: str) -> Path:

@@ -1,0 +1,181 @@
+"""Bring: the door that models of one's own come through, before anything is trained.
+
+A model answers real examples as it came, in the Keras that it was made with, and those answers are kept. All that is
+made of it is held against them: the same in Keras 2, what is left of it when it is made simpler, and its file for
+every target, one example at a time, two, and many.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tasks import metrics
+from tasks.artifact import ModelArtifact, Precision, Role, Target
+from tasks.data import DataConfig, Dataset, open_data
+from tasks.errors import AnswersDiffer, ModelError, SlimlineError
+from tasks.faithful import furthest
+from tasks.file_parity import FEW, hold_targets
+from tasks.folding import fold
+from tasks.formats import keras
+from tasks.kept_answers import keep_answers
+from tasks.metrics import Outputs
+from tasks.progress import listener
+from tasks.ranges import fake_quantized
+from tasks.stage import StageRun, stage
+from tasks.zoo import Brought, ModelConfig, bring_model
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+CALIBRATION = 64  # train examples that set the ranges of a model that is only tried
+MANY = 64  # examples that files are asked at once
+
+
+def as_it_came(brought: Brought, x: Outputs, batch: int, name: str, field: str) -> Outputs:
+    """What a model answers as it came `(n, …)`, once it was found that nothing but an example decides its answer.
+
+    Raises:
+        ModelError: the answers hang on chance, on what was asked before, or on what else is in the batch.
+
+    """
+    try:
+        answers = brought.answers(x, batch)
+        few = brought.answers(x[:FEW], FEW)
+    except SlimlineError:
+        raise
+    except Exception as error:  # whatever a model of the user's own does with examples that it does not like
+        raise ModelError(
+            field, name, f"does not answer the data's examples in {brought.keras} ({type(error).__name__}: {error})"
+        ) from error
+    again = furthest(brought.answers(x[:FEW], FEW), few)
+    if again.share > 1:
+        raise ModelError(
+            field,
+            name,
+            f"answers the same examples otherwise each time ({again}): a layer of it draws at random, or remembers the "
+            "last call: build it without training=True at a Dropout, and without stateful=True",
+        )
+    for size in (1, 2):
+        alone = furthest(brought.answers(x[:FEW], size), few)
+        if alone.share > 1:
+            raise ModelError(
+                field,
+                name,
+                f"asked {size} at a time it answers otherwise than {FEW} ({alone}): what else is in the batch decides, "
+                "as with a BatchNormalization that is called with training=True: call it without, or replace it by "
+                "GroupNormalization, which looks at one example alone",
+            )
+    return answers
+
+
+def hold_model(brought: Brought, answers: Outputs, x: Outputs, name: str, field: str) -> None:
+    """Hold the model in Keras 2, and that made simpler, against what it answered as it came.
+
+    Raises:
+        ModelError: it answers otherwise; says what was changed, and by how much.
+
+    """
+    wanted = answers[: len(x)]
+    for what, model in (("in Keras 2", brought.model), ("with its norms folded", fold(brought.model))):
+        difference = furthest(model.predict(x, verbose=0), wanted)
+        if difference.share > 1:
+            raise ModelError(
+                field,
+                name,
+                f"{what} it answers otherwise than as it came ({brought.keras}): {difference}; this is a fault of "
+                "Slimline's: report it with the model, and build it of other layers meanwhile",
+            )
+
+
+def hold_files(
+    model: "tf.keras.Model", targets: Sequence[Target], precision: Precision, data: Dataset, x: Outputs, role: str
+) -> None:
+    """Hold the files that would be made of a model, in float and in integers if it is to have those, against it.
+
+    Raises:
+        AnswersDiffer: a target's file cannot be made or answers otherwise; says which, at which layer and by how much,
+            and which targets are right.
+
+    """
+    wrong = hold_targets(model, targets, "float32", x, MANY)
+    if precision == "int8":
+        held = fake_quantized(model, data.arrays("train", limit=CALIBRATION)[0])
+        wrong = hold_targets(held, [target for target in targets if target not in wrong], "int8", x, MANY) | wrong
+    if not wrong:
+        return
+    right = [target for target in targets if target not in wrong]
+    way_out = f"name only those that are right (targets: [{', '.join(right)}])" if right else "replace the layer"
+    lines = "".join(f"\n- {line}" for line in wrong.values())
+    raise AnswersDiffer(f"files of the {role} would not answer as it does:{lines}\n{way_out[0].upper()}{way_out[1:]}")
+
+
+def hold_floor(model: "tf.keras.Model", data: Dataset, floor: float | None, name: str) -> None:
+    """Refuse a teacher that is no better than guessing, or not as good as was asked for, on the validation split.
+
+    Raises:
+        ModelError: says how good it is, and what is likely: values at another scale than it was trained on.
+
+    """
+    x, y = data.arrays("validation")
+    least = metrics.guessing(data.config.problem, y) if floor is None else floor
+
+    def score(inputs: Outputs) -> float:
+        answers = np.asarray(model.predict(inputs, verbose=0), np.float32)
+        return float(metrics.scores(data.config.problem, y, answers, data.variance).mean())
+
+    found = score(x)
+    if found > least if floor is None else found >= least:
+        return
+    tried = {"divided by 255": score(x / 255), "from -1 to 1, x / 127.5 - 1": score(x / 127.5 - 1)}
+    better = max(tried, key=lambda how: tried[how])
+    measure = metrics.SCORE_NAMES[data.config.problem]
+    likely = (
+        f"With values {better} it has {tried[better]:.3f}: it was trained on those, so put that step into the model "
+        "(tf.keras.layers.Rescaling as its first layer)"
+        if tried[better] > max(found, least)
+        else "Are these the data that it was trained for, with classes in the same order and inputs in the same units? "
+        "Train it here (teacher.fit.epochs), or set teacher.floor to take it as it is"
+    )
+    what = "no better than guessing" if floor is None else f"below teacher.floor = {floor:g}"
+    raise ModelError(
+        "teacher.model", name, f"has {measure} {found:.3f} on the validation split, {what} ({least:.3f}). {likely}"
+    )
+
+
+@stage("bring-{role}", reuse=lambda given: not given["model"].called)
+def bring_own(
+    run: StageRun,
+    role: Role,
+    model: ModelConfig,
+    data: DataConfig,
+    targets: Sequence[Target],
+    precision: Precision,
+    floor: float | None,
+    trained: bool,
+    examples: int,
+    seed: int,
+) -> ModelArtifact:
+    """Bring a model that is none of the zoo's, and keep it in Keras 2 with what it answered as it came.
+
+    `precision` is what its files are to be computed in, and `trained` whether it will be trained further: if not, it
+    has to be better than guessing now. `examples` is how many of the test split it is asked, all if 0.
+    """
+    import tensorflow as tf
+
+    tf.keras.utils.set_random_seed(seed)
+    dataset, field = open_data(data), f"{role}.model"
+    brought = bring_model(model, dataset, role)
+    x, _ = dataset.arrays("test", examples)
+    listener().note(run.stage, f"asking the {role} as it came ({brought.keras}) for {len(x):,} answers")
+    answers = as_it_came(brought, x, MANY, model.model, field)
+    hold_model(brought, answers, x[:MANY], model.model, field)
+    if role == "teacher" and not trained:
+        hold_floor(brought.model, dataset, floor, model.model)
+    hold_files(brought.model, targets, precision, dataset, x[:MANY], role)
+
+    def write(folder: Any) -> None:
+        keras.write(brought.model, folder)
+        keep_answers(folder, answers, brought.keras)
+
+    return run.keep(write, "keras")
