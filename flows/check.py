@@ -19,6 +19,34 @@ def check(recipe: Recipe) -> Dataset:
     return data
 
 
+def try_models(recipe: Recipe, data: Dataset) -> None:
+    """Load and rebuild both models, make their files for every target untrained, and compare those: takes seconds.
+
+    Raises:
+        SlimlineError: what a run would end with; says what, and the way out.
+
+    """
+    from tasks.bring import bring, hold_files
+    from tasks.zoo import build_model
+
+    for role, model in recipe.models.items():
+        precision = recipe.precision_of(role)
+        if not model.brought:
+            hold_files(build_model(model, data, seed=recipe.seed, field=role), recipe.targets, precision, data, role)
+            continue
+        bring(
+            model,
+            data,
+            role=role,
+            targets=recipe.targets,
+            precision=precision,
+            floor=recipe.teacher.floor,
+            trained=bool(recipe.teacher.fit.epochs),
+            examples=recipe.validation.max_examples,
+            seed=recipe.seed,
+        )
+
+
 def plan(recipe: Recipe, data: Dataset) -> list[tuple[str, str]]:
     """What a run would do, stage by stage, as (stage, in words)."""
     counts = ", ".join(f"{count:,} {split}" for split, count in data.counts.items())
@@ -27,11 +55,16 @@ def plan(recipe: Recipe, data: Dataset) -> list[tuple[str, str]]:
         f"{data.duplicates} duplicates across splits left out" if data.duplicates else "no duplicates across splits"
     )
     fit, taught = recipe.teacher.fit, recipe.distill
+    brought = [
+        ("bring", f"{model.model}: asked as it came, and its files held against that: {', '.join(recipe.targets)}")
+        for model in recipe.own.values()
+    ]
     steps = [
         (
             "prepare",
             f"{recipe.data.reader} {recipe.data.source}: {shape}, {counts} examples; {left_out}".replace(" :", ":"),
         ),
+        *brought,
         (
             "teacher",
             f"{recipe.teacher.model} taken as it is"

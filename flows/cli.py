@@ -189,13 +189,15 @@ def _schema(_: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from flows.check import check, plan
+    from flows.check import check, plan, try_models
     from flows.recipe_file import read_recipe
     from flows.screen import say, screen
 
     recipe = read_recipe(options.recipe, options.overrides)
-    steps = plan(recipe, check(recipe))
+    data = check(recipe)
+    steps = plan(recipe, data)
     console = screen()
+    try_models(recipe, data)
     say(console, f"{options.recipe}: this recipe can run. It would do:")
     for stage, what in steps:
         say(console, f"  {stage:<9} {what}", hang=12)

@@ -156,10 +156,15 @@ class Recipe(BaseModel):
         )
 
     @property
+    def models(self) -> dict[Role, ModelConfig]:
+        """The models that are named; the student only where it is not the teacher itself."""
+        student: dict[Role, ModelConfig] = {"student": self.student}
+        return {"teacher": self.teacher, **(student if self.student.model != "teacher" else {})}
+
+    @property
     def own(self) -> dict[Role, ModelConfig]:
-        """The models of these that are none of the zoo's: they are looked at before anything is trained."""
-        models: dict[Role, ModelConfig] = {"teacher": self.teacher, "student": self.student}
-        return {role: model for role, model in models.items() if model.brought and model.model != "teacher"}
+        """Those that are none of the zoo's: they are looked at before anything is trained."""
+        return {role: model for role, model in self.models.items() if model.brought}
 
     def precision_of(self, role: Role) -> Precision:
         """What the files of a model that was brought are to be computed in, where the model decides it."""

@@ -6,7 +6,8 @@ every target, one example at a time, two, and many.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -89,7 +90,7 @@ def hold_model(brought: Brought, answers: Outputs, x: Outputs, name: str, field:
 
 
 def hold_files(
-    model: "tf.keras.Model", targets: Sequence[Target], precision: Precision, data: Dataset, x: Outputs, role: str
+    model: "tf.keras.Model", targets: Sequence[Target], precision: Precision, data: Dataset, role: Role
 ) -> None:
     """Hold the files that would be made of a model, in float and in integers if it is to have those, against it.
 
@@ -98,6 +99,7 @@ def hold_files(
             and which targets are right.
 
     """
+    x, _ = data.arrays("test", MANY)
     wrong = hold_targets(model, targets, "float32", x, MANY)
     if precision == "int8":
         held = fake_quantized(model, data.arrays("train", limit=CALIBRATION)[0])
@@ -143,6 +145,50 @@ def hold_floor(model: "tf.keras.Model", data: Dataset, floor: float | None, name
     )
 
 
+def bring(
+    model: ModelConfig,
+    data: Dataset,
+    *,
+    role: Role,
+    targets: Sequence[Target],
+    precision: Precision,
+    floor: float | None,
+    trained: bool,
+    examples: int,
+    seed: int,
+) -> tuple[Brought, Outputs]:
+    """A model that is none of the zoo's, and what it answers to the test split as it came `(n, …)`.
+
+    Args:
+        model: which.
+        data: what it is for.
+        role: what it is to be.
+        targets: the runtimes that files of it are made for.
+        precision: what those are to be computed in: int8 if they are to have ranges of a fake-quantized model.
+        floor: the least score of a teacher; none asks for better than guessing.
+        trained: whether it will be trained further; if not, a teacher has to be as good as that now.
+        examples: how many of the test split it is asked; all if 0.
+        seed: of what its function draws.
+
+    Raises:
+        ModelError: it cannot be used; says why, and the way out.
+        AnswersDiffer: a target's file of it would not answer as it does.
+
+    """
+    import tensorflow as tf
+
+    tf.keras.utils.set_random_seed(seed)
+    brought, field = bring_model(model, data, role), f"{role}.model"
+    x, _ = data.arrays("test", examples)
+    listener().note(f"bring-{role}", f"asking the {role} as it came ({brought.keras}) for {len(x):,} answers")
+    answers = as_it_came(brought, x, MANY, model.model, field)
+    hold_model(brought, answers, x[:MANY], model.model, field)
+    if role == "teacher" and not trained:
+        hold_floor(brought.model, data, floor, model.model)
+    hold_files(brought.model, targets, precision, data, role)
+    return brought, answers
+
+
 @stage("bring-{role}", reuse=lambda given: not given["model"].called)
 def bring_own(
     run: StageRun,
@@ -156,25 +202,20 @@ def bring_own(
     examples: int,
     seed: int,
 ) -> ModelArtifact:
-    """Bring a model that is none of the zoo's, and keep it in Keras 2 with what it answered as it came.
+    """Bring a model, and keep it in Keras 2 with what it answered as it came."""
+    brought, answers = bring(
+        model,
+        open_data(data),
+        role=role,
+        targets=targets,
+        precision=precision,
+        floor=floor,
+        trained=trained,
+        examples=examples,
+        seed=seed,
+    )
 
-    `precision` is what its files are to be computed in, and `trained` whether it will be trained further: if not, it
-    has to be better than guessing now. `examples` is how many of the test split it is asked, all if 0.
-    """
-    import tensorflow as tf
-
-    tf.keras.utils.set_random_seed(seed)
-    dataset, field = open_data(data), f"{role}.model"
-    brought = bring_model(model, dataset, role)
-    x, _ = dataset.arrays("test", examples)
-    listener().note(run.stage, f"asking the {role} as it came ({brought.keras}) for {len(x):,} answers")
-    answers = as_it_came(brought, x, MANY, model.model, field)
-    hold_model(brought, answers, x[:MANY], model.model, field)
-    if role == "teacher" and not trained:
-        hold_floor(brought.model, dataset, floor, model.model)
-    hold_files(brought.model, targets, precision, dataset, x[:MANY], role)
-
-    def write(folder: Any) -> None:
+    def write(folder: Path) -> None:
         keras.write(brought.model, folder)
         keep_answers(folder, answers, brought.keras)
 

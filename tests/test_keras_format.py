@@ -101,7 +101,6 @@ def test_each_kind_of_file_is_imported_in_silence(files, kind, caplog, recwarn):
     assert not recwarn.list
     np.testing.assert_allclose(model(X), functional()(X), rtol=1e-5)
     assert type(model).__name__ == "Functional"
-    assert keras.ends_in_softmax(model)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -112,13 +111,9 @@ def test_a_sequential_becomes_functional(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_logits_become_probabilities(tmp_path, kind):
-    import tensorflow as tf
-
-    path = save(functional(activation=None), tmp_path / f"model{kind}")
-    model = rebuilt(path)
-    assert model.layers[-1].name == "probabilities"
-    np.testing.assert_allclose(model(X), tf.nn.softmax(functional(activation=None)(X)), rtol=1e-5)
+def test_logits_stay_what_they_are(tmp_path, kind):
+    model = rebuilt(save(functional(activation=None), tmp_path / f"model{kind}"))
+    np.testing.assert_allclose(model(X), functional(activation=None)(X), rtol=1e-5)
 
 
 def test_free_axes_take_the_datas_shape(tmp_path):
@@ -292,7 +287,7 @@ def test_what_a_file_holds_may_be_large(tmp_path, kind):
     layers = tf.keras.layers
     model = tf.keras.Sequential([tf.keras.Input(SHAPE), layers.Flatten(), layers.Dense(9000), layers.Dense(3)])
     assert model.count_params() > 5 * keras_limits.SPARE_VALUES
-    np.testing.assert_allclose(rebuilt(save(model, tmp_path / f"model{kind}"))(X), tf.nn.softmax(model(X)), rtol=1e-4)
+    np.testing.assert_allclose(rebuilt(save(model, tmp_path / f"model{kind}"))(X), model(X), rtol=1e-4, atol=1e-5)
 
 
 def test_a_small_archive_cannot_hold_gigabytes(files, tmp_path):
