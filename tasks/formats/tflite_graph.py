@@ -35,12 +35,12 @@ class Graph:
             operator.inputs, operator.outputs = list(map(int, operator.inputs)), list(map(int, operator.outputs))
         self.inputs, self.outputs = list(map(int, self.graph.inputs)), list(map(int, self.graph.outputs))
         names = {number: name for name, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)}
-        self._kinds = [names[number] for number in codes(self.model)]
+        self._kinds: list[str] = [names[number] for number in codes(self.model)]
         self._numbers = {name: number for number, name in names.items()}
 
     def kind(self, operator: Any) -> str:
         """An operator's name in the schema."""
-        return self._kinds[operator.opcodeIndex]
+        return self._kinds[int(operator.opcodeIndex)]
 
     def set_kind(self, operator: Any, kind: str, version: int) -> None:
         """Makes an operator one of that kind, which runtimes know since some version."""

@@ -90,7 +90,7 @@ class _Lowering:
             if rule is None or not rule(operator):
                 self.done.append(operator)
         self.graph.operators = self.done
-        _check(self.graph, self.wanted, self.held, self.joined)
+        check(self.graph, self.wanted, self.held, self.joined)
 
     def _after(self, operator: Any) -> Steps | None:
         """The steps that what an operator gives is held to by all that take it; none if it is not held."""
@@ -266,12 +266,12 @@ class _Lowering:
             if tensor in self.held:
                 continue
             values = self.graph.constant(tensor)
-            if values is None or kind not in ("ADD", "SUB", "MUL"):
+            if values is None or kind not in ("ADD", "SUB", "MUL", "PRELU"):
                 return False
             constants[tensor] = Steps(float(np.float32(np.abs(values).max() / 127)) or 1.0, 0)
             if steps is None and kind == "MUL" and values.size == 1 and values.min() > 0:
                 steps = Steps(float(np.float32(own.size * values.item())), own.zero)  # the same integers
-            most = max(127 - own.zero, own.zero + 128) * own.size if kind == "MUL" else 1.0
+            most = max(127 - own.zero, own.zero + 128) * own.size if kind in ("MUL", "PRELU") else 1.0
             if steps is None or (np.ptp(values) > 0 and constants[tensor].size * most > steps.size):
                 return False  # half a step of a constant's would be more than half a step of the result's
         if steps is None:
@@ -349,7 +349,7 @@ def _is_padded(graph: Graph, operator: Any) -> bool:
     )
 
 
-def _check(graph: Graph, wanted: dict[int, Steps], held: dict[int, int], joined: set[int]) -> None:
+def check(graph: Graph, wanted: dict[int, Steps], held: dict[int, int], joined: set[int]) -> None:
     """Sees that every tensor has the range that it was held to, and that operators of one range have one.
 
     Args:

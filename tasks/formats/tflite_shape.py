@@ -48,7 +48,8 @@ def _join_biases(graph: Graph, kernels: KernelSteps) -> None:
         if kernel is None or kernels.of(rows := rows_of(kind, kernel)) is None:
             continue
         place, count = KERNELS[kind][2], rows.shape[1]
-        if operator.builtinOptions.fusedActivationFunction or any(tensor >= 0 for tensor in operator.inputs[place:]):
+        own = graph.constant(operator.inputs[place]) if len(operator.inputs) > place else None
+        if operator.builtinOptions.fusedActivationFunction or (own is not None and own.any()):
             continue
         (tensor,) = operator.outputs
         while (after := _only(graph, takers, tensor)) is not None and _keeps_channels(graph, after, count):
@@ -106,8 +107,7 @@ def _carry_up(graph: Graph) -> None:
         ):
             done.append(operator)
             continue
-        (tensor, (behind,)) = operator.inputs[place], operator.outputs
-        (one,) = steps
+        tensor, (one,) = operator.inputs[place], steps
         if _is_idle(graph, operator, one):
             for taker in after:
                 taker.inputs = [tensor]
