@@ -25,6 +25,7 @@ from tasks.errors import ConversionError
 from tasks.folding import fold, unrolled
 from tasks.formats import savedmodel
 from tasks.formats.audit import Audit, LayerAudit, counted
+from tasks.formats.tflite_graph import layer_of
 from tasks.formats.tflite_integers import lower
 from tasks.formats.tflite_io import as_steps, as_values, held_at_inputs, softened_last
 from tasks.held import is_fake_quantized, kernel_steps
@@ -229,7 +230,7 @@ def audit(folder: Path, example: np.ndarray) -> Audit:
         types = [np.dtype(tensor["dtype"]).name for tensor in (values, taken[1])]
         layers.append(
             LayerAudit(
-                name=_layer(taken[1]["name"], result["name"]),
+                name=layer_of(taken[1]["name"], result["name"]),
                 kernel=operator["op_name"],
                 macs=_macs(operator["op_name"], values["shape"], taken[1]["shape"], result["shape"]),
                 integer=types[1] == "int8",
@@ -238,15 +239,6 @@ def audit(folder: Path, example: np.ndarray) -> Audit:
             )
         )
     return Audit(layers=tuple(layers), kernels=counted([operator["op_name"] for operator in operators]), sums_apart=())
-
-
-def _layer(kernel: str, result: str) -> str:
-    """The Keras layer of an operator, whose kernel's name is `.../model/layer/...`; steps that share one lose that."""
-    for name in (kernel, result):
-        parts = name.split(";")[0].split("/")
-        if len(parts) > 1:
-            return parts[1]
-    return kernel
 
 
 def _macs(kind: str, values: Any, kernel: Any, result: Any) -> int:

@@ -91,6 +91,10 @@ class Graph:
         values: np.ndarray = np.frombuffer(bytes(data), np.float32).reshape(self.shape(tensor))
         return values
 
+    def layer(self, tensor: int) -> str:
+        """The Keras layer that a tensor is of."""
+        return layer_of(self.tensors[tensor].name.decode())
+
     def is_integer(self, tensor: int) -> bool:
         """Whether a tensor is in 8-bit integers."""
         from tensorflow.lite.python import schema_py_generated as schema
@@ -187,6 +191,15 @@ class Graph:
             for operator in graph.operators:
                 operator.opcodeIndex = spoken.index(operator.opcodeIndex)
         self.model.operatorCodes = [self.model.operatorCodes[code] for code in spoken]
+
+
+def layer_of(*names: str) -> str:
+    """The Keras layer of the first name that tells, as `.../model/layer/...` does; else the first name."""
+    for name in names:
+        parts = name.split(";")[0].split("/")
+        if len(parts) > 1:
+            return parts[1]
+    return names[0]
 
 
 def _numbers(tensors: Any) -> list[int]:

@@ -6,8 +6,8 @@ the same steps the range of their output, and what comes in wider is cut off; it
 float; and it finds the steps of kernels anew. `lower` takes the operators one by one instead:
 
 - what moves values of a held tensor carries its range on;
-- what joins held tensors gets them in the range of its output, and what gives its results in any steps gives them in
-  the range behind it;
+- what joins held tensors gets them requantized to the range of its output, and what gives its results in any steps
+  gives them in the range behind it;
 - what averages keeps the range of what it averages, so that nothing is cut off, and is requantized behind it; an
   average pooling without padding becomes a depthwise convolution, which rounds once;
 - kernels become signed 8-bit numbers in exactly the steps that they were held to, biases 32-bit numbers.
@@ -65,9 +65,6 @@ class _Lowering:
         }
         self.held: dict[int, int] = {}  # tensors in float, and the integers that say the same
         self.same: dict[int, int] = {}  # integers that others stand for
-        self.given: dict[int, int] = {}  # what kernels give in integers, and its tensor in float
-        self.alone: set[int] = set()  # tensors in float that stand for what a kernel gives to one operator alone
-        self.joined: set[int] = set()  # what kernels give in the steps of the operator that it goes to
         self.constants: dict[tuple[Any, ...], int] = {}
         self.done: list[Any] = []
         rules: tuple[tuple[Any, Callable[[Any], bool]], ...] = (
@@ -90,7 +87,7 @@ class _Lowering:
             if rule is None or not rule(operator):
                 self.done.append(operator)
         self.graph.operators = self.done
-        check(self.graph, self.wanted, self.held, self.joined)
+        check(self.graph, self.wanted, self.held)
 
     def _after(self, operator: Any) -> Steps | None:
         """The steps that what an operator gives is held to by all that take it; none if it is not held."""
@@ -125,9 +122,6 @@ class _Lowering:
         (source,), (result,) = operator.inputs, operator.outputs
         integers = self.same.get(source, source)
         operator.inputs, self.held[result] = [integers], integers
-        giver = self.given.get(integers)
-        if giver is not None and all(len(self.takers[tensor]) == 1 for tensor in (giver, source, result)):
-            self.alone.add(result)
         return False
 
     def _shape(self, operator: Any) -> bool:
@@ -161,12 +155,7 @@ class _Lowering:
         integers = self.held.get(tensor)
         if integers is None:
             return self._constant(tensor, steps)
-        own = self.graph.steps(integers)
-        if own == steps:
-            return integers
-        if tensor in self.alone and own.size <= steps.size:  # the kernel itself can give that, and rounds once
-            self.graph.count_in(integers, np.array([steps.size]), np.array([steps.zero]))
-            self.joined.add(integers)
+        if self.graph.steps(integers) == steps:
             return integers
         made = self.graph.like(integers, steps)
         self.done.append(self.graph.made("QUANTIZE", [integers], [made]))
@@ -248,10 +237,7 @@ class _Lowering:
                 name = self.graph.tensors[operator.inputs[bias]].name
                 self.constants[key] = self.graph.integers(numbers, units, name)
             operator.inputs[bias] = self.constants[key]
-        (result,) = operator.outputs
-        self._give(operator, steps)
-        self.given[operator.outputs[0]] = result
-        return True
+        return self._give(operator, steps)
 
     def _compute(self, operator: Any) -> bool:
         kind = self.graph.kind(operator)
@@ -330,7 +316,7 @@ class _Lowering:
 
 def _no_range(graph: Graph, tensor: int, what: str) -> ConversionError:
     return ConversionError(
-        f"litert: the {what} '{graph.tensors[tensor].name.decode()}' is in float and has no range, so it cannot be in "
+        f"litert: the {what} '{graph.layer(tensor)}' is in float and has no range, so it cannot be in "
         "integers: leave convert.litert_io at float32"
     )
 
@@ -349,21 +335,20 @@ def _is_padded(graph: Graph, operator: Any) -> bool:
     )
 
 
-def check(graph: Graph, wanted: dict[int, Steps], held: dict[int, int], joined: set[int]) -> None:
+def check(graph: Graph, wanted: dict[int, Steps], held: dict[int, int]) -> None:
     """Sees that every tensor has the range that it was held to, and that operators of one range have one.
 
     Args:
         graph: lowered.
         wanted: tensors in float of the graph as it was, and the steps that they were held to.
         held: the integers that stand for each.
-        joined: those whose range is that of the operator that alone takes them.
 
     Raises:
         ConversionError: values would be cut off, or read in other steps than they were written in.
 
     """
     for tensor, steps in wanted.items():
-        if held[tensor] not in joined and graph.steps(held[tensor]) != steps:
+        if graph.steps(held[tensor]) != steps:
             raise _cut_off(graph, tensor)
     for operator in graph.operators:
         kind = graph.kind(operator)
@@ -381,8 +366,7 @@ def check(graph: Graph, wanted: dict[int, Steps], held: dict[int, int], joined: 
 
 
 def _cut_off(graph: Graph, tensor: int) -> ConversionError:
-    name = graph.tensors[tensor].name.decode()
     return ConversionError(
-        f"litert: the file would not keep the range of '{name}': name another target, or leave the layer in float "
+        f"litert: the file would not keep the range of layer '{graph.layer(tensor)}': name another target, or leave the layer in float "
         "(quantize.method: mixed)"
     )

@@ -61,7 +61,17 @@ PRESCRIBED = {"LOGISTIC": (1 / 256, -128), "SOFTMAX": (1 / 256, -128), "TANH": (
 # The version of each operator that takes 8-bit integers, where that is another than the first
 # (tensorflow/lite/tools/versioning/op_version.cc).
 _LATER = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4}
-_FIRST = {"BROADCAST_TO", "EXPAND_DIMS", "GATHER_ND", "HARD_SWISH", "LEAKY_RELU", "PRELU", "RESHAPE", "SELECT", "SELECT_V2"}
+_FIRST = {
+    "BROADCAST_TO",
+    "EXPAND_DIMS",
+    "GATHER_ND",
+    "HARD_SWISH",
+    "LEAKY_RELU",
+    "PRELU",
+    "RESHAPE",
+    "SELECT",
+    "SELECT_V2",
+}
 SINCE = {
     kind: _LATER.get(kind, 1 if kind in _FIRST else 2)
     for kind in {*MOVING, *JOINING, *BETWEEN, *KERNELS, *FREE, *PRESCRIBED, "DEQUANTIZE", "QUANTIZE"}
