@@ -358,15 +358,13 @@ def check(graph: Graph, wanted: dict[int, Steps], held: dict[int, int]) -> None:
             given = [operator.inputs[MOVING.get(kind, 0)]]
         else:
             continue
-        if (
-            len({graph.steps(tensor) if graph.is_integer(tensor) else None for tensor in (*given, *operator.outputs)})
-            > 1
-        ):
+        counted = {graph.steps(one) if graph.is_integer(one) else None for one in (*given, *operator.outputs)}
+        if len(counted) > 1:
             raise _cut_off(graph, operator.outputs[0])
 
 
 def _cut_off(graph: Graph, tensor: int) -> ConversionError:
     return ConversionError(
-        f"litert: the file would not keep the range of layer '{graph.layer(tensor)}': name another target, or leave the layer in float "
-        "(quantize.method: mixed)"
+        f"litert: the file would not keep the range of layer '{graph.layer(tensor)}': name another target, or leave "
+        "the layer in float (quantize.method: mixed)"
     )
