@@ -25,6 +25,7 @@ from tasks.formats.tflite_graph import Graph, Steps
 from tasks.formats.tflite_operators import BETWEEN, FREE, JOINING, KERNELS, MOVING, PRESCRIBED
 from tasks.formats.tflite_shape import rows_of, shape_up
 from tasks.kernel_steps import KernelSteps
+from tasks.rebuild import RANGE
 
 COARSE = 3  # how many steps of a range one of the range before it may be: what was rounded to it is 1.5 off at most
 
@@ -364,7 +365,8 @@ def check(graph: Graph, wanted: dict[int, Steps], held: dict[int, int]) -> None:
 
 
 def _cut_off(graph: Graph, tensor: int) -> ConversionError:
+    layer = graph.layer(tensor).removesuffix(RANGE)
     return ConversionError(
-        f"litert: the file would not keep the range of layer '{graph.layer(tensor)}': name another target, or leave "
+        f"litert: the file would not keep the range of layer '{layer}': name another target, or leave "
         "the layer in float (quantize.method: mixed)"
     )
