@@ -101,6 +101,8 @@ def kernels_of_tflite(file: Path) -> list[np.ndarray]:
             continue
         tensor = graph.tensors[operator.inputs[1]]
         numbers = np.frombuffer(bytes(model.buffers[tensor.buffer].data), np.int8)
+        if (numbers == 1).all():  # a pooling
+            continue
         last = kind == names.DEPTHWISE_CONV_2D
         channels = tensor.shape[-1 if last else 0]
         found.append(numbers.reshape(-1, channels) if last else numbers.reshape(channels, -1).T)
@@ -138,8 +140,6 @@ def test_a_kernel_is_found_again_by_its_values_alone():
     kernels.add(rows, np.array([0.5, 0.25], np.float32))
     np.testing.assert_array_equal(kernels.of(rows * 1.0), [0.5, 0.25])
     assert kernels.of(rows * 1.0001) is None
-    assert kernels.near(rows * 1.0001, np.full(2, 0.01))[1].tolist() == [0.5, 0.25]
-    assert kernels.near(rows * 1.1, np.full(2, 0.01)) is None
 
 
 @pytest.mark.parametrize(

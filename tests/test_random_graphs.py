@@ -44,8 +44,7 @@ def test_any_graph_answers_the_same_in_every_format(graph, head, tmp_path_factor
             # One step off before a tanh is many behind it, so that only the mean is bound closely
             off = np.abs(found - wanted) / (max(np.ptp(wanted), 1e-6) / 255)
             note(f"{off.max():.2f} steps off at most, {off.mean():.3f} in the mean")
-            # LiteRT rounds means and products once more: 1.57 was seen behind a gate, 1.50 with kernels of full range
-            assert off.mean() < (2 if target == "litert" else 1.5), target
+            assert off.mean() < 1.5, target
             assert off.max() < 30, target
             if target != "savedmodel":  # which computes all in float
                 assert {layer.kernel for layer in audit.in_float} <= {"ConvTranspose"}, target

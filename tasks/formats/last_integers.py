@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasks.artifact import Target
-from tasks.formats.tflite_integers import codes, packed
+from tasks.formats.tflite_graph import codes, packed
 
 if TYPE_CHECKING:
     import onnx

@@ -1,7 +1,7 @@
 """TFLite for LiteRT, through TensorFlow's own converter.
 
-Of a frozen fake-quantized model it makes integers all through. `tflite_integers` puts right which steps kernels are in,
-and where the last softmax stands.
+Of a frozen fake-quantized model it makes a file in float that has the ranges in it; `tflite_integers` makes that one in
+integers.
 """
 
 import math
@@ -11,7 +11,7 @@ import sys
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -25,11 +25,11 @@ from tasks.errors import ConversionError
 from tasks.folding import fold, unrolled
 from tasks.formats import savedmodel
 from tasks.formats.audit import Audit, LayerAudit, counted
-from tasks.formats.tflite_integers import put_right
-from tasks.formats.tflite_io import as_steps, as_values, held_at_inputs
-from tasks.held import in_integers, is_fake_quantized, kernel_steps
+from tasks.formats.tflite_graph import layer_of
+from tasks.formats.tflite_integers import lower
+from tasks.formats.tflite_io import as_steps, as_values, held_at_inputs, softened_last
+from tasks.held import is_fake_quantized, kernel_steps
 from tasks.ranges import custom_objects, frozen
-from tasks.rebuild import KERNELS, Call, Copies, kind, rebuild
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -70,12 +70,12 @@ def write(
             "(quantize.method: training or post_training), or ask for float32, dynamic or float16"
         )
     integer_io = integer_io and precision == "int8"
-    ready = _floats_apart(frozen(model), in_integers(model)) if is_fake_quantized(model) else fold(model)
+    ready = frozen(model) if is_fake_quantized(model) else fold(model)
     with tf.keras.utils.custom_object_scope(custom_objects()):
         ready = unrolled(held_at_inputs(ready) if integer_io else ready)
-    content = _converted(ready, precision, integer_io=integer_io)
+    content = _converted(ready, "float32" if precision == "int8" else precision)
     if precision == "int8":
-        content = put_right(content, kernel_steps(model), float_softmax=not integer_io)
+        content = lower(content, kernel_steps(model), integer_ends=integer_io)
     _keep(content, folder, model.name, classes)
 
 
@@ -103,11 +103,11 @@ def calibrate(
 
     """
     content = _converted(unrolled(fold(model)), "int8", integer_io=integer_io, examples=examples)
-    _keep(put_right(content, None, float_softmax=not integer_io), folder, model.name, classes)
+    _keep(content if integer_io else softened_last(content), folder, model.name, classes)
 
 
 def _converted(
-    model: "tf.keras.Model", precision: Precision, *, integer_io: bool, examples: np.ndarray | None = None
+    model: "tf.keras.Model", precision: Precision, *, integer_io: bool = False, examples: np.ndarray | None = None
 ) -> bytes:
     """The converter's file; with examples, it sets ranges by them."""
     import tensorflow as tf
@@ -149,29 +149,6 @@ def _keep(content: bytes, folder: Path, name: str, classes: tuple[str, ...]) -> 
     if classes:
         with zipfile.ZipFile(folder / FILE, "a") as archive:
             archive.writestr(zipfile.ZipInfo("labels.txt"), "".join(f"{label}\n" for label in classes))
-
-
-def _floats_apart(model: "tf.keras.Model", held: Collection[str]) -> "tf.keras.Model":
-    """The model with a negation behind each layer that is to stay in float, and with its weights negated.
-
-    Between two tensors that are held, the converter puts every kernel in integers, whatever it was meant to be. It has
-    no integer negation, and twice negated is exactly the same.
-    """
-    import tensorflow as tf
-
-    if all(layer.name in held for layer in model.layers if kind(layer) in KERNELS):
-        return model
-    copies = Copies()
-
-    def answer(call: Call) -> Any:
-        if kind(call.layer) not in KERNELS or call.layer.name in held:
-            return copies.call(call.layer, call.args, call.kwargs)
-        weights = [-weight for weight in call.layer.get_weights()]
-        given = copies.call(call.layer, call.args, call.kwargs, weights=weights)
-        return tf.negative(given, name=f"{call.layer.name}_negative")
-
-    with tf.keras.utils.custom_object_scope(custom_objects()):
-        return rebuild(model, answer)
 
 
 def _explained(name: str, complaint: str) -> ConversionError:
@@ -253,7 +230,7 @@ def audit(folder: Path, example: np.ndarray) -> Audit:
         types = [np.dtype(tensor["dtype"]).name for tensor in (values, taken[1])]
         layers.append(
             LayerAudit(
-                name=_layer(taken[1]["name"], result["name"]),
+                name=layer_of(taken[1]["name"], result["name"]),
                 kernel=operator["op_name"],
                 macs=_macs(operator["op_name"], values["shape"], taken[1]["shape"], result["shape"]),
                 integer=types[1] == "int8",
@@ -262,15 +239,6 @@ def audit(folder: Path, example: np.ndarray) -> Audit:
             )
         )
     return Audit(layers=tuple(layers), kernels=counted([operator["op_name"] for operator in operators]), sums_apart=())
-
-
-def _layer(kernel: str, result: str) -> str:
-    """The Keras layer of an operator, whose kernel's name is `.../model/layer/...`; steps that share one lose that."""
-    for name in (kernel, result):
-        parts = name.split(";")[0].split("/")
-        if len(parts) > 1:
-            return parts[1]
-    return kernel
 
 
 def _macs(kind: str, values: Any, kernel: Any, result: Any) -> int:

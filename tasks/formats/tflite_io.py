@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks.errors import ConversionError
+from tasks.formats.tflite_graph import Graph
 from tasks.ranges import custom_objects
 from tasks.rebuild import Copies, kind, rebuild
 
@@ -73,3 +74,25 @@ def as_values(steps: np.ndarray, details: dict[str, Any]) -> np.ndarray:
     scale, zero = details["quantization"]
     values: np.ndarray = ((steps.astype(np.float32) - zero) * scale).astype(np.float32)
     return values
+
+
+def softened_last(content: bytes) -> bytes:
+    """A file of the converter's own integers with the last softmax behind the step to float instead of before it.
+
+    The converter gives probabilities in steps of 1/256: with many classes, or unsure ones, the largest two are often
+    the same. What is computed in float instead is a few exponentials.
+    """
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    graph = Graph(content)
+    softmax, dequantize = [None, None, *graph.operators][-2:]
+    if softmax is None or [graph.kind(one) for one in (softmax, dequantize)] != ["SOFTMAX", "DEQUANTIZE"]:
+        return content
+    if softmax.outputs != dequantize.inputs:
+        return content
+    between = graph.tensors[softmax.outputs[0]]
+    between.type, between.quantization = schema.TensorType.FLOAT32, None
+    softmax.inputs, dequantize.inputs = dequantize.inputs, softmax.inputs
+    softmax.outputs, dequantize.outputs = dequantize.outputs, softmax.outputs
+    graph.operators[-2:] = [dequantize, softmax]
+    return graph.finished(len(content))
