@@ -39,7 +39,8 @@ def test_table_for_a_regression_of_two_targets(tmp_path: Path) -> None:
     x, y = data.arrays("train")
     assert (x.shape, y.shape, y.dtype) == ((34, 2), (34, 2), np.float32)
     assert data.output_shape == (2,)
-    assert data.variance == pytest.approx(y.var(axis=0).mean(), rel=1e-5)
+    assert data.variance == pytest.approx(tuple(y.var(axis=0)), rel=1e-5)
+    assert (data.columns, data.target_columns) == (("a", "b"), ("u", "v"))
 
 
 def test_table_names_the_column_that_cannot_be_used(tmp_path: Path) -> None:
