@@ -242,7 +242,11 @@ def confusion_matrix(y: npt.NDArray[Any], prediction: Outputs, classes: int) -> 
 
 
 def further_figures(
-    problem: Problem, y: npt.NDArray[Any], prediction: Outputs, names: Sequence[str] = ()
+    problem: Problem,
+    y: npt.NDArray[Any],
+    prediction: Outputs,
+    names: Sequence[str] = (),
+    variance: float | Sequence[float] = 1.0,
 ) -> dict[str, float]:
     """What a mean score hides: a class that collapsed, probabilities that are off, errors in the target's own unit.
 
@@ -251,15 +255,20 @@ def further_figures(
         y: as `scores` takes it.
         prediction: as `scores` takes it.
         names: of a regression's targets, where there are several.
+        variance: as `scores` takes it.
 
     Returns:
         For a classification `balanced_accuracy`, `worst_class_recall` (over the classes that are in y) and `log_loss`
-        in nats; otherwise `rmse` and `mae` in the target's unit, and behind a slash its name, if there are several.
+        in nats; otherwise `rmse` and `mae` in the target's unit. Each of several targets has its own, behind a slash its
+        name, and its `r2` where its variance is given.
 
     """
     if problem == "regression" and y.ndim == 2 and y.shape[1] > 1:
         called = names or [f"target_{number}" for number in range(y.shape[1])]
         each = [further_figures(problem, y[:, [n]], prediction[:, [n]]) for n in range(y.shape[1])]
+        if np.ndim(variance):
+            own = scores(problem, y, prediction, variance).mean(axis=0)
+            each = [{"r2": float(score), **found} for score, found in zip(own, each, strict=True)]
         return {f"{kind}/{name}": found[kind] for kind in each[0] for name, found in zip(called, each, strict=True)}
     if problem != "classification":
         error = prediction.astype(np.float64) - y

@@ -11,6 +11,7 @@ from tasks.data.new import NewData, open_new
 from tasks.drift import Distribution, Drift, drifts
 from tasks.errors import DataError
 from tasks.formats import FORMATS
+from tasks.formats.onnx_lookups import unknown_ids
 from tasks.machine import Machine, comparable, describe_machine, load_average
 from tasks.measure import Outputs, answers_of, latency_of
 from tasks.metrics import Floats, Interval
@@ -49,6 +50,9 @@ def monitor(version: OpenVersion, new: NewData, config: MonitorConfig, *, seed: 
     file = next(file for file in version.shipped() if file.target == "onnxruntime")
     call = FORMATS["onnxruntime"].load(version.files_of("onnxruntime"), threads=evidence.threads)
     listener().note("monitor", f"asking {version.uri} for {len(new.x):,} answers")
+    unknown = unknown_ids(version.files_of("onnxruntime") / FORMATS["onnxruntime"].FILE)
+    if unknown and (sentence := unknown(new.x)):
+        raise DataError("data.source", sentence, "the model has never seen it: drop such examples, or compress again")
     answers = answers_of(call, new.x, profile.output_shape, BATCH, version.uri)
     y = new.x if profile.problem == "reconstruction" else new.y
     accuracy, decays = None, {}
@@ -172,6 +176,8 @@ def monitor_version(
         columns=profile.columns,
         target_columns=profile.target_columns,
     )
+    for note in new.notes:
+        listener().note("monitor", note)
     found = monitor(opened, new, config, seed=seed)
     tracking.log_dataset(run.run_id, data.reader, fingerprint(data), data.source or data.reader, {}, "monitor")
     tracking.log_metrics(run.run_id, figures(found))
