@@ -259,8 +259,8 @@ def further_figures(
 
     Returns:
         For a classification `balanced_accuracy`, `worst_class_recall` (over the classes that are in y) and `log_loss`
-        in nats; otherwise `rmse` and `mae` in the target's unit. Each of several targets has its own, behind a slash its
-        name, and its `r2` where its variance is given.
+        in nats; otherwise `rmse` and `mae` in the target's unit. Each of several targets has its own, behind a slash
+        its name, and its `r2` where its variance is given.
 
     """
     if problem == "regression" and y.ndim == 2 and y.shape[1] > 1:
