@@ -1,6 +1,5 @@
 """Monitor: a registered version on new data: its score, what moved in the data and in its answers, and its latency."""
 
-import re
 from collections.abc import Iterator
 
 from tasks import metrics, tracking
@@ -23,7 +22,6 @@ from tasks.stage import StageRun, stage
 from tasks.version import OpenVersion, open_version
 
 BATCH = 64  # examples in a call when answers are asked for
-LONGEST_NAME = 250  # of a metric in MLflow
 WARM, SECONDS = 20, 20.0  # calls before timing begins; longest timing
 
 
@@ -139,7 +137,7 @@ def _judged(found: Monitoring, before: Machine, config: MonitorConfig) -> Monito
 def figures(found: Monitoring) -> dict[str, float]:
     """By name, for metrics whose course over many runs tells more than one of them."""
     scored: dict[str, Interval | None] = {found.score: found.accuracy, "decay": found.decay}
-    by_name = {
+    return {
         "degraded": float(bool(found.reasons)),
         "examples": float(found.examples),
         "latency_p50_ms": found.latency.p50 * 1000,
@@ -147,13 +145,6 @@ def figures(found: Monitoring) -> dict[str, float]:
         **{f"decay/{name}": each.estimate for name, each in found.decays.items()},
         **{f"drift/{name}": drift.stability_index for name, drift in found.drifts().items()},
     }
-    return {metric_name(name): value for name, value in by_name.items()}
-
-
-def metric_name(name: str) -> str:
-    """A name as MLflow takes it, where a column's has other characters, or is no plain path."""
-    parts = [part for part in re.sub(r"[^\w.\- :/]", "_", name).split("/") if part.strip(". ")]
-    return "/".join(parts)[:LONGEST_NAME]
 
 
 @stage("monitor", reuse=False)

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from tasks.artifact import Artifact, digest_folder
 from tasks.errors import StoreError
 from tasks.home import home
+from tasks.metric_names import metric_name
 from tasks.process import this_process
 
 if TYPE_CHECKING:
@@ -248,7 +249,7 @@ def log_metrics(run_id: str, values: Mapping[str, float], *, step: int = 0, mode
         named |= {"dataset_name": "test", "dataset_digest": data[:32]}
     now = int(time.time() * 1000)
     client().log_batch(
-        run_id, metrics=[Metric(name, float(value), now, step, **named) for name, value in values.items()]
+        run_id, metrics=[Metric(metric_name(name), float(value), now, step, **named) for name, value in values.items()]
     )
 
 

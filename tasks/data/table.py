@@ -70,7 +70,9 @@ def read_named(config: DataConfig, columns: Sequence[str], targets: Sequence[str
         labels = split(config.target, schema) if config.target else list(targets)
     if missing := [name for name in labels if name not in schema.names]:
         raise column_missing("data.target", ", ".join(missing), schema.names)
-    others = [name for name in schema.names if name not in (*features, *labels, *targets)]
+    others = [
+        name for name in schema.names if name not in (*features, *labels, *targets) and not NO_NAME.fullmatch(name)
+    ]
     notes = [f"Columns that the model does not know are left out: {', '.join(others)}."] if others else []
     return source_of(config, found, schema, features, labels, notes)
 
