@@ -1,5 +1,6 @@
 """A version that learned from a table, asked in MLflow and monitored by the names of its columns."""
 
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,8 @@ def test_numbers_of_any_type_are_taken_as_they_are(home, expected):
     model, new = loaded(1), items(300, 1)
     pd.testing.assert_frame_equal(model.predict(new.astype(object)), expected)
     pd.testing.assert_frame_equal(model.predict(new.astype({"weight": "Int64", "width": "float32"})), expected)
+    exact = new.assign(width=[Decimal(str(value)) for value in new["width"]])
+    pd.testing.assert_frame_equal(model.predict(exact), expected)
     whole = new.round()
     pd.testing.assert_frame_equal(model.predict(whole.astype(np.int64)), model.predict(whole))
 
@@ -111,6 +114,7 @@ def test_records_and_lists_by_name_and_tensors_as_they_stand(home, expected):
         (lambda new: pd.concat([new, new["width"]], axis=1), "'width' stand there twice"),
         (lambda new: new.assign(width="7"), "column 'width' holds (object|str).*not numbers"),
         (lambda new: new.assign(width=new["width"].astype(object).where(new.index > 0, "7")), "'width' holds object"),
+        (lambda new: new.assign(width=new["width"] + 1j), "column 'width' holds complex128, not numbers"),
         (lambda new: new.assign(width=pd.Timestamp("2024-01-01")), "column 'width' holds datetime"),
         (lambda new: new.assign(width=np.where(new.index == 3, np.nan, 1.0)), "column 'width' holds missing"),
         (lambda new: new.assign(width=1e300), "column 'width' holds missing values, infinity, or numbers"),

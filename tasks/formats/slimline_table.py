@@ -5,6 +5,7 @@ A copy of this file goes with every such version, as its `loader_module`: it nee
 """
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,16 @@ TYPES = {
     "tensor(int32)": np.int32,
     "tensor(int64)": np.int64,
 }
+
+
+NUMBERS = (
+    int,
+    float,
+    Decimal,
+    np.integer,
+    np.floating,
+    np.bool_,
+)  # in a column of objects; no text that looks like one
 
 
 class Table:
@@ -76,21 +87,9 @@ class Table:
         return np.stack([self._column(name, frame.iloc[:, there.index(name)]) for name in self.columns], axis=1)
 
     def _column(self, name: str, values: "pd.Series") -> np.ndarray:
-        try:
-            numbers = (
-                values.to_numpy(np.float64, na_value=np.nan)
-                if values.dtype.kind not in "OSUMm"
-                else self._exact(values)
-            )
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"column {name!r} holds {values.dtype}, not numbers: {error}") from error
-        return self._checked(numbers, f"column {name!r}")
-
-    def _exact(self, values: "pd.Series") -> np.ndarray:
-        """Objects that are all numbers; a text that looks like one is none."""
-        if not all(isinstance(value, (int, float, np.number, np.bool_)) for value in values):
-            raise TypeError("give numbers")
-        return np.asarray(values, np.float64)
+        if values.dtype.kind not in "biuf" and not all(isinstance(value, NUMBERS) for value in values):
+            raise ValueError(f"column {name!r} holds {values.dtype}, not numbers: give numbers")
+        return self._checked(values.to_numpy(np.float64, na_value=np.nan), f"column {name!r}")
 
     def _array(self, data: Any) -> np.ndarray:
         values = np.asarray(data)
