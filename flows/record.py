@@ -12,6 +12,7 @@ from prefect.states import Crashed
 
 from flows.recipe import Recipe
 from tasks import tracking
+from tasks.git import git_commit
 from tasks.killed import kill_runs, reopen_run
 from tasks.progress import listener
 from tasks.register import digest_text
@@ -34,7 +35,7 @@ def recorded(role: str, name: str, settings: Mapping[str, Any], tags: Mapping[st
             tracking.FLOW_RUN: str(flow_run.id),
             "prefect.flow_run_name": str(flow_run.name),
             "prefect.url": str(flow_run.ui_url),
-            "slimline.git": tracking.git_commit(),
+            "slimline.git": git_commit(),
             "mlflow.note.content": f"Made by the Prefect flow run [{flow_run.name}]({flow_run.ui_url}).",
         }
         run = tracking.start_run(name, {**about, **tags}, tracking.flatten(settings))

@@ -15,7 +15,7 @@ The methods, so that anyone can check a figure:
 import gc
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from statistics import NormalDist
 from typing import Annotated, Any
@@ -48,7 +48,9 @@ class Interval(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     high: Figure = Field(description="The upper end.")
 
 
-def scores(problem: Problem, y: npt.NDArray[Any], prediction: Outputs, variance: float) -> Floats:
+def scores(
+    problem: Problem, y: npt.NDArray[Any], prediction: Outputs, variance: float | Sequence[float] = 1.0
+) -> Floats:
     """Each example's score, whose mean is the accuracy or R².
 
     Args:
@@ -56,15 +58,17 @@ def scores(problem: Problem, y: npt.NDArray[Any], prediction: Outputs, variance:
             1 - mean((y - prediction)²) / variance, which is 1 for a perfect answer and has no lower bound.
         y: labels `(n,)` for a classification, else values of the prediction's shape.
         prediction: `(n, classes)`, `(n, targets)` or `(n, …)`.
-        variance: of the train targets, averaged over targets; not used for a classification.
+        variance: of the train targets, one for each of several targets; not used for a classification.
 
     Returns:
-        `(n,)`
+        `(n,)`; where there is a variance for each target, each target's own `(n, targets)`.
 
     """
     if problem == "classification":
         return np.asarray(prediction.argmax(axis=1) == y, dtype=np.float64)
     error = np.square(prediction.astype(np.float64) - y).reshape(len(y), -1)
+    if np.ndim(variance):
+        return np.asarray(1 - error / np.asarray(variance, np.float64), dtype=np.float64)
     return np.asarray(1 - error.mean(axis=1) / variance, dtype=np.float64)
 
 
@@ -74,10 +78,13 @@ def guessing(problem: Problem, y: npt.NDArray[Any]) -> float:
 
 
 def interval(values: Floats, problem: Problem, confidence: float = 0.95, seed: int = 0) -> Interval:
-    """The mean score `(n,)` with its interval: Wilson's for a classification, else BCa bootstrap."""
+    """The mean score with its interval: Wilson's for a classification, else BCa bootstrap over examples.
+
+    Of scores `(n, targets)` it is the mean over the targets too.
+    """
     if problem == "classification":
         return wilson(int(values.sum()), len(values), confidence)
-    return bootstrap_mean(values, confidence, seed)
+    return bootstrap_mean(values.reshape(len(values), -1).mean(axis=1), confidence, seed)
 
 
 def paired_interval(
@@ -85,13 +92,42 @@ def paired_interval(
 ) -> Interval:
     """By how much the candidate's mean score lies below the reference's, on the same examples `(n,)`.
 
-    Tango's interval for a classification, else BCa bootstrap of the differences.
+    Tango's interval for a classification, else BCa bootstrap of the differences. Of scores `(n, targets)` it is the
+    worst target's, by the interval's bad end: a budget then holds for every target, and none hides behind another.
     """
     if problem == "classification":
         lost = int(((reference == 1) & (candidate == 0)).sum())
         gained = int(((reference == 0) & (candidate == 1)).sum())
         return tango(lost, gained, len(reference), confidence)
-    return bootstrap_mean(reference - candidate, confidence, seed)
+    away = (reference - candidate).reshape(len(reference), -1)
+    drops = [bootstrap_mean(np.ascontiguousarray(each), confidence, seed) for each in away.T]
+    return max(drops, key=lambda drop: drop.high)
+
+
+class TargetScore(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """How right one of several targets is answered."""
+
+    score: Interval = Field(description="Its own R².")
+    drop: Interval = Field(description="By how much it lies below the reference's.")
+
+
+def by_target(
+    names: Sequence[str], reference: Floats, candidate: Floats, confidence: float = 0.95, seed: int = 0
+) -> dict[str, TargetScore]:
+    """Each target's own R² and drop, by its name, of scores `(n, targets)` on the same examples.
+
+    Empty where there is one score for each example, which `interval` and `paired_interval` tell all of. Targets without
+    names are counted from 0.
+    """
+    if reference.ndim == 1:
+        return {}
+    found = {}
+    for number, (before, after) in enumerate(zip(reference.T, candidate.T, strict=True)):
+        found[names[number] if names else f"target_{number}"] = TargetScore(
+            score=interval(after, "regression", confidence, seed),
+            drop=paired_interval(before, after, "regression", confidence, seed),
+        )
+    return found
 
 
 def _z(confidence: float) -> float:
@@ -210,14 +246,35 @@ def confusion_matrix(y: npt.NDArray[Any], prediction: Outputs, classes: int) -> 
     return np.bincount(cells, minlength=classes * classes).reshape(classes, classes).astype(np.int64)
 
 
-def further_figures(problem: Problem, y: npt.NDArray[Any], prediction: Outputs) -> dict[str, float]:
+def further_figures(
+    problem: Problem,
+    y: npt.NDArray[Any],
+    prediction: Outputs,
+    names: Sequence[str] = (),
+    variance: float | Sequence[float] = 1.0,
+) -> dict[str, float]:
     """What a mean score hides: a class that collapsed, probabilities that are off, errors in the target's own unit.
+
+    Args:
+        problem: as `scores` takes it.
+        y: as `scores` takes it.
+        prediction: as `scores` takes it.
+        names: of a regression's targets, where there are several.
+        variance: as `scores` takes it.
 
     Returns:
         For a classification `balanced_accuracy`, `worst_class_recall` (over the classes that are in y) and `log_loss`
-        in nats; otherwise `rmse` and `mae` in the target's unit.
+        in nats; otherwise `rmse` and `mae` in the target's unit. Each of several targets has its own, behind a slash
+        its name, and its `r2` where its variance is given.
 
     """
+    if problem == "regression" and y.ndim == 2 and y.shape[1] > 1:
+        called = names or [f"target_{number}" for number in range(y.shape[1])]
+        each = [further_figures(problem, y[:, [n]], prediction[:, [n]]) for n in range(y.shape[1])]
+        if np.ndim(variance):
+            own = scores(problem, y, prediction, variance).mean(axis=0)
+            each = [{"r2": float(score), **found} for score, found in zip(own, each, strict=True)]
+        return {f"{kind}/{name}": found[kind] for kind in each[0] for name, found in zip(called, each, strict=True)}
     if problem != "classification":
         error = prediction.astype(np.float64) - y
         return {"rmse": float(np.sqrt(np.square(error).mean())), "mae": float(np.abs(error).mean())}

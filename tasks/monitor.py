@@ -10,12 +10,13 @@ from tasks.data.new import NewData, open_new
 from tasks.drift import Distribution, Drift, drifts
 from tasks.errors import DataError
 from tasks.formats import FORMATS
+from tasks.formats.onnx_lookups import unknown_ids
 from tasks.machine import Machine, comparable, describe_machine, load_average
 from tasks.measure import Outputs, answers_of, latency_of
-from tasks.metrics import Interval
+from tasks.metrics import Floats, Interval
 from tasks.monitoring import MonitorConfig, Monitoring, reasons, write_monitoring
 from tasks.plots import drifts_by_figure
-from tasks.profile import answer_figures, joined, open_profile, target_figures
+from tasks.profile import Profile, answer_figures, joined, open_profile, target_figures
 from tasks.progress import listener
 from tasks.stage import StageRun, stage
 from tasks.version import OpenVersion, open_version
@@ -47,19 +48,26 @@ def monitor(version: OpenVersion, new: NewData, config: MonitorConfig, *, seed: 
     file = next(file for file in version.shipped() if file.target == "onnxruntime")
     call = FORMATS["onnxruntime"].load(version.files_of("onnxruntime"), threads=evidence.threads)
     listener().note("monitor", f"asking {version.uri} for {len(new.x):,} answers")
+    unknown = unknown_ids(version.files_of("onnxruntime") / FORMATS["onnxruntime"].FILE)
+    if unknown and (sentence := unknown(new.x)):
+        raise DataError("data.source", sentence, "the model has never seen it: drop such examples, or compress again")
     answers = answers_of(call, new.x, profile.output_shape, BATCH, version.uri)
     y = new.x if profile.problem == "reconstruction" else new.y
-    accuracy = None
+    accuracy, decays = None, {}
     if y is not None:
         scores = metrics.scores(profile.problem, y, answers, profile.variance)
         accuracy = metrics.interval(scores, profile.problem, evidence.confidence, seed)
+        decays = _decays(profile, scores, evidence.confidence, seed)
     decay = metrics.independent_difference(file.accuracy, accuracy) if accuracy else None
     times = metrics.time_in_turn({"now": call}, new.x[:1], config.latency_rounds, WARM, SECONDS)
+    columns, targets = profile.columns, profile.target_columns
     found: dict[str, list[Drift]] = {
-        "inputs": _held(profile.inputs, joined(features_of(x) for x in _chunks(new.x)), config),
-        "targets": _held(profile.targets, target_figures(profile.problem, new.y), config) if new.y is not None else [],
-        "predictions": _held(profile.predictions, answer_figures(profile.problem, new.x, answers), config),
+        "inputs": _held(profile.inputs, joined(features_of(x, columns) for x in _chunks(new.x)), config),
+        "targets": [],
+        "predictions": _held(profile.predictions, answer_figures(profile.problem, new.x, answers, targets), config),
     }
+    if new.y is not None:
+        found["targets"] = _held(profile.targets, target_figures(profile.problem, new.y, targets), config)
     machine = describe_machine(load_before)
     latency = latency_of(times["now"])
     return _judged(
@@ -73,17 +81,29 @@ def monitor(version: OpenVersion, new: NewData, config: MonitorConfig, *, seed: 
             registered=file.accuracy,
             accuracy=accuracy,
             decay=decay,
+            decays=decays,
+            columns=columns,
             **{kind: tuple(moved) for kind, moved in found.items()},
             latency=latency,
             registered_latency_p50=file.latency.p50,
             slowdown=latency.p50 / file.latency.p50 if _alike(machine, evidence.machine) else None,
             machine=machine,
             reasons=(),
-            notes=(),
+            notes=new.notes,
         ),
         evidence.machine,
         config,
     )
+
+
+def _decays(profile: Profile, scores: Floats, confidence: float, seed: int) -> dict[str, Interval]:
+    """By how much each of several targets' score `(n, targets)` lies below the registered one, by its name."""
+    now = metrics.by_target(profile.target_columns, scores, scores, confidence, seed)
+    return {
+        name: metrics.independent_difference(profile.scores[name], each.score)
+        for name, each in now.items()
+        if name in profile.scores  # a version of before these were kept has none
+    }
 
 
 def _held(references: dict[str, Distribution], figures: Features, config: MonitorConfig) -> list[Drift]:
@@ -103,7 +123,7 @@ def _alike(one: Machine, other: Machine) -> bool:
 
 def _judged(found: Monitoring, before: Machine, config: MonitorConfig) -> Monitoring:
     """With its reasons, and with what could not be measured."""
-    notes = []
+    notes = list(found.notes)
     if found.accuracy is None:
         notes.append("Without labels decay cannot be seen: drift says that data moved, not that answers are wrong.")
     if found.slowdown is None:
@@ -111,8 +131,7 @@ def _judged(found: Monitoring, before: Machine, config: MonitorConfig) -> Monito
             f"Registered on {before.name} with {before.usable_cores} cores, measured on {found.machine.name} with "
             f"{found.machine.usable_cores}: latencies are not compared."
         )
-    why = reasons(found.decay, found.drifts(), found.slowdown, config)
-    return found.model_copy(update={"reasons": tuple(why), "notes": tuple(notes)})
+    return found.model_copy(update={"reasons": tuple(reasons(found, config)), "notes": tuple(notes)})
 
 
 def figures(found: Monitoring) -> dict[str, float]:
@@ -123,6 +142,7 @@ def figures(found: Monitoring) -> dict[str, float]:
         "examples": float(found.examples),
         "latency_p50_ms": found.latency.p50 * 1000,
         **{name: each.estimate for name, each in scored.items() if each},
+        **{f"decay/{name}": each.estimate for name, each in found.decays.items()},
         **{f"drift/{name}": drift.stability_index for name, drift in found.drifts().items()},
     }
 
@@ -139,8 +159,16 @@ def monitor_version(
     opened = open_version(uri, tracking.download(uri))
     profile = open_profile(opened.folder)
     new = open_new(
-        data, labels=labels, classes=profile.classes, input_shape=profile.input_shape, limit=config.max_examples
+        data,
+        labels=labels,
+        classes=profile.classes,
+        input_shape=profile.input_shape,
+        limit=config.max_examples,
+        columns=profile.columns,
+        target_columns=profile.target_columns,
     )
+    for note in new.notes:
+        listener().note("monitor", note)
     found = monitor(opened, new, config, seed=seed)
     tracking.log_dataset(run.run_id, data.reader, fingerprint(data), data.source or data.reader, {}, "monitor")
     tracking.log_metrics(run.run_id, figures(found))
@@ -148,5 +176,6 @@ def monitor_version(
     folder = run.work / "monitoring"
     folder.mkdir()
     write_monitoring(found, folder)
-    run.figure(drifts_by_figure(found.drifts(), config.max_drift), "drift.png")
+    shown = {name.replace("$", r"\$"): drift for name, drift in found.drifts().items()}  # else plots read formulas
+    run.figure(drifts_by_figure(shown, config.max_drift), "drift.png")
     return run.keep_evidence(folder)

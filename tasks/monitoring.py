@@ -89,6 +89,8 @@ class Monitoring(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     registered: Interval = Field(description="The mean score on the test split when it was registered.")
     accuracy: Interval | None = Field(description="The mean score now; none without labels.")
     decay: Interval | None = Field(description="By how much it lies below the registered one; none without labels.")
+    decays: dict[str, Interval] = Field({}, description="The same of each target, where there are several, by name.")
+    columns: tuple[str, ...] = Field((), description="The names of a table's columns, which its inputs are told by.")
     inputs: tuple[Drift, ...] = Field(description="What examples are like, the furthest from training first.")
     targets: tuple[Drift, ...] = Field(description="What labels or values are like; empty without them.")
     predictions: tuple[Drift, ...] = Field(description="What is answered, against the answers to the test split.")
@@ -105,28 +107,33 @@ class Monitoring(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         return {f"{kind}/{drift.name}": drift for kind, drifts in kinds.items() for drift in drifts}
 
 
-def reasons(
-    decay: Interval | None, drifts: dict[str, Drift], slowdown: float | None, config: MonitorConfig
-) -> list[str]:
+def reasons(found: Monitoring, config: MonitorConfig) -> list[str]:
     """Every limit that is passed: which, and by how much."""
-    found = []
-    if decay and decay.estimate > config.max_decay and decay.low > 0:
-        found.append(
-            f"max_decay = {config.max_decay:g}: the score lies {decay.estimate:.4f} below the registered one (interval "
-            f"{decay.low:.4f} to {decay.high:.4f})"
-        )
-    found += [
-        f"max_drift = {config.max_drift:g}: {name} has moved by a population stability index of "
+    decays = {"the score": found.decay, **{f"the score of {name}": each for name, each in found.decays.items()}}
+    why = [
+        f"max_decay = {config.max_decay:g}: {whose} lies {decay.estimate:.4f} below the registered one (interval "
+        f"{decay.low:.4f} to {decay.high:.4f})"
+        for whose, decay in decays.items()
+        if decay and decay.estimate > config.max_decay and decay.low > 0
+    ]
+    why += [
+        f"max_drift = {config.max_drift:g}: {_called(name, found)} has moved by a population stability index of "
         f"{drift.stability_index:.3f} (p = {drift.p_value:.2g})"
-        for name, drift in drifts.items()
+        for name, drift in found.drifts().items()
         if drift.drifted
     ]
-    if slowdown and slowdown > config.max_slowdown:
-        found.append(
-            f"max_slowdown = {config.max_slowdown:g}: a call takes {slowdown:.2f} times as long as when it was "
+    if found.slowdown and found.slowdown > config.max_slowdown:
+        why.append(
+            f"max_slowdown = {config.max_slowdown:g}: a call takes {found.slowdown:.2f} times as long as when it was "
             "registered"
         )
-    return found
+    return why
+
+
+def _called(figure: str, found: Monitoring) -> str:
+    """What a person calls a figure: a table's column by its name."""
+    kind, _, name = figure.partition("/")
+    return f"column {name}" if kind == "input" and name in found.columns else figure
 
 
 def write_monitoring(monitoring: Monitoring, folder: Path) -> None:
@@ -161,7 +168,8 @@ def as_markdown(found: Monitoring) -> str:
         "| figure | population stability index | p, corrected | |",
         "| --- | ---: | ---: | --- |",
         *(
-            f"| {name} | {drift.stability_index:.3f} | {drift.p_value:.2g} | {'drifted' if drift.drifted else ''} |"
+            f"| {_called(name, found).replace('|', '/')} | {drift.stability_index:.3f} | {drift.p_value:.2g} | "
+            f"{'drifted' if drift.drifted else ''} |"
             for name, drift in drifts[:SHOWN]
         ),
         "",

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from tasks.data import Split
+from tasks.data.statistics import Variance
 from tasks.problem import Problem
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ class Teaching(BaseModel, frozen=True, extra="forbid"):
     )
 
 
-def supervised(problem: Problem, variance: float) -> Objective:
-    """The labels' loss: cross-entropy, or the mean squared error in units of the targets' variance."""
+def supervised(problem: Problem, variance: Variance) -> Objective:
+    """The labels' loss: cross-entropy, or the mean squared error in units of the targets' variance, each of its own."""
     by_labels = LOSSES[problem]
 
     def lesson(model: Forward) -> Lesson:
@@ -93,7 +94,7 @@ def supervised(problem: Problem, variance: float) -> Objective:
 
 
 def softened(
-    problem: Problem, variance: float, teacher: "tf.keras.Model", teaching: Teaching, kept: Kept | None = None
+    problem: Problem, variance: Variance, teacher: "tf.keras.Model", teaching: Teaching, kept: Kept | None = None
 ) -> Objective:
     """The labels' loss mixed with the distance to what the teacher says of the same, possibly augmented, inputs.
 
@@ -130,31 +131,45 @@ def said(problem: Problem, predictions: "tf.Tensor") -> "tf.Tensor":
     return log_probabilities(predictions) if problem == "classification" else predictions
 
 
-def scores(problem: Problem, y: "tf.Tensor", predictions: "tf.Tensor", variance: float) -> "tf.Tensor":
-    """How good each prediction is `(batch,)`: 1 or 0 for a class, else 1 - mean squared error / variance."""
+def scores(problem: Problem, y: "tf.Tensor", predictions: "tf.Tensor", variance: Variance) -> "tf.Tensor":
+    """How good each prediction is `(batch,)`: 1 or 0 for a class, else 1 - mean squared error / variance.
+
+    Where each of several targets has its own variance, the mean is taken in these units.
+    """
     import tensorflow as tf
 
     if problem == "classification":
         return tf.cast(tf.argmax(predictions, axis=-1, output_type=tf.int64) == tf.cast(y, tf.int64), tf.float32)
-    squares = tf.square(tf.cast(y, tf.float32) - predictions)
-    return 1 - tf.reduce_mean(squares, axis=list(range(1, len(predictions.shape)))) / variance
+    squares, unit = _squares(y, predictions, variance)
+    return 1 - tf.reduce_mean(squares, axis=list(range(1, len(predictions.shape)))) / unit
 
 
-def cross_entropy(y: "tf.Tensor", probabilities: "tf.Tensor", _variance: float = 1.0) -> "tf.Tensor":
+def cross_entropy(y: "tf.Tensor", probabilities: "tf.Tensor", _variance: Variance = 1.0) -> "tf.Tensor":
     """Mean -log p of the labels `(batch,)` under probabilities `(batch, classes)`."""
     import tensorflow as tf
 
     return -tf.reduce_mean(tf.gather(log_probabilities(probabilities), tf.cast(y, tf.int32), axis=1, batch_dims=1))
 
 
-def squared_error(y: "tf.Tensor", predictions: "tf.Tensor", variance: float) -> "tf.Tensor":
-    """Mean squared error in units of the variance: 1 is what predicting the mean would give."""
+def squared_error(y: "tf.Tensor", predictions: "tf.Tensor", variance: Variance) -> "tf.Tensor":
+    """Mean squared error in units of the variance, each target's own: 1 is what predicting the mean would give."""
     import tensorflow as tf
 
-    return tf.reduce_mean(tf.square(tf.cast(y, tf.float32) - predictions)) / variance
+    squares, unit = _squares(y, predictions, variance)
+    return tf.reduce_mean(squares) / unit
 
 
-LOSSES: dict[Problem, Callable[[Any, Any, float], Any]] = {
+def _squares(y: "tf.Tensor", predictions: "tf.Tensor", variance: Variance) -> tuple["tf.Tensor", float]:
+    """Squared errors, and the variance that their mean is a multiple of: in these units already if each has its own."""
+    import tensorflow as tf
+
+    squares = tf.square(tf.cast(y, tf.float32) - predictions)
+    if isinstance(variance, float):
+        return squares, variance
+    return squares / tf.constant(variance, tf.float32), 1.0
+
+
+LOSSES: dict[Problem, Callable[[Any, Any, Variance], Any]] = {
     "classification": cross_entropy,
     "regression": squared_error,
     "reconstruction": squared_error,

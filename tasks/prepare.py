@@ -4,6 +4,7 @@ from tasks import tracking
 from tasks.artifact import DataArtifact, digest_folder
 from tasks.data import DataConfig, describe, open_data
 from tasks.profile import distributions, input_distributions, target_figures, write_profile
+from tasks.progress import listener
 from tasks.stage import StageRun, stage
 
 
@@ -19,7 +20,9 @@ def prepare_data(run: StageRun, data: DataConfig) -> DataArtifact:
     folder = run.work / "profile"
     folder.mkdir()
     profile = describe(dataset)
-    targets = target_figures(data.problem, dataset.targets["train"])
+    for note in dataset.notes:
+        listener().note("prepare", note)
+    targets = target_figures(data.problem, dataset.targets["train"], dataset.target_columns)
     kept = {"inputs": input_distributions(dataset), "targets": distributions(targets, len(dataset.classes))}
     shown = {kind: {name: each.model_dump() for name, each in found.items()} for kind, found in kept.items()}
     write_profile({**profile, **shown}, folder)

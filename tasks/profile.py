@@ -4,7 +4,7 @@ It travels with the version as `profile.json`, so that drift can be told without
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
 from tasks.data import Dataset
-from tasks.data.features import Features, features_of
+from tasks.data.features import Features, features_of, named
+from tasks.data.statistics import Variance
 from tasks.drift import Distribution, class_distribution, distribution
 from tasks.errors import StoreError
+from tasks.metrics import Interval
 from tasks.problem import Problem
 
 FILE = "profile.json"
@@ -28,10 +30,13 @@ class Profile(BaseModel, frozen=True, extra="ignore"):
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     classes: tuple[str, ...] = ()
-    variance: float = 1.0
+    columns: tuple[str, ...] = Field((), description="Of a table: the inputs' names, in the order of the values.")
+    target_columns: tuple[str, ...] = Field((), description="Of a table: the targets' names.")
+    variance: Variance = 1.0
     inputs: dict[str, Distribution] = Field(description="Of each training example's statistics, by name.")
     targets: dict[str, Distribution] = Field(description="Of the training examples' labels or values.")
     predictions: dict[str, Distribution] = Field({}, description="Of the shipped file's answers to the test split.")
+    scores: dict[str, Interval] = Field({}, description="Each target's own on the test split, where there are several.")
 
 
 def input_distributions(dataset: Dataset) -> dict[str, Distribution]:
@@ -39,7 +44,7 @@ def input_distributions(dataset: Dataset) -> dict[str, Distribution]:
     step = max(1, -(-dataset.counts["train"] // MOST))
     chunks, start = [], 0
     for x, _ in dataset.examples("train"):
-        chunks.append(features_of(x[-start % step :: step]))
+        chunks.append(features_of(x[-start % step :: step], dataset.columns))
         start += len(x)
     return {name: distribution(values) for name, values in joined(chunks).items()}
 
@@ -50,21 +55,19 @@ def joined(chunks: Iterable[Features]) -> Features:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def target_figures(problem: Problem, y: np.ndarray) -> Features:
+def target_figures(problem: Problem, y: np.ndarray, names: Sequence[str] = ()) -> Features:
     """Targets `(n,)` or `(n, targets)` as figures `(n,)`, by name; none where the inputs are the targets."""
     if problem == "classification":
         return {"label": np.asarray(y, np.float64)}
-    if problem == "regression":
-        return {f"target_{number}": np.asarray(column, np.float64) for number, column in enumerate(y.T)}
-    return {}
+    return named(y, names, "target") if problem == "regression" else {}
 
 
-def answer_figures(problem: Problem, x: np.ndarray, answers: np.ndarray) -> Features:
+def answer_figures(problem: Problem, x: np.ndarray, answers: np.ndarray, names: Sequence[str] = ()) -> Features:
     """Answers `(n, …)` as figures `(n,)`, by name: what is answered and how surely, the values, or the error."""
     if problem == "classification":
         return {"answer": answers.argmax(axis=1).astype(np.float64), "sureness": answers.max(axis=1).astype(np.float64)}
     if problem == "regression":
-        return {f"answer_{number}": np.asarray(column, np.float64) for number, column in enumerate(answers.T)}
+        return named(answers, names, "answer")
     return {"error": np.square(answers.astype(np.float64) - x).reshape(len(x), -1).mean(axis=1)}
 
 
@@ -72,7 +75,7 @@ def distributions(figures: Mapping[str, np.ndarray], classes: int) -> dict[str, 
     """References for figures by name; `classes` are those that a label or an answer numbers."""
     return {
         name: class_distribution(values.astype(np.int64), classes)
-        if name in ("label", "answer")
+        if classes and name in ("label", "answer")
         else distribution(values)
         for name, values in figures.items()
     }

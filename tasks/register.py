@@ -3,15 +3,17 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from prefect.runtime import flow_run
 from pydantic import BaseModel, Field
 
-from tasks import registry, tracking
+from tasks import metrics, registry, tracking
 from tasks.artifact import (
     Artifact,
     DataArtifact,
@@ -24,7 +26,8 @@ from tasks.artifact import (
 from tasks.data import DataConfig, open_data
 from tasks.evidence import Evidence, FileEvidence, open_evidence
 from tasks.evidence_page import render_card
-from tasks.formats import FORMATS
+from tasks.formats import FORMATS, slimline_table
+from tasks.git import git_commit
 from tasks.measure import Outputs, answers_of
 from tasks.profile import FILE as PROFILE
 from tasks.profile import answer_figures, distributions, joined, write_profile
@@ -60,13 +63,20 @@ class RegisterConfig(BaseModel, frozen=True, extra="forbid"):
     )
 
 
-def content_digest(files: dict[Target, ModelArtifact], recipe: str, data: DataArtifact) -> str:
-    """What makes two versions the same: the files that ship, the recipe and the data, not when or where it was made."""
-    content = {
+def content_digest(
+    files: dict[Target, ModelArtifact], recipe: str, data: DataArtifact, columns: Sequence[str] = ()
+) -> str:
+    """What makes two versions the same: the files that ship, the recipe and the data, not when or where it was made.
+
+    A table's `columns` are part of it: its values are the same under other names.
+    """
+    content: dict[str, Any] = {
         "files": {target: file.sha256 for target, file in files.items()},
         "recipe": digest_text(recipe),
         "data": data.digest,
     }
+    if columns:
+        content["columns"] = list(columns)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -126,7 +136,7 @@ def register_version(
     Its default flavour is the ONNX file in ONNX Runtime. Beside it lie the other targets' files, the labels, the recipe
     (`recipe` is its YAML), the evidence and the model card. `models` are the Keras models of this compression.
     """
-    content = content_digest(files, recipe, data)
+    content = content_digest(files, recipe, data, _columns(data))
     made = registry.find_version(name, content) or _register(
         run, Version(name, recipe, files, evidence, data, source, models, config), content
     )
@@ -150,7 +160,9 @@ def _register(run: StageRun, made: Version, content: str) -> registry.Registered
     examples, _ = open_data(made.source).arrays("test", limit=SAMPLE)
     onnx_file = tracking.fetch(made.files["onnxruntime"]) / "model.onnx"
     requirements = [f"{library}=={version(library)}" for library in REQUIREMENTS]
-    tracking.save_onnx(onnx_file, folder, examples[:2], requirements)
+    tracking.save_onnx(
+        onnx_file, folder, examples[:2], requirements, _columns(made.data), Path(slimline_table.__file__)
+    )
     shutil.copy(onnx_file, folder / "model.onnx")  # byte for byte what was measured: MLflow writes it anew
     for target, file in made.files.items():
         if target != "onnxruntime":
@@ -176,7 +188,7 @@ def _register(run: StageRun, made: Version, content: str) -> registry.Registered
         "slimline.recipe": digest_text(made.recipe),
         "slimline.data": made.data.digest,
         "slimline.evidence": made.evidence.sha256,
-        "slimline.git": tracking.git_commit(),
+        "slimline.git": git_commit(),
         tracking.FLOW_RUN: str(flow_run.id or ""),
         "target": ",".join(made.files),
         **{f"slimline.parent.{step}": artifact.sha256 for step, artifact in made.lineage.items()},
@@ -185,18 +197,29 @@ def _register(run: StageRun, made: Version, content: str) -> registry.Registered
     return registry.register(run.run_id, made.name, folder, tags, card, made.config.alias, made.config.description)
 
 
+def _columns(data: DataArtifact) -> list[str]:
+    """The names of a table's columns, in the order of the inputs' values; none where inputs have no names."""
+    kept = json.loads((tracking.fetch(data) / PROFILE).read_text())
+    return list(kept.get("columns", ()))
+
+
 def _profile(made: Version) -> dict[str, Any]:
     """What new data are held against: the data's profile, and what the default file answers to the test split."""
-    data = open_data(made.source)
+    data, problem = open_data(made.source), made.source.problem
     call = FORMATS["onnxruntime"].load(tracking.fetch(made.files["onnxruntime"]), threads=1)
-    chunks = []
-    for raw, _ in data.examples("test"):
+    chunks, scores = [], []
+    for raw, y in data.examples("test"):
         x = raw.astype(np.float32)
         answers = answers_of(call, x, data.output_shape, BATCH, "the ONNX file")
-        chunks.append(answer_figures(made.source.problem, x, answers))
+        chunks.append(answer_figures(problem, x, answers, data.target_columns))
+        scores.append(metrics.scores(problem, y, answers, data.variance))
     found = distributions(joined(chunks), len(data.classes))
+    each = metrics.by_target(data.target_columns, np.concatenate(scores), np.concatenate(scores))
     kept: dict[str, Any] = json.loads((tracking.fetch(made.data) / PROFILE).read_text())
-    return {**kept, "predictions": {name: each.model_dump() for name, each in found.items()}}
+    kept["predictions"] = {name: distribution.model_dump() for name, distribution in found.items()}
+    if each:
+        kept["scores"] = {name: target.score.model_dump() for name, target in each.items()}
+    return kept
 
 
 def _answers(files: dict[Target, ModelArtifact], examples: Outputs) -> dict[str, Outputs]:

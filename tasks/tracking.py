@@ -5,7 +5,6 @@ MLflow takes seconds to import, so it is imported when something is first kept o
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from pydantic import BaseModel
 from tasks.artifact import Artifact, digest_folder
 from tasks.errors import StoreError
 from tasks.home import home
+from tasks.metric_names import metric_name
 from tasks.process import this_process
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ def log_metrics(run_id: str, values: Mapping[str, float], *, step: int = 0, mode
         named |= {"dataset_name": "test", "dataset_digest": data[:32]}
     now = int(time.time() * 1000)
     client().log_batch(
-        run_id, metrics=[Metric(name, float(value), now, step, **named) for name, value in values.items()]
+        run_id, metrics=[Metric(metric_name(name), float(value), now, step, **named) for name, value in values.items()]
     )
 
 
@@ -283,19 +283,6 @@ def set_tags(run_id: str, tags: Mapping[str, str]) -> None:
     """Tags of a run; one that is there is replaced."""
     for name, value in tags.items():
         client().set_tag(run_id, name, value)
-
-
-def git_commit() -> str:
-    """The commit of the working directory, with `+` when files differ from it; empty outside a git checkout."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", *arguments]  # fixed arguments; git from the person's own PATH
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()  # noqa: S603
-
-    try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.SubprocessError):
-        return ""
 
 
 @contextmanager
@@ -373,31 +360,41 @@ def run_of_flow(flow_run: str) -> str:
     return _parents.get(flow_run, "")
 
 
-def save_onnx(file: Path, folder: Path, example: "np.ndarray", requirements: Sequence[str]) -> None:
-    """Lay an ONNX file out as an MLflow model: a signature with the file's own names and a free batch axis."""
+def save_onnx(
+    file: Path, folder: Path, example: "np.ndarray", requirements: Sequence[str], columns: Sequence[str], loader: Path
+) -> None:
+    """Lay an ONNX file out as an MLflow model: a signature with the file's own names and a free batch axis.
+
+    A table's has `columns`, and the module `loader` with it, which MLflow then asks: it takes tensors and DataFrames.
+    MLflow's signatures are of one or the other, and of columns take no whole numbers: what is put in is left to it.
+    """
     import mlflow
     import numpy as np
     import onnx
-    from mlflow.models import ModelSignature
-    from mlflow.types.schema import ColSpec, Schema, TensorSpec
+    import pandas as pd
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types.schema import Schema, TensorSpec
 
     def schema(values: "Sequence[onnx.ValueInfoProto]") -> Schema:
-        specs: list[ColSpec | TensorSpec] = []
-        for value in values:
-            tensor = value.type.tensor_type
-            shape = (-1, *(axis.dim_value for axis in tensor.shape.dim[1:]))
-            specs.append(
-                TensorSpec(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)), shape, value.name)
-            )
-        return Schema(specs)
+        return Schema([spec(value.name, value.type.tensor_type) for value in values])
 
-    model = onnx.load(file)
+    def spec(name: str, tensor: "onnx.TypeProto.Tensor") -> TensorSpec:
+        shape = (-1, *(axis.dim_value for axis in tensor.shape.dim[1:]))
+        return TensorSpec(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)), shape, name)
+
+    graph = (model := onnx.load(file)).graph
     mlflow.onnx.save_model(
         model,
         folder,
-        signature=ModelSignature(schema(model.graph.input), schema(model.graph.output)),
-        input_example={model.graph.input[0].name: example},
+        signature=ModelSignature(None if columns else schema(graph.input), schema(graph.output)),
+        input_example=pd.DataFrame(example, columns=columns) if columns else {graph.input[0].name: example},
+        metadata={"columns": list(columns)} if columns else None,
+        code_paths=[str(loader)] if columns else None,
         pip_requirements=list(requirements),
         onnx_execution_providers=["CPUExecutionProvider"],
         save_as_external_data=False,
     )
+    if columns:
+        about = Model.load(folder)
+        about.flavors["python_function"]["loader_module"] = loader.stem
+        about.save(folder / "MLmodel")

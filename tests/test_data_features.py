@@ -13,6 +13,12 @@ def test_a_table_s_columns_are_looked_at_one_by_one():
     np.testing.assert_array_equal(found["value_1"], [1, 4, 7, 10])
 
 
+def test_a_table_s_columns_go_by_their_names():
+    found = features_of(np.arange(12).reshape(4, 3), ("width", "height", "age"))
+    assert list(found) == ["width", "height", "age"]
+    np.testing.assert_array_equal(found["age"], [2, 5, 8, 11])
+
+
 @pytest.mark.parametrize("shape", [(8, 8, 1), (8, 8, 3), (100, 4), (640,), (1, 1, 2)])
 def test_each_example_stands_for_itself(shape):
     x = np.random.default_rng(0).random((5, *shape), np.float32)

@@ -73,3 +73,73 @@ def test_the_last_rows_of_a_table(tmp_path: Path):
     found = open_new(config, labels=False, classes=(), input_shape=(2,), limit=9000)
     assert (found.held, len(found.x)) == (20_000, 9000)
     np.testing.assert_array_equal(found.x[:, 0], np.arange(11_000, 20_000))
+
+
+KNOWN = ("width", "height", "age")
+
+
+def table(path: Path, *names: str, **config: object) -> DataConfig:
+    """A table whose columns hold their names' lengths and the row's number, and labels where there are."""
+    values = {name: [f"{len(name)}.{row:02}" for row in range(20)] for name in names}
+    values |= {name: [str(row % 2) for row in range(20)] for name in names if name == "label"}
+    lines = [",".join(names), *(",".join(row) for row in zip(*values.values(), strict=True))]
+    path.write_text("\n".join(lines))
+    return DataConfig(reader="table", source=str(path), **config)
+
+
+def opened(config: DataConfig, *, labels: bool = True):
+    return open_new(
+        config,
+        labels=labels,
+        classes=("0", "1"),
+        input_shape=(3,),
+        limit=100,
+        columns=KNOWN,
+        target_columns=("label",),
+    )
+
+
+@pytest.mark.parametrize("names", [("width", "height", "age", "label"), ("label", "age", "width", "height")])
+def test_columns_are_found_by_name_in_any_order(tmp_path: Path, names):
+    found = opened(table(tmp_path / "new.csv", *names))
+    np.testing.assert_array_equal(found.x.astype(int), [[5, 6, 3]] * 20)
+    np.testing.assert_array_equal(found.y, np.arange(20) % 2)
+    assert found.notes == ()
+    assert opened(table(tmp_path / "new.csv", *names), labels=False).y is None
+
+
+def test_columns_that_the_model_does_not_know_are_left_out_and_told(tmp_path: Path):
+    path = tmp_path / "new.csv"
+    config = table(path, "color", *KNOWN, "label", "extra")
+    path.write_text(path.read_text().replace("5.", "red", 1))  # which is no number, and does not matter
+    found = opened(config)
+    np.testing.assert_array_equal(found.x.astype(int), [[5, 6, 3]] * 20)
+    assert found.notes == ("Columns that the model does not know are left out: color, extra.",)
+
+
+def test_a_column_that_is_missing_or_renamed_is_refused_by_name(tmp_path: Path):
+    renamed = table(tmp_path / "new.csv", "width", "height", "Age", "label")
+    with pytest.raises(DataError, match=r"no column 'age'.*it has width, height, Age, label.*data.input"):
+        opened(renamed)
+    found = opened(renamed.model_copy(update={"input": "width, height, Age"}))  # the way out
+    np.testing.assert_array_equal(found.x.astype(int), [[5, 6, 3]] * 20)
+    with pytest.raises(DataError, match="the model takes 3 columns: width, height, age"):
+        opened(renamed.model_copy(update={"input": "width,height"}))
+    with pytest.raises(DataError, match=r"data.target: 'label'.*width, height, age"):
+        opened(table(tmp_path / "new.csv", *KNOWN))
+
+
+def test_the_recipe_s_columns_are_the_new_table_s_but_not_another_reader_s():
+    recipe = DataConfig(reader="table", source="old.csv", input="a,b", target="price")
+    same, other = (NewDataConfig(reader=reader, source="new").beside(recipe) for reader in ("table", "npz"))
+    assert (same.input, same.target) == ("a,b", "price")
+    assert (other.input, other.target) == ("", "")
+    assert NewDataConfig(reader="table", source="new", target="cost").beside(recipe).target == "cost"
+
+
+@pytest.mark.parametrize(("y", "expected"), [([1, 2], [0, 1]), ([3, 1], [2, 0])])
+def test_labels_of_classes_that_are_numbers_go_by_their_names(y, expected):
+    found = _as_the_model_numbers(np.array(y), CONFIG, (), ("1", "2", "3"))
+    np.testing.assert_array_equal(found, expected)
+    with pytest.raises(DataError, match="also hold '0'"):
+        _as_the_model_numbers(np.array([0, 1]), CONFIG, (), ("1", "2", "3"))

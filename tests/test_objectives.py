@@ -108,6 +108,22 @@ def test_squared_error_and_score_are_in_units_of_the_variance():
     assert float(np.mean(scores("regression", y, p, 4.0))) == pytest.approx(1 - mean_squares)
 
 
+def test_each_of_several_targets_is_learned_in_units_of_its_own():
+    import tensorflow as tf
+
+    y = np.array([[200_000, 0.5], [280_000, 0.1]], np.float32)
+    p = tf.Variable(y + np.array([[80_000, 0], [0, 0.2]], np.float32))
+    variances = (80_000.0**2, 0.2**2)
+    with tf.GradientTape() as tape:
+        loss = squared_error(y, p, variances)
+    assert float(loss) == pytest.approx(0.5, rel=1e-3)
+    slopes = tape.gradient(loss, p).numpy() * np.sqrt(variances)  # for a step of one deviation
+    np.testing.assert_allclose(slopes, [[0.5, 0], [0, 0.5]], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(scores("regression", y, p, variances), [0.5, 0.5], rtol=1e-3)
+    lesson = supervised("regression", variances)(lambda x, training: p)
+    assert float(lesson.loss(None, y, None, True)[0]) == pytest.approx(0.5, rel=1e-3)
+
+
 def test_a_class_scores_one_or_nothing():
     p = softmax(np.eye(3) * 5).astype(np.float32)
     np.testing.assert_array_equal(scores("classification", np.array([0, 2, 2]), p, 1.0), [1, 0, 1])

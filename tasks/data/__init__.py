@@ -109,4 +109,5 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         }
     else:
         summary["variance"] = dataset.variance
-    return summary
+    named = {"columns": dataset.columns, "target_columns": dataset.target_columns, "notes": dataset.notes}
+    return summary | {name: list(values) for name, values in named.items() if values}

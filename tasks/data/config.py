@@ -46,7 +46,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid"):
     input: str = Field(
         default="",
         description="Where the inputs are: a column (Parquet; 'image' when empty), a key (.npz; 'x' when empty), or "
-        "the columns of a table separated by commas (all but the target when empty).",
+        "the columns of a table separated by commas (when empty all but the target and what has no name).",
         json_schema_extra=at(4),
     )
     target: str = Field(
@@ -57,7 +57,8 @@ class DataConfig(BaseModel, frozen=True, extra="forbid"):
     )
     classes: tuple[str, ...] = Field(
         default=(),
-        description="Class names in label order. Empty: what the source says, else the sorted labels.",
+        description="Class names in label order. Empty: what the source says, else the sorted labels. Labels such as "
+        "-1 and 1 are read as they stand where they are named here.",
         json_schema_extra=at(6),
     )
     validation: float = Field(

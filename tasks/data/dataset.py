@@ -13,6 +13,7 @@ from tasks.data.config import DataConfig
 from tasks.data.shuffle import placed, rebatched, shuffled
 from tasks.data.source import rows_per_chunk
 from tasks.data.splits import Split
+from tasks.data.statistics import Variance
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -32,10 +33,13 @@ class Dataset:
     classes: names in label order; empty unless classification.
     counts: examples in each split.
     duplicates: examples left out of a split because their content stands in another.
-    variance: of the train targets, averaged over targets (for a reconstruction, over values); 1.0 for a classification.
+    variance: of the train targets, one number each where there are several; for a reconstruction of its values,
+        averaged over them; 1.0 for a classification.
     mean, std: `(channels,)` of the raw train inputs; a vector's values each count as a channel.
     minimum, maximum: of the raw train inputs.
     dtype: of the raw inputs: uint8 or float32.
+    columns, target_columns: the names of a table's columns, in the order of an example's values; else none.
+    notes: what a person should know of how they were read, in sentences.
     """
 
     config: DataConfig
@@ -45,7 +49,7 @@ class Dataset:
     classes: tuple[str, ...]
     counts: dict[str, int]
     duplicates: int
-    variance: float
+    variance: Variance
     mean: Floats
     std: Floats
     minimum: float
@@ -54,6 +58,9 @@ class Dataset:
     targets: dict[Split, np.ndarray] = field(repr=False)
     stream: Callable[[Split], Iterator[np.ndarray]] = field(repr=False)
     held: dict[Split, np.ndarray] = field(repr=False)
+    columns: tuple[str, ...] = ()
+    target_columns: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     _tensors: dict[Split, Any] = field(default_factory=dict, repr=False)
 
     @property

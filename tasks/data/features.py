@@ -6,6 +6,8 @@ rises with noise (as in Hendrycks and Dietterich 2019, "Benchmarking Neural Netw
 A table's columns are few and mean something, so each is looked at by itself.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,11 +17,14 @@ CHANNELS = 16  # of an image or a sequence whose channels are looked at one by o
 Features = dict[str, npt.NDArray[np.float64]]
 
 
-def features_of(x: np.ndarray) -> Features:
-    """Figures of raw examples `(n, …)`, each `(n,)`, by name; the same names for every array of that shape."""
+def features_of(x: np.ndarray, columns: Sequence[str] = ()) -> Features:
+    """Figures of raw examples `(n, …)`, each `(n,)`, by name; the same names for every array of that shape.
+
+    `columns` are the names of a table's, which its figures go by.
+    """
     values = np.asarray(x, np.float64)
     if values.ndim == 2 and values.shape[1] <= COLUMNS:
-        return {f"value_{number}": column for number, column in enumerate(values.T)}
+        return named(values, columns, "value")
     flat = values.reshape(len(values), -1)
     found = {
         "mean": flat.mean(axis=1),
@@ -37,3 +42,9 @@ def features_of(x: np.ndarray) -> Features:
         means = values.reshape(len(values), -1, values.shape[-1]).mean(axis=1)
         found |= {f"channel_{number}": column for number, column in enumerate(means.T)}
     return found
+
+
+def named(values: np.ndarray, names: Sequence[str], kind: str) -> Features:
+    """Columns `(n,)` of values `(n, columns)` by their names, or counted from 0 where they have none."""
+    called = names or [f"{kind}_{number}" for number in range(values.shape[1])]
+    return {name: np.asarray(column, np.float64) for name, column in zip(called, values.T, strict=True)}

@@ -1,6 +1,7 @@
 """Labels, as numbers or as names, to the numbers 0 … classes - 1."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,8 @@ from tasks.data.splits import SPLITS, Split
 from tasks.errors import DataError
 
 Labels = npt.NDArray[np.int64]
+WHOLE = re.compile(r"0|-?[1-9]\d*")  # as `str` writes whole numbers
+FEW = 32  # labels that are written out in a message
 
 
 def numbered(
@@ -60,7 +63,10 @@ def by_name(labels: Mapping[str, np.ndarray], known: tuple[str, ...]) -> tuple[d
 
 
 def by_number(labels: Mapping[str, np.ndarray], known: tuple[str, ...]) -> tuple[dict[str, Labels], tuple[str, ...]]:
-    """Whole numbers from 0 stay what they are."""
+    """Whole numbers from 0 stay what they are; where the known names are other whole numbers, they are names.
+
+    So labels 1 and 2, or -1 and 1, are read where `data.classes` says that these are the classes, and never counted.
+    """
     numbers: dict[str, Labels] = {}
     for part, values in labels.items():
         if values.dtype.kind not in "biuf" or not (np.isfinite(values).all() and (values == np.floor(values)).all()):
@@ -69,16 +75,31 @@ def by_number(labels: Mapping[str, np.ndarray], known: tuple[str, ...]) -> tuple
             )
         with np.errstate(invalid="ignore"):  # what no integer holds becomes negative, and is refused below
             numbers[part] = values.astype(np.int64)
+    if known and all(WHOLE.fullmatch(name) for name in known) and known != _counted(len(known)):
+        return by_name({part: values.astype(str) for part, values in numbers.items()}, known)
     lowest = min(int(values.min(initial=0)) for values in numbers.values())
     highest = max(int(values.max(initial=0)) for values in numbers.values())
     # Every class needs examples, so a label beyond their number is an identifier or a measurement and no class.
     bound = len(known) or sum(map(len, numbers.values()))
     if lowest < 0 or highest >= bound:
         right = (
-            f"0 to {bound - 1}, as there are {bound} class names" if known else "0 to the number of classes less one"
+            f"0 to {bound - 1}, as there are {bound} class names"
+            if known
+            else f"0 to the number of classes less one{_as_they_stand(numbers.values())}"
         )
         raise DataError("data.target", f"labels {lowest} to {highest}", f"number the labels {right}")
-    return numbers, known or tuple(str(number) for number in range(highest + 1))
+    return numbers, known or _counted(highest + 1)
+
+
+def _counted(classes: int) -> tuple[str, ...]:
+    """The names of classes that have none."""
+    return tuple(str(number) for number in range(classes))
+
+
+def _as_they_stand(labels: Iterable[Labels]) -> str:
+    """The way out for labels that are not numbered from 0, if they can be classes: to say that they are names."""
+    found = np.unique(np.concatenate(list(labels)))
+    return f", or name them as they stand, data.classes: {list(map(str, found))}" if len(found) <= FEW else ""
 
 
 def check_classes(targets: Mapping[Split, Labels], classes: Sequence[str]) -> None:
@@ -94,6 +115,8 @@ def check_classes(targets: Mapping[Split, Labels], classes: Sequence[str]) -> No
         present = np.bincount(targets[split], minlength=len(classes))
         if missing := [name for name, count in zip(classes, present, strict=True) if not count]:
             remedy = "every class needs distinct examples in every split: add some, raise data.limit, or drop the class"
+            if tuple(classes) == _counted(len(classes)) and not any((targets[each] == 0).any() for each in SPLITS):
+                remedy = f"number the labels from 0{_as_they_stand(targets.values())}"
             raise DataError("data.target", f"{split} has no {listed(missing)}", remedy)
 
 

@@ -1,5 +1,6 @@
 """New data: examples that came after training, read to be measured on; all of them count, and none are split off."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,10 @@ class NewDataConfig(BaseModel, frozen=True, extra="forbid"):
 
     def beside(self, recipe: DataConfig) -> DataConfig:
         """What reads them, with the recipe's settings for all but the place."""
-        place = {"source": self.source, "input": self.input, "target": self.target, "test_source": "", "limit": 0}
+        where = {"input": self.input, "target": self.target}
+        if self.reader == recipe.reader and READERS[self.reader].read_named:  # columns have the same names as before
+            where = {name: value or getattr(recipe, name) for name, value in where.items()}
+        place = {"source": self.source, **where, "test_source": "", "limit": 0}
         unused = set(OPTIONAL) - set(READERS[self.reader].fields)  # which a reader refuses, so that none is passed over
         defaults = {name: DataConfig.model_fields[name].default for name in unused}
         return recipe.model_copy(update={"reader": self.reader, **defaults, **place})
@@ -38,15 +42,24 @@ class NewData:
 
     x: raw inputs float32 `(n, …)`. y: as `Dataset.arrays` gives targets; none where there are no labels.
     held: how many the source holds.
+    notes: what a person should know of how they were read, in sentences.
     """
 
     x: np.ndarray
     y: np.ndarray | None
     held: int
+    notes: tuple[str, ...] = ()
 
 
 def open_new(
-    config: DataConfig, *, labels: bool, classes: tuple[str, ...], input_shape: tuple[int, ...], limit: int
+    config: DataConfig,
+    *,
+    labels: bool,
+    classes: tuple[str, ...],
+    input_shape: tuple[int, ...],
+    limit: int,
+    columns: Sequence[str] = (),
+    target_columns: Sequence[str] = (),
 ) -> NewData:
     """The source's last examples, at most `limit`: in a file that is added to at its end, the newest.
 
@@ -56,14 +69,19 @@ def open_new(
         classes: the model's, which labels are numbered by.
         input_shape: what the model takes.
         limit: examples to keep.
+        columns: the names of those that the model learned from, which a table's are found by; none where it learned
+            from arrays, whose values are taken as they stand.
+        target_columns: the same of its targets.
 
     Raises:
-        DataError: examples of another shape, NaN, labels that the model does not know.
+        DataError: a column that is missing, examples of another shape, NaN, labels that the model does not know.
 
     """
     if not labels:
         config = config.model_copy(update={"problem": "reconstruction"})  # for which no reader looks for labels
-    source = reader_of(config).read(config)
+    reader = reader_of(config)
+    by_name = reader.read_named if columns else None
+    source = by_name(config, columns, target_columns) if by_name else reader.read(config)
     inputs: list[np.ndarray] = []
     targets: list[np.ndarray] = []
     held = 0
@@ -81,10 +99,10 @@ def open_new(
         raise DataError("data.source", config.source, "holds no examples")
     x, y = np.concatenate(inputs)[-limit:], np.concatenate(targets)[-limit:]
     if config.problem == "reconstruction":
-        return NewData(x, None, held)
+        return NewData(x, None, held, source.notes)
     if config.problem == "classification":
         y = _as_the_model_numbers(y, config, source.classes, classes)
-    return NewData(x, y, held)
+    return NewData(x, y, held, source.notes)
 
 
 def _as_the_model_numbers(

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -15,8 +16,10 @@ from tasks.data.labels import check_classes, numbered
 from tasks.data.scan import Scan, checked_inputs, limited, scan
 from tasks.data.source import Source, rows_per_chunk
 from tasks.data.splits import SPLITS, Mask, Membership, Split, assign
-from tasks.data.statistics import statistics_of
+from tasks.data.statistics import Variance, statistics_of
 from tasks.errors import DataError
+
+NOTHING = "there is nothing to learn; the train split's must vary"
 
 
 def read_dataset(source: Source, config: DataConfig) -> Dataset:
@@ -31,7 +34,8 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
     targets: Mapping[str, np.ndarray] = found.targets
     classes: tuple[str, ...] = ()
     if config.problem == "classification":
-        targets, classes = numbered(found.targets, config, source.classes)
+        with column_named(source.targets):
+            targets, classes = numbered(found.targets, config, source.classes)
     elif config.classes:
         raise DataError("data.classes", config.classes, f"a {config.problem} has no classes; leave this empty")
     shapes = {part: values.shape[1:] for part, values in targets.items()}
@@ -53,18 +57,18 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
                 f"leaves the {split} split empty: too few examples differ in content; add some, or raise data.limit",
             )
     if classes:
-        check_classes(by_split, classes)
+        with column_named(source.targets):
+            check_classes(by_split, classes)
     held = held_splits(found, members)
     stream = partial(stream_split, source, config, replace(found, held=None), members)  # which would outlive its use
     inputs = statistics_of([held["train"]] if held else stream("train"))
-    variance = 1.0
+    variance: Variance = 1.0
     if config.problem == "regression":
-        variance = statistics_of([by_split["train"]]).variance
+        variance = variance_of(by_split["train"], source.targets)
     elif config.problem == "reconstruction":
         variance = inputs.variance
-    if not variance > 0:
-        field = "data.input" if config.problem == "reconstruction" else "data.target"
-        raise DataError(field, "the same everywhere", "there is nothing to learn; the train split's must vary")
+        if not variance > 0:
+            raise DataError("data.input", "the same everywhere", NOTHING)
     return Dataset(
         config=config,
         digest=digest_of(config, found, classes, members, by_split),
@@ -82,7 +86,36 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
         targets=by_split,
         stream=stream,
         held=held,
+        columns=source.columns,
+        target_columns=source.targets,
+        notes=source.notes,
     )
+
+
+@contextmanager
+def column_named(columns: Sequence[str]) -> Iterator[None]:
+    """What is wrong with labels is told with the name of their column, where it has one."""
+    try:
+        yield
+    except DataError as error:
+        if not columns:
+            raise
+        raise DataError(error.field, f"{', '.join(columns)}: {error.value}", error.remedy) from error
+
+
+def variance_of(targets: np.ndarray, names: Sequence[str]) -> Variance:
+    """Of targets `(n, targets)` over the examples: of each, so that none hides behind the scale of another.
+
+    Raises:
+        DataError: one is the same everywhere.
+
+    """
+    variances = tuple(float(value) for value in statistics_of([targets]).variances)
+    if constant := [number for number, value in enumerate(variances) if not value > 0]:
+        called = names or [f"target {number}" for number in range(len(variances))]
+        told = ", ".join(called[number] for number in constant)
+        raise DataError("data.target", f"{told}: the same everywhere", NOTHING)
+    return variances if len(variances) > 1 else variances[0]
 
 
 def output_shape(

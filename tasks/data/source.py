@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,16 @@ class Source:
     parts: `all`, or `train` with any of `validation` and `test`; each call streams the same chunks in the same order.
     classes: names in label order where the source has them; labels may also be the names themselves.
     decode: turns the inputs of a chunk into an array `(n, …)`; only what is wanted gets decoded.
+    columns, targets: the names of a table's columns, in the order of an example's values; none where nothing has names.
+    notes: what a person should know of how it was read, in sentences.
     """
 
     parts: Mapping[str, Part]
     classes: tuple[str, ...] = ()
     decode: Callable[[np.ndarray], np.ndarray] = as_they_are
+    columns: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def no_files(config: DataConfig) -> dict[str, Path]:  # noqa: ARG001 - the signature of `Reader.files`
@@ -53,12 +58,14 @@ class Reader:
     identity: what decides the examples besides the files' content, such as a library's version. Cheap, decodes nothing.
     files: every file that is read, under a name that does not depend on where it lies.
     fields: those of the config that it uses, of `OPTIONAL`.
+    read_named: opens new data by the names of a model's columns and of its targets; none where columns have no names.
     """
 
     read: Callable[[DataConfig], Source]
     identity: Callable[[DataConfig], str]
     files: Callable[[DataConfig], dict[str, Path]] = no_files
     fields: tuple[str, ...] = OPTIONAL
+    read_named: Callable[[DataConfig, Sequence[str], Sequence[str]], Source] | None = None
 
 
 def version(library: str) -> str:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from tasks.data.source import rows_per_chunk
 
 Floats = npt.NDArray[np.float64]
+Variance = float | tuple[float, ...]  # of targets: one number, or one for each target where there are several
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class Statistics:
 
     mean, std: `(channels,)`, over examples and positions; a vector's values each count as a channel.
     variance: of each value over the examples, averaged over the values.
+    variances: the same `(channels,)`, averaged over positions alone.
     """
 
     mean: Floats
@@ -24,6 +26,7 @@ class Statistics:
     minimum: float
     maximum: float
     variance: float
+    variances: Floats
 
 
 def statistics_of(chunks: Iterable[np.ndarray]) -> Statistics:
@@ -43,7 +46,14 @@ def statistics_of(chunks: Iterable[np.ndarray]) -> Statistics:
     variance = scatter / rows
     positions = tuple(range(mean.ndim - 1))
     spread = variance.mean(axis=positions) + mean.var(axis=positions)
-    return Statistics(mean.mean(axis=positions), np.sqrt(spread), minimum, maximum, float(variance.mean()))
+    return Statistics(
+        mean=mean.mean(axis=positions),
+        std=np.sqrt(spread),
+        minimum=minimum,
+        maximum=maximum,
+        variance=float(variance.mean()),
+        variances=variance.mean(axis=positions),
+    )
 
 
 def sliced(chunks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

@@ -182,4 +182,6 @@ def examples(payload: Any, served: Served, most: int) -> Floats:
         raise InvalidInput(f"{given.name}: its data do not fill the shape {shape}: {str(error)[:200]}") from error
     if not np.isfinite(x).all():
         raise InvalidInput(f"{given.name}: holds NaN or infinity, which no example that it learned from had")
+    if served.unknown and (sentence := served.unknown(x)):
+        raise InvalidInput(f"{given.name}: {sentence}")
     return x

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.formats import onnx
+from tasks.formats.onnx_lookups import unknown_ids
 from tasks.formats.onnx_saturation import told
 from tasks.formats.onnx_signature import Tensor, signature
 from tasks.manifest import read_manifest
@@ -30,6 +31,7 @@ class Served:
 
     call: float32 `(n, …)` to float32 `(n, …)`. seconds: of a call with one example, the median.
     batch: whether examples of several requests may share a call: it is faster, and answers stay what they are.
+    unknown: says which id in examples the model has no row for, or nothing; none where it looks nothing up.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Served:
     call: Callable[[Floats], Floats]
     seconds: float
     batch: bool
+    unknown: Callable[[Floats], str] | None = None
 
 
 def open_folder(folder: Path, threads: int) -> Served:
@@ -89,6 +92,7 @@ def _opened(folder: Path, name: str, version: str, threads: int) -> Served:
         # with ranges that are found anew for each call, an example's answer depends on its company
         batch=together < 0.8 * TOGETHER * seconds
         and bool(np.abs(singly - answers).max() <= CLOSE * np.abs(recorded).max()),
+        unknown=unknown_ids(folder / onnx.FILE),
     )
 
 

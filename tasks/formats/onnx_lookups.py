@@ -1,0 +1,102 @@
+"""What an ONNX file looks up in its tables: ids in what it is given, and whether its tables have them.
+
+An embedding is a Gather from a constant table. ONNX counts negative ids from the table's end, so that -1 is answered as
+the last row is, where Keras refuses it; and an id behind the end stops a call in the runtime. The file itself knows how
+many rows there are, and how it makes ids of its input: that part of it is run alone.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tasks.formats.onnx import _session
+
+if TYPE_CHECKING:
+    import onnx
+
+# With these on the way, what is looked up is no longer what was given but something that the model found.
+COMPUTED = frozenset(
+    {"Conv", "ConvInteger", "ConvTranspose", "GRU", "Gemm", "If", "LSTM", "Loop", "MatMul", "MatMulInteger", "QGemm"}
+    | {"QLinearConv", "QLinearMatMul", "RNN", "Scan"}
+)
+SAME_ROWS = frozenset({"Cast", "DequantizeLinear", "Identity"})  # between a table and what it is kept as
+
+
+def unknown_ids(file: Path) -> Callable[[np.ndarray], str] | None:
+    """What tells whether inputs `(n, …)` hold ids that the file has no row for; none if it looks nothing up.
+
+    The function answers with the first such id in a sentence, and with nothing if there is none.
+    """
+    import onnx
+    from onnx import TensorProto, helper
+
+    model = onnx.load(file)
+    found = list(_lookups(model.graph))
+    if not found:
+        return None
+    needed = {node.name or node.output[0] for lookup, _ in found for node in _ancestors(model.graph, lookup.input[1])}
+    nodes = [node for node in model.graph.node if (node.name or node.output[0]) in needed]
+    ids = [f"looked_up_{number}" for number in range(len(found))]
+    for name, (lookup, _) in zip(ids, found, strict=True):
+        nodes.append(helper.make_node("Cast", [lookup.input[1]], [name], to=TensorProto.INT64))
+    taken = {name for node in nodes for name in node.input}
+    graph = helper.make_graph(
+        nodes,
+        "ids",
+        list(model.graph.input),
+        [helper.make_tensor_value_info(name, TensorProto.INT64, None) for name in ids],
+        [constant for constant in model.graph.initializer if constant.name in taken],
+    )
+    part = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+    session = _session(part.SerializeToString(), 1)
+    given = model.graph.input[0]
+    dtype = helper.tensor_dtype_to_np_dtype(given.type.tensor_type.elem_type)
+
+    def told(x: np.ndarray) -> str:
+        for rows, (lookup, count) in zip(
+            session.run(ids, {given.name: x.astype(dtype, copy=False)}), found, strict=True
+        ):
+            outside = np.argwhere((rows < 0) | (rows >= count))
+            if len(outside):
+                place = tuple(outside[0])
+                layer = lookup.name.split("/")[0]
+                return (
+                    f"{f'example {place[0]}' if place else 'it'} has the id {rows[place]}, and {layer!r} knows the ids "
+                    f"0 to {count - 1}"
+                )
+        return ""
+
+    return told
+
+
+def _lookups(graph: "onnx.GraphProto") -> "Iterator[tuple[onnx.NodeProto, int]]":
+    """Every Gather of ids that come from the input as they are, with the number of rows that its table has."""
+    givers = {output: node for node in graph.node for output in node.output}
+    tables = {constant.name: tuple(constant.dims) for constant in graph.initializer}
+    inputs = {value.name for value in graph.input} - set(tables)
+    for node in graph.node:
+        if node.op_type != "Gather":
+            continue
+        table = node.input[0]
+        while table in givers and givers[table].op_type in SAME_ROWS:
+            table = givers[table].input[0]
+        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
+        before = _ancestors(graph, node.input[1])
+        given = {name for step in before for name in step.input} | {node.input[1]}
+        if len(tables.get(table, ())) > 1 and given & inputs and not any(step.op_type in COMPUTED for step in before):
+            yield node, tables[table][axis]
+
+
+def _ancestors(graph: "onnx.GraphProto", tensor: str) -> "list[onnx.NodeProto]":
+    """The nodes that a tensor is made by."""
+    givers = {output: node for node in graph.node for output in node.output}
+    found: dict[int, onnx.NodeProto] = {}
+    waiting = [tensor]
+    while waiting:
+        node = givers.get(waiting.pop())
+        if node is not None and id(node) not in found:
+            found[id(node)] = node
+            waiting += node.input
+    return list(found.values())
