@@ -72,13 +72,14 @@ def _floor(floor: float | None, evidence: Evidence) -> list[str]:
     reference = evidence.reference
     if reference is None:
         return []
-    found = reference.accuracy.estimate
+    name, worst = min([("", reference.accuracy), *reference.targets.items()], key=lambda each: each[1].estimate)
+    found, of = worst.estimate, f" of {name}" if name else ""
     if found > reference.guessing if floor is None else found >= floor:
         return []
     least = f"{floor:g}" if floor is not None else f"better than guessing, {reference.guessing:.4f}"
     return [
-        f"teacher.floor: the teacher's {evidence.score} is {found:.4f} on the test split, and is to be {least}. Train "
-        "it longer (teacher.fit.epochs) or otherwise (teacher.fit.learning_rate), look at the data, or set "
+        f"teacher.floor: the teacher's {evidence.score}{of} is {found:.4f} on the test split, and is to be {least}. "
+        "Train it longer (teacher.fit.epochs) or otherwise (teacher.fit.learning_rate), look at the data, or set "
         "teacher.floor to what is enough"
     ]
 

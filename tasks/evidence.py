@@ -11,7 +11,7 @@ from tasks.artifact import Format, Precision, Role, Target
 from tasks.errors import StoreError
 from tasks.formats.audit import Audit
 from tasks.machine import Machine
-from tasks.metrics import Figure, Interval, Parity
+from tasks.metrics import Figure, Interval, Parity, TargetScore
 from tasks.problem import Problem
 
 FILE = "evidence.json"
@@ -56,6 +56,10 @@ class FileEvidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     )
     lost: int = Field(0, ge=0, description="Examples that the teacher has right and this has not; classification only.")
     gained: int = Field(0, ge=0, description="Examples that this has right and the teacher has not.")
+    targets: dict[str, TargetScore] = Field(
+        default_factory=dict,
+        description="Of several targets, each one's own score and drop; `drop` is the worst's.",
+    )
     further: dict[str, Figure] = Field(description="Figures that a mean score hides; see `metrics.further_figures`.")
     confusion: tuple[tuple[int, ...], ...] = Field(
         (), description="Row: label, column: answer. Empty when there are too many classes, or none."
@@ -85,6 +89,7 @@ class Reference(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     brought: bool = Field(description="Whether the model answered as it was brought, untouched.")
     accuracy: Interval = Field(description="The mean score on the test split.")
     guessing: Figure = Field(description="That of who always says the same: the commonest class, or the mean.")
+    targets: dict[str, Interval] = Field(default_factory=dict, description="Of several targets, each one's own.")
 
 
 class Tried(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):

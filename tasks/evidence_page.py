@@ -77,6 +77,7 @@ def verdicts(evidence: Evidence, file: FileEvidence) -> list[Verdict]:
                 f"It answers {share:.1%} of the examples otherwise than the Keras model it was made from.",
             )
         )
+    found += _targets(evidence, file)
     fallen = _worst_fall(evidence, teacher, file)
     if fallen:
         found.append(fallen)
@@ -99,6 +100,16 @@ def _accuracy(evidence: Evidence, file: FileEvidence) -> Verdict:
         direction = "below" if drop.estimate > 0 else "above"
         side = f"{amount(evidence, abs(drop.estimate))} {direction} the teacher's, which may be chance"
     return Verdict("open", f"{score}, {side}; a loss of up to {worst} cannot be ruled out ({confidence}).")
+
+
+def _targets(evidence: Evidence, file: FileEvidence) -> list[Verdict]:
+    """Each of several targets: none hides behind another."""
+    said = [
+        f"{name} {level(evidence, each.score.estimate)} ({amount(evidence, each.drop.estimate)} below, at worst "
+        f"{amount(evidence, each.drop.high)})"
+        for name, each in file.targets.items()
+    ]
+    return [Verdict("open", f"R² by target: {', '.join(said)}.")] if said else []
 
 
 def _size(teacher: FileEvidence, file: FileEvidence) -> Verdict:

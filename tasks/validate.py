@@ -131,6 +131,12 @@ def validate(
             brought=brought is not None,
             accuracy=metrics.interval(baseline, problem, config.confidence, seed),
             guessing=metrics.guessing(problem, y),
+            targets={
+                name: found.score
+                for name, found in metrics.by_target(
+                    data.target_columns, baseline, baseline, config.confidence, seed
+                ).items()
+            },
         ),
         files=tuple(measured),
     )
@@ -231,7 +237,8 @@ def _accuracy(
     figures: dict[str, Any] = {
         "accuracy": _level(data, y, answers, config, seed),
         "drop": metrics.paired_interval(baseline, scores, problem, config.confidence, seed),
-        "further": metrics.further_figures(problem, y, answers),
+        "further": metrics.further_figures(problem, y, answers, data.target_columns, data.variance),
+        "targets": metrics.by_target(data.target_columns, baseline, scores, config.confidence, seed),
     }
     if problem == "classification":
         figures |= {"lost": int((baseline > scores).sum()), "gained": int((baseline < scores).sum())}
