@@ -4,14 +4,15 @@ Lines stand beside one another in one model, each with an output of its own: a f
 Where a model with many of them fails, it is parted until the line is found that does it.
 """
 
+import re
 import tempfile
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Collection, Iterator, Sequence
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from layer_sweep import Case
+from layer_sweep import Case, cases
 
 from tasks.errors import SlimlineError
 from tasks.formats import FORMATS, keras, keras3
@@ -21,26 +22,69 @@ EXAMPLES, BATCHES = 16, (1, 2)
 FLOAT = 1e-4  # of a channel's own range
 MEAN_STEPS, MAX_STEPS = 2.0, 4.0  # of the output's range, in each channel
 HELD = 0.1  # of a channel's own range, on average: what 8 bits may cost
-FORMS = ("first", "between")  # the line before a kernel, and between two: integers on one side, and on both
+# Where a line stands: in float before a kernel; in integers between two, so that it has integers on both sides.
+PRECISIONS = {"float32": "first", "int8": "between"}
+FILES = ("onnxruntime", "litert", "savedmodel")  # tensorrt takes other ranges, and has tests of its own
+REBUILT = "keras"  # no file: a model of Keras 3 as one of Keras 2
 RIGHT = "right"
+TABLE = Path(__file__).with_name("layer_sweep_known.txt")
+TOGETHER = 12
+SLOW = re.compile("LSTM|GRU|RNN|TimeDistributed")  # loops take ten times as long to convert
 
 
-def model_of(cases: Sequence[Case], form: str) -> Any:
+def known() -> dict[str, str]:
+    """What is not right today, by `key`."""
+    lines = (line for line in TABLE.read_text().splitlines() if line and not line.startswith("#"))
+    return dict(line.split(" || ", 1) for line in lines)
+
+
+def key(case: Case, precision: str, target: str) -> str:
+    """A case, precision and target in one line."""
+    return f"{target} {precision} {case.keras}: {case}{f' {case.shape}' if ',' not in str(case) else ''}"
+
+
+def groups(
+    keras: int, precision: str, trouble: Collection[str]
+) -> Iterator[tuple[tuple[Case, ...], tuple[str, ...], bool]]:
+    """Cases that are asked together, in which targets, and whether that is quick.
+
+    What is in the table is asked alone, and what is slow too. Quick is the first line of each class.
+    """
+    found: dict[Any, list[Case]] = {}
+    begun: set[str] = set()
+    for case in cases(keras):
+        activation = "activation=" in case.line or case.kind == "Activation"
+        # Its layers come out as those of Keras 2, all but some activations, which are made of several
+        targets = FILES if keras == 2 else (REBUILT, *FILES) if activation else (REBUILT,)
+        if keras == 3 and precision != "float32":
+            continue
+        alone = any(key(case, precision, target) in trouble for target in targets) or case.batch is not None
+        slow = bool(SLOW.search(case.line)) or case.masked or alone
+        quick = not slow and (case.kind not in begun or activation)
+        begun.add(case.kind)
+        apart = str(case) if alone else None
+        found.setdefault((targets, quick, case.shape, case.numbered, case.masked, apart), []).append(case)
+    for (targets, quick, *_), members in found.items():
+        for start in range(0, len(members), TOGETHER):
+            yield tuple(members[start : start + TOGETHER]), targets, quick
+
+
+def model_of(group: Sequence[Case], form: str) -> Any:
     """A model with an output for each case, named `case_0` and so on; all weights drawn at random."""
     import keras as of_three
     import tensorflow as tf
 
-    library = tf.keras if cases[0].keras == 2 else of_three
+    library = tf.keras if group[0].keras == 2 else of_three
     tf.keras.backend.clear_session()
     of_three.utils.clear_session(free_memory=False)
     tf.keras.utils.set_random_seed(3)
     layers = library.layers
-    whole = cases[0].numbered and cases[0].batch is None and len(cases) == 1  # brought as a person builds it
+    whole = group[0].numbered and group[0].batch is None and len(group) == 1  # brought as a person builds it
     inputs = library.Input(
-        cases[0].shape, batch_size=cases[0].batch, dtype="int32" if whole else "float32", name="input"
+        group[0].shape, batch_size=group[0].batch, dtype="int32" if whole else "float32", name="input"
     )
     model = library.Model(
-        inputs, [_output(layers, inputs, case, form, f"case_{place}") for place, case in enumerate(cases)], name="sweep"
+        inputs, [_output(layers, inputs, case, form, f"case_{place}") for place, case in enumerate(group)], name="sweep"
     )
     return drawn(model)
 
@@ -140,35 +184,44 @@ def asked(folder: Path, target: str, x: np.ndarray, count: int) -> list[np.ndarr
     return [given[f"case_{place}"] for place in range(count)]
 
 
-def seen(cases: Sequence[Case], form: str, precision: str, target: str) -> dict[Case, str]:
+@lru_cache(maxsize=4)
+def prepared(group: tuple[Case, ...], form: str, precision: str) -> tuple[Any, list[np.ndarray], list[np.ndarray]]:
+    """A model to write, what it answers, and what the one answers that was brought; the same for all targets."""
+    model = brought(group[0], form) if len(group) == 1 else _together(group, form)
+    x = examples(group[0])
+    given = x[: group[0].batch or EXAMPLES]
+    source = model_of(group, form) if len(group) == 1 or group[0].keras == 3 else model
+    held = fake_quantized(model, x) if precision == "int8" else model
+    return held, answers(held, given), answers(source, given)
+
+
+def seen(group: tuple[Case, ...], precision: str, target: str) -> dict[Case, str]:
     """For each case `right`, or what is wrong with it: a refusal, a traceback, or how far its answers are off."""
-    alone = len(cases) == 1
-    model = None
+    form = "first" if group[0].numbered else PRECISIONS[precision]
     try:
-        model = brought(cases[0], form) if alone else _together(cases, form)
-        x = examples(cases[0])
-        batches = (cases[0].batch,) if cases[0].batch else (EXAMPLES, *BATCHES)
-        source = model if not alone else model_of(cases, form)
-        said = answers(source, x[: batches[0]])
-        held = fake_quantized(model, x) if precision == "int8" else model
-        wanted = answers(held, x[: batches[0]])
+        model, wanted, said = prepared(group, form, precision)
+        x = examples(group[0])
+        batches = (group[0].batch,) if group[0].batch else (EXAMPLES, *BATCHES)
         with tempfile.TemporaryDirectory() as place:
-            FORMATS[target].write(held, Path(place), precision, classes=())  # type: ignore[index]
-            found = [asked(Path(place), target, x[:batch], len(cases)) for batch in batches]
+            if target == REBUILT:
+                found = [wanted]
+            else:
+                FORMATS[target].write(model, Path(place), precision, classes=())  # type: ignore[index]
+                found = [asked(Path(place), target, x[:batch], len(group)) for batch in batches]
     except Exception as error:
-        if alone:
-            return {cases[0]: _told(error, cases[0], form)}
-        middle = len(cases) // 2
-        return seen(cases[:middle], form, precision, target) | seen(cases[middle:], form, precision, target)
+        if len(group) == 1:
+            return {group[0]: _told(error, group[0], form)}
+        middle = len(group) // 2
+        return seen(group[:middle], precision, target) | seen(group[middle:], precision, target)
     return {
         case: judged([each[place] for each in found], wanted[place], said[place], precision)
-        for place, case in enumerate(cases)
+        for place, case in enumerate(group)
     }
 
 
-def _together(cases: Sequence[Case], form: str) -> Any:
-    model = model_of(cases, form)
-    return keras3.rebuilt(model, "sweep", "model") if cases[0].keras == 3 else model
+def _together(group: tuple[Case, ...], form: str) -> Any:
+    model = model_of(group, form)
+    return keras3.rebuilt(model, "sweep", "model") if group[0].keras == 3 else model
 
 
 def _told(error: Exception, case: Case, form: str) -> str:
@@ -212,3 +265,21 @@ def judged(found: Sequence[np.ndarray], wanted: np.ndarray, said: np.ndarray, pr
             return f"wrong by {steps.mean(axes).max():.2g} steps, at most {steps.max():.2g}, at batch {len(each)}"
     off = (np.abs(wanted - said).mean(axes) / ranges).max()
     return RIGHT if off <= HELD else f"wrong by {off:.2g} of the range when it is quantized"
+
+
+def main() -> None:
+    """Write the table of what is not right anew: the whole sweep, half an hour."""
+    before, lines = known(), [line for line in TABLE.read_text().splitlines() if line.startswith("#")]
+    for keras_version in (2, 3):
+        for precision in PRECISIONS:
+            for group, targets, _ in groups(keras_version, precision, before):
+                for target in targets:
+                    for case, found in seen(group, precision, target).items():
+                        if found != RIGHT:
+                            lines.append(f"{key(case, precision, target)} || {found}")
+                            print(lines[-1], flush=True)  # noqa: T201  who started it reads that
+    TABLE.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
