@@ -40,7 +40,7 @@ def known() -> dict[str, str]:
 
 def key(case: Case, precision: str, target: str) -> str:
     """A case, precision and target in one line."""
-    return f"{target} {precision} {case.keras}: {case}{f' {case.shape}' if ',' not in str(case) else ''}"
+    return f"{target} {precision} {case.keras}: {case}"
 
 
 def groups(
@@ -127,7 +127,8 @@ def drawn(model: Any) -> Any:
             values.append(draw.normal(0, 1.2, shape) / np.sqrt(max(1, found.size / shape[-1])))
         else:
             values.append(draw.normal(0, 0.3, shape))
-    model.set_weights([np.asarray(value, np.asarray(weight).dtype) for value, weight in zip(values, model.weights)])
+    types = [np.asarray(weight).dtype for weight in model.weights]
+    model.set_weights([np.asarray(value, kind) for value, kind in zip(values, types, strict=True)])
     for part in model._flatten_layers():
         if hasattr(part, "finalize_state"):
             part.finalize_state()

@@ -453,7 +453,9 @@ class Case:
         return self.line.split("(", 1)[0]
 
     def __str__(self) -> str:
-        return f"{self.line}{' masked' if self.masked else ''}"
+        shape = "x".join(map(str, self.shape))
+        batch = f" in batches of {self.batch}" if self.batch else ""
+        return f"{self.line} of {'masked ' if self.masked else ''}{shape}{batch}"
 
 
 def public(module: Any) -> set[str]:
