@@ -234,7 +234,7 @@ BOTH: dict[tuple[int, ...], str] = {
         Add()([x, GlobalAveragePooling2D(keepdims=True)(y)])
         Multiply()([x, GlobalAveragePooling2D(keepdims=True)(y)])
         Subtract()([x, GlobalMaxPooling2D(keepdims=True)(y)])
-        Dot((3, 3))([Reshape((64, 3))(x), Reshape((64, 3))(y)])
+        Dot((2, 2))([Reshape((64, 3))(x), Reshape((64, 3))(y)])
         MultiHeadAttention(2, 3, attention_axes=(1, 2))(x, y)
         MultiHeadAttention(2, 3)(x, y)
         TimeDistributed(Conv1D(5, 3))
