@@ -428,6 +428,12 @@ LEFT_OUT = {
     "TorchModuleWrapper": "runs in PyTorch",
     "Wrapper": "a base class without a computation",
 }
+SHARED = "elu exponential gelu hard_sigmoid linear mish relu selu sigmoid softmax softplus softsign swish tanh"
+ACTIVATIONS = {
+    2: SHARED.split(),
+    3: f"""{SHARED} celu glu hard_shrink hard_silu hard_swish hard_tanh leaky_relu log_sigmoid log_softmax relu6 silu
+        soft_shrink sparse_plus sparse_sigmoid sparsemax squareplus tanh_shrink""".split(),
+}
 ACTIVATIONS_LEFT_OUT = {
     "deserialize": "no activation, but reads one",
     "get": "no activation, but looks one up",
@@ -463,12 +469,6 @@ def public(module: Any) -> set[str]:
     return {name for name in dir(module) if inspect.isclass(getattr(module, name))}
 
 
-def functions(module: Any) -> list[str]:
-    """The names of Keras' activations."""
-    names = [name for name in dir(module) if inspect.isfunction(getattr(module, name)) and not name.startswith("_")]
-    return [name for name in names if name not in ACTIVATIONS_LEFT_OUT]
-
-
 def cases(keras: int) -> list[Case]:
     """All lines that one Keras takes; those over sequences a second time behind a mask."""
     found: list[Case] = []
@@ -486,11 +486,7 @@ def cases(keras: int) -> list[Case]:
 
 
 def _activated(keras: int, line: str) -> str:
-    import keras as keras3
-    import tensorflow as tf
-
-    names = functions(tf.keras.activations if keras == 2 else keras3.activations)
-    return "\n".join(line.format(name) for name in names)
+    return "\n".join(line.format(name) for name in ACTIVATIONS[keras])
 
 
 def _read(keras: int, text: str, shape: tuple[int, ...], *, numbered: bool = False) -> Iterator[Case]:
