@@ -228,6 +228,10 @@ def _together(group: tuple[Case, ...], form: str) -> Any:
 def _told(error: Exception, case: Case, form: str) -> str:
     text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     if not isinstance(error, SlimlineError):
+        try:
+            answers(model_of([case], form), examples(case)[: case.batch or 1])
+        except Exception:
+            return f"useless: Keras itself fails with {text}"
         return f"traceback {text}"
     inside = [layer.name for layer in model_of([case], form).layers if not layer.name.startswith(("case_", "input"))]
     named = any(f"'{name}" in str(error) for name in inside)
