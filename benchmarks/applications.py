@@ -38,12 +38,15 @@ SECONDS = 900  # for one application; its row says so where it takes longer
 
 
 def built(name: str, pixels: int) -> tuple[Any, np.ndarray]:
-    """An application with ten classes and raw images, `(EXAMPLES, pixels, pixels, 3)` in 0 to 255."""
+    """An application that gives ten logits, and raw images, `(EXAMPLES, pixels, pixels, 3)` in 0 to 255."""
     import tensorflow as tf
 
     tf.keras.utils.set_random_seed(3)
     shape = (pixels, pixels, 3)
-    model = getattr(tf.keras.applications, name)(weights=None, input_shape=shape, classes=CLASSES)
+    # logits: with random weights, probabilities differ by less than their own steps
+    model = getattr(tf.keras.applications, name)(
+        weights=None, input_shape=shape, classes=CLASSES, classifier_activation=None
+    )
     kinds = np.random.default_rng(0).uniform(0, 255, (EXAMPLES, 6, 6, 3)).astype(np.float32)
     images = tf.image.resize(kinds, shape[:2], "bicubic").numpy()
     images = np.clip(images + np.random.default_rng(1).normal(0, 20, images.shape), 0, 255).astype(np.float32)
@@ -123,12 +126,14 @@ def _measured(
 
 HEAD = """# Keras' applications
 
-The smallest of each family of `tf.keras.applications`, {pixels} pixels, ten classes, random weights, through
+The smallest of each family of `tf.keras.applications`, {pixels} pixels, ten logits, random weights, through
 `python -m benchmarks.applications`. {date}, {processor}, load {before} before and {after} after.
 
 - **float, off**: the largest difference from Keras' answers, in parts of that class's own range.
 - **int8, off**: the largest difference from the fake-quantized Keras model, in steps, 255 of which are the range of all
   answers; and its mean in the worst class.
+- A SavedModel computes in TensorFlow what Keras does. Where it is off too, a sum in the middle between two steps went
+  the other way in one of them, and layers with random weights made more of it.
 - **8 bits cost**: how far the fake-quantized model's answers are from the float model's on average, in parts of the
   worst class's range. With random weights classes differ little, so that this is more than trained models lose.
 - **integers**: the share of multiply-accumulates in integer kernels. TensorFlow has none on processors.

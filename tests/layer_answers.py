@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from layer_lines import IMAGE, SEQUENCE, VECTOR
 from layer_sweep import Case, cases
 
 from tasks.errors import SlimlineError
@@ -26,6 +27,7 @@ HELD = 0.1  # of a channel's own range, on average: what 8 bits may cost
 PRECISIONS = {"float32": "first", "int8": "between"}
 FILES = ("onnxruntime", "litert", "savedmodel")  # tensorrt takes other ranges, and has tests of its own
 REBUILT = "keras"  # no file: a model of Keras 3 as one of Keras 2
+QUICK = ("onnxruntime", "litert", REBUILT)
 RIGHT = "right"
 TABLE = Path(__file__).with_name("layer_sweep_known.txt")
 TOGETHER = 12
@@ -45,23 +47,26 @@ def key(case: Case, precision: str, target: str) -> str:
 
 def groups(
     keras: int, precision: str, trouble: Collection[str]
-) -> Iterator[tuple[tuple[Case, ...], tuple[str, ...], bool]]:
-    """Cases that are asked together, in which targets, and whether that is quick.
+) -> Iterator[tuple[tuple[Case, ...], tuple[str, ...], tuple[str, ...]]]:
+    """Cases that are asked together, in which targets, and in which of them that is quick.
 
-    What is in the table is asked alone, and what is slow too. Quick is the first line of each class.
+    What is in the table is asked alone. Quick is the first line of each class, where it needs no loop; in integers, of
+    shapes that integer kernels take.
     """
     found: dict[Any, list[Case]] = {}
     begun: set[str] = set()
-    for case in cases(keras):
+    for case in cases(keras) if keras == 2 or precision == "float32" else ():
         activation = "activation=" in case.line or case.kind == "Activation"
         # Its layers come out as those of Keras 2, all but some activations, which are made of several
-        targets = FILES if keras == 2 else (REBUILT, *FILES) if activation else (REBUILT,)
-        if keras == 3 and precision != "float32":
-            continue
+        rebuilt = key(case, precision, REBUILT) not in trouble
+        targets = FILES if keras == 2 else (REBUILT, *FILES) if activation and rebuilt else (REBUILT,)
         alone = any(key(case, precision, target) in trouble for target in targets) or case.batch is not None
-        slow = bool(SLOW.search(case.line)) or case.masked or alone
-        quick = not slow and (case.kind not in begun or activation)
+        first = case.kind not in begun or (activation and keras == 3)
         begun.add(case.kind)
+        quick: tuple[str, ...] = ()
+        if first and not (SLOW.search(case.line) or case.masked or alone):
+            taken = precision == "float32" or case.shape in (VECTOR, SEQUENCE, IMAGE)
+            quick = (QUICK if keras == 2 else (REBUILT,)) if taken else ()
         apart = str(case) if alone else None
         found.setdefault((targets, quick, case.shape, case.numbered, case.masked, apart), []).append(case)
     for (targets, quick, *_), members in found.items():

@@ -48,7 +48,7 @@ def _asked():
                 for target in targets:
                     for case in group:
                         expected = KNOWN.get(key(case, precision, target), RIGHT)
-                        marks = [] if quick else [pytest.mark.slow]
+                        marks = [] if target in quick else [pytest.mark.slow]
                         if expected != RIGHT and not expected.startswith("refused "):
                             marks.append(pytest.mark.xfail(reason=expected, strict=True))
                         name = key(case, precision, target)
