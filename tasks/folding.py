@@ -8,6 +8,7 @@ import numpy as np
 from tasks.activations import activation_of
 from tasks.errors import ConversionError
 from tasks.rebuild import ACTIVATION, KERNELS, Call, Copies, flat, free_names, kind, rebuild
+from tasks.training_calls import unanswerable
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -44,14 +45,17 @@ def fold(model: "tf.keras.Model") -> "tf.keras.Model":
     2018, section 3.2). tf2onnx and the TFLite converter do that for convolutions only. Zeros of a kernel stay zeros.
 
     Raises:
-        ConversionError: the model is no graph of layers.
+        ConversionError: the model is no graph of layers, or answers as in training.
 
     """
+    model = flat(model)
+    if why := unanswerable(model):
+        raise ConversionError(why)
     copies = Copies()
     folded: set[int] = set()
 
     def answer(call: Call) -> Any:
-        if kind(call.layer) in TRAINING_ONLY or id(call.layer) in folded:
+        if _drops(call) or id(call.layer) in folded:
             return call.args[0]
         if not _takes_normalization(call):
             return copies.call(call.layer, call.args, call.kwargs)
@@ -59,7 +63,13 @@ def fold(model: "tf.keras.Model") -> "tf.keras.Model":
         weights = _folded(call.layer, call.followers[0])
         return copies.call(call.layer, call.args, call.kwargs, weights=weights, use_bias=True)
 
-    return rebuild(flat(model), answer)
+    return rebuild(model, answer)
+
+
+def _drops(call: Call) -> bool:
+    """Whether a call gives what it takes: its tensor, and the mask with it."""
+    masked = getattr(call.args[0], "_keras_mask", None) is not None
+    return kind(call.layer) in TRAINING_ONLY and (call.layer.supports_masking or not masked)
 
 
 def _takes_normalization(call: Call) -> bool:

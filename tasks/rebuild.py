@@ -159,12 +159,13 @@ def flat(model: "tf.keras.Model") -> "tf.keras.Model":
     def inline(prefix: str, training: dict[str, Any]) -> Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]:
         def follow(node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             layer = node.layer
-            if layer._expects_training_arg:
-                kwargs = {**training, **kwargs}
+            own = training_of(layer, args, kwargs)
+            if own is None and layer._expects_training_arg:
+                kwargs, own = {**kwargs, **training}, training.get("training")
             if not isinstance(layer, tf.keras.Model):
                 return plain(layer, args, kwargs, named(layer, prefix))
             _check_graph(layer)
-            below = {"training": kwargs["training"]} if kwargs.get("training") is not None else {}
+            below = {"training": own} if own is not None else {}
             given = _walk(layer, tf.nest.flatten(args), inline(f"{prefix}{layer.name}_", below))
             return tf.nest.pack_sequence_as(layer._nested_outputs, given)
 
@@ -173,6 +174,14 @@ def flat(model: "tf.keras.Model") -> "tf.keras.Model":
     _check_graph(model)
     inputs = _inputs(model)
     return _assembled(model, inputs, _walk(model, inputs, inline("", {})))
+
+
+def training_of(layer: "tf.keras.layers.Layer", args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What a call says of training, by name or by place; None if it says nothing."""
+    spec = layer._call_spec
+    if not spec.arg_was_passed("training", args, kwargs, inputs_in_args=True):
+        return None
+    return spec.get_arg_value("training", args, kwargs, inputs_in_args=True)
 
 
 def free_names(taken: Iterable[str]) -> Callable[[str], str]:
