@@ -250,7 +250,12 @@ def _copy(layer: "tf.keras.layers.Layer", changes: dict[str, Any]) -> "tf.keras.
     if kind(layer) == "Lambda":  # its config holds the function as code, which Keras refuses to load
         settings = {"output_shape": layer._output_shape, "mask": layer.mask, "arguments": layer.arguments}
         return type(layer)(layer.function, **{**settings, "name": layer.name, "trainable": layer.trainable, **changes})
-    return type(layer).from_config({**layer.get_config(), **changes})
+    settings = layer.get_config()
+    for key in ("activation", "recurrent_activation"):
+        function = getattr(layer, key, None)
+        if key in settings and callable(function) and not hasattr(function, "get_config"):
+            settings[key] = function  # itself: its name might be another's
+    return type(layer).from_config({**settings, **changes})
 
 
 def _check_graph(model: "tf.keras.Model") -> None:

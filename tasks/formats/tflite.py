@@ -29,7 +29,7 @@ from tasks.formats.tflite_integers import put_right
 from tasks.formats.tflite_io import as_steps, as_values, held_at_inputs
 from tasks.held import in_integers, is_fake_quantized, kernel_steps
 from tasks.ranges import custom_objects, frozen
-from tasks.rebuild import KERNELS, Call, Copies, kind, rebuild
+from tasks.rebuild import KERNELS, Call, Copies, free_names, kind, rebuild
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -161,14 +161,15 @@ def _floats_apart(model: "tf.keras.Model", held: Collection[str]) -> "tf.keras.M
 
     if all(layer.name in held for layer in model.layers if kind(layer) in KERNELS):
         return model
-    copies = Copies()
+    copies, free = Copies(), free_names(layer.name for layer in model.layers)
 
     def answer(call: Call) -> Any:
         if kind(call.layer) not in KERNELS or call.layer.name in held:
             return copies.call(call.layer, call.args, call.kwargs)
         weights = [-weight for weight in call.layer.get_weights()]
         given = copies.call(call.layer, call.args, call.kwargs, weights=weights)
-        return tf.negative(given, name=f"{call.layer.name}_negative")
+        name = free(f"{call.layer.name}_negative")
+        return tf.keras.layers.Activation(tf.negative, name=name)(given)  # a layer, which hands on a mask
 
     with tf.keras.utils.custom_object_scope(custom_objects()):
         return rebuild(model, answer)
