@@ -162,7 +162,9 @@ def split(model: "tf.keras.Model") -> "tf.keras.Model":
         if activation_of(layer) == "linear":
             return given
         if id(layer) not in activations:
-            activations[id(layer)] = tf.keras.layers.Activation(layer.activation, name=free(f"{layer.name}{ACTIVATION}"))
+            activations[id(layer)] = tf.keras.layers.Activation(
+                layer.activation, name=free(f"{layer.name}{ACTIVATION}")
+            )
         return activations[id(layer)](given)
 
     def answer(call: Call) -> Any:

@@ -70,7 +70,7 @@ def _trained(where: str, part: "tf.keras.layers.Layer", rank: int) -> Iterator[s
 
 def _draws(symbol: str) -> bool:
     """Whether an operation of TensorFlow, by its name behind `tf.`, draws numbers."""
-    return symbol.startswith("random.") and "stateless" not in symbol or symbol == "nn.dropout"
+    return (symbol.startswith("random.") and "stateless" not in symbol) or symbol == "nn.dropout"
 
 
 def _of_keras(part: "tf.keras.layers.Layer") -> bool:
