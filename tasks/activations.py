@@ -1,4 +1,4 @@
-"""What an activation is: one that Keras knows by name, a layer, or code of somebody's own; and layers that stand for it."""
+"""What an activation is: one that Keras knows by name, a layer, or somebody's own code; and what stands for it."""
 
 import functools
 import inspect
@@ -55,7 +55,7 @@ def stands_alone(activation: Any) -> bool:
 
 
 def check_activations(layer: "tf.keras.layers.Layer") -> None:
-    """Refuse code of somebody's own as an activation inside a layer, as in a recurrent one, where no layer can stand for it.
+    """Refuse somebody's own code as an activation inside a layer, such as a recurrent one: no layer can stand for it.
 
     Raises:
         ConversionError: there is some.

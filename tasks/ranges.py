@@ -209,6 +209,8 @@ def _placed(
     wrappers = {layer.name: free(f"{WRAPPED}{layer.name}") for layer in model.layers if kind(layer) in KERNELS}
 
     def held(layer: tf.keras.layers.Layer, tensor: Any) -> Any:
+        if not tensor.dtype.is_floating:  # a mask, or numbers of steps
+            return tensor
         name = free(f"{layer.name}{RANGE}")
         if probing:
             return tf.keras.layers.Activation("linear", name=name)(tensor)

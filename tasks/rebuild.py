@@ -118,12 +118,14 @@ def flat(model: "tf.keras.Model") -> "tf.keras.Model":
     model was. Activations that Keras has no name for, such as layers, are layers behind those that they belong to.
 
     Raises:
-        ConversionError: the model, or one inside it, is no graph of layers; or an activation is code that no file holds.
+        ConversionError: the model, or one inside it, is no graph of layers; an activation is code that no
+            file holds; a nested model is given a mask as an argument.
 
     """
     import tensorflow as tf
 
-    copies, names = Copies(), {}
+    copies = Copies()
+    names: dict[int, str] = {}
     free = free_names(layer.name for layer in model.layers if not isinstance(layer, tf.keras.Model))
     behind: dict[int, Any] = {}
 
@@ -165,6 +167,11 @@ def flat(model: "tf.keras.Model") -> "tf.keras.Model":
             if not isinstance(layer, tf.keras.Model):
                 return plain(layer, args, kwargs, named(layer, prefix))
             _check_graph(layer)
+            if kwargs.get("mask") is not None:
+                raise ConversionError(
+                    f"model '{layer.name}' is given a mask as an argument, which its layers cannot be given in its "
+                    "place: have a Masking layer or an Embedding(mask_zero=True) before it hand the mask on"
+                )
             below = {"training": own} if own is not None else {}
             given = _walk(layer, tf.nest.flatten(args), inline(f"{prefix}{layer.name}_", below))
             return tf.nest.pack_sequence_as(layer._nested_outputs, given)
