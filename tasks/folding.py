@@ -48,7 +48,6 @@ def fold(model: "tf.keras.Model") -> "tf.keras.Model":
         ConversionError: the model is no graph of layers, or answers as in training.
 
     """
-    model = flat(model)
     if why := unanswerable(model):
         raise ConversionError(why)
     copies = Copies()
@@ -63,7 +62,7 @@ def fold(model: "tf.keras.Model") -> "tf.keras.Model":
         weights = _folded(call.layer, call.followers[0])
         return copies.call(call.layer, call.args, call.kwargs, weights=weights, use_bias=True)
 
-    return rebuild(model, answer)
+    return rebuild(flat(model), answer)
 
 
 def _drops(call: Call) -> bool:

@@ -49,9 +49,10 @@ def _setting(key: str, value: Any) -> Any:
     if isinstance(value, dict):
         if key == "dtype":
             return "float32" if (value.get("config") or {}).get("name") in OTHERS else value
-        return {inner: _setting(inner, held) for inner, held in value.items()}
+        return {inner: _setting(inner, each) for inner, each in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_setting("", held) for held in value)
+        held = [_setting("", each) for each in value]
+        return held if isinstance(value, list) else tuple(held)
     return "float32" if key == "dtype" and value in OTHERS else value
 
 

@@ -20,7 +20,7 @@ def unanswerable(model: "tf.keras.Model") -> str:
     A layer that is called with `training=True` normalises by what it is asked together with, or draws anew each time;
     a stateful one goes on from the last call. No answer of a file can be right then.
     """
-    return next(_reasons(model, None), "")
+    return next(_reasons(model, None), "") if getattr(model, "_is_graph_network", False) else ""
 
 
 def _reasons(model: "tf.keras.Model", given: bool | None) -> Iterator[str]:
