@@ -331,7 +331,7 @@ def sparsity_by_layer(model: "tf.keras.Model") -> dict[str, float]:
     for layer in model.layers:
         name = layer.layer.name if kind(layer) == "QuantizeWrapperV2" else layer.name
         for weight in layer.weights:
-            if "kernel" in weight.name.split("/")[-1]:
+            if "kernel" in weight.name.split("/")[-1] and weight.shape.rank > 1:  # not a range of `my_kernel`
                 kernels.setdefault(name, []).append(weight.numpy())
     return {
         layer: sum(int(np.count_nonzero(kernel == 0)) for kernel in found) / sum(kernel.size for kernel in found)

@@ -254,15 +254,21 @@ def carry(layer: "tf.keras.layers.Layer", weights: list[np.ndarray]) -> None:
 
 
 def _copy(layer: "tf.keras.layers.Layer", changes: dict[str, Any]) -> "tf.keras.layers.Layer":
+    import tensorflow as tf
+
     if kind(layer) == "Lambda":  # its config holds the function as code, which Keras refuses to load
         settings = {"output_shape": layer._output_shape, "mask": layer.mask, "arguments": layer.arguments}
         return type(layer)(layer.function, **{**settings, "name": layer.name, "trainable": layer.trainable, **changes})
-    settings = layer.get_config()
-    for key in ("activation", "recurrent_activation"):
-        function = getattr(layer, key, None)
-        if key in settings and callable(function) and not hasattr(function, "get_config"):
-            settings[key] = function  # itself: its name might be another's
-    return type(layer).from_config({**settings, **changes})
+    function = getattr(layer, "activation", None)
+    if not ends_with_activation(layer) or activation_name(function) or hasattr(function, "get_config"):
+        return type(layer).from_config({**layer.get_config(), **changes})
+    # code, which a config has no place for, or has by a name that is another's
+    layer.activation = tf.keras.activations.linear
+    try:
+        settings = layer.get_config()
+    finally:
+        layer.activation = function
+    return type(layer).from_config({**settings, "activation": function, **changes})
 
 
 def _check_graph(model: "tf.keras.Model") -> None:
@@ -320,14 +326,17 @@ def signature_names(model: "tf.keras.Model") -> tuple[list[str], list[str]]:
     inputs = [_identifier(layer.name) for layer in model._input_layers]
     layers = model._output_layers
     if len(layers) > 1:
-        return inputs, [_identifier(_held(layer).name) for layer in layers]
+        return inputs, [_identifier(_source(layer)) for layer in layers]
     softmax = kind(layers[0]) == "Softmax" or activation_of(layers[0]) == "softmax"
     return inputs, ["probabilities" if softmax else "output"]
 
 
-def _held(layer: "tf.keras.layers.Layer") -> "tf.keras.layers.Layer":
-    """The layer whose tensor a range layer holds; any other layer itself."""
-    return layer._inbound_nodes[0].parent_nodes[0].layer if kind(layer) == "QuantizeLayer" else layer
+def _source(layer: "tf.keras.layers.Layer") -> str:
+    """The name of the layer that gives what a layer of a fake-quantized model holds, or of the layer itself."""
+    if kind(layer) == "QuantizeLayer":
+        layer = layer._inbound_nodes[0].parent_nodes[0].layer
+    name = layer.layer.name if kind(layer) == "QuantizeWrapperV2" else layer.name
+    return str(name)
 
 
 def _identifier(name: str) -> str:
