@@ -70,7 +70,9 @@ def test_taken_apart_it_answers_as_before(name, tmp_path):
     if known[0].islower():
         assert activation_name(plain.get_layer("first").activation) == known
     else:
-        assert kind(plain.get_layer("first_activation")) == kind(plain.get_layer("alone")) == known
+        assert kind(plain.get_layer("first_activation")) == known
+        if name != "layer with weights":  # which is one layer, called three times
+            assert kind(plain.get_layer("alone")) == known
     for again in (plain, fold(model), split(fold(model))):
         np.testing.assert_allclose(again(X), model(X), rtol=1e-5, atol=1e-6)
     assert np.abs(fake_quantized(model, X)(X) - model(X)).max() < 0.1 * np.ptp(model(X))
@@ -86,8 +88,9 @@ def test_files_answer_as_keras_does(name, tmp_path):
             place = tmp_path / f"{target}-{precision}"
             place.mkdir()
             FORMATS[target].write(source, place, precision, classes=())
-            error = np.abs(FORMATS[target].load(place, 1)(X) - model(X)).max(axis=0)
-            assert (error < near * np.ptp(model(X), axis=0)).all(), (target, precision)
+            error, reach = np.abs(FORMATS[target].load(place, 1)(X) - model(X)).max(axis=0), np.ptp(model(X), axis=0)
+            reach = reach if precision == "float32" else reach.max()  # in integers all channels have one range
+            assert (error < near * reach).all(), (target, precision, error / reach)
 
 
 def test_a_softmax_is_one_whatever_it_is_written_as():
