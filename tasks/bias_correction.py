@@ -13,8 +13,6 @@ from tasks.rebuild import kind
 if TYPE_CHECKING:
     import tensorflow as tf
 
-WRAPPED = "quant_"  # what a wrapped layer's name begins with
-
 
 def correct_biases(
     held: "tf.keras.Model", model: "tf.keras.Model", examples: np.ndarray, batch: int
@@ -43,7 +41,7 @@ def correct_biases(
     ]
     if not wrapped:
         return {}
-    names = [layer.name.removeprefix(WRAPPED) for layer in wrapped]
+    names = [layer.layer.name for layer in wrapped]
     wanted = _means(tf.keras.Model(model.inputs, [model.get_layer(name).output for name in names]), examples, batch)
     look = tf.keras.Model(held.inputs, [layer.output for layer in wrapped])
     shifts = {}
@@ -62,6 +60,7 @@ def _means(model: "tf.keras.Model", examples: np.ndarray, batch: int) -> list[np
     for start in range(0, len(examples), batch):
         given = tf.nest.flatten(model(tf.constant(examples[start : start + batch]), training=False))
         for total, tensor in zip(totals, given, strict=True):
-            total += tensor.numpy().reshape(-1, total.size).sum(axis=0, dtype=np.float64)
+            # an example whose steps are all masked has no mean over them, in either model
+            total += np.nansum(tensor.numpy().reshape(-1, total.size), axis=0, dtype=np.float64)
     places = [int(np.prod(output.shape[1:-1], dtype=np.int64)) for output in model.outputs]
     return [(total / (len(examples) * count)).astype(np.float32) for total, count in zip(totals, places, strict=True)]

@@ -1,11 +1,14 @@
 """Models made ready for other runtimes: less to compute, and one thing at a time."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tasks.activations import activation_of
 from tasks.errors import ConversionError
-from tasks.rebuild import KERNELS, Call, Copies, flat, kind, rebuild
+from tasks.rebuild import ACTIVATION, KERNELS, Call, Copies, flat, free_names, kind, rebuild
+from tasks.training_calls import unanswerable
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -42,14 +45,16 @@ def fold(model: "tf.keras.Model") -> "tf.keras.Model":
     2018, section 3.2). tf2onnx and the TFLite converter do that for convolutions only. Zeros of a kernel stay zeros.
 
     Raises:
-        ConversionError: the model is no graph of layers.
+        ConversionError: the model is no graph of layers, or answers as in training.
 
     """
+    if why := unanswerable(model):
+        raise ConversionError(why)
     copies = Copies()
     folded: set[int] = set()
 
     def answer(call: Call) -> Any:
-        if kind(call.layer) in TRAINING_ONLY or id(call.layer) in folded:
+        if _drops(call) or id(call.layer) in folded:
             return call.args[0]
         if not _takes_normalization(call):
             return copies.call(call.layer, call.args, call.kwargs)
@@ -58,6 +63,12 @@ def fold(model: "tf.keras.Model") -> "tf.keras.Model":
         return copies.call(call.layer, call.args, call.kwargs, weights=weights, use_bias=True)
 
     return rebuild(flat(model), answer)
+
+
+def _drops(call: Call) -> bool:
+    """Whether a call gives what it takes: its tensor, and the mask with it."""
+    masked = getattr(call.args[0], "_keras_mask", None) is not None
+    return kind(call.layer) in TRAINING_ONLY and (call.layer.supports_masking or not masked)
 
 
 def _takes_normalization(call: Call) -> bool:
@@ -70,7 +81,7 @@ def _takes_normalization(call: Call) -> bool:
         and len(follower._inbound_nodes) == 1
         and list(follower.axis) == [len(layer.output_shape) - 1]
         and getattr(layer, "data_format", "channels_last") == "channels_last"
-        and layer.activation.__name__ == "linear"
+        and activation_of(layer) == "linear"
     )
 
 
@@ -144,20 +155,23 @@ def split(model: "tf.keras.Model") -> "tf.keras.Model":
 
     copies = Copies()
     activations: dict[int, Any] = {}
+    free = free_names(layer.name for layer in model.layers)
 
     def activated(layer: "tf.keras.layers.Layer", given: Any) -> Any:
-        if layer.activation.__name__ == "linear":
+        if activation_of(layer) == "linear":
             return given
         if id(layer) not in activations:
-            activations[id(layer)] = tf.keras.layers.Activation(layer.activation, name=f"{layer.name}_activation")
+            activations[id(layer)] = tf.keras.layers.Activation(
+                layer.activation, name=free(f"{layer.name}{ACTIVATION}")
+            )
         return activations[id(layer)](given)
 
     def answer(call: Call) -> Any:
         layer = call.layer
         if kind(layer) == "SeparableConv2D" and call.uses == 1:
-            return activated(layer, _separated(layer, call.args[0]))
+            return activated(layer, _separated(layer, call.args[0], free))
         if _over_sequence(layer) and call.uses == 1:
-            return activated(layer, _as_column(layer, call.args[0]))
+            return activated(layer, _as_column(layer, call.args[0], free))
         if kind(layer) == "AveragePooling2D" and _takes_all(layer):
             mean = tf.keras.layers.GlobalAveragePooling2D(data_format=layer.data_format, keepdims=True, name=layer.name)
             return mean(call.args[0])
@@ -174,7 +188,7 @@ def _takes_all(layer: "tf.keras.layers.Layer") -> bool:
     return tuple(layer.pool_size) == tuple(size)
 
 
-def _separated(layer: "tf.keras.layers.Layer", tensor: Any) -> Any:
+def _separated(layer: "tf.keras.layers.Layer", tensor: Any, free: Callable[[str], str]) -> Any:
     """A separable convolution as the depthwise and the pointwise one that it consists of."""
     import tensorflow as tf
 
@@ -186,7 +200,7 @@ def _separated(layer: "tf.keras.layers.Layer", tensor: Any) -> Any:
         data_format=layer.data_format,
         dilation_rate=layer.dilation_rate,
         use_bias=False,
-        name=f"{layer.name}_depthwise",
+        name=free(f"{layer.name}_depthwise"),
     )
     pointwise = tf.keras.layers.Conv2D(
         layer.filters, 1, data_format=layer.data_format, use_bias=layer.use_bias, name=layer.name
@@ -207,16 +221,16 @@ def _over_sequence(layer: "tf.keras.layers.Layer") -> bool:
     )
 
 
-def _as_column(layer: "tf.keras.layers.Layer", tensor: Any) -> Any:
+def _as_column(layer: "tf.keras.layers.Layer", tensor: Any, free: Callable[[str], str]) -> Any:
     """A convolution over a sequence `(batch, steps, channels)` as one over `(batch, steps, 1, channels)`."""
     import tensorflow as tf
 
     layers = tf.keras.layers
     separable = kind(layer) == "SeparableConv1D"
     (size,), (stride,), padding = layer.kernel_size, layer.strides, layer.padding
-    given = layers.Reshape((tensor.shape[1], 1, tensor.shape[2]), name=f"{layer.name}_column")(tensor)
+    given = layers.Reshape((tensor.shape[1], 1, tensor.shape[2]), name=free(f"{layer.name}_column"))(tensor)
     if padding == "causal":
-        given = layers.ZeroPadding2D(((size - 1, 0), (0, 0)), name=f"{layer.name}_before")(given)
+        given = layers.ZeroPadding2D(((size - 1, 0), (0, 0)), name=free(f"{layer.name}_before"))(given)
         padding = "valid"
     depthwise = layers.DepthwiseConv2D(
         (size, 1),
@@ -224,7 +238,7 @@ def _as_column(layer: "tf.keras.layers.Layer", tensor: Any) -> Any:
         padding=padding,
         depth_multiplier=layer.depth_multiplier,
         use_bias=layer.use_bias and not separable,
-        name=f"{layer.name}_depthwise" if separable else layer.name,
+        name=free(f"{layer.name}_depthwise") if separable else layer.name,
     )
     given = depthwise(given)
     weights = layer.get_weights()
@@ -233,4 +247,4 @@ def _as_column(layer: "tf.keras.layers.Layer", tensor: Any) -> Any:
         pointwise = layers.Conv2D(layer.filters, 1, use_bias=layer.use_bias, name=layer.name)
         given = pointwise(given)
         pointwise.set_weights([weights[1][:, None], *weights[2:]])
-    return layers.Reshape((given.shape[1], given.shape[3]), name=f"{layer.name}_row")(given)
+    return layers.Reshape((given.shape[1], given.shape[3]), name=free(f"{layer.name}_row"))(given)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tasks.bias_correction import WRAPPED
 from tasks.kernel_steps import KernelSteps
 from tasks.rebuild import KERNELS, kind
 
@@ -18,7 +17,7 @@ STEPS = 255
 
 def in_integers(model: "tf.keras.Model") -> list[str]:
     """The names that layers with integer kernels had in the model that was fake-quantized."""
-    return [layer.name.removeprefix(WRAPPED) for layer in model.layers if kind(layer) == "QuantizeWrapperV2"]
+    return [layer.layer.name for layer in model.layers if kind(layer) == "QuantizeWrapperV2"]
 
 
 def is_fake_quantized(model: "tf.keras.Model") -> bool:

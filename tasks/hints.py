@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 from tasks.errors import ModelError
 from tasks.objectives import TINY, Hint, Lesson, Objective, Teaching
+from tasks.rebuild import kind
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 # Distances among a batch's examples grow with their square, angles with their cube: so many examples are looked at.
 RELATED = 64
-PREFIXES = ("", "prune_low_magnitude_", "quant_")  # what wrappers put before a layer's name
+WRAPPERS = frozenset({"PruneLowMagnitude", "QuantizeWrapperV2"})  # what may be around the layer that is meant
 
 Maps = Sequence["tf.Variable | None"]
 
@@ -163,8 +164,9 @@ def _map(own: "tf.Tensor", wanted: "tf.Tensor") -> "tf.Variable | None":
 
 
 def _layer(model: "tf.keras.Model", name: str, field: str) -> "tf.keras.layers.Layer":
-    names = [layer.name for layer in model.layers]
-    for prefix in PREFIXES:
-        if prefix + name in names:
-            return model.get_layer(prefix + name)
-    raise ModelError(field, name, f"{model.name} has no such layer; it has: {', '.join(names)}")
+    named = {layer.layer.name: layer for layer in model.layers if kind(layer) in WRAPPERS}
+    named |= {layer.name: layer for layer in model.layers}
+    if name not in named:
+        names = ", ".join(layer.name for layer in model.layers)
+        raise ModelError(field, name, f"{model.name} has no such layer; it has: {names}")
+    return named[name]

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from tasks.activations import activation_of
 from tasks.rebuild import KERNELS, Call, kind
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ PRESCRIBED = {"sigmoid": (0.0, 255 / 256), "softmax": (0.0, 255 / 256), "tanh": 
 def activation(layer: "tf.keras.layers.Layer") -> str:
     """The name of the function that an activation layer is; empty for any other."""
     if kind(layer) == "Activation":
-        return str(getattr(layer.activation, "__name__", ""))
+        return activation_of(layer)
     return {"ReLU": "relu", "Softmax": "softmax"}.get(kind(layer), "")
 
 

@@ -1,6 +1,7 @@
 """What matters least is removed, channels or single weights, while the teacher keeps teaching."""
 
 import math
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -17,7 +18,7 @@ from tasks.fit import EpochReport, FitConfig, derived, fit
 from tasks.formats import keras
 from tasks.objectives import Objective, Teaching, supervised
 from tasks.progress import listener
-from tasks.rebuild import Call, Copies, flat, kind, rebuild
+from tasks.rebuild import Call, Copies, flat, free_names, kind, rebuild
 from tasks.stage import StageRun, stage
 from tasks.taught import taught_by
 
@@ -275,7 +276,8 @@ def _wrapped(model: "tf.keras.Model", config: PruneConfig, begin: int, end: int)
     else:
         options["pruning_schedule"] = sparsity.ConstantSparsity(config.sparsity, begin, end, frequency)
     able = MATRICES if config.zeros == "block" else PRUNABLE
-    copies = Copies()
+    model, copies = flat(model), Copies()
+    free = free_names(layer.name for layer in model.layers)
     wrappers: dict[int, Any] = {}
 
     def answer(call: Call) -> Any:
@@ -285,12 +287,31 @@ def _wrapped(model: "tf.keras.Model", config: PruneConfig, begin: int, end: int)
         if id(layer) in wrappers:
             return wrappers[id(layer)](*call.args, **call.kwargs)
         inner = type(layer).from_config(layer.get_config())
-        wrappers[id(layer)] = sparsity.prune_low_magnitude(inner, **options)
+        wrappers[id(layer)] = _wrapper()(inner, free(f"prune_low_magnitude_{layer.name}"), **options)
         given = wrappers[id(layer)](*call.args, **call.kwargs)
         inner.set_weights(layer.get_weights())
         return given
 
-    return rebuild(flat(model), answer)
+    return rebuild(model, answer)
+
+
+@cache
+def _wrapper() -> Any:
+    """The class of what is put around a layer to prune it: tfmot's, which hands on the mask that the layer would."""
+    from tensorflow_model_optimization.python.core.sparsity.keras import pruning_wrapper
+
+    class PruneLowMagnitude(pruning_wrapper.PruneLowMagnitude):  # type: ignore[misc]
+        def __init__(self, layer: Any, name: str, **options: Any) -> None:
+            super().__init__(layer, **options)
+            self._name = name  # tfmot's own may be another layer's
+
+        def call(self, inputs: Any, training: Any = None) -> Any:  # no layer with a kernel reads a mask
+            return super().call(inputs, training=training)
+
+        def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+            return self.layer.compute_mask(inputs, mask) if self.layer.supports_masking else None
+
+    return PruneLowMagnitude
 
 
 def _stripped(model: "tf.keras.Model") -> "tf.keras.Model":
@@ -307,10 +328,11 @@ def _stripped(model: "tf.keras.Model") -> "tf.keras.Model":
 def sparsity_by_layer(model: "tf.keras.Model") -> dict[str, float]:
     """The share of zeros in each layer's kernels, by the layer's name, for all layers that have kernels."""
     kernels: dict[str, list[np.ndarray]] = {}
-    for weight in model.weights:
-        layer, *_, attribute = weight.name.split("/")
-        if "kernel" in attribute:
-            kernels.setdefault(layer.removeprefix("quant_"), []).append(weight.numpy())
+    for layer in model.layers:
+        name = layer.layer.name if kind(layer) == "QuantizeWrapperV2" else layer.name
+        for weight in layer.weights:
+            if "kernel" in weight.name.split("/")[-1] and weight.shape.rank > 1:  # not a range of `my_kernel`
+                kernels.setdefault(name, []).append(weight.numpy())
     return {
         layer: sum(int(np.count_nonzero(kernel == 0)) for kernel in found) / sum(kernel.size for kernel in found)
         for layer, found in kernels.items()

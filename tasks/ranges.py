@@ -14,25 +14,43 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.bias_correction import WRAPPED, correct_biases
+from tasks.bias_correction import correct_biases
 from tasks.calibration import Calibration, Seen, chosen_range
 from tasks.folding import fold, split
 from tasks.held import as_rows, held_kernel, kernel_variable, kind_of_quantizer, nudged, rows_first
 from tasks.pairs import HALF, LEVELS, Kernels, meeting, steps
 from tasks.placement import PRESCRIBED, Placement, activation
-from tasks.rebuild import KERNELS, RANGE, Call, Copies, kernel_of, kind, rebuild
+from tasks.rebuild import KERNELS, RANGE, Call, Copies, free_names, kernel_of, kind, rebuild
 from tasks.settle import settle
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+WRAPPED = "quant_"  # what the name of a layer around another one begins with, as tfmot has it
 
 
 @cache
 def custom_objects() -> dict[str, Any]:
     """The classes that a fake-quantized Keras file names, for `tf.keras.utils.custom_object_scope`."""
     import tensorflow as tf
-    from tensorflow_model_optimization.python.core.quantization.keras.quantize_layer import QuantizeLayer
-    from tensorflow_model_optimization.quantization.keras import QuantizeConfig, QuantizeWrapperV2, quantizers
+    from tensorflow_model_optimization.python.core.quantization.keras import quantize_layer
+    from tensorflow_model_optimization.quantization import keras as tfmot
+    from tensorflow_model_optimization.quantization.keras import QuantizeConfig, quantizers
+
+    class QuantizeLayer(quantize_layer.QuantizeLayer):  # type: ignore[misc]
+        """tfmot's, which hands on the mask of what it holds."""
+
+        def compute_mask(self, inputs: Any, mask: Any = None) -> Any:  # noqa: ARG002
+            return mask
+
+    class QuantizeWrapperV2(tfmot.QuantizeWrapperV2):  # type: ignore[misc]
+        """tfmot's, which hands on the mask that the layer in it would."""
+
+        def call(self, inputs: Any, training: Any = None) -> Any:  # no layer with a kernel reads a mask
+            return super().call(inputs, training=training)
+
+        def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+            return self.layer.compute_mask(inputs, mask) if self.layer.supports_masking else None
 
     class ChannelQuantizer(quantizers.Quantizer):  # type: ignore[misc]
         """Holds a kernel to steps about zero, for each channel as small as its weights and their pairs allow.
@@ -166,8 +184,8 @@ def _seen(look: "tf.keras.Model", examples: np.ndarray, batch: int, *, counting:
     batches = [tf.constant(examples[start : start + batch]) for start in range(0, len(examples), batch)]
     for inputs in batches:
         given = tf.nest.flatten(ask(inputs, training=False))
-        low = np.minimum(low, [np.min(tensor) for tensor in given])
-        high = np.maximum(high, [np.max(tensor) for tensor in given])
+        low = np.fmin(low, [np.fmin.reduce(tensor, axis=None) for tensor in given])
+        high = np.fmax(high, [np.fmax.reduce(tensor, axis=None) for tensor in given])
     found = [Seen.between(float(least), float(most)) for least, most in zip(low, high, strict=True)]
     for inputs in batches if counting else ():
         for seen, tensor in zip(found, tf.nest.flatten(ask(inputs, training=False)), strict=True):
@@ -186,11 +204,14 @@ def _placed(
     placement = Placement(model, float_layers)
     copies = Copies()
     wrapped: dict[int, Any] = {}
-    calls: dict[str, int] = {}
+    free = free_names(layer.name for layer in model.layers)
+    # all of them first, also when probing: ranges have the same names in both models
+    wrappers = {layer.name: free(f"{WRAPPED}{layer.name}") for layer in model.layers if kind(layer) in KERNELS}
 
     def held(layer: tf.keras.layers.Layer, tensor: Any) -> Any:
-        calls[layer.name] = calls.get(layer.name, 0) + 1
-        name = f"{layer.name}{RANGE}" if calls[layer.name] == 1 else f"{layer.name}{RANGE}_{calls[layer.name]}"
+        if not tensor.dtype.is_floating:  # a mask, or numbers of steps
+            return tensor
+        name = free(f"{layer.name}{RANGE}")
         if probing:
             return tf.keras.layers.Activation("linear", name=name)(tensor)
         quantizer = classes["MovingAverageQuantizer"](8, per_axis=False, symmetric=False, narrow_range=False)
@@ -206,7 +227,7 @@ def _placed(
         meet = meeting(kind(layer), tuple(kernel_of(layer).shape)) if kernels == "pairs" else 0
         levels = HALF if kernels == "half" else LEVELS
         config = classes["KernelConfig"](*KERNELS[kind(layer)], keep_zeros, meet, levels)
-        wrapped[id(layer)] = classes["QuantizeWrapperV2"](inner, config, name=f"{WRAPPED}{layer.name}")
+        wrapped[id(layer)] = classes["QuantizeWrapperV2"](inner, config, name=wrappers[layer.name])
         given = wrapped[id(layer)](*call.args)
         kernel_variable(wrapped[id(layer)]).assign(layer.get_weights()[0])
         if layer.use_bias:

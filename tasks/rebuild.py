@@ -6,12 +6,20 @@ is a functional model with the same inputs, made of new layers; the one that was
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tasks.activations import (
+    activation_name,
+    activation_of,
+    check_activations,
+    ends_with_activation,
+    standing_for,
+    stands_alone,
+)
 from tasks.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -29,6 +37,7 @@ KERNELS: dict[str, tuple[str, tuple[int, ...]]] = {
 
 
 RANGE = "_range"  # a layer that holds another one's tensor is called as that one, and this
+ACTIVATION = "_activation"  # the same for one that is another one's activation
 
 
 @dataclass(frozen=True)
@@ -103,29 +112,98 @@ def rebuild(
 
 
 def flat(model: "tf.keras.Model") -> "tf.keras.Model":
-    """A copy with the layers of nested models in their place, named `outer_inner`, and weights of its own.
+    """A copy made of plain layers, with weights of its own.
+
+    The layers of nested models are in their place, named `outer_inner`, and called for training or not as the nested
+    model was. Activations that Keras has no name for, such as layers, are layers behind those that they belong to.
 
     Raises:
-        ConversionError: the model, or one inside it, is no graph of layers.
+        ConversionError: the model, or one inside it, is no graph of layers; an activation is code that no
+            file holds; a nested model is given a mask as an argument.
 
     """
     import tensorflow as tf
 
     copies = Copies()
+    names: dict[int, str] = {}
+    free = free_names(layer.name for layer in model.layers if not isinstance(layer, tf.keras.Model))
+    behind: dict[int, Any] = {}
 
-    def inline(prefix: str) -> Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]:
+    def named(layer: "tf.keras.layers.Layer", prefix: str) -> str:
+        if id(layer) not in names:  # those that are not nested have their names already
+            names[id(layer)] = free(prefix + layer.name) if prefix else layer.name
+        return names[id(layer)]
+
+    def plain(layer: "tf.keras.layers.Layer", args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Any:
+        if not ends_with_activation(layer):
+            check_activations(layer)
+            return copies.call(layer, args, kwargs, name=name)
+        known, activation = activation_name(layer.activation), layer.activation
+        if known:
+            return copies.call(layer, args, kwargs, name=name, activation=known)
+        if not stands_alone(activation):
+            return copies.call(layer, args, kwargs, name=name)
+        own = activation.get_weights() if isinstance(activation, tf.keras.layers.Layer) else []
+        alone = kind(layer) == "Activation"
+        given = args[0]
+        if not alone:
+            weights = layer.get_weights()
+            weights = weights[: len(weights) - len(own)]
+            given = copies.call(layer, args, kwargs, name=name, weights=weights, activation="linear")
+        key = id(activation) if own else id(layer)  # what has weights may be shared
+        if key not in behind:
+            behind[key] = standing_for(activation, name if alone else free(f"{name}{ACTIVATION}"), name)
+            given = behind[key](given)
+            behind[key].set_weights(own)
+            return given
+        return behind[key](given)
+
+    def inline(prefix: str, training: dict[str, Any]) -> Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]:
         def follow(node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if not isinstance(node.layer, tf.keras.Model):
-                return copies.call(node.layer, args, kwargs, name=prefix + node.layer.name)
-            _check_graph(node.layer)
-            given = _walk(node.layer, tf.nest.flatten(args), inline(f"{prefix}{node.layer.name}_"))
-            return tf.nest.pack_sequence_as(node.layer._nested_outputs, given)
+            layer = node.layer
+            own = training_of(layer, args, kwargs)
+            if own is None and layer._expects_training_arg:
+                kwargs, own = {**kwargs, **training}, training.get("training")
+            if not isinstance(layer, tf.keras.Model):
+                return plain(layer, args, kwargs, named(layer, prefix))
+            _check_graph(layer)
+            if kwargs.get("mask") is not None:
+                raise ConversionError(
+                    f"model '{layer.name}' is given a mask as an argument, which its layers cannot be given in its "
+                    "place: have a Masking layer or an Embedding(mask_zero=True) before it hand the mask on"
+                )
+            below = {"training": own} if own is not None else {}
+            given = _walk(layer, tf.nest.flatten(args), inline(f"{prefix}{layer.name}_", below))
+            return tf.nest.pack_sequence_as(layer._nested_outputs, given)
 
         return follow
 
     _check_graph(model)
     inputs = _inputs(model)
-    return _assembled(model, inputs, _walk(model, inputs, inline("")))
+    return _assembled(model, inputs, _walk(model, inputs, inline("", {})))
+
+
+def training_of(layer: "tf.keras.layers.Layer", args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What a call says of training, by name or by place; None if it says nothing."""
+    spec = layer._call_spec
+    if not spec.arg_was_passed("training", args, kwargs, inputs_in_args=True):
+        return None
+    return spec.get_arg_value("training", args, kwargs, inputs_in_args=True)
+
+
+def free_names(taken: Iterable[str]) -> Callable[[str], str]:
+    """Names for new layers: the wanted one where nothing has it, else with the first number behind it that is free."""
+    known = set(taken)
+
+    def free(wanted: str) -> str:
+        name, count = wanted, 1
+        while name in known:
+            count += 1
+            name = f"{wanted}_{count}"
+        known.add(name)
+        return name
+
+    return free
 
 
 class Copies:
@@ -176,9 +254,21 @@ def carry(layer: "tf.keras.layers.Layer", weights: list[np.ndarray]) -> None:
 
 
 def _copy(layer: "tf.keras.layers.Layer", changes: dict[str, Any]) -> "tf.keras.layers.Layer":
+    import tensorflow as tf
+
     if kind(layer) == "Lambda":  # its config holds the function as code, which Keras refuses to load
-        return type(layer)(layer.function, **{"name": layer.name, **changes})
-    return type(layer).from_config({**layer.get_config(), **changes})
+        settings = {"output_shape": layer._output_shape, "mask": layer.mask, "arguments": layer.arguments}
+        return type(layer)(layer.function, **{**settings, "name": layer.name, "trainable": layer.trainable, **changes})
+    function = getattr(layer, "activation", None)
+    if not ends_with_activation(layer) or activation_name(function) or hasattr(function, "get_config"):
+        return type(layer).from_config({**layer.get_config(), **changes})
+    # code, which a config has no place for, or has by a name that is another's
+    layer.activation = tf.keras.activations.linear
+    try:
+        settings = layer.get_config()
+    finally:
+        layer.activation = function
+    return type(layer).from_config({**settings, "activation": function, **changes})
 
 
 def _check_graph(model: "tf.keras.Model") -> None:
@@ -236,10 +326,17 @@ def signature_names(model: "tf.keras.Model") -> tuple[list[str], list[str]]:
     inputs = [_identifier(layer.name) for layer in model._input_layers]
     layers = model._output_layers
     if len(layers) > 1:
-        return inputs, [_identifier(layer.name.removesuffix(RANGE)) for layer in layers]
-    activation = getattr(layers[0], "activation", None)
-    softmax = kind(layers[0]) == "Softmax" or getattr(activation, "__name__", "") == "softmax"
+        return inputs, [_identifier(_source(layer)) for layer in layers]
+    softmax = kind(layers[0]) == "Softmax" or activation_of(layers[0]) == "softmax"
     return inputs, ["probabilities" if softmax else "output"]
+
+
+def _source(layer: "tf.keras.layers.Layer") -> str:
+    """The name of the layer that gives what a layer of a fake-quantized model holds, or of the layer itself."""
+    if kind(layer) == "QuantizeLayer":
+        layer = layer._inbound_nodes[0].parent_nodes[0].layer
+    name = layer.layer.name if kind(layer) == "QuantizeWrapperV2" else layer.name
+    return str(name)
 
 
 def _identifier(name: str) -> str:

@@ -119,6 +119,9 @@ def _gated(graph: Graph, gates: "tf.Variable") -> "tf.keras.Model":
         def call(self, x: "tf.Tensor") -> "tf.Tensor":
             return x * tf.gather(gates, self.numbers)
 
+        def compute_mask(self, inputs: "tf.Tensor", mask: Any = None) -> Any:  # noqa: ARG002
+            return mask
+
     copies = Copies()
 
     def answer(call: Call) -> Any:

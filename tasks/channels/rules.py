@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from tasks.activations import activation_of
 from tasks.folding import TRAINING_ONLY
 from tasks.rebuild import kind
 
@@ -89,7 +90,7 @@ def rule_for(layer: "tf.keras.layers.Layer") -> Rule | None:
 
 def mixes(layer: "tf.keras.layers.Layer") -> bool:
     """Whether a layer's activation may look at several channels at once, so that what it gives stays together."""
-    return getattr(getattr(layer, "activation", None), "__name__", "linear") not in ELEMENTWISE
+    return activation_of(layer) not in ELEMENTWISE
 
 
 def _same(_: Any, given: list[Numbers], __: Channels) -> Numbers:

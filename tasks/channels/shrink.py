@@ -117,5 +117,5 @@ def widths(model: "tf.keras.Model") -> dict[str, int]:
     return {
         layer.name: int(layer.output_shape[-1])
         for layer in model.layers
-        if any("kernel" in weight.name for weight in layer.weights)
+        if any("kernel" in weight.name.split("/")[-1] for weight in layer.weights)
     }

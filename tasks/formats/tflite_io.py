@@ -7,7 +7,7 @@ import numpy as np
 from tasks.errors import ConversionError
 from tasks.formats.tflite_graph import Graph
 from tasks.ranges import custom_objects
-from tasks.rebuild import Copies, kind, rebuild
+from tasks.rebuild import Copies, free_names, kind, rebuild
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -24,12 +24,12 @@ def held_at_inputs(model: "tf.keras.Model") -> "tf.keras.Model":
     """
     import tensorflow as tf
 
-    copies = Copies()
+    copies, free = Copies(), free_names(layer.name for layer in model.layers)
 
     def source(layer: "tf.keras.layers.Layer", tensor: Any) -> Any:
         low, high = _raw_range(layer)
         quantizer = custom_objects()["FixedQuantizer"](8, low, high, narrow_range=False)
-        return custom_objects()["QuantizeLayer"](quantizer, name=f"{layer.name}_raw")(tensor)
+        return custom_objects()["QuantizeLayer"](quantizer, name=free(f"{layer.name}_raw"))(tensor)
 
     with tf.keras.utils.custom_object_scope(custom_objects()):
         return rebuild(model, lambda call: copies.call(call.layer, call.args, call.kwargs), source)

@@ -1,0 +1,62 @@
+"""Whether a model answers each example by itself, whatever it is asked together with."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+COUNT = 3
+NEAR = 1e-3  # of what the answers reach over: kernels for another batch add in another order
+ANY = 8  # as large as an axis of any size is taken
+
+
+def mixed_up(model: "tf.keras.Model") -> str:
+    """Why a model's answers depend on what it is asked together with, and the way out; empty if they do not.
+
+    It is asked: random examples one at a time, and together. Operations that were built for a fixed batch, such as
+    `tf.reshape(x, (1, 12))`, and means over the batch are found so, wherever they stand.
+
+    Args:
+        model: from `(batch, …)` to `(batch, …)`, the batch free.
+
+    """
+    import tensorflow as tf
+
+    x = [_drawn(model, tensor) for tensor in model.inputs]
+    try:
+        together = tf.nest.flatten(_asked(model, x))
+        alone = [tf.nest.flatten(_asked(model, [each[i : i + 1] for each in x])) for i in range(COUNT)]
+    except (ValueError, TypeError, tf.errors.OpError) as error:
+        return (
+            f"cannot be asked {COUNT} examples at once ({' '.join(str(error).split())[:200]}): build it with a free "
+            "batch, such as tf.keras.Input(shape) without batch_size, and -1 where it reshapes, and set_weights from "
+            "this one's get_weights()"
+        )
+    for number, found in enumerate(together):
+        wanted = np.concatenate([each[number] for each in alone])
+        reach = max(float(np.nanmax(np.abs(wanted), initial=0)), 1e-6)
+        if found.shape != wanted.shape or not np.allclose(found, wanted, rtol=0, atol=NEAR * reach, equal_nan=True):
+            return (
+                "answers an example otherwise when it is asked together with others: build it so that no operation "
+                "looks across the batch (axis 0), and set_weights from this one's get_weights()"
+            )
+    return ""
+
+
+def _drawn(model: "tf.keras.Model", tensor: Any) -> np.ndarray:
+    """Examples `(3, …)` that an input can take: whole numbers that an embedding has, or any."""
+    shape = (COUNT, *(size or ANY for size in tensor.shape[1:]))
+    draw = np.random.default_rng(0)
+    sizes = [layer.input_dim for layer in model._flatten_layers() if type(layer).__name__ == "Embedding"]
+    if sizes or not tensor.dtype.is_floating:
+        return draw.integers(0, min(sizes, default=2), shape).astype(tensor.dtype.as_numpy_dtype)
+    return draw.normal(size=shape).astype(tensor.dtype.as_numpy_dtype)
+
+
+def _asked(model: "tf.keras.Model", x: list[np.ndarray]) -> Any:
+    import tensorflow as tf
+
+    given = model(x if len(x) > 1 else x[0], training=False)
+    return tf.nest.map_structure(np.asarray, given)
