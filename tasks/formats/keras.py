@@ -9,12 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.errors import ModelError
+from tasks import precision_policies
+from tasks.activations import activation_name
+from tasks.errors import ConversionError, ModelError
+from tasks.examples_apart import mixed_up
 from tasks.formats import keras3
 from tasks.formats.keras_file import ModelFile, look
 from tasks.formats.keras_limits import allowance, check_tensors
 from tasks.problem import Problem
-from tasks.rebuild import carry
+from tasks.rebuild import carry, flat
+from tasks.training_calls import unanswerable
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -82,7 +86,7 @@ def opened(path: Path, *, trust: bool, field: str = "model") -> tuple["tf.keras.
                 f"Keras 2 cannot build it ({type(error).__name__}: {reason}); if it has layers of your own, name the "
                 "function that builds it as package.module:function",
             ) from error
-    return plain(model, str(path), field), source
+    return plain(model, str(path), field), in_float32(source)
 
 
 def _loaded(file: ModelFile, trust: bool) -> tuple["tf.keras.Model", "tf.keras.Model"]:
@@ -115,8 +119,10 @@ def _quiet() -> Iterator[None]:
 
 
 def in_float32(model: Any) -> Any:
-    """The same model, of either Keras, computed in float32 all through."""
-    return keras3.in_float32(model) if keras3.is_keras3(model) else model
+    """The same model, of either Keras, computed in float32 all through; what is none comes back as it is."""
+    if keras3.is_keras3(model):
+        return keras3.in_float32(model)
+    return precision_policies.in_float32(model) if getattr(model, "_is_graph_network", False) else model
 
 
 def plain(model: Any, name: str, field: str) -> "tf.keras.Model":
@@ -143,6 +149,20 @@ def plain(model: Any, name: str, field: str) -> "tf.keras.Model":
         )
     check_ends(len(model.inputs), len(model.outputs), name, field)
     check_tensors(model, name, field)
+    if why := unanswerable(model):
+        raise ModelError(field, name, why)
+    try:
+        return _with_layers_for_code(precision_policies.in_float32(model))
+    except ConversionError as error:
+        raise ModelError(field, name, str(error)) from error
+
+
+def _with_layers_for_code(model: "tf.keras.Model") -> "tf.keras.Model":
+    """The model with layers for activations that are somebody's own code, which no file of Keras can hold."""
+    for layer in model._flatten_layers():
+        activation = getattr(layer, "activation", None)
+        if callable(activation) and not hasattr(activation, "get_config") and not activation_name(activation):
+            return flat(model)
     return model
 
 
@@ -191,6 +211,8 @@ def fitted(
         if problem == "classification":
             remedy += ", a value for each class: probabilities, logits, or a sigmoid each"
         raise ModelError(field, name, remedy)
+    if why := mixed_up(model):
+        raise ModelError(field, name, why)
     return model
 
 
