@@ -1,0 +1,98 @@
+"""What stands inside an ONNX operator: the bodies of Loop and Scan, and the branches of If.
+
+A body is a graph of its own that may take any tensor from around it by name, with no input that says so (ONNX IR
+specification, "Graphs": names of outer scopes are visible). So who asks which tensors an operator takes, or gives a
+tensor another name, has to look inside.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def bodies(node: "onnx.NodeProto") -> "list[onnx.GraphProto]":
+    """The graphs that an operator runs, none for most."""
+    found = []
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            found.append(attribute.g)
+        found.extend(attribute.graphs)
+    return found
+
+
+def taken(node: "onnx.NodeProto") -> list[str]:
+    """The tensors that an operator takes, each once: its inputs, and what its bodies take from around them."""
+    names = dict.fromkeys(name for name in node.input if name)
+    for body in bodies(node):
+        names |= dict.fromkeys(_from_outside(body))
+    return list(names)
+
+
+def _from_outside(body: "onnx.GraphProto") -> Iterator[str]:
+    known = _made_inside(body)
+    for node in body.node:
+        yield from (name for name in taken(node) if name not in known)
+    yield from (value.name for value in body.output if value.name not in known)
+
+
+def _made_inside(body: "onnx.GraphProto") -> set[str]:
+    """The tensors that a body has itself. No two of it have one name, so that their order says nothing."""
+    named = [*body.input, *body.initializer]
+    return {value.name for value in named}.union(name for node in body.node for name in node.output)
+
+
+def nodes_within(nodes: "list[onnx.NodeProto]") -> "Iterator[onnx.NodeProto]":
+    """Operators and all that stand inside them, each after what it stands in."""
+    for node in nodes:
+        yield node
+        for body in bodies(node):
+            yield from nodes_within(list(body.node))
+
+
+def retake(node: "onnx.NodeProto", names: dict[str, str]) -> None:
+    """Gives an operator, and what stands inside it, other tensors for those that it takes."""
+    for place, name in enumerate(node.input):
+        node.input[place] = names.get(name, name)
+    for body in bodies(node):
+        known = _made_inside(body)
+        outer = {name: by for name, by in names.items() if name not in known}
+        for inner in body.node:
+            retake(inner, outer)
+        for value in body.output:
+            value.name = outer.get(value.name, value.name)
+
+
+def rename_inside(node: "onnx.NodeProto", layer: str, unique: "dict[str, int]") -> None:
+    """Names for all that an operator's bodies have themselves: they depend on its own name alone.
+
+    Args:
+        node: the operator, under the name that it is to have.
+        layer: whose operators those inside are.
+        unique: how often each operator's name was given; counted on.
+
+    """
+    for number, body in enumerate(bodies(node)):
+        values = [*body.input, *body.initializer, *body.sparse_initializer]
+        names = {value.name: f"{node.name}:{number}:{place}" for place, value in enumerate(values)}
+        for inner in body.node:
+            inner.name = unique_name(f"{layer}/{inner.op_type}", unique)
+            inner.doc_string = ""
+            names |= {name: f"{inner.name}:{place}" for place, name in enumerate(inner.output) if name}
+        body.name = f"{node.name}:{number}"
+        body.doc_string = ""
+        del body.value_info[:]
+        for value in [*values, *body.output]:
+            value.name = names.get(value.name, value.name)
+        for inner in body.node:
+            retake(inner, names)
+            for place, name in enumerate(inner.output):
+                inner.output[place] = names.get(name, name)
+            rename_inside(inner, layer, unique)
+
+
+def unique_name(name: str, taken: dict[str, int]) -> str:
+    """A name, numbered from the second time on."""
+    taken[name] = taken.get(name, 0) + 1
+    return name if taken[name] == 1 else f"{name}_{taken[name]}"
