@@ -21,7 +21,9 @@ from tasks.errors import ConversionError
 from tasks.folding import fold
 from tasks.formats import onnx_audit, onnx_integers, onnx_saturation
 from tasks.formats.audit import Audit
-from tasks.formats.onnx_graph import Graph
+from tasks.formats.onnx_bodies import nodes_within
+from tasks.formats.onnx_graph import Graph, layer_of
+from tasks.formats.onnx_handlers import handlers
 from tasks.formats.onnx_static import static
 from tasks.held import is_fake_quantized, kernel_steps
 from tasks.kernel_steps import KernelSteps
@@ -188,9 +190,10 @@ def _converted(model: "tf.keras.Model", target: Target) -> "onnx.ModelProto":
         tf.TensorSpec(tensor.shape, tensor.dtype, name=layer.name)
         for tensor, layer in zip(model.inputs, model._input_layers, strict=True)
     ]
+    _call_in_place(model)
     with _complaints() as complaints:
         try:
-            proto, _ = tf2onnx.convert.from_keras(model, signature, opset=OPSET)
+            proto, _ = tf2onnx.convert.from_keras(model, signature, opset=OPSET, custom_op_handlers=handlers())
         except Exception as error:  # whatever it stumbles over inside
             raise ConversionError(
                 f"model '{model.name}' cannot be converted for {target}: tf2onnx failed with "
@@ -200,7 +203,14 @@ def _converted(model: "tf.keras.Model", target: Target) -> "onnx.ModelProto":
     return proto
 
 
-def _check_operators(proto: "onnx.ModelProto", complaints: list[str], target: Target) -> None:
+def _call_in_place(model: "tf.keras.Model") -> None:
+    """Convolutions in groups are called as others are: Keras has them compiled, which no converter looks into."""
+    for layer in model._flatten_layers():
+        if hasattr(layer, "_jit_compiled_convolution_op"):
+            layer._jit_compiled_convolution_op = layer.convolution_op
+
+
+def _check_operators(proto: "onnx.ModelProto", complaints: "list[str | ConversionError]", target: Target) -> None:
     """tf2onnx writes operators that it cannot convert into the file as they are, and only logs that it did.
 
     Raises:
@@ -209,11 +219,13 @@ def _check_operators(proto: "onnx.ModelProto", complaints: list[str], target: Ta
     """
     import onnx
 
-    for node in proto.graph.node:
+    refused = next((each for each in complaints if isinstance(each, ConversionError)), None)
+    if refused is not None:
+        raise refused
+    for node in nodes_within(proto.graph.node):
         if node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type, OPSET, ""):
-            parts = node.name.split("/")
             raise ConversionError(
-                f"layer '{parts[1] if len(parts) > 1 else node.name}' needs the operator {node.op_type}, which "
+                f"layer '{layer_of([node.name]) or node.name}' needs the operator {node.op_type}, which "
                 f"{target} has no match for in opset {OPSET}: name another target (litert or savedmodel), or "
                 "replace the layer"
             )
@@ -271,13 +283,16 @@ def _line(error: Exception) -> str:
 
 
 @contextmanager
-def _complaints() -> Iterator[list[str]]:
-    """Collects what tf2onnx logs as errors, and keeps its log off the screen."""
-    found: list[str] = []
+def _complaints() -> "Iterator[list[str | ConversionError]]":
+    """Collects what tf2onnx logs as errors, and keeps its log off the screen; what our handlers refuse, as it is."""
+    found: list[str | ConversionError] = []
 
     class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if record.levelno >= logging.ERROR:
+            reason = record.exc_info[1] if record.exc_info else None
+            if isinstance(reason, ConversionError):
+                found.append(reason)
+            elif record.levelno >= logging.ERROR:
                 found.append(re.sub(r"\s+", " ", record.getMessage())[:300])
 
     import tf2onnx  # noqa: F401  its loggers come with it

@@ -5,7 +5,7 @@ specification, "Graphs": names of outer scopes are visible). So who asks which t
 tensor another name, has to look inside.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -43,12 +43,12 @@ def _made_inside(body: "onnx.GraphProto") -> set[str]:
     return {value.name for value in named}.union(name for node in body.node for name in node.output)
 
 
-def nodes_within(nodes: "list[onnx.NodeProto]") -> "Iterator[onnx.NodeProto]":
+def nodes_within(nodes: "Iterable[onnx.NodeProto]") -> "Iterator[onnx.NodeProto]":
     """Operators and all that stand inside them, each after what it stands in."""
     for node in nodes:
         yield node
         for body in bodies(node):
-            yield from nodes_within(list(body.node))
+            yield from nodes_within(body.node)
 
 
 def retake(node: "onnx.NodeProto", names: dict[str, str]) -> None:

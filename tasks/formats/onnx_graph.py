@@ -41,7 +41,7 @@ class Graph:
         """
         layers: dict[str, str] = {}  # by tensor: of the node that takes it first
         for node in reversed(self.nodes):
-            layer = _layer([node.name, *filter(self.constants.__contains__, node.input), *node.output])
+            layer = layer_of([node.name, *filter(self.constants.__contains__, node.input), *node.output])
             layer = layer or next((layers[name] for name in node.output if name in layers), "")
             layers |= dict.fromkeys(taken(node), layer)
             node.name = layer or node.op_type
@@ -155,7 +155,7 @@ class Graph:
         self.nodes = kept[::-1]
 
 
-def _layer(names: list[str]) -> str:
+def layer_of(names: list[str]) -> str:
     """The Keras layer, from the first name that tells: tf2onnx names are `model/layer/what__17`; empty if none does."""
     for name in names:
         parts = re.sub(r"__\d+", "", name).split("/")
