@@ -169,13 +169,78 @@ def _one_hot(graph: Any, node: Any) -> None:
     OneHot.version_13(graph, node)
 
 
+def _select(graph: Any, node: Any) -> None:
+    """Where. tf2onnx multiplies both sides by 0 or 1 and adds, so that one that is not taken can still make it NaN."""
+    import onnx
+
+    condition, x, y = node.input
+    ranks = [len(graph.get_shape(tensor)) for tensor in (condition, x)]
+    if node.type == "Select" and ranks[0] == 1 < ranks[1]:  # whole rows are taken
+        condition = _make(
+            graph, node, "Reshape", [condition, _constant(graph, node, np.array([-1] + [1] * (ranks[1] - 1), np.int64))]
+        )
+    if graph.get_dtype(x) != onnx.TensorProto.BOOL:
+        _put(graph, node, "Where", [condition, x, y])
+        return
+    first = _make(graph, node, "And", [condition, x])
+    second = _make(graph, node, "And", [_make(graph, node, "Not", [condition]), y])
+    _put(graph, node, "Or", [first, second])
+
+
+def _multiply_no_nan(graph: Any, node: Any) -> None:
+    """x * y, and 0 where y is, whatever x is. tf2onnx has none."""
+    x, y = node.input
+    zero = _constant(graph, node, 0, y)
+    _put(graph, node, "Where", [_make(graph, node, "Equal", [y, zero]), zero, _make(graph, node, "Mul", [x, y])])
+
+
+def _truncated_modulo(graph: Any, node: Any) -> None:
+    """The rest of division towards zero: Mod with `fmod`. tf2onnx has none."""
+    _put(graph, node, "Mod", list(node.input), fmod=1)
+
+
+def _adjust_saturation(graph: Any, node: Any) -> None:
+    """Every channel's distance from the largest times a factor, as far as the smallest stays above zero.
+
+    tf2onnx sorts the channels, and puts them back by the order that it sorted them by instead of its inverse.
+    """
+    x, factor = node.input
+    zero = _constant(graph, node, 0, x)
+    most, least = (_make(graph, node, kind, [x], axes=[-1], keepdims=1) for kind in ("ReduceMax", "ReduceMin"))
+    distance = _make(graph, node, "Sub", [most, least])
+    wanted = _make(graph, node, "Min", [_make(graph, node, "Mul", [distance, factor]), most])
+    wanted = _make(graph, node, "Max", [wanted, zero])
+    gray = _make(graph, node, "Equal", [distance, zero])
+    divisor = _make(graph, node, "Where", [gray, _constant(graph, node, 1, x), distance])
+    ratio = _make(graph, node, "Div", [wanted, divisor])
+    _put(graph, node, "Sub", [most, _make(graph, node, "Mul", [_make(graph, node, "Sub", [most, x]), ratio])])
+
+
+def _convolution_in_space(graph: Any, node: Any) -> None:
+    """tf2onnx looks for the groups of a convolution by the name of the data format, and knows those of images alone."""
+    from tf2onnx.onnx_opset.nn import ConvOp
+
+    channels = graph.get_shape(node.input[0])[1 if node.get_attr_value("data_format") == b"NCDHW" else -1]
+    groups = channels // graph.get_shape(node.input[1])[-2]
+    ConvOp.version_13(graph, node)
+    node.set_attr("group", groups)
+
+
 def _transposed_convolution(graph: Any, node: Any) -> None:
     """With a stride larger than the kernel nobody writes the last places, and tf2onnx makes that pads below zero.
 
     ONNX says it as `output_padding`: places that only the bias reaches, behind the last (TensorFlow has them there).
+    Where sizes are open, tf2onnx adds zeros behind the last places, and the bias before that: it has to come after.
     """
-    from tf2onnx.onnx_opset.nn import ConvTranspose
+    from tf2onnx.onnx_opset.nn import ConvTranspose, get_shape_from_const_or_concat
 
+    if len(node.input) > 3 and get_shape_from_const_or_concat(graph, node.inputs[0]) is None:
+        bias = node.input[3]
+        graph.remove_input(node, bias, 3)
+        added = graph.insert_new_node_on_output("Add", node.output[0], name=f"{node.name}/Add")
+        graph.replace_inputs(added, [node.output[0], bias])
+        graph.copy_shape(node.output[0], added.output[0])
+        graph.copy_dtype(node.output[0], added.output[0])
     ConvTranspose.version_11(graph, node)
     pads = list(node.get_attr("pads").ints) if node.get_attr("pads") else []
     axes = len(pads) // 2
@@ -186,7 +251,9 @@ def _transposed_convolution(graph: Any, node: Any) -> None:
 
 
 HANDLERS: dict[str, Handler] = {
+    "AdjustSaturation": _adjust_saturation,
     "Bucketize": _bucketize,
+    "Conv3D": _convolution_in_space,
     "Conv2DBackpropInput": _transposed_convolution,
     "Conv3DBackpropInputV2": _transposed_convolution,
     "Erfc": _erfc,
@@ -195,9 +262,13 @@ HANDLERS: dict[str, Handler] = {
     "FloorMod": _floor_modulo,
     "GatherV2": _gather,
     "Log1p": _log1p,
+    "MulNoNan": _multiply_no_nan,
     "OneHot": _one_hot,
     "ResizeArea": onnx_resizing.resize,
     "ResizeBicubic": onnx_resizing.resize,
     "ScaleAndTranslate": onnx_resizing.scale_and_translate,
+    "Select": _select,
+    "SelectV2": _select,
+    "TruncateMod": _truncated_modulo,
     "Xlogy": _xlogy,
 }

@@ -42,7 +42,7 @@ def scale_and_translate(graph: Any, node: Any) -> None:
     """
     import tensorflow as tf
 
-    scale, translation = (_known(node, place) for place in (2, 3))
+    scale, translation = _scale(graph, node), _known(node, 3)
     method, smoothed = node.get_attr_value("kernel_type").decode(), bool(node.get_attr_value("antialias"))
 
     def resized(images: np.ndarray, axis: int, size: tuple[int, int]) -> Any:
@@ -57,6 +57,21 @@ def scale_and_translate(graph: Any, node: Any) -> None:
         )
 
     _resize(graph, node, resized)
+
+
+def _scale(graph: Any, node: Any) -> np.ndarray:
+    """A size by that of the images, as `tf.image.resize` computes it; or what else was given."""
+    ratio, shape = node.inputs[2], graph.get_shape(node.input[0])
+    if ratio.is_const() or ratio.type not in ("Div", "RealDiv") or shape is None or min(shape[1:3]) < 0:
+        return _known(node, 2)
+    found, before = False, [ratio.inputs[1]]
+    while before and not found:  # what it is divided by is the shape of these images
+        one = before.pop()
+        found = one.type == "Shape" and one.input[0] == node.input[0]
+        before.extend(one.inputs)
+    if not found:
+        raise _unknown(node)
+    return _known(ratio, 0) / np.array(shape[1:3], np.float32)
 
 
 def _known(node: Any, place: int) -> np.ndarray:
@@ -76,6 +91,7 @@ def _unknown(node: Any) -> ConversionError:
 def _resize(graph: Any, node: Any, resized: Resized) -> None:
     """Two products in the node's place, `(batch, height, width, channels)`; none along an axis that stays."""
     import onnx
+    import tensorflow as tf
     from tf2onnx.utils import make_name
 
     shape = graph.get_shape(node.input[0])
@@ -85,8 +101,9 @@ def _resize(graph: Any, node: Any, resized: Resized) -> None:
     new_height, new_width = (int(size) for size in _known(node, 1))
     rows = np.eye(height, dtype=np.float32).reshape(1, height, 1, height)
     columns = np.eye(width, dtype=np.float32).reshape(1, 1, width, width)
-    by_row = np.asarray(resized(rows, 0, (new_height, 1)))[0, :, 0]
-    by_column = np.asarray(resized(columns, 1, (1, new_width)))[0, 0]
+    with tf.init_scope():  # the numbers at once, beside the graph that is being converted
+        by_row = resized(rows, 0, (new_height, 1)).numpy()[0, :, 0]
+        by_column = resized(columns, 1, (1, new_width)).numpy()[0, 0]
 
     def make(kind: str, inputs: list[str], **attributes: Any) -> str:
         return str(graph.make_node(kind, inputs, attr=attributes, name=make_name(f"{node.name}/{kind}")).output[0])
