@@ -138,7 +138,8 @@ class Graph:
             node.doc_string = ""
         for value in [*graph.input, *graph.output]:
             value.name = names[value.name]
-            value.type.tensor_type.shape.dim[0].dim_param = "batch"
+            for dim in value.type.tensor_type.shape.dim[:1]:
+                dim.dim_param = "batch"
         del graph.node[:], graph.initializer[:], graph.value_info[:]
         graph.node.extend(self.nodes)
         graph.initializer.extend(constants)

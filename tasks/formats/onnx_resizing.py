@@ -101,9 +101,9 @@ def _resize(graph: Any, node: Any, resized: Resized) -> None:
     new_height, new_width = (int(size) for size in _known(node, 1))
     rows = np.eye(height, dtype=np.float32).reshape(1, height, 1, height)
     columns = np.eye(width, dtype=np.float32).reshape(1, 1, width, width)
-    with tf.init_scope():  # the numbers at once, beside the graph that is being converted
-        by_row = resized(rows, 0, (new_height, 1)).numpy()[0, :, 0]
-        by_column = resized(columns, 1, (1, new_width)).numpy()[0, 0]
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:  # beside the graph that is being converted
+        by_row = session.run(resized(rows, 0, (new_height, 1)))[0, :, 0]
+        by_column = session.run(resized(columns, 1, (1, new_width)))[0, 0]
 
     def make(kind: str, inputs: list[str], **attributes: Any) -> str:
         return str(graph.make_node(kind, inputs, attr=attributes, name=make_name(f"{node.name}/{kind}")).output[0])
