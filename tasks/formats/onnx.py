@@ -21,7 +21,7 @@ from tasks.errors import ConversionError
 from tasks.folding import fold
 from tasks.formats import onnx_audit, onnx_integers, onnx_saturation
 from tasks.formats.audit import Audit
-from tasks.formats.onnx_bodies import in_running_order, nodes_within
+from tasks.formats.onnx_bodies import in_running_order, move_inside, nodes_within
 from tasks.formats.onnx_graph import Graph, layer_of
 from tasks.formats.onnx_handlers import handlers
 from tasks.formats.onnx_static import static
@@ -258,7 +258,8 @@ def _half(proto: "onnx.ModelProto") -> "onnx.ModelProto":
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     half: onnx.ModelProto = convert_float_to_float16(proto, keep_io_types=True)
-    in_running_order(half.graph)  # it puts the casts at the end, which the checker refuses
+    move_inside(half.graph)  # it puts all casts at the end of the outermost graph, which the checker refuses
+    in_running_order(half.graph)
     return half
 
 

@@ -70,6 +70,21 @@ def in_running_order(graph: "onnx.GraphProto") -> None:
     graph.node.extend(ordered)
 
 
+def move_inside(graph: "onnx.GraphProto") -> None:
+    """Puts each operator of a graph into the body that has the tensor which it takes first; in place.
+
+    Tools that put an operator behind another one often know the outermost graph alone. No two tensors of a file may
+    have one name here.
+    """
+    inside = [body for node in nodes_within(graph.node) for body in bodies(node)]
+    owners = {name: body for body in inside for name in _made_inside(body)}
+    while moved := [node for node in graph.node if node.input and node.input[0] in owners]:
+        for node in moved:  # one may take what another gives
+            owners |= dict.fromkeys(node.output, owners[node.input[0]])
+            owners[node.input[0]].node.append(node)
+            graph.node.remove(node)
+
+
 def retake(node: "onnx.NodeProto", names: dict[str, str]) -> None:
     """Gives an operator, and what stands inside it, other tensors for those that it takes."""
     for place, name in enumerate(node.input):

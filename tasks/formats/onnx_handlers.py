@@ -29,9 +29,7 @@ def _put(graph: Any, node: Any, kind: str, inputs: list[str], **attributes: Any)
     """An ONNX operator in a node's place, with its name, its output, and what is known of that."""
     shapes, dtypes = node.output_shapes, node.output_dtypes
     graph.remove_node(node.name)
-    graph.make_node(
-        kind, inputs, attr=attributes, name=node.name, outputs=node.output, shapes=shapes, dtypes=dtypes
-    )
+    graph.make_node(kind, inputs, attr=attributes, name=node.name, outputs=node.output, shapes=shapes, dtypes=dtypes)
 
 
 def _make(graph: Any, node: Any, kind: str, inputs: list[str], **attributes: Any) -> str:
