@@ -2,8 +2,8 @@
 
 Multiply-accumulates are counted in the file as it was written, where every shape is known to ONNX. Which kernel each
 runs in is in the profile of a run: the optimiser renames operators, fuses them and changes their layout, but what it
-makes of one bears the name of the operator or of the tensor that it gives. How often a loop ran, and on which shapes, is
-known from the profile alone.
+makes of one bears the name of the operator or of the tensor that it gives. How often a loop turned, and on which
+shapes, is known from the profile alone.
 """
 
 import json

@@ -81,7 +81,7 @@ def _log1p(graph: Any, node: Any) -> None:
 
 
 def _xlogy(graph: Any, node: Any) -> None:
-    """x * log(y), and 0 where x is. tf2onnx has none."""
+    """The product x * log(y), and 0 where x is. tf2onnx has none."""
     x, y = node.input
     zero = _constant(graph, node, 0, x)
     product = _make(graph, node, "Mul", [x, _make(graph, node, "Log", [y])])
@@ -186,7 +186,7 @@ def _select(graph: Any, node: Any) -> None:
 
 
 def _multiply_no_nan(graph: Any, node: Any) -> None:
-    """x * y, and 0 where y is, whatever x is. tf2onnx has none."""
+    """The product x * y, and 0 where y is, whatever x is. tf2onnx has none."""
     x, y = node.input
     zero = _constant(graph, node, 0, y)
     _put(graph, node, "Where", [_make(graph, node, "Equal", [y, zero]), zero, _make(graph, node, "Mul", [x, y])])

@@ -1,4 +1,4 @@
-"""Images resized by a matrix for each axis, for the ways of resizing that ONNX's Resize does not have as TensorFlow has.
+"""Images resized by a matrix for each axis, for ways of resizing that ONNX does not have as TensorFlow has them.
 
 Every new pixel is a weighted sum of old ones, with weights that are the product of one for its row and one for its
 column. So a resize is two matrix products. The matrices are made by TensorFlow's own operator, from unit vectors: its
