@@ -119,6 +119,9 @@ def rename_inside(node: "onnx.NodeProto", layer: str, unique: "dict[str, int]") 
         del body.value_info[:]
         for value in [*values, *body.output]:
             value.name = names.get(value.name, value.name)
+        for value in [*body.input, *body.output]:
+            for dim in value.type.tensor_type.shape.dim:
+                dim.ClearField("dim_param")  # tf2onnx numbers what it does not know
         for inner in body.node:
             retake(inner, names)
             for place, name in enumerate(inner.output):
