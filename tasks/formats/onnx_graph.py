@@ -37,13 +37,15 @@ class Graph:
         """Nodes are called as the Keras layer that they are from, or as what they do if nothing tells.
 
         One that tf2onnx made anew has only a number. But the kernel or bias that it takes still has its name, or what
-        it gives has; else it prepares what another one takes.
+        it gives has; else it prepares what another one takes: of several the first by name, as their order is not the
+        model's alone.
         """
-        layers: dict[str, str] = {}  # by tensor: of the node that takes it first
+        layers: dict[str, str] = {}  # by tensor: of who takes it
         for node in reversed(self.nodes):
             layer = layer_of([node.name, *filter(self.constants.__contains__, node.input), *node.output])
-            layer = layer or next((layers[name] for name in node.output if name in layers), "")
-            layers |= dict.fromkeys(taken(node), layer)
+            layer = layer or min((layers[name] for name in node.output if name in layers), default="")
+            for name in taken(node) if layer else ():
+                layers[name] = min(layer, layers.get(name, layer))
             node.name = layer or node.op_type
 
     def giver(self, tensor: str) -> "onnx.NodeProto | None":
