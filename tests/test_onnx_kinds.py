@@ -188,17 +188,6 @@ def test_what_turns_in_a_loop_is_counted_each_time(tmp_path: Path) -> None:
     assert {name.split("/")[0] for name in work} == {"r", "dense"}
 
 
-def test_names_inside_bodies_depend_on_the_model_alone(tmp_path: Path) -> None:
-    """tf2onnx counts through the life of a process."""
-    files = []
-    for number in range(2):
-        model, _ = build(*LOOPS["branch"])
-        (tmp_path / str(number)).mkdir()
-        onnx.write(model, tmp_path / str(number), "float32", classes=())
-        files.append((tmp_path / str(number) / onnx.FILE).read_bytes())
-    assert files[0] == files[1]
-
-
 @pytest.mark.parametrize(
     ("shape", "layers", "said"),
     [
