@@ -21,7 +21,9 @@ from tasks.errors import ConversionError
 from tasks.folding import fold
 from tasks.formats import onnx_audit, onnx_integers, onnx_saturation
 from tasks.formats.audit import Audit
-from tasks.formats.onnx_graph import Graph
+from tasks.formats.onnx_bodies import in_running_order, move_inside, nodes_within
+from tasks.formats.onnx_graph import Graph, layer_of
+from tasks.formats.onnx_handlers import handlers
 from tasks.formats.onnx_static import static
 from tasks.held import is_fake_quantized, kernel_steps
 from tasks.kernel_steps import KernelSteps
@@ -127,10 +129,14 @@ def made(
         dict(zip((value.name for value in proto.graph.input), inputs, strict=True)),
         dict(zip((value.name for value in proto.graph.output), outputs, strict=True)),
     )
-    if precision == "dynamic":
-        proto = _dynamic(proto)
-    elif precision == "float16":
-        proto = _half(proto)
+    if precision in SMALLER:
+        try:
+            proto = SMALLER[precision](proto)
+        except Exception as error:  # whatever ONNX Runtime's tools stumble over
+            raise ConversionError(
+                f"{_culprit(error, model.name)} cannot be written for {target} in {precision}: {_line(error)}: ask for "
+                "float32 or int8, or name another target"
+            ) from error
     proto.ir_version = IR_VERSION
     if classes:
         proto.metadata_props.add(key="classes", value=json.dumps(list(classes), ensure_ascii=False))
@@ -185,12 +191,13 @@ def _converted(model: "tf.keras.Model", target: Target) -> "onnx.ModelProto":
     import tf2onnx
 
     signature = [
-        tf.TensorSpec(tensor.shape, tensor.dtype, name=layer.name)
+        tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype, name=layer.name)
         for tensor, layer in zip(model.inputs, model._input_layers, strict=True)
     ]
+    _call_in_place(model)
     with _complaints() as complaints:
         try:
-            proto, _ = tf2onnx.convert.from_keras(model, signature, opset=OPSET)
+            proto, _ = tf2onnx.convert.from_keras(model, signature, opset=OPSET, custom_op_handlers=handlers())
         except Exception as error:  # whatever it stumbles over inside
             raise ConversionError(
                 f"model '{model.name}' cannot be converted for {target}: tf2onnx failed with "
@@ -200,7 +207,14 @@ def _converted(model: "tf.keras.Model", target: Target) -> "onnx.ModelProto":
     return proto
 
 
-def _check_operators(proto: "onnx.ModelProto", complaints: list[str], target: Target) -> None:
+def _call_in_place(model: "tf.keras.Model") -> None:
+    """Convolutions in groups are called as others are: Keras has them compiled, which no converter looks into."""
+    for layer in model._flatten_layers():
+        if hasattr(layer, "_jit_compiled_convolution_op"):
+            layer._jit_compiled_convolution_op = layer.convolution_op
+
+
+def _check_operators(proto: "onnx.ModelProto", complaints: "list[str | ConversionError]", target: Target) -> None:
     """tf2onnx writes operators that it cannot convert into the file as they are, and only logs that it did.
 
     Raises:
@@ -209,11 +223,13 @@ def _check_operators(proto: "onnx.ModelProto", complaints: list[str], target: Ta
     """
     import onnx
 
-    for node in proto.graph.node:
+    refused = next((each for each in complaints if isinstance(each, ConversionError)), None)
+    if refused is not None:
+        raise refused
+    for node in nodes_within(proto.graph.node):
         if node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type, OPSET, ""):
-            parts = node.name.split("/")
             raise ConversionError(
-                f"layer '{parts[1] if len(parts) > 1 else node.name}' needs the operator {node.op_type}, which "
+                f"layer '{layer_of([node.name]) or node.name}' needs the operator {node.op_type}, which "
                 f"{target} has no match for in opset {OPSET}: name another target (litert or savedmodel), or "
                 "replace the layer"
             )
@@ -240,30 +256,75 @@ def _dynamic(proto: "onnx.ModelProto") -> "onnx.ModelProto":
 def _half(proto: "onnx.ModelProto") -> "onnx.ModelProto":
     """Half the bits in kernels and between operators, by ONNX Runtime's own tool."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
-    from onnxruntime.transformers.onnx_model import OnnxModel
 
-    half = OnnxModel(convert_float_to_float16(proto, keep_io_types=True))
-    half.topological_sort()  # it puts the casts at the end, which the checker refuses
-    return half.model
+    half: onnx.ModelProto = convert_float_to_float16(proto, keep_io_types=True)
+    move_inside(half.graph)  # it puts all casts at the end of the outermost graph, which the checker refuses
+    in_running_order(half.graph)
+    return half
+
+
+SMALLER: "dict[Precision, Callable[[onnx.ModelProto], onnx.ModelProto]]" = {"dynamic": _dynamic, "float16": _half}
 
 
 def _check(proto: "onnx.ModelProto", name: str, target: Target) -> None:
-    """The checker and a session each find what the other does not.
+    """The checker, a session and a run each find what the others do not.
 
     Raises:
-        ConversionError: the file would not run.
+        ConversionError: the file would not run, or not for more than one example.
 
     """
     import onnx
 
     try:
         onnx.checker.check_model(proto, full_check=True)
-        _session(proto.SerializeToString(), 1)
+        session = _session(proto.SerializeToString(), 1)
     except Exception as error:
         raise ConversionError(
-            f"model '{name}' was converted for {target}, but the file does not run: {_line(error)}: name another "
-            "target, or replace the layer that it speaks of"
+            f"{_culprit(error, name)} was converted for {target}, but the file does not run: {_line(error)}: name "
+            "another target, or replace the layer"
         ) from error
+    _check_batches(session, proto, name, target)
+
+
+def _check_batches(
+    session: "onnxruntime.InferenceSession", proto: "onnx.ModelProto", name: str, target: Target
+) -> None:
+    """Whether a file answers two examples at once. One whose sizes are open is not asked: any could be too small.
+
+    Raises:
+        ConversionError: it answers one at a time, as where a batch of one was written into the model.
+
+    """
+    import onnx
+    import onnxruntime
+
+    given = {}
+    for value in proto.graph.input:
+        tensor = value.type.tensor_type
+        sizes = [dim.dim_value for dim in tensor.shape.dim[1:]]
+        if not all(sizes):
+            return
+        given[value.name] = np.zeros((2, *sizes), onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = 4  # what it would log is said below
+    try:
+        counts = {len(answer) if answer.ndim else 0 for answer in session.run(None, given, options)}
+    except Exception as error:
+        raise ConversionError(
+            f"{_culprit(error, name)} does not answer two examples at once in its file for {target}: {_line(error)}: "
+            "leave the batch open in the model's Input and in what it reshapes, or name another target"
+        ) from error
+    if counts != {2}:
+        raise ConversionError(
+            f"model '{name}' gives {min(counts)} answers for two examples in its file for {target}: each example has "
+            "to have its own, the first axis of every output"
+        )
+
+
+def _culprit(error: Exception, name: str) -> str:
+    """The layer whose operator an error speaks of, by the names that `Graph.finish` gives; else the model."""
+    found = re.search(r"[Nn]ame: ?'?([^/\s']+)/", str(error))
+    return f"layer '{found[1]}' of model '{name}'" if found else f"model '{name}'"
 
 
 def _line(error: Exception) -> str:
@@ -271,13 +332,16 @@ def _line(error: Exception) -> str:
 
 
 @contextmanager
-def _complaints() -> Iterator[list[str]]:
-    """Collects what tf2onnx logs as errors, and keeps its log off the screen."""
-    found: list[str] = []
+def _complaints() -> "Iterator[list[str | ConversionError]]":
+    """Collects what tf2onnx logs as errors, and keeps its log off the screen; what our handlers refuse, as it is."""
+    found: list[str | ConversionError] = []
 
     class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if record.levelno >= logging.ERROR:
+            reason = record.exc_info[1] if record.exc_info else None
+            if isinstance(reason, ConversionError):
+                found.append(reason)
+            elif record.levelno >= logging.ERROR:
                 found.append(re.sub(r"\s+", " ", record.getMessage())[:300])
 
     import tf2onnx  # noqa: F401  its loggers come with it

@@ -2,7 +2,8 @@
 
 Multiply-accumulates are counted in the file as it was written, where every shape is known to ONNX. Which kernel each
 runs in is in the profile of a run: the optimiser renames operators, fuses them and changes their layout, but what it
-makes of one bears the name of the operator or of the tensor that it gives.
+makes of one bears the name of the operator or of the tensor that it gives. How often a loop turned, and on which
+shapes, is known from the profile alone.
 """
 
 import json
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks.formats.audit import Audit, LayerAudit, counted
+from tasks.formats.onnx_bodies import bodies, nodes_within
 from tasks.formats.onnx_saturation import saturating
 from tasks.formats.onnx_sums import rounded_apart
 
@@ -46,7 +48,7 @@ def audit(file: Path, example: np.ndarray) -> Audit:
 
     model = onnx.load(file)
     ran = _profile(file, example)
-    work = multiply_accumulates(model)
+    work = _work(model, ran)
     owners = _owners(model, work)
     risky = saturating(model)
     kernels: dict[str, Any] = {}
@@ -104,10 +106,42 @@ def _first_type(event: dict[str, Any]) -> set[str]:
     return set(next(iter(event["args"]["input_type_shape"]), {"nothing": 0}))
 
 
-def multiply_accumulates(model: "onnx.ModelProto") -> dict[str, int]:
-    """Multiply-accumulates for one example of each operator that multiplies, by its name."""
+def multiply_accumulates(file: Path, example: np.ndarray) -> dict[str, int]:
+    """Multiply-accumulates for one example of each operator that multiplies, by its name; `audit` says what is taken.
+
+    A file is run only for what stands in loops.
+    """
+    import onnx
+
+    model = onnx.load(file)
+    nested = any(node.op_type in MULTIPLYING for node in _inside(model))
+    return _work(model, _profile(file, example) if nested else [])
+
+
+def _work(model: "onnx.ModelProto", ran: list[dict[str, Any]]) -> dict[str, int]:
+    """The same; `ran` is what was called for a batch of one."""
     shapes = _shapes(model)
-    return {node.name: _macs(node, shapes) for node in model.graph.node if node.op_type in MULTIPLYING}
+    work = {node.name: _macs(node, shapes) for node in model.graph.node if node.op_type in MULTIPLYING}
+    for node in _inside(model):
+        if node.op_type in MULTIPLYING:
+            calls = [event for event in ran if _plain(event["name"]) == node.name]
+            work[node.name] = sum(_macs(node, _shapes_of_call(node, event)) for event in calls)
+    return work
+
+
+def _inside(model: "onnx.ModelProto") -> "list[onnx.NodeProto]":
+    """What stands in the bodies of operators."""
+    return [inner for node in model.graph.node for body in bodies(node) for inner in nodes_within(body.node)]
+
+
+def _shapes_of_call(node: "onnx.NodeProto", event: dict[str, Any]) -> Shapes:
+    """The shapes of what a kernel was given and gave, under the names that its operator has for it."""
+
+    def listed(key: str) -> list[tuple[int, ...]]:
+        return [tuple(next(iter(value.values()))) for value in event["args"][key]]
+
+    found = dict(zip(node.input, listed("input_type_shape"), strict=False))  # an optimiser may have joined a bias to it
+    return found | dict(zip(node.output, listed("output_type_shape"), strict=False))
 
 
 def _shapes(model: "onnx.ModelProto") -> Shapes:
@@ -170,7 +204,7 @@ def _owners(model: "onnx.ModelProto", work: dict[str, int]) -> dict[str, str]:
     """For each name that a kernel may bear, the operator whose work it does: the next one upstream that multiplies."""
     owners: dict[str, str] = {}
     givers: dict[str, str] = {}
-    for node in model.graph.node:
+    for node in nodes_within(model.graph.node):
         found = (givers[name] for name in node.input if name in givers)
         owner = node.name if node.name in work else next(found, "")
         if owner:
@@ -183,7 +217,9 @@ def _owners(model: "onnx.ModelProto", work: dict[str, int]) -> dict[str, str]:
 def _why(model: "onnx.ModelProto", name: str) -> str:
     """Why an operator was not turned into an integer kernel, as far as the file tells."""
     givers = {output: node.op_type for node in model.graph.node for output in node.output}
-    node = next(node for node in model.graph.node if node.name == name)
+    node = next((node for node in model.graph.node if node.name == name), None)
+    if node is None:
+        return "loops and branches have no integer kernels here"
     takers = [other.op_type for other in model.graph.node if node.output[0] in other.input]
     if node.op_type in GATES:
         return "recurrent layers have no integer kernel here"

@@ -5,12 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tasks.formats.onnx_bodies import rename_inside, retake, taken, unique_name
+
 if TYPE_CHECKING:
     import onnx
 
 
 class Graph:
-    """A model's only graph, with constants as arrays and edges that can be asked for. Nodes stay in running order."""
+    """A model's graph, with constants as arrays and edges that can be asked for. Nodes stay in running order.
+
+    What stands inside a node, as the body of a Loop, stays as it is; what it takes from outside, the node takes.
+    """
 
     def __init__(self, model: "onnx.ModelProto") -> None:
         from onnx import numpy_helper, shape_inference
@@ -24,10 +29,24 @@ class Graph:
         }
         self.nodes: list[onnx.NodeProto] = list(model.graph.node)
         self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-        for node in self.nodes:
-            node.name = _layer([node.name, *filter(self.constants.__contains__, node.input)], node.op_type)
         self.outputs = [value.name for value in model.graph.output]
+        self._name_by_layer()
         self._made = 0
+
+    def _name_by_layer(self) -> None:
+        """Nodes are called as the Keras layer that they are from, or as what they do if nothing tells.
+
+        One that tf2onnx made anew has only a number. But the kernel or bias that it takes still has its name, or what
+        it gives has; else it prepares what another one takes: of several the first by name, as their order is not the
+        model's alone.
+        """
+        layers: dict[str, str] = {}  # by tensor: of who takes it
+        for node in reversed(self.nodes):
+            layer = layer_of([node.name, *filter(self.constants.__contains__, node.input), *node.output])
+            layer = layer or min((layers[name] for name in node.output if name in layers), default="")
+            for name in taken(node) if layer else ():
+                layers[name] = min(layer, layers.get(name, layer))
+            node.name = layer or node.op_type
 
     def giver(self, tensor: str) -> "onnx.NodeProto | None":
         """The node that gives a tensor; none gives inputs and constants."""
@@ -35,7 +54,7 @@ class Graph:
 
     def takers(self, tensor: str) -> "list[onnx.NodeProto]":
         """The nodes that take a tensor."""
-        return [node for node in self.nodes if tensor in node.input]
+        return [node for node in self.nodes if tensor in taken(node)]
 
     def only_taker(self, tensor: str) -> "onnx.NodeProto | None":
         """The node that takes a tensor, if it is one alone and the tensor does not leave the model."""
@@ -69,9 +88,7 @@ class Graph:
     def replace(self, tensor: str, by: str, start: int = 0) -> None:
         """Gives every taker of a tensor, from a place in the running order on, another one."""
         for node in self.nodes[start:]:
-            for place, name in enumerate(node.input):
-                if name == tensor:
-                    node.input[place] = by
+            retake(node, {tensor: by})
 
     def attribute(self, node: "onnx.NodeProto", name: str, default: Any) -> Any:
         """An attribute's value, or its default."""
@@ -107,22 +124,24 @@ class Graph:
         graph = self.model.graph
         self._drop_unused()
         names = {**inputs, **outputs, "": ""}
-        taken: dict[str, int] = {}
+        unique: dict[str, int] = {}
         constants: list[onnx.TensorProto] = []
         for node in self.nodes:
-            node.name = _unique(f"{node.name}/{node.op_type}", taken)
-            for place, name in enumerate(node.input):
+            layer, node.name = node.name, unique_name(f"{node.name}/{node.op_type}", unique)
+            for name in taken(node):
                 if name in self.constants and name not in names:
                     names[name] = f"constant_{len(constants)}"
                     constants.append(numpy_helper.from_array(self.constants[name], names[name]))
-                node.input[place] = names[name]
+            rename_inside(node, layer, unique)
+            retake(node, names)
             for place, name in enumerate(node.output):
                 names.setdefault(name, f"{node.name}:{place}")
                 node.output[place] = names[name]
             node.doc_string = ""
         for value in [*graph.input, *graph.output]:
             value.name = names[value.name]
-            value.type.tensor_type.shape.dim[0].dim_param = "batch"
+            for dim in value.type.tensor_type.shape.dim[:1]:
+                dim.dim_param = "batch"
         del graph.node[:], graph.initializer[:], graph.value_info[:]
         graph.node.extend(self.nodes)
         graph.initializer.extend(constants)
@@ -134,23 +153,15 @@ class Graph:
         kept = []
         for node in reversed(self.nodes):
             if needed.intersection(node.output):
-                needed.update(node.input)
+                needed.update(taken(node))
                 kept.append(node)
         self.nodes = kept[::-1]
 
 
-def _layer(names: list[str], kind: str) -> str:
-    """The Keras layer, from the first name that tells: tf2onnx names are `model/layer/what__17`.
-
-    An operator that tf2onnx made anew has only a number, but the kernel or bias that it takes still has its name.
-    """
+def layer_of(names: list[str]) -> str:
+    """The Keras layer, from the first name that tells: tf2onnx names are `model/layer/what__17`; empty if none does."""
     for name in names:
         parts = re.sub(r"__\d+", "", name).split("/")
         if len(parts) > 1:
             return parts[1].removesuffix(":0")
-    return kind
-
-
-def _unique(name: str, taken: dict[str, int]) -> str:
-    taken[name] = taken.get(name, 0) + 1
-    return name if taken[name] == 1 else f"{name}_{taken[name]}"
+    return ""

@@ -24,6 +24,7 @@ from tasks.artifact import Precision
 from tasks.errors import ConversionError
 from tasks.formats import onnx, onnx_audit, onnx_saturation, tensorrt_integers, tensorrt_rules
 from tasks.formats.audit import Audit, LayerAudit, counted
+from tasks.formats.onnx_bodies import nodes_within
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -82,8 +83,11 @@ def saturating(folder: Path) -> tuple[str, ...]:
     return onnx.saturating(folder)
 
 
-def audit(folder: Path, example: np.ndarray) -> Audit:  # noqa: ARG001  the other formats run it
-    """What TensorRT is to run by its own rules, one example at a time: a prediction, since nothing is run."""
+def audit(folder: Path, example: np.ndarray) -> Audit:
+    """What TensorRT is to run by its own rules, one example at a time: a prediction.
+
+    Nothing is run but loops, in ONNX Runtime, to know how often they turn.
+    """
     import onnx as library
 
     model = library.load(folder / FILE)
@@ -91,7 +95,7 @@ def audit(folder: Path, example: np.ndarray) -> Audit:  # noqa: ARG001  the othe
     findings = tensorrt_rules.check(model)
     refused = next((finding.text for finding in findings if finding.costs == "refused"), "")
     why = {finding.node: finding.text for finding in findings if finding.costs == "float"}
-    work = onnx_audit.multiply_accumulates(model)
+    work = onnx_audit.multiply_accumulates(folder / FILE, example)
     risky = onnx_saturation.saturating(model)  # TensorRT sums in 32 bits, but ONNX Runtime is what answers here
     integer = {node.name for node in wiring.nodes if not refused and tensorrt_rules.runs_in_integers(wiring, node)}
     layers = tuple(
@@ -103,7 +107,7 @@ def audit(folder: Path, example: np.ndarray) -> Audit:  # noqa: ARG001  the othe
             why="" if node.name in integer else refused or why.get(node.name) or _why(node),
             saturates=node.name in risky,
         )
-        for node in wiring.nodes
+        for node in nodes_within(wiring.nodes)
         if node.name in work
     )
     beside = ("QuantizeLinear", "DequantizeLinear")  # become part of the kernels that they stand beside

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from tasks.formats.onnx_bodies import nodes_within, taken
+
 if TYPE_CHECKING:
     import onnx
 
@@ -65,7 +67,7 @@ class Wiring:
         self.outputs = {value.name for value in model.graph.output}
         self._takers: dict[str, list[onnx.NodeProto]] = {}
         for node in self.nodes:
-            for name in node.input:
+            for name in taken(node):
                 self._takers.setdefault(name, []).append(node)
 
     def takers(self, tensor: str) -> "list[onnx.NodeProto]":
@@ -97,7 +99,8 @@ class Wiring:
 def check(model: "onnx.ModelProto") -> tuple[Finding, ...]:
     """Every rule that a file does not keep, in the order of its operators. A file without integers keeps them all."""
     wiring = Wiring(model)
-    return (*_versions(model), *(finding for node in wiring.nodes for finding in _check_node(wiring, node)))
+    nodes = nodes_within(wiring.nodes)
+    return (*_versions(model), *(finding for node in nodes for finding in _check_node(wiring, node)))
 
 
 def runs_in_integers(wiring: Wiring, node: "onnx.NodeProto") -> bool:

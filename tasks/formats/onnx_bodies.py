@@ -1,0 +1,135 @@
+"""What stands inside an ONNX operator: the bodies of Loop and Scan, and the branches of If.
+
+A body is a graph of its own that may take any tensor from around it by name, with no input that says so (ONNX IR
+specification, "Graphs": names of outer scopes are visible). So who asks which tensors an operator takes, or gives a
+tensor another name, has to look inside.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def bodies(node: "onnx.NodeProto") -> "list[onnx.GraphProto]":
+    """The graphs that an operator runs, none for most."""
+    found = []
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            found.append(attribute.g)
+        found.extend(attribute.graphs)
+    return found
+
+
+def taken(node: "onnx.NodeProto") -> list[str]:
+    """The tensors that an operator takes, each once: its inputs, and what its bodies take from around them."""
+    names = dict.fromkeys(name for name in node.input if name)
+    for body in bodies(node):
+        names |= dict.fromkeys(_from_outside(body))
+    return list(names)
+
+
+def _from_outside(body: "onnx.GraphProto") -> Iterator[str]:
+    known = _made_inside(body)
+    for node in body.node:
+        yield from (name for name in taken(node) if name not in known)
+    yield from (value.name for value in body.output if value.name not in known)
+
+
+def _made_inside(body: "onnx.GraphProto") -> set[str]:
+    """The tensors that a body has itself. No two of it have one name, so that their order says nothing."""
+    named = [*body.input, *body.initializer]
+    return {value.name for value in named}.union(name for node in body.node for name in node.output)
+
+
+def nodes_within(nodes: "Iterable[onnx.NodeProto]") -> "Iterator[onnx.NodeProto]":
+    """Operators and all that stand inside them, each after what it stands in."""
+    for node in nodes:
+        yield node
+        for body in bodies(node):
+            yield from nodes_within(body.node)
+
+
+def in_running_order(graph: "onnx.GraphProto") -> None:
+    """Puts each operator of a graph, and of the bodies in it, behind those whose tensors it takes; in place."""
+    waiting = list(graph.node)
+    missing = {name for node in waiting for name in node.output if name}
+    ordered: list[onnx.NodeProto] = []
+    while waiting:
+        ready = [node for node in waiting if not missing.intersection(taken(node))]
+        if not ready:
+            raise ValueError(f"the operators of {graph.name} take each other's tensors in a circle")
+        ordered += ready
+        missing -= {name for node in ready for name in node.output}
+        waiting = [node for node in waiting if missing.intersection(node.output)]
+    for node in ordered:
+        for body in bodies(node):
+            in_running_order(body)
+    del graph.node[:]
+    graph.node.extend(ordered)
+
+
+def move_inside(graph: "onnx.GraphProto") -> None:
+    """Puts each operator of a graph into the body that has the tensor which it takes first; in place.
+
+    Tools that put an operator behind another one often know the outermost graph alone. No two tensors of a file may
+    have one name here.
+    """
+    inside = [body for node in nodes_within(graph.node) for body in bodies(node)]
+    owners = {name: body for body in inside for name in _made_inside(body)}
+    while moved := [node for node in graph.node if node.input and node.input[0] in owners]:
+        for node in moved:  # one may take what another gives
+            owners |= dict.fromkeys(node.output, owners[node.input[0]])
+            owners[node.input[0]].node.append(node)
+            graph.node.remove(node)
+
+
+def retake(node: "onnx.NodeProto", names: dict[str, str]) -> None:
+    """Gives an operator, and what stands inside it, other tensors for those that it takes."""
+    for place, name in enumerate(node.input):
+        node.input[place] = names.get(name, name)
+    for body in bodies(node):
+        known = _made_inside(body)
+        outer = {name: by for name, by in names.items() if name not in known}
+        for inner in body.node:
+            retake(inner, outer)
+        for value in body.output:
+            value.name = outer.get(value.name, value.name)
+
+
+def rename_inside(node: "onnx.NodeProto", layer: str, unique: "dict[str, int]") -> None:
+    """Names for all that an operator's bodies have themselves: they depend on its own name alone.
+
+    Args:
+        node: the operator, under the name that it is to have.
+        layer: whose operators those inside are.
+        unique: how often each operator's name was given; counted on.
+
+    """
+    for number, body in enumerate(bodies(node)):
+        values = [*body.input, *body.initializer, *body.sparse_initializer]
+        names = {value.name: f"{node.name}:{number}:{place}" for place, value in enumerate(values)}
+        for inner in body.node:
+            inner.name = unique_name(f"{layer}/{inner.op_type}", unique)
+            inner.doc_string = ""
+            names |= {name: f"{inner.name}:{place}" for place, name in enumerate(inner.output) if name}
+        body.name = f"{node.name}:{number}"
+        body.doc_string = ""
+        del body.value_info[:]
+        for value in [*values, *body.output]:
+            value.name = names.get(value.name, value.name)
+        for value in [*body.input, *body.output]:
+            for dim in value.type.tensor_type.shape.dim:
+                dim.ClearField("dim_param")  # tf2onnx numbers what it does not know
+        for inner in body.node:
+            retake(inner, names)
+            for place, name in enumerate(inner.output):
+                inner.output[place] = names.get(name, name)
+            rename_inside(inner, layer, unique)
+
+
+def unique_name(name: str, taken: dict[str, int]) -> str:
+    """A name, numbered from the second time on."""
+    taken[name] = taken.get(name, 0) + 1
+    return name if taken[name] == 1 else f"{name}_{taken[name]}"
