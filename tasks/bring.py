@@ -107,9 +107,11 @@ def hold_files(
     if not wrong:
         return
     right = [target for target in targets if target not in wrong]
-    way_out = f"name only those that are right (targets: [{', '.join(right)}])" if right else "replace the layer"
+    way_out = "Replace the layer"
+    if "onnxruntime" in right:  # without which nothing is registered
+        way_out += f", or name only the targets that are right (targets: [{', '.join(right)}])"
     lines = "".join(f"\n- {line}" for line in wrong.values())
-    raise AnswersDiffer(f"files of the {role} would not answer as it does:{lines}\n{way_out[0].upper()}{way_out[1:]}")
+    raise AnswersDiffer(f"files of the {role} would not answer as it does:{lines}\n{way_out}")
 
 
 def hold_floor(model: "tf.keras.Model", data: Dataset, floor: float | None, name: str) -> None:

@@ -11,8 +11,9 @@ from tasks.artifact import Format, Precision, Role, Target
 from tasks.errors import StoreError
 from tasks.formats.audit import Audit
 from tasks.machine import Machine
-from tasks.metrics import Figure, Interval, Parity, TargetScore
+from tasks.metrics import Figure, Interval, Parity
 from tasks.problem import Problem
+from tasks.target_scores import TargetScore
 
 FILE = "evidence.json"
 CHOICE = "choice.json"

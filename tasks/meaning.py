@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from tasks.activations import activation_of
 from tasks.rebuild import kind
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 # probabilities: of classes, that sum to 1. shares: of each class alone, as sigmoids give them. logits: anything else.
 Meaning = Literal["probabilities", "shares", "logits"]
 
+FUNCTIONS: dict[str, Meaning] = {"softmax": "probabilities", "sigmoid": "shares", "hard_sigmoid": "shares"}
 SUMS = 1e-3  # by how much probabilities of any make may miss a sum of 1
 TINY = 1e-7  # the least that shares sum up to
 LOOKED_AT = 8  # random inputs, where the graph does not tell
@@ -58,24 +60,16 @@ def in_probabilities(model: "tf.keras.Model") -> "tf.keras.Model":
 
 
 def _made_by(layer: Any) -> Meaning | None:
-    """What a layer's function makes of values, if it is one of the two."""
-    name = kind(layer)
-    if name == "QuantizeWrapperV2":
-        return _made_by(layer.layer)
-    activation = getattr(layer, "activation", None)
-    called = str(getattr(activation, "__name__", kind(activation))).lower()
-    if name in ("Softmax", "TFOpLambda"):
-        called = str(getattr(layer, "symbol", name)).lower()
-    if "log_softmax" in called:
-        return None
-    if "softmax" in called:
-        return "probabilities"
-    return "shares" if "sigmoid" in called and "log" not in called else None
+    """What a layer's function makes of values, if it is one of the two that are known."""
+    layer = layer.layer if kind(layer) == "QuantizeWrapperV2" else layer
+    if kind(layer) == "Softmax":
+        return "probabilities" if layer.axis in (-1, 1) else None
+    called = layer.symbol.rpartition(".")[2] if kind(layer) == "TFOpLambda" else activation_of(layer)
+    return FUNCTIONS.get(called)
 
 
 def _linear(layer: Any) -> bool:
-    activation = getattr(layer, "activation", None)
-    return activation is None or getattr(activation, "__name__", "") == "linear"
+    return activation_of(layer) == "linear"
 
 
 def _sum_to_one(model: "tf.keras.Model") -> bool:

@@ -104,32 +104,6 @@ def paired_interval(
     return max(drops, key=lambda drop: drop.high)
 
 
-class TargetScore(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
-    """How right one of several targets is answered."""
-
-    score: Interval = Field(description="Its own R².")
-    drop: Interval = Field(description="By how much it lies below the reference's.")
-
-
-def by_target(
-    names: Sequence[str], reference: Floats, candidate: Floats, confidence: float = 0.95, seed: int = 0
-) -> dict[str, TargetScore]:
-    """Each target's own R² and drop, by its name, of scores `(n, targets)` on the same examples.
-
-    Empty where there is one score for each example, which `interval` and `paired_interval` tell all of. Targets without
-    names are counted from 0.
-    """
-    if reference.ndim == 1:
-        return {}
-    found = {}
-    for number, (before, after) in enumerate(zip(reference.T, candidate.T, strict=True)):
-        found[names[number] if names else f"target_{number}"] = TargetScore(
-            score=interval(after, "regression", confidence, seed),
-            drop=paired_interval(before, after, "regression", confidence, seed),
-        )
-    return found
-
-
 def _z(confidence: float) -> float:
     """The normal quantile of a two-sided interval."""
     return NormalDist().inv_cdf((1 + confidence) / 2)

@@ -19,6 +19,7 @@ from tasks.plots import drifts_by_figure
 from tasks.profile import Profile, answer_figures, joined, open_profile, target_figures
 from tasks.progress import listener
 from tasks.stage import StageRun, stage
+from tasks.target_scores import by_target
 from tasks.version import OpenVersion, open_version
 
 BATCH = 64  # examples in a call when answers are asked for
@@ -98,7 +99,7 @@ def monitor(version: OpenVersion, new: NewData, config: MonitorConfig, *, seed: 
 
 def _decays(profile: Profile, scores: Floats, confidence: float, seed: int) -> dict[str, Interval]:
     """By how much each of several targets' score `(n, targets)` lies below the registered one, by its name."""
-    now = metrics.by_target(profile.target_columns, scores, scores, confidence, seed)
+    now = by_target(profile.target_columns, scores, scores, confidence, seed)
     return {
         name: metrics.independent_difference(profile.scores[name], each.score)
         for name, each in now.items()

@@ -32,6 +32,7 @@ from tasks.measure import Outputs, answers_of
 from tasks.profile import FILE as PROFILE
 from tasks.profile import answer_figures, distributions, joined, write_profile
 from tasks.stage import StageRun, stage
+from tasks.target_scores import by_target
 
 # What `mlflow.pyfunc.load_model(...).predict` of an ONNX version needs, and no TensorFlow.
 REQUIREMENTS = ("mlflow", "onnx", "onnxruntime", "numpy")
@@ -214,7 +215,7 @@ def _profile(made: Version) -> dict[str, Any]:
         chunks.append(answer_figures(problem, x, answers, data.target_columns))
         scores.append(metrics.scores(problem, y, answers, data.variance))
     found = distributions(joined(chunks), len(data.classes))
-    each = metrics.by_target(data.target_columns, np.concatenate(scores), np.concatenate(scores))
+    each = by_target(data.target_columns, np.concatenate(scores), np.concatenate(scores))
     kept: dict[str, Any] = json.loads((tracking.fetch(made.data) / PROFILE).read_text())
     kept["predictions"] = {name: distribution.model_dump() for name, distribution in found.items()}
     if each:

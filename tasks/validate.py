@@ -28,6 +28,7 @@ from tasks.measure import Call, Outputs, ValidateConfig, answers_of, latency_of,
 from tasks.metrics import Floats
 from tasks.progress import listener
 from tasks.stage import StageRun, stage
+from tasks.target_scores import by_target
 
 MOST_CLASSES = 64  # of a confusion matrix that is kept: beyond it the page cannot show it and the JSON grows
 ROLES: tuple[Role, ...] = ("teacher", "student", "compressed")
@@ -133,9 +134,7 @@ def validate(
             guessing=metrics.guessing(problem, y),
             targets={
                 name: found.score
-                for name, found in metrics.by_target(
-                    data.target_columns, baseline, baseline, config.confidence, seed
-                ).items()
+                for name, found in by_target(data.target_columns, baseline, baseline, config.confidence, seed).items()
             },
         ),
         files=tuple(measured),
@@ -238,7 +237,7 @@ def _accuracy(
         "accuracy": _level(data, y, answers, config, seed),
         "drop": metrics.paired_interval(baseline, scores, problem, config.confidence, seed),
         "further": metrics.further_figures(problem, y, answers, data.target_columns, data.variance),
-        "targets": metrics.by_target(data.target_columns, baseline, scores, config.confidence, seed),
+        "targets": by_target(data.target_columns, baseline, scores, config.confidence, seed),
     }
     if problem == "classification":
         figures |= {"lost": int((baseline > scores).sum()), "gained": int((baseline < scores).sum())}

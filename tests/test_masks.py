@@ -134,7 +134,7 @@ def test_in_integers_a_masked_model_is_as_near_as_one_without_padding(name):
     errors = np.abs(ask(held, x) - wanted) / np.ptp(wanted, axis=0)
     usual = errors[TIMES == STEPS].max()
     for length in LENGTHS:
-        assert errors[length == TIMES].max() < max(2 * usual, 0.05), f"{length} of {STEPS} steps"
+        assert errors[length == TIMES].max() < max(2 * usual, 0.08), f"{length} of {STEPS} steps"
     assert off(ask(frozen(held), x), ask(held, x)).max() < 0.01
 
 

@@ -15,7 +15,6 @@ from tasks.metrics import (
     FEWEST_ROUNDS,
     PAUSE,
     bootstrap_mean,
-    by_target,
     confusion_matrix,
     further_figures,
     independent_difference,
@@ -29,6 +28,7 @@ from tasks.metrics import (
     time_in_turn,
     wilson,
 )
+from tasks.target_scores import by_target
 
 
 @st.composite

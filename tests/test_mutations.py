@@ -163,7 +163,7 @@ def in_tflite(change: Callable[[Any, Any], None]) -> Callable[[Path], None]:
     def mutate(folder: Path) -> None:
         from tensorflow.lite.python import schema_py_generated as schema
 
-        from tasks.formats.tflite_integers import packed
+        from tasks.formats.tflite_graph import packed
 
         content = (folder / "model.tflite").read_bytes()
         model = schema.ModelT.InitFromPackedBuf(content)
@@ -177,7 +177,7 @@ def tensor_of(model: Any, graph: Any, kind: str, place: int) -> Any:
     """A tensor that the first operator of a kind takes."""
     from tensorflow.lite.python import schema_py_generated as schema
 
-    from tasks.formats.tflite_integers import codes
+    from tasks.formats.tflite_graph import codes
 
     wanted, numbers = getattr(schema.BuiltinOperator, kind), codes(model)
     found = next(each for each in graph.operators if numbers[each.opcodeIndex] == wanted)

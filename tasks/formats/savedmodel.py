@@ -77,11 +77,22 @@ def export(model: "tf.keras.Model", folder: Path, classes: tuple[str, ...] = ())
     module = tf.Module()
     module.variables_served = model.weights
     function = tf.function(serve, input_signature=signature, autograph=False).get_concrete_function()
-    tf.saved_model.save(module, str(folder), signatures={SIGNATURE: function})
+    try:
+        tf.saved_model.save(module, str(folder), signatures={SIGNATURE: function})
+    except AssertionError as error:  # TensorFlow's, for what is neither a weight nor a constant
+        holders = [layer.name for layer in model._flatten_layers() if hasattr(layer, "lookup_table") or _draws(layer)]
+        raise ConversionError(
+            f"layer '{next(iter(holders), model.name)}' keeps something beside its weights, as a table or a generator "
+            "of random numbers, which no file can hold: leave it out, and do what it does before the model"
+        ) from error
     (folder / "fingerprint.pb").unlink(missing_ok=True)
     _renumber(folder / "saved_model.pb")
     if classes:
         (folder / "assets" / CLASSES).write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
+
+
+def _draws(layer: "tf.keras.layers.Layer") -> bool:
+    return getattr(layer, "_random_generator", None) is not None
 
 
 def warm_up(folder: Path, examples: np.ndarray) -> None:
