@@ -28,6 +28,7 @@ from tasks.formats.audit import Audit, LayerAudit, counted
 from tasks.formats.tflite_graph import layer_of
 from tasks.formats.tflite_integers import lower
 from tasks.formats.tflite_io import as_steps, as_values, held_at_inputs, softened_last
+from tasks.formats.tflite_norms import flat_groups
 from tasks.held import is_fake_quantized, kernel_steps
 from tasks.ranges import custom_objects, frozen
 
@@ -72,7 +73,7 @@ def write(
     integer_io = integer_io and precision == "int8"
     ready = frozen(model) if is_fake_quantized(model) else fold(model)
     with tf.keras.utils.custom_object_scope(custom_objects()):
-        ready = unrolled(held_at_inputs(ready) if integer_io else ready)
+        ready = flat_groups(unrolled(held_at_inputs(ready) if integer_io else ready))
     content = _converted(ready, "float32" if precision == "int8" else precision)
     if precision == "int8":
         content = lower(content, kernel_steps(model), integer_ends=integer_io)
@@ -102,7 +103,7 @@ def calibrate(
         ConversionError: as `write`.
 
     """
-    content = _converted(unrolled(fold(model)), "int8", integer_io=integer_io, examples=examples)
+    content = _converted(flat_groups(unrolled(fold(model))), "int8", integer_io=integer_io, examples=examples)
     _keep(content if integer_io else softened_last(content), folder, model.name, classes)
 
 
@@ -139,7 +140,11 @@ def _keep(content: bytes, folder: Path, name: str, classes: tuple[str, ...]) -> 
     try:
         interpreter = _interpreter(folder / FILE, 1)
         with _quiet():
-            interpreter.allocate_tensors()
+            for batch in (1, 2):  # some operators are written for the batch that the converter saw
+                for given in interpreter.get_input_details():
+                    interpreter.resize_tensor_input(given["index"], (batch, *given["shape"][1:]))
+                interpreter.allocate_tensors()
+                interpreter.invoke()
     except (RuntimeError, ValueError) as error:
         (folder / FILE).unlink()
         raise ConversionError(

@@ -1,0 +1,53 @@
+"""Group normalization for LiteRT, in four axes at most: its broadcasting beyond those is for one batch size alone."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tasks.rebuild import Call, Copies, kind, rebuild
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+def flat_groups(model: "tf.keras.Model") -> "tf.keras.Model":
+    """The same function with every GroupNormalization computed over `(batch, places, groups, channels)`.
+
+    Keras weighs its moments by a mask, of ones where there is none, in one axis more than the tensor has. The converter
+    then writes a BROADCAST_TO of the shape that it saw (Wu and He 2018 say what is computed).
+    """
+    import tensorflow as tf
+
+    if not any(kind(layer) == "GroupNormalization" for layer in model.layers):
+        return model
+    copies = Copies()
+
+    def answer(call: Call) -> Any:
+        layer = call.layer
+        if kind(layer) != "GroupNormalization" or getattr(call.args[0], "_keras_mask", None) is not None:
+            return copies.call(layer, call.args, call.kwargs)
+        return tf.keras.layers.Lambda(_normalized(layer), name=layer.name)(call.args[0])
+
+    return rebuild(model, answer)
+
+
+def _normalized(layer: "tf.keras.layers.Layer") -> Any:
+    """What such a layer does to a tensor, with its weights as constants."""
+    import tensorflow as tf
+
+    rank = len(layer.output_shape)
+    axis = layer.axis % rank
+    groups, size = layer.groups, layer.output_shape[axis] // layer.groups
+    gamma = layer.gamma.numpy().reshape(groups, size) if layer.scale else 1.0
+    beta = layer.beta.numpy().reshape(groups, size) if layer.center else 0.0
+    channels_last = [*(place for place in range(rank) if place != axis), axis]
+
+    def normalized(x: Any) -> Any:
+        moved = tf.transpose(x, channels_last)
+        grouped = tf.reshape(moved, (tf.shape(x)[0], -1, groups, size))
+        away = grouped - tf.reduce_mean(grouped, axis=(1, 3), keepdims=True)
+        variance = tf.reduce_mean(tf.square(away), axis=(1, 3), keepdims=True)
+        given = away * tf.math.rsqrt(variance + layer.epsilon) * gamma + beta
+        return tf.transpose(tf.reshape(given, tf.shape(moved)), np.argsort(channels_last))
+
+    return normalized
