@@ -45,7 +45,7 @@ class Budget(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     )
 
 
-def hold(budget: Budget, floor: float | None, evidence: Evidence, where: str) -> None:
+def hold(budget: Budget, floor: float, evidence: Evidence, where: str) -> None:
     """Pass if the budget is kept, and the teacher is worth keeping up with; `where` says where the evidence is.
 
     Raises:
@@ -67,20 +67,20 @@ def breaches(budget: Budget, evidence: Evidence) -> list[str]:
     return [breach for breaches in found for breach in breaches]
 
 
-def _floor(floor: float | None, evidence: Evidence) -> list[str]:
+def _floor(floor: float, evidence: Evidence) -> list[str]:
     """A teacher that only guesses is kept up with by anything."""
     reference = evidence.reference
-    if reference is None:
+    if reference is None or floor < 0:
         return []
     name, worst = min([("", reference.accuracy), *reference.targets.items()], key=lambda each: each[1].estimate)
     found, of = worst.estimate, f" of {name}" if name else ""
-    if found > reference.guessing if floor is None else found >= floor:
+    if found >= floor if floor else found > reference.guessing:
         return []
-    least = f"{floor:g}" if floor is not None else f"better than guessing, {reference.guessing:.4f}"
+    least = f"{floor:g}" if floor else f"better than guessing, {reference.guessing:.4f}"
     return [
         f"teacher.floor: the teacher's {evidence.score}{of} is {found:.4f} on the test split, and is to be {least}. "
         "Train it longer (teacher.fit.epochs) or otherwise (teacher.fit.learning_rate), look at the data, or set "
-        "teacher.floor to what is enough"
+        "teacher.floor to what is enough, or to -1"
     ]
 
 

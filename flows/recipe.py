@@ -37,11 +37,12 @@ class TeacherConfig(ModelConfig, frozen=True, extra="forbid"):
     fit: FitConfig = Field(
         FitConfig(), description="How it is trained; epochs 0 takes the model as it is.", json_schema_extra=_at(3)
     )
-    floor: float | None = Field(
-        None,
-        ge=-1e9,
+    floor: float = Field(
+        0,
+        ge=-1,
         le=1,
-        description="The least accuracy or R² that it must have; left out, it must be better than guessing.",
+        description="The least accuracy or R² that it must have; 0 asks for better than guessing, less than 0 for "
+        "nothing.",
         json_schema_extra=_at(4),
     )
 

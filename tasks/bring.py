@@ -114,7 +114,7 @@ def hold_files(
     raise AnswersDiffer(f"files of the {role} would not answer as it does:{lines}\n{way_out}")
 
 
-def hold_floor(model: "tf.keras.Model", data: Dataset, floor: float | None, name: str) -> None:
+def hold_floor(model: "tf.keras.Model", data: Dataset, floor: float, name: str) -> None:
     """Refuse a teacher that is no better than guessing, or not as good as was asked for, on the validation split.
 
     Raises:
@@ -122,7 +122,7 @@ def hold_floor(model: "tf.keras.Model", data: Dataset, floor: float | None, name
 
     """
     x, y = data.arrays("validation")
-    least = metrics.guessing(data.config.problem, y) if floor is None else floor
+    least = floor or metrics.guessing(data.config.problem, y)
 
     def score(inputs: Outputs) -> float:
         answers = np.asarray(model.predict(inputs, verbose=0), np.float32)
@@ -130,7 +130,7 @@ def hold_floor(model: "tf.keras.Model", data: Dataset, floor: float | None, name
         return float(scores.mean(axis=0).min())  # of several targets the worst: none hides behind another
 
     found = score(x)
-    if found > least if floor is None else found >= least:
+    if found >= floor if floor else found > least:
         return
     tried = {"divided by 255": score(x / 255), "from -1 to 1, x / 127.5 - 1": score(x / 127.5 - 1)}
     better = max(tried, key=lambda how: tried[how])
@@ -140,9 +140,9 @@ def hold_floor(model: "tf.keras.Model", data: Dataset, floor: float | None, name
         "(tf.keras.layers.Rescaling as its first layer)"
         if tried[better] > max(found, least)
         else "Are these the data that it was trained for, with classes in the same order and inputs in the same units? "
-        "Train it here (teacher.fit.epochs), or set teacher.floor to take it as it is"
+        "Train it here (teacher.fit.epochs), or take it as it is (teacher.floor: -1)"
     )
-    what = "no better than guessing" if floor is None else f"below teacher.floor = {floor:g}"
+    what = f"below teacher.floor = {floor:g}" if floor else "no better than guessing"
     raise ModelError(
         "teacher.model", name, f"has {measure} {found:.3f} on the validation split, {what} ({least:.3f}). {likely}"
     )
@@ -155,7 +155,7 @@ def bring(
     role: Role,
     targets: Sequence[Target],
     precision: Precision,
-    floor: float | None,
+    floor: float,
     trained: bool,
     examples: int,
     seed: int,
@@ -168,7 +168,7 @@ def bring(
         role: what it is to be.
         targets: the runtimes that files of it are made for.
         precision: what those are to be computed in: int8 if they are to have ranges of a fake-quantized model.
-        floor: the least score of a teacher; none asks for better than guessing.
+        floor: the least score of a teacher; 0 asks for better than guessing, less for nothing.
         trained: whether it will be trained further; if not, a teacher has to be as good as that now.
         examples: how many of the test split it is asked; all if 0.
         seed: of what its function draws.
@@ -186,7 +186,7 @@ def bring(
     listener().note(f"bring-{role}", f"asking the {role} as it came ({brought.keras}) for {len(x):,} answers")
     answers = as_it_came(brought, x, MANY, model.model, field)
     hold_model(brought, answers, x[:MANY], model.model, field)
-    if role == "teacher" and not trained:
+    if role == "teacher" and not trained and floor >= 0:
         hold_floor(brought.model, data, floor, model.model)
     hold_files(brought.model, targets, precision, data, role)
     return brought, answers
@@ -200,7 +200,7 @@ def bring_own(
     data: DataConfig,
     targets: Sequence[Target],
     precision: Precision,
-    floor: float | None,
+    floor: float,
     trained: bool,
     examples: int,
     seed: int,

@@ -111,6 +111,27 @@ def rebuild(
     return _assembled(model, inputs, _walk(model, given, follow))
 
 
+def taking_floats(model: "tf.keras.Model") -> "tf.keras.Model":
+    """The model with float32 at its inputs, from which those of other types are made, and weights of its own.
+
+    Raises:
+        ConversionError: the model is no graph of layers.
+
+    """
+    import tensorflow as tf
+
+    _check_graph(model)
+    copies = Copies()
+    inputs = [
+        tf.keras.Input(tensor.shape[1:], batch_size=tensor.shape[0], name=layer.name)
+        for tensor, layer in zip(model.inputs, model._input_layers, strict=True)
+    ]
+    given = [tf.cast(ours, theirs.dtype) for ours, theirs in zip(inputs, model.inputs, strict=True)]
+    return _assembled(
+        model, inputs, _walk(model, given, lambda node, args, kwargs: copies.call(node.layer, args, kwargs))
+    )
+
+
 def flat(model: "tf.keras.Model") -> "tf.keras.Model":
     """A copy made of plain layers, with weights of its own.
 

@@ -61,7 +61,7 @@ def test_answers_are_those_of_the_model_as_it_came(data, tmp_path):
 
     for library, name in ((None, "model.h5"), (three, "model.keras")):
         theirs = trained(data, softmax, library=library)
-        brought, answers = bring(kept(theirs, tmp_path, name), data, floor=None, **HOW)
+        brought, answers = bring(kept(theirs, tmp_path, name), data, floor=0, **HOW)
         x, _ = data.arrays("test")
         np.testing.assert_allclose(answers, theirs.predict(x, verbose=0), rtol=0, atol=1e-6)
         np.testing.assert_allclose(brought.model.predict(x, verbose=0), answers, rtol=0, atol=1e-5)
@@ -106,7 +106,7 @@ def test_nothing_is_added_to_an_end(end, data, tmp_path):
     inputs = tf.keras.Input((4,), name="row")
     theirs = tf.keras.Model(inputs, build(tf.keras, tf.keras.layers.Dense(8, activation="relu")(inputs)))
     x, _ = data.arrays("test", 50)
-    brought, answers = bring(kept(theirs, tmp_path), data, floor=0.0, **HOW)
+    brought, answers = bring(kept(theirs, tmp_path), data, floor=-1, **HOW)
     np.testing.assert_allclose(answers[:50], theirs(x), rtol=0, atol=1e-5)
     assert meaning(brought.model) == means
     probable = in_probabilities(brought.model)(x).numpy()
@@ -119,20 +119,20 @@ def test_a_model_whose_answers_hang_on_the_batch_is_refused(data, tmp_path):
         data, softmax, between=lambda la, x: la.BatchNormalization(name="norm")(x, training=True), scale=1.0
     )
     with pytest.raises(ModelError, match=r"teacher\.model: .*'norm' .*training=True, .* what else is in its batch"):
-        bring(kept(theirs, tmp_path), data, floor=None, **HOW)
+        bring(kept(theirs, tmp_path), data, floor=0, **HOW)
 
 
 def test_a_model_that_draws_at_random_is_refused(data, tmp_path):
     theirs = trained(data, softmax, between=lambda la, x: la.Dropout(0.5, name="drop")(x, training=True))
     with pytest.raises(ModelError, match=r"'drop' .*drawn at random"):
-        bring(kept(theirs, tmp_path), data, floor=None, **HOW)
+        bring(kept(theirs, tmp_path), data, floor=0, **HOW)
 
 
 def test_a_teacher_that_always_says_the_same_is_refused(data, tmp_path):
     theirs = trained(data, softmax)
     theirs.set_weights([np.zeros_like(weight) for weight in theirs.get_weights()])
     with pytest.raises(ModelError, match=r"no better than guessing .*in the same order"):
-        bring(kept(theirs, tmp_path), data, floor=None, **HOW)
+        bring(kept(theirs, tmp_path), data, floor=0, **HOW)
 
 
 def test_a_teacher_that_learned_other_units_is_told_so(tmp_path):
@@ -145,7 +145,7 @@ def test_a_teacher_that_learned_other_units_is_told_so(tmp_path):
     inputs = tf.keras.Input((3,))
     model = tf.keras.Model(inputs, tf.keras.layers.Softmax()(tf.keras.layers.Activation("tanh")(inputs)))
     with pytest.raises(ModelError, match=r"guessing .* With values divided by 255 it has 1\.000: .*Rescaling"):
-        bring(kept(model, tmp_path), data, floor=None, **HOW)
+        bring(kept(model, tmp_path), data, floor=0, **HOW)
 
 
 def test_a_floor_is_held(data, tmp_path):
@@ -172,7 +172,7 @@ def test_a_target_that_would_be_wrong_is_refused_by_layer(data, tmp_path, monkey
 
     monkeypatch.setattr(tflite, "write", broken)
     with pytest.raises(AnswersDiffer, match=r"litert in float32: output 1 .* part at layer 'out' \(Dense\)") as caught:
-        bring(config, data, floor=None, **HOW)
+        bring(config, data, floor=0, **HOW)
     assert "targets: [onnxruntime]" in str(caught.value)
 
 
@@ -199,7 +199,7 @@ def test_a_function_counts_by_what_it_gives(source, data, tmp_path, monkeypatch)
 
     def brought():
         config = ModelConfig(model="brings_weights:build")
-        return bring_own("teacher", config, source, TARGETS, "float32", 0.0, False, 40, 0)
+        return bring_own("teacher", config, source, TARGETS, "float32", -1, False, 40, 0)
 
     model.save_weights("theirs.weights.h5")
     first, again = brought(), brought()

@@ -18,9 +18,20 @@ def test_a_file_that_can_saturate_is_refused_by_default():
     with pytest.raises(
         BudgetNotKept, match=r"every_processor = true: the onnxruntime file .* layers conv\|<1> can saturate"
     ) as caught:
-        hold(Budget(**LOOSE), None, evidence({"saturates": True}), "there")
+        hold(Budget(**LOOSE), 0, evidence({"saturates": True}), "there")
     for way_out in ("quantize.method", "budget.every_processor: false"):
         assert way_out in str(caught.value)
+
+
+def test_a_teacher_that_only_guesses_is_kept_up_with_by_anything():
+    told = evidence({})
+    poor = told.model_copy(update={"reference": told.reference.model_copy(update={"guessing": 0.99})})
+    with pytest.raises(BudgetNotKept, match=r"teacher\.floor: .* is 0\.9500 .* better than guessing, 0\.9900"):
+        hold(Budget(**LOOSE), 0, poor, "there")
+    with pytest.raises(BudgetNotKept, match=r"to be 0\.96"):
+        hold(Budget(**LOOSE), 0.96, told, "there")
+    hold(Budget(**LOOSE), -1, poor, "there")
+    hold(Budget(**LOOSE), 0.95, told, "there")
 
 
 def test_a_file_whose_sums_are_rounded_apart_is_refused_by_name():

@@ -22,7 +22,7 @@ GOOD, ALSO_GOOD, POOR, OTHER_DATA = 1, 2, 3, 4
 def home(tmp_path_factory, prefect_server, empty_store):
     """Four registered versions: two that learned, one that hardly did, and one that learned other data."""
     home = tmp_path_factory.mktemp("state")
-    poor = {"teacher": {"model": "cnn", "width": 0.25, "fit": {"epochs": 1, "batch_size": 256}}}
+    poor = {"teacher": {"model": "cnn", "width": 0.25, "fit": {"epochs": 1, "batch_size": 256}, "floor": -1}}
     other = {"data": {"reader": "digits", "limit": 500, "test": 0.25}}
     with versions(home, empty_store, {"seed": 1}, {"seed": 2}, {"seed": 3, **poor}, {"seed": 4, **other}):
         yield home

@@ -17,7 +17,7 @@ from tasks.formats import keras3
 from tasks.formats.keras_file import ModelFile, look
 from tasks.formats.keras_limits import allowance, check_tensors
 from tasks.problem import Problem
-from tasks.rebuild import carry, flat
+from tasks.rebuild import carry, flat, taking_floats
 from tasks.training_calls import unanswerable
 
 if TYPE_CHECKING:
@@ -201,10 +201,14 @@ def fitted(
     found = tuple(model.inputs[0].shape[1:])
     if not fits(found, input_shape):
         raise ModelError(field, name, f"takes examples of shape {found}; the data's have {input_shape}")
-    if found != input_shape or model.inputs[0].shape[0] is not None or model.inputs[0].dtype != tf.float32:
-        clone = tf.keras.models.clone_model(model, input_tensors=tf.keras.Input(input_shape, name="input"))
+    dtype = model.inputs[0].dtype
+    if found != input_shape or model.inputs[0].shape[0] is not None:
+        free = tf.keras.Input(input_shape, dtype=dtype, name="input")
+        clone = tf.keras.models.clone_model(model, input_tensors=free)
         carry(clone, model.get_weights())
         model = clone
+    if dtype != tf.float32:
+        model = taking_floats(model)
     found = tuple(model.outputs[0].shape[1:])
     if not fits(found, output_shape):
         remedy = f"gives predictions of shape {found}; a {problem} of these data needs {output_shape}"

@@ -141,9 +141,12 @@ def _keep(content: bytes, folder: Path, name: str, classes: tuple[str, ...]) -> 
         interpreter = _interpreter(folder / FILE, 1)
         with _quiet():
             for batch in (1, 2):  # some operators are written for the batch that the converter saw
-                for given in interpreter.get_input_details():
+                inputs = interpreter.get_input_details()
+                for given in inputs:
                     interpreter.resize_tensor_input(given["index"], (batch, *given["shape"][1:]))
                 interpreter.allocate_tensors()
+                for given in inputs:
+                    interpreter.set_tensor(given["index"], np.zeros((batch, *given["shape"][1:]), given["dtype"]))
                 interpreter.invoke()
     except (RuntimeError, ValueError) as error:
         (folder / FILE).unlink()
