@@ -12,10 +12,10 @@ from tasks.artifact import Precision, Target
 from tasks.errors import SlimlineError
 from tasks.faithful import Difference, furthest, mean_steps
 from tasks.formats import FORMATS
-from tasks.held import output_step
 from tasks.measure import Call
 from tasks.metrics import Outputs
 from tasks.rebuild import calls_of
+from tasks.unrest import Slack, slack
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -25,17 +25,19 @@ FEW = 16  # examples that are asked one, two and many at a time
 # Steps that an integer file's answers may be off by in the mean over the examples and places of an output channel, and
 # to one side of it. Sums that are rounded to the other step move those behind them by a few, and more behind a tanh;
 # LiteRT rounds means and products once more; TensorRT's ranges lie about zero, with half the steps. Of the zoo's models
-# and of random graphs 0.04, 0.6, 0.5 and 2.6 were seen, where it is not a tanh of a tanh.
+# and of random graphs 0.04, 0.6, 0.5 and 2.6 were seen, where it is not a tanh of a tanh. Where a model's own answers
+# move by more, when next to nothing does, so may a file's: `unrest`.
 STEPS: dict[Target, tuple[float, float]] = {
     "onnxruntime": (2.0, 0.75),
     "savedmodel": (2.0, 0.75),
     "litert": (3.0, 1.0),
     "tensorrt": (8.0, 4.0),
 }
+RESTLESS = 3.0  # times a model's unrest that a file of it may be off by, beside that
 
 
 def hold_answers(
-    found: Outputs, wanted: Outputs, target: Target, precision: Precision, *, step: float | None = None
+    found: Outputs, wanted: Outputs, target: Target, precision: Precision, *, by: Slack | None = None
 ) -> Difference | None:
     """Where a file's answers are not its Keras model's; nothing if they are.
 
@@ -47,13 +49,15 @@ def hold_answers(
         wanted: of the model, which is fake-quantized if the file has integers.
         target: the runtime.
         precision: of the file.
-        step: of what the model gives, as `output_step` finds it; none if the file's ranges are not the model's.
+        by: what the model's answers are compared by; none if the file's ranges are not the model's.
 
     """
     if precision == "float32":
         difference = furthest(found, wanted)
-    elif precision == "int8" and step is not None:
-        difference = mean_steps(found, wanted, step or max(float(np.ptp(wanted)), TINY) / 255, *STEPS[target])
+    elif precision == "int8" and by is not None:
+        step = by.step or max(float(np.ptp(wanted)), TINY) / 255
+        restless = RESTLESS * by.unrest / step
+        difference = mean_steps(found, wanted, step, *(most + restless for most in STEPS[target]))
     else:
         return None
     return difference if difference.share > 1 else None
@@ -118,7 +122,8 @@ def _apart(model: "tf.keras.Model", target: Target, precision: Precision, x: Out
     try:
         with _written(model, target, precision) as call:
             wanted = model.predict(x, verbose=0)
-            return hold_answers(call(x), wanted, target, precision, step=output_step(model)) is not None
+            by = slack(model, x) if precision == "int8" else None
+            return hold_answers(call(x), wanted, target, precision, by=by) is not None
     except SlimlineError:
         return False
 
@@ -159,12 +164,13 @@ def hold_targets(
 
     """
     wanted = model.predict(x, batch_size=batch, verbose=0)
+    by = slack(model, x) if precision == "int8" else None
     found: dict[Target, str] = {}
     for target in targets:
         try:
             with _written(model, target, precision) as call:
                 answers = call(x)
-                difference = hold_answers(answers, wanted, target, precision, step=output_step(model)) or sizes_apart(
+                difference = hold_answers(answers, wanted, target, precision, by=by) or sizes_apart(
                     call, precision, x, len(x), answers
                 )
         except SlimlineError as error:

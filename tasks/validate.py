@@ -21,7 +21,7 @@ from tasks.evidence import Evidence, FileEvidence, Reference, Throughput, figure
 from tasks.evidence_page import lay_out
 from tasks.file_parity import hold_answers, said, sizes_apart
 from tasks.formats import FORMATS, keras
-from tasks.held import output_step
+from tasks.held import is_fake_quantized
 from tasks.kept_answers import kept_answers
 from tasks.machine import describe_machine, load_average
 from tasks.measure import Call, Outputs, ValidateConfig, answers_of, latency_of, sizes
@@ -29,6 +29,7 @@ from tasks.metrics import Floats
 from tasks.progress import listener
 from tasks.stage import StageRun, stage
 from tasks.target_scores import by_target
+from tasks.unrest import Slack, slack
 
 MOST_CLASSES = 64  # of a confusion matrix that is kept: beyond it the page cannot show it and the JSON grows
 ROLES: tuple[Role, ...] = ("teacher", "student", "compressed")
@@ -39,8 +40,7 @@ class Measured:
     """A file to measure.
 
     folder: what the target's format has written. keras: the folder of the Keras model that it was made from.
-    sha256, keras_sha256: their digests. shipped: whether it is part of the version. own_ranges: whether the target's
-    own toolchain found the ranges of its integers, so that no Keras model computes what it does.
+    sha256, keras_sha256: their digests. shipped: whether it is part of the version.
     """
 
     role: Role
@@ -51,7 +51,6 @@ class Measured:
     sha256: str
     keras_sha256: str
     shipped: bool
-    own_ranges: bool = False
 
     @property
     def title(self) -> str:
@@ -61,10 +60,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class InKeras:
-    """A Keras model's answers on the test split `(n, …)`, the step that they are held to, and the model's size."""
+    """A Keras model's answers on the test split `(n, …)`, what integer files are compared by, and the model's size."""
 
     outputs: Outputs
-    step: float
+    by: Slack | None
     parameters: int
     nonzeros: int
 
@@ -211,8 +210,7 @@ def _hold(file: Measured, call: Call, answers: Outputs, model: InKeras, x: Outpu
         AnswersDiffer: says which file is wrong, from which layer on, and by how much.
 
     """
-    step = None if file.own_ranges else model.step
-    difference = hold_answers(answers, model.outputs, file.target, file.precision, step=step)
+    difference = hold_answers(answers, model.outputs, file.target, file.precision, by=model.by)
     found = difference or sizes_apart(call, file.precision, x, batch, answers)
     if found is not None:
         told = said(keras.load(file.keras), file.target, file.precision, found, x)
@@ -270,7 +268,7 @@ def _in_keras(file: Measured, x: Outputs, data: Dataset, config: ValidateConfig)
     ]
     return InKeras(
         outputs,
-        output_step(model),
+        slack(model, x) if is_fake_quantized(model) else None,
         sum(int(value.size) for value in values),
         sum(int(np.count_nonzero(v)) for v in values),
     )
@@ -305,7 +303,6 @@ def validate_files(
             sha256=files[name][target].sha256,
             keras_sha256=models[name].sha256,
             shipped=role == "compressed",
-            own_ranges=models[name].calibration is not None,
         )
         for (role, target), name in played.items()
     ]
