@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field
 
 from tasks.errors import BudgetNotKept
 from tasks.evidence import Evidence, FileEvidence
+from tasks.metrics import good_enough
 
 SMALLER = "Narrow the student (student.width), remove channels (prune.method: channels)"
 
@@ -70,11 +71,11 @@ def breaches(budget: Budget, evidence: Evidence) -> list[str]:
 def _floor(floor: float, evidence: Evidence) -> list[str]:
     """A teacher that only guesses is kept up with by anything."""
     reference = evidence.reference
-    if reference is None or floor < 0:
+    if reference is None:
         return []
     name, worst = min([("", reference.accuracy), *reference.targets.items()], key=lambda each: each[1].estimate)
     found, of = worst.estimate, f" of {name}" if name else ""
-    if found >= floor if floor else found > reference.guessing:
+    if good_enough(found, floor, reference.guessing):
         return []
     least = f"{floor:g}" if floor else f"better than guessing, {reference.guessing:.4f}"
     return [

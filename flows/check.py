@@ -30,21 +30,12 @@ def try_models(recipe: Recipe, data: Dataset) -> None:
     from tasks.zoo import build_model
 
     for role, model in recipe.models.items():
-        precision = recipe.precision_of(role)
-        if not model.brought:
-            hold_files(build_model(model, data, seed=recipe.seed, field=role), recipe.targets, precision, data, role)
-            continue
-        bring(
-            model,
-            data,
-            role=role,
-            targets=recipe.targets,
-            precision=precision,
-            floor=recipe.teacher.floor,
-            trained=bool(recipe.teacher.fit.epochs),
-            examples=recipe.validation.max_examples,
-            seed=recipe.seed,
-        )
+        door = recipe.door(role)
+        if model.brought:
+            bring(model, data, role, door, recipe.seed)
+        else:
+            built = build_model(model, data, seed=recipe.seed, field=role)
+            hold_files(built, door.targets, door.precision, data, role)
 
 
 def plan(recipe: Recipe, data: Dataset) -> list[tuple[str, str]]:

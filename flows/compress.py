@@ -35,20 +35,7 @@ def compress(recipe: Recipe) -> Compression:
     with compressing(recipe) as run:
         seed, data, teaching, budget = recipe.seed, recipe.data, recipe.distill.teaching, recipe.budget
         prepared = prepare_data(data)
-        own = {
-            role: bring_own(
-                role,
-                model,
-                data,
-                recipe.targets,
-                recipe.precision_of(role),
-                recipe.teacher.floor,
-                bool(recipe.teacher.fit.epochs),
-                recipe.validation.max_examples,
-                seed,
-            )
-            for role, model in recipe.own.items()
-        }
+        own = {role: bring_own(role, model, data, recipe.door(role), seed) for role, model in recipe.own.items()}
         teacher = train_model("teacher", recipe.teacher, own.get("teacher"), data, recipe.teacher.fit, seed)
         if recipe.student.model == "teacher":
             student = teacher

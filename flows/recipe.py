@@ -9,7 +9,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from flows.budget import Budget
-from tasks.artifact import Precision, Role, Target
+from tasks.artifact import Role, Target
+from tasks.bring import Door
 from tasks.channels.config import Goal
 from tasks.comparison import PromoteConfig
 from tasks.convert import ConvertConfig
@@ -167,10 +168,16 @@ class Recipe(BaseModel):
         """Those that are none of the zoo's: they are looked at before anything is trained."""
         return {role: model for role, model in self.models.items() if model.brought}
 
-    def precision_of(self, role: Role) -> Precision:
-        """What the files of a model that was brought are to be computed in, where the model decides it."""
+    def door(self, role: Role) -> Door:
+        """What a model that is brought is held to; a score only where it teaches as it is."""
         ships = role == "student" or self.student.model == "teacher"
-        return "int8" if ships and self.quantize.fake_quantizes else "float32"
+        taught = role == "teacher" and not self.teacher.fit.epochs
+        return Door(
+            targets=self.targets,
+            precision="int8" if ships and self.quantize.fake_quantizes else "float32",
+            floor=self.teacher.floor if taught else -1,
+            examples=self.validation.max_examples,
+        )
 
     @property
     def registered_name(self) -> str:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import BaseModel, Field
 
 from tasks import metrics
 from tasks.artifact import ModelArtifact, Precision, Role, Target
 from tasks.data import DataConfig, Dataset, open_data
-from tasks.errors import AnswersDiffer, ModelError, SlimlineError
+from tasks.errors import AnswersDiffer, ModelError
 from tasks.faithful import furthest
 from tasks.file_parity import FEW, hold_targets
 from tasks.folding import fold
@@ -31,42 +32,51 @@ if TYPE_CHECKING:
 
 CALIBRATION = 64  # train examples that set the ranges of a model that is only tried
 MANY = 64  # examples that files are asked at once
+AGAIN = (
+    "answers the same examples otherwise each time: a layer of it draws at random, or remembers the last call. Build "
+    "it without training=True at a Dropout, and without stateful=True"
+)
+ALONE = (
+    "asked {} at a time it answers otherwise than many: what else is in the batch decides, as with a "
+    "BatchNormalization that is called with training=True. Call it without, or replace it by GroupNormalization, which "
+    "looks at one example alone"
+)
+
+
+class Door(BaseModel, frozen=True, extra="forbid"):
+    """What a model that is brought is held to."""
+
+    targets: tuple[Target, ...] = Field(description="The runtimes that files of it are made for.")
+    precision: Precision = Field(description="Of those; int8 if they are to have a fake-quantized model's ranges.")
+    floor: float = Field(description="Its least score; 0 asks for better than guessing, less for nothing.")
+    examples: int = Field(description="How many of the test split it is asked; all if 0.")
 
 
 def as_it_came(brought: Brought, x: Outputs, batch: int, name: str, field: str) -> Outputs:
     """What a model answers as it came `(n, …)`, once it was found that nothing but an example decides its answer.
 
     Raises:
-        ModelError: the answers hang on chance, on what was asked before, or on what else is in the batch.
+        ModelError: it answers with no numbers, or what hangs on chance, the last call, or what else is in the batch.
 
     """
+    few = x[:FEW]
     try:
         answers = brought.answers(x, batch)
-        few = brought.answers(x[:FEW], FEW)
-    except SlimlineError:
-        raise
+        others = {
+            AGAIN: brought.answers(x[:batch], batch),
+            ALONE.format(1): brought.answers(few, 1),
+            ALONE.format(2): brought.answers(few, 2),
+        }
     except Exception as error:  # whatever a model of the user's own does with examples that it does not like
         raise ModelError(
             field, name, f"does not answer the data's examples in {brought.keras} ({type(error).__name__}: {error})"
         ) from error
-    again = furthest(brought.answers(x[:FEW], FEW), few)
-    if again.share > 1:
-        raise ModelError(
-            field,
-            name,
-            f"answers the same examples otherwise each time ({again}): a layer of it draws at random, or remembers the "
-            "last call: build it without training=True at a Dropout, and without stateful=True",
-        )
-    for size in (1, 2):
-        alone = furthest(brought.answers(x[:FEW], size), few)
-        if alone.share > 1:
-            raise ModelError(
-                field,
-                name,
-                f"asked {size} at a time it answers otherwise than {FEW} ({alone}): what else is in the batch decides, "
-                "as with a BatchNormalization that is called with training=True: call it without, or replace it by "
-                "GroupNormalization, which looks at one example alone",
-            )
+    if not np.isfinite(answers).all():
+        raise ModelError(field, name, "answers test examples with NaN or infinity: look at its weights and the data")
+    for complaint, found in others.items():
+        difference = furthest(found, answers[: len(found)])
+        if difference.share > 1:
+            raise ModelError(field, name, f"{complaint} ({difference})")
     return answers
 
 
@@ -130,7 +140,7 @@ def hold_floor(model: "tf.keras.Model", data: Dataset, floor: float, name: str) 
         return float(scores.mean(axis=0).min())  # of several targets the worst: none hides behind another
 
     found = score(x)
-    if found >= floor if floor else found > least:
+    if metrics.good_enough(found, floor, least):
         return
     tried = {"divided by 255": score(x / 255), "from -1 to 1, x / 127.5 - 1": score(x / 127.5 - 1)}
     better = max(tried, key=lambda how: tried[how])
@@ -148,29 +158,14 @@ def hold_floor(model: "tf.keras.Model", data: Dataset, floor: float, name: str) 
     )
 
 
-def bring(
-    model: ModelConfig,
-    data: Dataset,
-    *,
-    role: Role,
-    targets: Sequence[Target],
-    precision: Precision,
-    floor: float,
-    trained: bool,
-    examples: int,
-    seed: int,
-) -> tuple[Brought, Outputs]:
+def bring(model: ModelConfig, data: Dataset, role: Role, door: Door, seed: int) -> tuple[Brought, Outputs]:
     """A model that is none of the zoo's, and what it answers to the test split as it came `(n, …)`.
 
     Args:
         model: which.
         data: what it is for.
         role: what it is to be.
-        targets: the runtimes that files of it are made for.
-        precision: what those are to be computed in: int8 if they are to have ranges of a fake-quantized model.
-        floor: the least score of a teacher; 0 asks for better than guessing, less for nothing.
-        trained: whether it will be trained further; if not, a teacher has to be as good as that now.
-        examples: how many of the test split it is asked; all if 0.
+        door: what it is held to.
         seed: of what its function draws.
 
     Raises:
@@ -182,41 +177,20 @@ def bring(
 
     tf.keras.utils.set_random_seed(seed)
     brought, field = bring_model(model, data, role), f"{role}.model"
-    x, _ = data.arrays("test", examples)
+    x, _ = data.arrays("test", door.examples)
     listener().note(f"bring-{role}", f"asking the {role} as it came ({brought.keras}) for {len(x):,} answers")
     answers = as_it_came(brought, x, MANY, model.model, field)
     hold_model(brought, answers, x[:MANY], model.model, field)
-    if role == "teacher" and not trained and floor >= 0:
-        hold_floor(brought.model, data, floor, model.model)
-    hold_files(brought.model, targets, precision, data, role)
+    if door.floor >= 0:
+        hold_floor(brought.model, data, door.floor, model.model)
+    hold_files(brought.model, door.targets, door.precision, data, role)
     return brought, answers
 
 
 @stage("bring-{role}", reuse=lambda given: not given["model"].called)
-def bring_own(
-    run: StageRun,
-    role: Role,
-    model: ModelConfig,
-    data: DataConfig,
-    targets: Sequence[Target],
-    precision: Precision,
-    floor: float,
-    trained: bool,
-    examples: int,
-    seed: int,
-) -> ModelArtifact:
+def bring_own(run: StageRun, role: Role, model: ModelConfig, data: DataConfig, door: Door, seed: int) -> ModelArtifact:
     """Bring a model, and keep it in Keras 2 with what it answered as it came."""
-    brought, answers = bring(
-        model,
-        open_data(data),
-        role=role,
-        targets=targets,
-        precision=precision,
-        floor=floor,
-        trained=trained,
-        examples=examples,
-        seed=seed,
-    )
+    brought, answers = bring(model, open_data(data), role, door, seed)
 
     def write(folder: Path) -> None:
         keras.write(brought.model, folder)

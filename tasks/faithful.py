@@ -34,14 +34,12 @@ class Difference(NamedTuple):
         return f"output {self.channel} is {off}, where its values span {self.span:.3g}"
 
 
-def furthest(found: Outputs, wanted: Outputs, allowed: float = FLOAT, steps: float = 0.0) -> Difference:
+def furthest(found: Outputs, wanted: Outputs) -> Difference:
     """The output channel that is furthest from what it should be.
 
     Args:
         found: answers `(n, …, channels)`.
-        wanted: what they should be, of the same shape.
-        allowed: the share of a channel's own range that it may be off by, at any example and place.
-        steps: by how much it may be off beside that, in the outputs' unit.
+        wanted: what they should be, of the same shape; what is no number there is never agreed with.
 
     """
     wanted = _rows(wanted)
@@ -51,8 +49,8 @@ def furthest(found: Outputs, wanted: Outputs, allowed: float = FLOAT, steps: flo
     spans = np.ptp(wanted, axis=0)
     largest = np.abs(wanted).max(axis=0)
     spans = np.where(spans > 0, spans, largest)  # a channel that never changes is held to its value
-    limits = allowed * spans + NOISE * largest.max(initial=0) + steps
-    shares = sizes / np.maximum(limits, np.finfo(np.float32).tiny)
+    limits = FLOAT * spans + NOISE * largest.max(initial=0)
+    shares = np.nan_to_num(sizes / np.maximum(limits, np.finfo(np.float32).tiny), nan=np.inf)
     channel = int(np.argmax(shares))
     return Difference(channel, float(sizes[channel]), float(spans[channel]), float(shares[channel]))
 
@@ -74,7 +72,7 @@ def mean_steps(found: Outputs, wanted: Outputs, step: float, most: float, most_s
     off = _rows(found) - wanted
     off[~np.isfinite(off)] = np.inf
     sizes, shifts = np.abs(off).mean(axis=0), np.abs(off.mean(axis=0))
-    shares = np.maximum(sizes / most, shifts / most_shift) / step
+    shares = np.nan_to_num(np.maximum(sizes / most, shifts / most_shift) / step, nan=np.inf)
     channel = int(np.argmax(shares))
     size = max(float(sizes[channel]), float(shifts[channel]))
     return Difference(channel, size, float(np.ptp(wanted[:, channel])), float(shares[channel]))

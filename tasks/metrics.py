@@ -77,6 +77,11 @@ def guessing(problem: Problem, y: npt.NDArray[Any]) -> float:
     return float(np.bincount(y.astype(np.int64)).max() / len(y)) if problem == "classification" else 0.0
 
 
+def good_enough(score: float, floor: float, guess: float) -> bool:
+    """Whether a teacher is worth keeping up with: a floor of 0 asks for better than guessing, one below for nothing."""
+    return floor < 0 or (score >= floor if floor else score > guess)
+
+
 def interval(values: Floats, problem: Problem, confidence: float = 0.95, seed: int = 0) -> Interval:
     """The mean score with its interval: Wilson's for a classification, else BCa bootstrap over examples.
 

@@ -180,7 +180,12 @@ def _measure_target(
             sha256=file.sha256,
             keras_sha256=file.keras_sha256,
             shipped=file.shipped,
-            keras_accuracy=_level(data, y, model.outputs, config, seed),
+            keras_accuracy=metrics.interval(
+                metrics.scores(data.config.problem, y, model.outputs, data.variance),
+                data.config.problem,
+                config.confidence,
+                seed,
+            ),
             **_accuracy(data, y, answers[file.title], baseline, config, seed),
             parity=metrics.parity(data.config.problem, model.outputs, answers[file.title]),
             size_bytes=size_bytes,
@@ -220,11 +225,6 @@ def _hold(file: Measured, call: Call, answers: Outputs, model: InKeras, x: Outpu
         )
 
 
-def _level(data: Dataset, y: npt.NDArray[Any], answers: Outputs, config: ValidateConfig, seed: int) -> metrics.Interval:
-    problem = data.config.problem
-    return metrics.interval(metrics.scores(problem, y, answers, data.variance), problem, config.confidence, seed)
-
-
 def _accuracy(
     data: Dataset, y: npt.NDArray[Any], answers: Outputs, baseline: Floats, config: ValidateConfig, seed: int
 ) -> dict[str, Any]:
@@ -232,7 +232,7 @@ def _accuracy(
     problem = data.config.problem
     scores = metrics.scores(problem, y, answers, data.variance)
     figures: dict[str, Any] = {
-        "accuracy": _level(data, y, answers, config, seed),
+        "accuracy": metrics.interval(scores, problem, config.confidence, seed),
         "drop": metrics.paired_interval(baseline, scores, problem, config.confidence, seed),
         "further": metrics.further_figures(problem, y, answers, data.target_columns, data.variance),
         "targets": by_target(data.target_columns, baseline, scores, config.confidence, seed),

@@ -3,16 +3,20 @@
 import numpy as np
 import pytest
 
-from tasks.bring import bring, bring_own
+from tasks.bring import Door, as_it_came, bring, bring_own
 from tasks.data import DataConfig, open_data
 from tasks.errors import AnswersDiffer, ModelError
 from tasks.kept_answers import kept_answers
 from tasks.meaning import meaning
 from tasks.tracking import fetch
-from tasks.zoo import ModelConfig
+from tasks.zoo import Brought, ModelConfig
 
 TARGETS = ("onnxruntime", "litert")
-HOW = {"role": "teacher", "targets": TARGETS, "precision": "float32", "trained": False, "examples": 0, "seed": 0}
+DOOR = Door(targets=TARGETS, precision="float32", floor=0, examples=0)
+
+
+def through(config, data, floor=0.0):
+    return bring(config, data, "teacher", DOOR.model_copy(update={"floor": floor}), 0)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +65,7 @@ def test_answers_are_those_of_the_model_as_it_came(data, tmp_path):
 
     for library, name in ((None, "model.h5"), (three, "model.keras")):
         theirs = trained(data, softmax, library=library)
-        brought, answers = bring(kept(theirs, tmp_path, name), data, floor=0, **HOW)
+        brought, answers = through(kept(theirs, tmp_path, name), data, 0)
         x, _ = data.arrays("test")
         np.testing.assert_allclose(answers, theirs.predict(x, verbose=0), rtol=0, atol=1e-6)
         np.testing.assert_allclose(brought.model.predict(x, verbose=0), answers, rtol=0, atol=1e-5)
@@ -106,7 +110,7 @@ def test_nothing_is_added_to_an_end(end, data, tmp_path):
     inputs = tf.keras.Input((4,), name="row")
     theirs = tf.keras.Model(inputs, build(tf.keras, tf.keras.layers.Dense(8, activation="relu")(inputs)))
     x, _ = data.arrays("test", 50)
-    brought, answers = bring(kept(theirs, tmp_path), data, floor=-1, **HOW)
+    brought, answers = through(kept(theirs, tmp_path), data, -1)
     np.testing.assert_allclose(answers[:50], theirs(x), rtol=0, atol=1e-5)
     assert meaning(brought.model) == means
     probable = in_probabilities(brought.model)(x).numpy()
@@ -119,20 +123,20 @@ def test_a_model_whose_answers_hang_on_the_batch_is_refused(data, tmp_path):
         data, softmax, between=lambda la, x: la.BatchNormalization(name="norm")(x, training=True), scale=1.0
     )
     with pytest.raises(ModelError, match=r"teacher\.model: .*'norm' .*training=True, .* what else is in its batch"):
-        bring(kept(theirs, tmp_path), data, floor=0, **HOW)
+        through(kept(theirs, tmp_path), data, 0)
 
 
 def test_a_model_that_draws_at_random_is_refused(data, tmp_path):
     theirs = trained(data, softmax, between=lambda la, x: la.Dropout(0.5, name="drop")(x, training=True))
     with pytest.raises(ModelError, match=r"'drop' .*drawn at random"):
-        bring(kept(theirs, tmp_path), data, floor=0, **HOW)
+        through(kept(theirs, tmp_path), data, 0)
 
 
 def test_a_teacher_that_always_says_the_same_is_refused(data, tmp_path):
     theirs = trained(data, softmax)
     theirs.set_weights([np.zeros_like(weight) for weight in theirs.get_weights()])
     with pytest.raises(ModelError, match=r"no better than guessing .*in the same order"):
-        bring(kept(theirs, tmp_path), data, floor=0, **HOW)
+        through(kept(theirs, tmp_path), data, 0)
 
 
 def test_a_teacher_that_learned_other_units_is_told_so(tmp_path):
@@ -145,14 +149,60 @@ def test_a_teacher_that_learned_other_units_is_told_so(tmp_path):
     inputs = tf.keras.Input((3,))
     model = tf.keras.Model(inputs, tf.keras.layers.Softmax()(tf.keras.layers.Activation("tanh")(inputs)))
     with pytest.raises(ModelError, match=r"guessing .* With values divided by 255 it has 1\.000: .*Rescaling"):
-        bring(kept(model, tmp_path), data, floor=0, **HOW)
+        through(kept(model, tmp_path), data, 0)
 
 
 def test_a_floor_is_held(data, tmp_path):
     config = kept(trained(data, softmax), tmp_path)
     with pytest.raises(ModelError, match=r"below teacher\.floor = 1 "):
-        bring(config, data, floor=1.0, **HOW)
-    bring(config, data, floor=1.0, **{**HOW, "trained": True})
+        through(config, data, 1.0)
+    through(config, data, 0.5)
+
+
+def test_only_a_teacher_that_is_taken_as_it_is_has_a_floor():
+    from flows.recipe import Recipe
+
+    def floors(**teacher):
+        recipe = Recipe(name="tiny", teacher={"model": "theirs.h5", "floor": 0.5, **teacher}, student={"model": "mlp"})
+        return recipe.door("teacher").floor, recipe.door("student").floor
+
+    assert floors(fit={"epochs": 0}) == (0.5, -1)
+    assert floors() == (-1, -1)
+
+
+def _drawing(layers, x):
+    import tensorflow as tf
+
+    return layers.Lambda(lambda t: t + tf.random.normal(tf.shape(t)))(x)
+
+
+def _beside(layers, x):
+    import tensorflow as tf
+
+    return layers.Lambda(lambda t: t - tf.reduce_mean(t, axis=0, keepdims=True))(x)
+
+
+def _broken(layers, x):
+    return layers.Lambda(lambda t: t / (t - t))(x)
+
+
+@pytest.mark.parametrize(
+    ("between", "says"),
+    [
+        (_drawing, "otherwise each time"),
+        (_beside, "asked 1 at a time it answers otherwise than many"),
+        (_broken, "NaN or infinity"),
+    ],
+)
+def test_what_hangs_on_anything_but_the_example_is_found_in_the_model_as_it_came(between, says, data):
+    """Whatever its inside looks like: here in code that nobody looks into."""
+    import tensorflow as tf
+
+    tf.keras.utils.set_random_seed(0)
+    inputs = tf.keras.Input((4,))
+    model = tf.keras.Model(inputs, tf.keras.layers.Dense(3)(between(tf.keras.layers, inputs)))
+    with pytest.raises(ModelError, match=f"teacher.model: 'theirs': .*{says}"):
+        as_it_came(Brought(model, model), data.arrays("test")[0], 64, "theirs", "teacher.model")
 
 
 def test_a_target_that_would_be_wrong_is_refused_by_layer(data, tmp_path, monkeypatch):
@@ -172,7 +222,7 @@ def test_a_target_that_would_be_wrong_is_refused_by_layer(data, tmp_path, monkey
 
     monkeypatch.setattr(tflite, "write", broken)
     with pytest.raises(AnswersDiffer, match=r"litert in float32: output 1 .* part at layer 'out' \(Dense\)") as caught:
-        bring(config, data, floor=0, **HOW)
+        through(config, data, 0)
     assert "targets: [onnxruntime]" in str(caught.value)
 
 
@@ -199,7 +249,7 @@ def test_a_function_counts_by_what_it_gives(source, data, tmp_path, monkeypatch)
 
     def brought():
         config = ModelConfig(model="brings_weights:build")
-        return bring_own("teacher", config, source, TARGETS, "float32", -1, False, 40, 0)
+        return bring_own("teacher", config, source, DOOR.model_copy(update={"floor": -1, "examples": 40}), 0)
 
     model.save_weights("theirs.weights.h5")
     first, again = brought(), brought()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tasks.formats.onnx import _session
+from tasks.formats.tensorrt_rules import Wiring
 
 if TYPE_CHECKING:
     import onnx
@@ -33,11 +34,12 @@ def unknown_ids(file: Path) -> Callable[[np.ndarray], str] | None:
     from onnx import TensorProto, helper
 
     model = onnx.load(file)
-    found = list(_lookups(model.graph))
+    wiring = Wiring(model)
+    found = list(_lookups(wiring, {value.name for value in model.graph.input} - set(wiring.constants)))
     if not found:
         return None
-    needed = {node.name or node.output[0] for lookup, _ in found for node in _ancestors(model.graph, lookup.input[1])}
-    nodes = [node for node in model.graph.node if (node.name or node.output[0]) in needed]
+    needed = {node.name or node.output[0] for lookup, _ in found for node in _ancestors(wiring, lookup.input[1])}
+    nodes = [node for node in wiring.nodes if (node.name or node.output[0]) in needed]
     ids = [f"looked_up_{number}" for number in range(len(found))]
     for name, (lookup, _) in zip(ids, found, strict=True):
         nodes.append(helper.make_node("Cast", [lookup.input[1]], [name], to=TensorProto.INT64))
@@ -71,31 +73,29 @@ def unknown_ids(file: Path) -> Callable[[np.ndarray], str] | None:
     return told
 
 
-def _lookups(graph: "onnx.GraphProto") -> "Iterator[tuple[onnx.NodeProto, int]]":
-    """Every Gather of ids that come from the input as they are, with the number of rows that its table has."""
-    givers = {output: node for node in graph.node for output in node.output}
-    tables = {constant.name: tuple(constant.dims) for constant in graph.initializer}
-    inputs = {value.name for value in graph.input} - set(tables)
-    for node in graph.node:
+def _lookups(wiring: Wiring, inputs: set[str]) -> "Iterator[tuple[onnx.NodeProto, int]]":
+    """Every Gather of ids that come from the inputs as they are, with the number of rows that its table has."""
+    for node in wiring.nodes:
         if node.op_type != "Gather":
             continue
         table = node.input[0]
-        while table in givers and givers[table].op_type in SAME_ROWS:
-            table = givers[table].input[0]
+        while table in wiring.givers and wiring.givers[table].op_type in SAME_ROWS:
+            table = wiring.givers[table].input[0]
         axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
-        before = _ancestors(graph, node.input[1])
+        before = _ancestors(wiring, node.input[1])
         given = {name for step in before for name in step.input} | {node.input[1]}
-        if len(tables.get(table, ())) > 1 and given & inputs and not any(step.op_type in COMPUTED for step in before):
-            yield node, tables[table][axis]
+        rows = wiring.constants.get(table)
+        if rows is None or rows.ndim < 2 or not given & inputs or any(step.op_type in COMPUTED for step in before):
+            continue
+        yield node, rows.shape[axis]
 
 
-def _ancestors(graph: "onnx.GraphProto", tensor: str) -> "list[onnx.NodeProto]":
+def _ancestors(wiring: Wiring, tensor: str) -> "list[onnx.NodeProto]":
     """The nodes that a tensor is made by."""
-    givers = {output: node for node in graph.node for output in node.output}
     found: dict[int, onnx.NodeProto] = {}
     waiting = [tensor]
     while waiting:
-        node = givers.get(waiting.pop())
+        node = wiring.givers.get(waiting.pop())
         if node is not None and id(node) not in found:
             found[id(node)] = node
             waiting += node.input

@@ -253,12 +253,12 @@ class _Lowering:
             if tensor in self.held:
                 continue
             values = self.graph.constant(tensor)
-            if values is None or kind not in ("ADD", "SUB", "MUL", "PRELU"):
+            if values is None or kind not in ("ADD", "SUB", "MUL"):
                 return False
             constants[tensor] = Steps(float(np.float32(np.abs(values).max() / 127)) or 1.0, 0)
             if steps is None and kind == "MUL" and values.size == 1 and values.min() > 0:
                 steps = Steps(float(np.float32(own.size * values.item())), own.zero)  # the same integers
-            most = max(127 - own.zero, own.zero + 128) * own.size if kind in ("MUL", "PRELU") else 1.0
+            most = max(127 - own.zero, own.zero + 128) * own.size if kind == "MUL" else 1.0
             if steps is None or (np.ptp(values) > 0 and constants[tensor].size * most > steps.size):
                 return False  # half a step of a constant's would be more than half a step of the result's
         if steps is None:

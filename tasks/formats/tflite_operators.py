@@ -67,7 +67,6 @@ _FIRST = {
     "GATHER_ND",
     "HARD_SWISH",
     "LEAKY_RELU",
-    "PRELU",
     "RESHAPE",
     "SELECT",
     "SELECT_V2",

@@ -13,6 +13,7 @@ import numpy as np
 
 from tasks.errors import ModelError
 from tasks.formats import keras
+from tasks.formats.keras3 import is_keras3
 from tasks.metrics import Outputs
 from tasks.problem import Problem
 
@@ -35,9 +36,7 @@ class Brought:
     @property
     def keras(self) -> str:
         """What it was made with, such as `Keras 3.12.0`."""
-        import tensorflow as tf
-
-        if isinstance(self.source, tf.keras.Model):
+        if not is_keras3(self.source):
             return keras.version()
         import keras as three
 
