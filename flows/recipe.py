@@ -92,7 +92,7 @@ class Recipe(BaseModel):
         ("onnxruntime", "litert", "savedmodel"),
         min_length=1,
         description="The runtimes that files are made for. The first one's file has to keep the budget's size, latency "
-        "and integer share. The registered version's default flavour needs onnxruntime among them.",
+        "and integer share. MLflow asks the onnxruntime file of a version, or the first one where there is none.",
         json_schema_extra=_at(8),
     )
     conversion: ConvertConfig = Field(
@@ -117,8 +117,6 @@ class Recipe(BaseModel):
     def _each_target_once(cls, targets: tuple[Target, ...]) -> tuple[Target, ...]:
         if len(set(targets)) != len(targets):
             raise ValueError("name each target once")
-        if "onnxruntime" not in targets:
-            raise ValueError("onnxruntime must be among them: its file is what `mlflow.pyfunc.load_model` runs")
         if not FORMATS[targets[0]].RUNS_HERE:
             raise ValueError(f"{targets[0]} cannot be the first: its runtime is not here, so no latency can be held")
         return targets

@@ -22,6 +22,12 @@ FORMAT_OF: dict[Target, Format] = {
 }
 
 
+def default_target(targets: Iterable[Target]) -> Target:
+    """The target whose file MLflow asks by default: ONNX Runtime's, which needs the least, else the recipe's first."""
+    named = list(targets)
+    return "onnxruntime" if "onnxruntime" in named else named[0]
+
+
 class Artifact(BaseModel, frozen=True, extra="forbid"):
     """Something in the store, named by its content."""
 

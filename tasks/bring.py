@@ -19,7 +19,7 @@ from tasks.errors import AnswersDiffer, ModelError
 from tasks.faithful import furthest
 from tasks.file_parity import FEW, hold_targets
 from tasks.folding import fold
-from tasks.formats import keras
+from tasks.formats import FORMATS, keras
 from tasks.kept_answers import keep_answers
 from tasks.metrics import Outputs
 from tasks.progress import listener
@@ -117,8 +117,9 @@ def hold_files(
     if not wrong:
         return
     right = [target for target in targets if target not in wrong]
+    right.sort(key=lambda target: not FORMATS[target].RUNS_HERE)
     way_out = "Replace the layer"
-    if "onnxruntime" in right:  # without which nothing is registered
+    if right and FORMATS[right[0]].RUNS_HERE:  # as the first one has to
         way_out += f", or name only the targets that are right (targets: [{', '.join(right)}])"
     lines = "".join(f"\n- {line}" for line in wrong.values())
     raise AnswersDiffer(f"files of the {role} would not answer as it does:{lines}\n{way_out}")

@@ -55,6 +55,7 @@ def bundle(folder: Path, server: ServerName, contents: Contents) -> None:
         measured=measured,
         config=contents.config,
         labels=contents.labels,
+        labels_mean=contents.labels_mean(measured.target),
         saturating=layers,
         named=named,
         inputs=list(contents.sample()["examples"].shape[1:]),

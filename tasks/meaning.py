@@ -22,7 +22,7 @@ PASSING = frozenset({"Activation", "ActivityRegularization", "Dropout", "Flatten
 
 
 def meaning(model: "tf.keras.Model") -> Meaning:
-    """What a model's one output `(batch, classes)` means.
+    """What a model's one output `(batch, classes)`, or `(batch, 1)` for two classes, means.
 
     A softmax or a sigmoid at the end is found in the graph, as a layer, an activation or an operation, behind what only
     hands values on; a softmax of any other make by values that are probabilities for whatever comes in.
@@ -49,14 +49,23 @@ def in_probabilities(model: "tf.keras.Model") -> "tf.keras.Model":
     """
     import tensorflow as tf
 
-    outputs, found = model.outputs[0], meaning(model)
+    found = meaning(model)
     if found == "probabilities":
         return model
-    if found == "shares":
-        given = outputs / tf.maximum(tf.reduce_sum(outputs, axis=-1, keepdims=True), TINY)
-    else:
-        given = tf.keras.layers.Softmax()(outputs)
-    return tf.keras.Model(model.inputs, given, name=model.name)
+    return tf.keras.Model(model.inputs, probabilities_of(model.outputs[0], found), name=model.name)
+
+
+def probabilities_of(outputs: "tf.Tensor", found: Meaning) -> "tf.Tensor":
+    """A classifier's outputs `(batch, classes)`, or one sigmoid's `(batch, 1)`, as the classes' probabilities."""
+    import tensorflow as tf
+
+    if found == "probabilities":
+        return outputs
+    if found == "logits":
+        return tf.keras.layers.Softmax()(outputs)
+    if outputs.shape[-1] == 1:  # the second class's share
+        return tf.concat([1 - outputs, outputs], axis=-1)
+    return outputs / tf.maximum(tf.reduce_sum(outputs, axis=-1, keepdims=True), TINY)
 
 
 def _made_by(layer: Any) -> Meaning | None:

@@ -72,6 +72,14 @@ class ValidateConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
     )
 
 
+def answers_fit(given: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether a prediction's shape is the data's `output_shape`; one sigmoid may stand for two classes.
+
+    A model that gives one value where two are predicted, and is no such classifier, has been refused long before.
+    """
+    return given in (wanted, (1,)) if wanted == (2,) else given == wanted
+
+
 def answers_of(call: Call, x: Outputs, shape: tuple[int, ...], batch: int, title: str) -> Outputs:
     """A file's answers to all examples `(n, *shape)`, asked in batches; `title` is what a person calls it.
 
@@ -79,11 +87,10 @@ def answers_of(call: Call, x: Outputs, shape: tuple[int, ...], batch: int, title
         ConversionError: they have another shape, or are not all finite.
 
     """
-    expected = (len(x), *shape)
     outputs = np.concatenate([call(x[start : start + batch]) for start in range(0, len(x), batch)])
-    if outputs.shape != expected:
+    if not answers_fit(outputs.shape[1:], shape):
         raise ConversionError(
-            f"{title}: {len(x)} examples are answered in the shape {outputs.shape}, not {expected}: "
+            f"{title}: {len(x)} examples are answered in the shape {outputs.shape}, not {(len(x), *shape)}: "
             "the model that it was made from has another output than the data"
         )
     broken = int((~np.isfinite(outputs)).reshape(len(x), -1).any(axis=1).sum())

@@ -57,7 +57,7 @@ def scores(
         problem: classification scores 1.0 for a right answer and 0.0 for a wrong one; the others
             1 - mean((y - prediction)²) / variance, which is 1 for a perfect answer and has no lower bound.
         y: labels `(n,)` for a classification, else values of the prediction's shape.
-        prediction: `(n, classes)`, `(n, targets)` or `(n, …)`.
+        prediction: `(n, classes)`, one sigmoid unit's `(n, 1)` for two classes, `(n, targets)` or `(n, …)`.
         variance: of the train targets, one for each of several targets; not used for a classification.
 
     Returns:
@@ -65,11 +65,16 @@ def scores(
 
     """
     if problem == "classification":
-        return np.asarray(prediction.argmax(axis=1) == y, dtype=np.float64)
+        return np.asarray(by_class(prediction).argmax(axis=1) == y, dtype=np.float64)
     error = np.square(prediction.astype(np.float64) - y).reshape(len(y), -1)
     if np.ndim(variance):
         return np.asarray(1 - error / np.asarray(variance, np.float64), dtype=np.float64)
     return np.asarray(1 - error.mean(axis=1) / variance, dtype=np.float64)
+
+
+def by_class(answers: Outputs) -> Outputs:
+    """A classifier's answers `(n, classes)`; of one sigmoid unit `(n, 1)`, the share of the second class, of both."""
+    return np.concatenate([1 - answers, answers], axis=1) if answers.shape[1] == 1 else answers
 
 
 def guessing(problem: Problem, y: npt.NDArray[Any]) -> float:
@@ -192,7 +197,7 @@ def bootstrap_mean(values: Floats, confidence: float = 0.95, seed: int = 0) -> I
 
 def agreement(a: Outputs, b: Outputs) -> float:
     """The share of examples on which two outputs `(n, classes)` name the same class first."""
-    return float((a.argmax(axis=1) == b.argmax(axis=1)).mean())
+    return float((by_class(a).argmax(axis=1) == by_class(b).argmax(axis=1)).mean())
 
 
 class Parity(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -221,7 +226,7 @@ def parity(problem: Problem, reference: Outputs, outputs: Outputs) -> Parity:
 
 def confusion_matrix(y: npt.NDArray[Any], prediction: Outputs, classes: int) -> npt.NDArray[np.int64]:
     """Counts `(classes, classes)`: the row is the label, the column the answer."""
-    cells = y.astype(np.int64) * classes + prediction.argmax(axis=1)
+    cells = y.astype(np.int64) * classes + by_class(prediction).argmax(axis=1)
     return np.bincount(cells, minlength=classes * classes).reshape(classes, classes).astype(np.int64)
 
 
@@ -257,6 +262,7 @@ def further_figures(
     if problem != "classification":
         error = prediction.astype(np.float64) - y
         return {"rmse": float(np.sqrt(np.square(error).mean())), "mae": float(np.abs(error).mean())}
+    prediction = by_class(prediction)
     matrix = confusion_matrix(y, prediction, prediction.shape[1])
     present = matrix.sum(axis=1) > 0
     recall = matrix.diagonal()[present] / matrix.sum(axis=1)[present]

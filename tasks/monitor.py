@@ -8,8 +8,8 @@ from tasks.data import DataConfig, fingerprint
 from tasks.data.features import Features, features_of
 from tasks.data.new import NewData, open_new
 from tasks.drift import Distribution, Drift, drifts
-from tasks.errors import DataError
-from tasks.formats import FORMATS
+from tasks.errors import DataError, SlimlineError
+from tasks.formats import FORMATS, onnx
 from tasks.formats.onnx_lookups import unknown_ids
 from tasks.machine import Machine, comparable, describe_machine, load_average
 from tasks.measure import Outputs, answers_of, latency_of
@@ -27,7 +27,7 @@ WARM, SECONDS = 20, 20.0  # calls before timing begins; longest timing
 
 
 def monitor(version: OpenVersion, new: NewData, config: MonitorConfig, *, seed: int) -> Monitoring:
-    """Ask the ONNX file, which serves by default, for its answers to new data, and hold all against its profile.
+    """Ask the file that MLflow asks by default for its answers to new data, and hold all against its profile.
 
     Args:
         version: what was registered.
@@ -46,13 +46,24 @@ def monitor(version: OpenVersion, new: NewData, config: MonitorConfig, *, seed: 
         )
     load_before = load_average()
     profile, evidence = open_profile(version.folder), version.evidence
-    file = next(file for file in version.shipped() if file.target == "onnxruntime")
-    call = FORMATS["onnxruntime"].load(version.files_of("onnxruntime"), threads=evidence.threads)
+    file = version.default()
+    call = FORMATS[file.target].load(version.files_of(file.target), threads=evidence.threads)
     listener().note("monitor", f"asking {version.uri} for {len(new.x):,} answers")
-    unknown = unknown_ids(version.files_of("onnxruntime") / FORMATS["onnxruntime"].FILE)
+    unknown = unknown_ids(version.files_of(file.target) / onnx.FILE) if file.target == "onnxruntime" else None
     if unknown and (sentence := unknown(new.x)):
         raise DataError("data.source", sentence, "the model has never seen it: drop such examples, or compress again")
-    answers = answers_of(call, new.x, profile.output_shape, BATCH, version.uri)
+    try:
+        answers = answers_of(call, new.x, profile.output_shape, BATCH, version.uri)
+    except SlimlineError:
+        raise
+    except Exception as error:  # the runtime's own, which share no class: an id that a table has no row for
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise DataError(
+            "data.source",
+            said[-1],
+            f"the {file.target} file does not take these examples: drop those unlike all that it learned from, such as "
+            "new ids, or compress again",
+        ) from error
     y = new.x if profile.problem == "reconstruction" else new.y
     accuracy, decays = None, {}
     if y is not None:

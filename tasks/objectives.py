@@ -192,6 +192,11 @@ def log_probabilities(probabilities: "tf.Tensor") -> "tf.Tensor":
     """Their logarithm, from the logits where the graph still has them: a probability that became 0 has no gradient."""
     import tensorflow as tf
 
-    if not tf.executing_eagerly() and probabilities.op.type == "Softmax":
-        return tf.nn.log_softmax(probabilities.op.inputs[0])
+    if not tf.executing_eagerly():
+        made = probabilities.op
+        if made.type == "Softmax":
+            return tf.nn.log_softmax(made.inputs[0])
+        if made.type == "ConcatV2" and made.inputs[1].op.type == "Sigmoid":  # as `probabilities_of` has it
+            logits = made.inputs[1].op.inputs[0]
+            return tf.concat([tf.math.log_sigmoid(-logits), tf.math.log_sigmoid(logits)], axis=-1)
     return tf.math.log(tf.maximum(probabilities, TINY))

@@ -16,7 +16,7 @@ from tasks.data.features import Features, features_of, named
 from tasks.data.statistics import Variance
 from tasks.drift import Distribution, class_distribution, distribution
 from tasks.errors import StoreError
-from tasks.metrics import Interval
+from tasks.metrics import Interval, by_class
 from tasks.problem import Problem
 
 FILE = "profile.json"
@@ -65,7 +65,8 @@ def target_figures(problem: Problem, y: np.ndarray, names: Sequence[str] = ()) -
 def answer_figures(problem: Problem, x: np.ndarray, answers: np.ndarray, names: Sequence[str] = ()) -> Features:
     """Answers `(n, …)` as figures `(n,)`, by name: what is answered and how surely, the values, or the error."""
     if problem == "classification":
-        return {"answer": answers.argmax(axis=1).astype(np.float64), "sureness": answers.max(axis=1).astype(np.float64)}
+        shares = by_class(answers).astype(np.float64)
+        return {"answer": shares.argmax(axis=1).astype(np.float64), "sureness": shares.max(axis=1)}
     if problem == "regression":
         return named(answers, names, "answer")
     return {"error": np.square(answers.astype(np.float64) - x).reshape(len(x), -1).mean(axis=1)}

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,21 +20,27 @@ from tasks.artifact import (
     ModelArtifact,
     Target,
     VersionArtifact,
+    default_target,
     digest_folder,
 )
 from tasks.data import DataConfig, open_data
 from tasks.evidence import Evidence, FileEvidence, open_evidence
 from tasks.evidence_page import render_card
-from tasks.formats import FORMATS, slimline_table
+from tasks.formats import FORMATS
 from tasks.git import git_commit
 from tasks.measure import Outputs, answers_of
 from tasks.profile import FILE as PROFILE
 from tasks.profile import answer_figures, distributions, joined, write_profile
 from tasks.stage import StageRun, stage
 from tasks.target_scores import by_target
+from tasks.version import place_of
 
-# What `mlflow.pyfunc.load_model(...).predict` of an ONNX version needs, and no TensorFlow.
-REQUIREMENTS = ("mlflow", "onnx", "onnxruntime", "numpy")
+# What `mlflow.pyfunc.load_model(...).predict` of a version needs, by the target that it asks.
+REQUIREMENTS: dict[Target, tuple[str, ...]] = {
+    "onnxruntime": ("mlflow", "onnx", "onnxruntime", "numpy"),
+    "litert": ("mlflow", "ai-edge-litert", "numpy"),
+    "savedmodel": ("mlflow", "tensorflow", "numpy"),
+}
 BATCH = 64  # examples in a call when the test split is asked for answers
 SAMPLE = 16  # examples with their answers in `sample.npz`: enough to tell a wrong file, few enough to ship
 FLOATS = ("teacher", "student")  # names of the float models, which every version descends from
@@ -134,8 +139,9 @@ def register_version(
 ) -> VersionArtifact:
     """Make a version of the registered model `name`, unless one with this content is there.
 
-    Its default flavour is the ONNX file in ONNX Runtime. Beside it lie the other targets' files, the labels, the recipe
-    (`recipe` is its YAML), the evidence and the model card. `models` are the Keras models of this compression.
+    Its default flavour is the ONNX file in ONNX Runtime, or the first target's file where there is none. Beside it lie
+    the other targets' files, the labels, the recipe (`recipe` is its YAML), the evidence and the model card. `models`
+    are the Keras models of this compression.
     """
     content = content_digest(files, recipe, data, _columns(data))
     made = registry.find_version(name, content) or _register(
@@ -157,17 +163,19 @@ def _register(run: StageRun, made: Version, content: str) -> registry.Registered
     folder = run.work / "version"
     evidence = tracking.fetch(made.evidence)
     measured = open_evidence(evidence)
-    served = next(file for file in measured.files if file.shipped and file.target == "onnxruntime")
+    target = default_target(made.files)
+    served = next(file for file in measured.files if file.shipped and file.target == target)
     examples, _ = open_data(made.source).arrays("test", limit=SAMPLE)
-    onnx_file = tracking.fetch(made.files["onnxruntime"]) / "model.onnx"
-    requirements = [f"{library}=={version(library)}" for library in REQUIREMENTS]
-    tracking.save_onnx(
-        onnx_file, folder, examples[:2], requirements, _columns(made.data), Path(slimline_table.__file__)
+    tracking.save_model(
+        folder,
+        tracking.fetch(made.files[target]) / FORMATS[target].FILE,
+        place_of(target) / FORMATS[target].FILE,
+        examples[:2],
+        requirements=[f"{library}=={version(library)}" for library in REQUIREMENTS[target]],
+        columns=_columns(made.data),
     )
-    shutil.copy(onnx_file, folder / "model.onnx")  # byte for byte what was measured: MLflow writes it anew
-    for target, file in made.files.items():
-        if target != "onnxruntime":
-            shutil.copytree(tracking.fetch(file), folder / "formats" / target)
+    for target, file in made.files.items():  # byte for byte what was measured: MLflow writes ONNX anew
+        shutil.copytree(tracking.fetch(file), folder / place_of(target), dirs_exist_ok=True)
     shutil.copytree(evidence, folder / "evidence")
     write_profile(_profile(made), folder)
     sample: dict[str, Any] = {"examples": examples, **_answers(made.files, examples)}
@@ -207,11 +215,12 @@ def _columns(data: DataArtifact) -> list[str]:
 def _profile(made: Version) -> dict[str, Any]:
     """What new data are held against: the data's profile, and what the default file answers to the test split."""
     data, problem = open_data(made.source), made.source.problem
-    call = FORMATS["onnxruntime"].load(tracking.fetch(made.files["onnxruntime"]), threads=1)
+    target = default_target(made.files)
+    call = FORMATS[target].load(tracking.fetch(made.files[target]), threads=1)
     chunks, scores = [], []
     for raw, y in data.examples("test"):
         x = raw.astype(np.float32)
-        answers = answers_of(call, x, data.output_shape, BATCH, "the ONNX file")
+        answers = answers_of(call, x, data.output_shape, BATCH, f"the file for {target}")
         chunks.append(answer_figures(problem, x, answers, data.target_columns))
         scores.append(metrics.scores(problem, y, answers, data.variance))
     found = distributions(joined(chunks), len(data.classes))

@@ -44,9 +44,9 @@ def smoke(uri: str, folder: Path, work: Path) -> Smoke:
         SmokeTestFailed: nothing answers, or something else does.
 
     """
-    open_version(uri, folder)
+    target = open_version(uri, folder).default().target
     with np.load(folder / SAMPLE) as sample:
-        examples, recorded = sample["examples"], sample["onnxruntime"]
+        examples, recorded = sample["examples"], sample[target]
     question, answer = work / "question.json", work / "answer.json"
     question.write_text(json.dumps({"inputs": examples.tolist()}))
     command = [sys.executable, "-m", "mlflow", "models", "predict", "--model-uri", uri, "--env-manager", "local"]

@@ -18,13 +18,13 @@ from pydantic import BaseModel
 
 from tasks.artifact import Artifact, digest_folder
 from tasks.errors import StoreError
+from tasks.formats import slimline_pyfunc
 from tasks.home import home
 from tasks.metric_names import metric_name
 from tasks.process import this_process
 
 if TYPE_CHECKING:
     import numpy as np
-    import onnx
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
     from mlflow.entities import Run
@@ -360,13 +360,13 @@ def run_of_flow(flow_run: str) -> str:
     return _parents.get(flow_run, "")
 
 
-def save_onnx(
-    file: Path, folder: Path, example: "np.ndarray", requirements: Sequence[str], columns: Sequence[str], loader: Path
+def save_model(
+    folder: Path, source: Path, place: Path, example: "np.ndarray", requirements: Sequence[str], columns: Sequence[str]
 ) -> None:
-    """Lay an ONNX file out as an MLflow model: a signature with the file's own names and a free batch axis.
+    """Lay an MLflow model out, whose default flavour is the file `source` at its `place` in the folder.
 
-    A table's has `columns`, and the module `loader` with it, which MLflow then asks: it takes tensors and DataFrames.
-    MLflow's signatures are of one or the other, and of columns take no whole numbers: what is put in is left to it.
+    Its signature has the file's own names and a free batch axis. An ONNX file of tensors is asked by MLflow itself,
+    all else by `slimline_pyfunc`, which goes along. MLflow's signatures of columns refuse whole numbers: not given.
     """
     import mlflow
     import numpy as np
@@ -375,26 +375,26 @@ def save_onnx(
     from mlflow.models import Model, ModelSignature
     from mlflow.types.schema import Schema, TensorSpec
 
-    def schema(values: "Sequence[onnx.ValueInfoProto]") -> Schema:
-        return Schema([spec(value.name, value.type.tensor_type) for value in values])
+    def schema(end: slimline_pyfunc.Tensor) -> Schema:
+        return Schema([TensorSpec(np.dtype(end.dtype), (-1, *end.shape), end.name)])
 
-    def spec(name: str, tensor: "onnx.TypeProto.Tensor") -> TensorSpec:
-        shape = (-1, *(axis.dim_value for axis in tensor.shape.dim[1:]))
-        return TensorSpec(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)), shape, name)
-
-    graph = (model := onnx.load(file)).graph
-    mlflow.onnx.save_model(
-        model,
-        folder,
-        signature=ModelSignature(None if columns else schema(graph.input), schema(graph.output)),
-        input_example=pd.DataFrame(example, columns=columns) if columns else {graph.input[0].name: example},
-        metadata={"columns": list(columns)} if columns else None,
-        code_paths=[str(loader)] if columns else None,
-        pip_requirements=list(requirements),
-        onnx_execution_providers=["CPUExecutionProvider"],
-        save_as_external_data=False,
-    )
-    if columns:
-        about = Model.load(folder)
-        about.flavors["python_function"]["loader_module"] = loader.stem
-        about.save(folder / "MLmodel")
+    file, loader = slimline_pyfunc.open_file(source), Path(slimline_pyfunc.__file__)
+    by_mlflow = source.suffix == ".onnx" and not columns
+    options: dict[str, Any] = {
+        "signature": ModelSignature(None if columns else schema(file.given), schema(file.wanted)),
+        "input_example": pd.DataFrame(example, columns=columns) if columns else {file.given.name: example},
+        "metadata": {"columns": list(columns)} if columns else None,
+        "pip_requirements": list(requirements),
+        "code_paths": None if by_mlflow else [str(loader)],
+    }
+    if source.suffix == ".onnx":
+        options |= {"onnx_execution_providers": ["CPUExecutionProvider"], "save_as_external_data": False}
+        mlflow.onnx.save_model(onnx.load(source), folder, **options)
+    else:
+        mlflow.pyfunc.save_model(folder, loader_module=loader.stem, **options)
+    about = Model.load(folder)
+    if not by_mlflow:
+        about.flavors["python_function"] |= {"loader_module": loader.stem, "data": place.as_posix()}
+    if source.is_dir():
+        about.add_flavor("tensorflow", model_type="tf2-module", saved_model_dir=place.as_posix())
+    about.save(folder / "MLmodel")

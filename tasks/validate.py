@@ -24,7 +24,7 @@ from tasks.formats import FORMATS, keras
 from tasks.held import is_fake_quantized
 from tasks.kept_answers import kept_answers
 from tasks.machine import describe_machine, load_average
-from tasks.measure import Call, Outputs, ValidateConfig, answers_of, latency_of, sizes
+from tasks.measure import Call, Outputs, ValidateConfig, answers_fit, answers_of, latency_of, sizes
 from tasks.metrics import Floats
 from tasks.progress import listener
 from tasks.stage import StageRun, stage
@@ -250,11 +250,11 @@ def _in_keras(file: Measured, x: Outputs, data: Dataset, config: ValidateConfig)
     listener().note("validate", f"asking the Keras model of the {file.role} for {len(x):,} answers")
     model = keras.load(file.keras)
     outputs = np.asarray(model.predict(x, batch_size=config.throughput_batch, verbose=0), dtype=np.float32)
-    expected = (len(x), *data.output_shape)
-    if outputs.shape != expected or not np.isfinite(outputs).all():
+    if not answers_fit(outputs.shape[1:], data.output_shape) or not np.isfinite(outputs).all():
         raise SlimlineError(
             f"the {file.role}'s Keras model answers the test examples in the shape {outputs.shape} (expected "
-            f"{expected}) or with NaN or infinity: train it with a smaller learning_rate, or look at the data"
+            f"{(len(x), *data.output_shape)}) or with NaN or infinity: train it with a smaller learning_rate, or look "
+            "at the data"
         )
     # Ranges and counters of quantization-aware training are bookkeeping, not the model's parameters.
     ranges = {

@@ -4,12 +4,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.artifact import Target, digest_files
+from tasks.artifact import Target, default_target, digest_files
 from tasks.errors import VersionError
 from tasks.evidence import Evidence, FileEvidence, open_evidence
 from tasks.formats import FORMATS
 
 SAMPLE = "sample.npz"
+
+
+def place_of(target: Target) -> Path:
+    """Where in a version's folder a target's format lies; ONNX at the top, where MLflow looks for it."""
+    return Path() if target == "onnxruntime" else Path("formats", target)
 
 
 @dataclass(frozen=True)
@@ -27,9 +32,14 @@ class OpenVersion:
         """What was measured of the files that it holds, the recipe's first target first."""
         return [file for file in self.evidence.files if file.shipped]
 
+    def default(self) -> FileEvidence:
+        """What was measured of the file that MLflow asks."""
+        shipped = {file.target: file for file in self.shipped()}
+        return shipped[default_target(shipped)]
+
     def files_of(self, target: Target) -> Path:
-        """The folder that the target's format can open; the ONNX file lies at the top, where MLflow looks for it."""
-        return self.folder if target == "onnxruntime" else self.folder / "formats" / target
+        """The folder that the target's format can open."""
+        return self.folder / place_of(target)
 
     def digest_of(self, target: Target) -> str:
         """The digest of a target's file as it is now, made as its artifact's was."""

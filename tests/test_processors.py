@@ -21,7 +21,7 @@ from tasks.bundles.trial import TrialConfig
 from tasks.errors import ProcessorFailed, ProcessorMissing
 from tasks.formats import FORMATS, onnx_audit
 from tasks.formats.last_integers import VISIBLE, Visible, floats_between
-from tasks.formats.tflite_io import as_steps, as_values
+from tasks.formats.slimline_pyfunc import as_steps, as_values
 from tasks.processors import PROCESSORS, Question, arm64, ask, missing, python
 from tasks.ranges import fake_quantized
 

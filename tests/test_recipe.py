@@ -52,7 +52,7 @@ def test_a_recipe_survives_its_own_yaml():
         ("- a", "recipe", None, "mapping"),
         ("", "recipe", None, "mapping"),
         ("name: a\ntargets: [onnxruntime, onnxruntime]", "targets", None, "once"),
-        ("name: a\ntargets: [litert]", "targets", None, "onnxruntime must be among them"),
+        ("name: a\ntargets: [tensorrt, litert]", "targets", None, "tensorrt cannot be the first"),
         ("name: a\ntargets: [coreml]", "targets.0", "coreml", "'litert'"),
         ("name: a\nbudget: {max_accuracy_drop: .nan}", "budget.max_accuracy_drop", None, "finite number"),
         ("name: a\ndistill: {method: soft_targets}", "recipe", "a", "name a student"),

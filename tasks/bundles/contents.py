@@ -136,6 +136,13 @@ class Contents:
         names: list[str] = json.loads((self.version.folder / LABELS).read_text(encoding="utf-8"))
         return names
 
+    def labels_mean(self, target: Target) -> str:
+        """What a classifier's answers are, in words."""
+        labels = self.labels
+        if labels and self.sample()[target].shape[1:] == (1,):
+            return f"the share of {labels[1]!r}; the rest is {labels[0]!r}'s"
+        return f"a probability for each of {len(labels)} classes, in the order of their labels"
+
     @property
     def evidence_sha256(self) -> str:
         """The digest of the evidence, as its artifact has it."""

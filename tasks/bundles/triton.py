@@ -15,7 +15,8 @@ from tasks.bundles.contents import Contents, read_sample, render
 from tasks.bundles.trial import Trial, libraries, opened
 from tasks.errors import BundleMismatch
 from tasks.formats import FORMATS
-from tasks.formats.onnx_signature import Tensor, signature
+from tasks.formats.onnx_signature import signature
+from tasks.formats.slimline_pyfunc import Tensor
 from tasks.recorded import held_against
 
 TARGET: Target = "onnxruntime"  # whose answers and times it is held to
@@ -54,7 +55,7 @@ def lay_out(folder: Path, contents: Contents) -> None:
             inputs=inputs,
             outputs=outputs,
             types=TYPES,
-            labels=contents.labels,
+            labels=contents.labels if outputs[0].shape == (len(contents.labels),) else (),
             gpu=target == "tensorrt",
             precision=PRECISION_MODES.get(contents.file("triton", target).precision, "FP32"),
         )

@@ -13,6 +13,7 @@ from tasks.channels.rules import Mask
 from tasks.channels.select import fewest, order
 from tasks.data import Dataset
 from tasks.errors import PruningFailed
+from tasks.meaning import meaning, probabilities_of
 from tasks.objectives import LOSSES
 
 if TYPE_CHECKING:
@@ -73,9 +74,13 @@ def scored(graph: Graph, data: Dataset, config: ChannelConfig) -> Scores:
         return norm_scale(graph)
     if config.criterion != "taylor":
         return magnitude(graph, 1 if config.criterion == "l1" else 2)
-    loss = LOSSES[data.config.problem]
-    batches = data.batches("train", BATCH).take(-(-config.examples // BATCH))
-    return taylor(graph, batches, lambda y, predictions: loss(y, predictions, data.variance))
+    by_labels = LOSSES[data.config.problem]
+    found = meaning(graph.model) if data.config.problem == "classification" else None
+
+    def loss(y: "tf.Tensor", predictions: "tf.Tensor") -> "tf.Tensor":
+        return by_labels(y, probabilities_of(predictions, found) if found else predictions, data.variance)
+
+    return taylor(graph, data.batches("train", BATCH).take(-(-config.examples // BATCH)), loss)
 
 
 def _enough(

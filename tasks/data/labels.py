@@ -21,7 +21,7 @@ def numbered(
     """Numbers the labels of each part.
 
     Args:
-        labels: `(rows,)` for each part: whole numbers, or names.
+        labels: `(rows,)` or `(rows, 1)` for each part: whole numbers, or names; or `(rows, classes)`: one-hot.
         config: its `classes` win over the source's.
         names: the source's class names, or none.
 
@@ -32,10 +32,14 @@ def numbered(
         DataError: labels that are neither, or do not fit the class names.
 
     """
+    labels = {part: _one_each(values) for part, values in labels.items()}
     for part, values in labels.items():
         if values.ndim != 1:
             raise DataError(
-                "data.target", f"{part}: shape {values.shape}", "a class label is one number or name for each example"
+                "data.target",
+                f"{part}: shape {values.shape}",
+                "a class label is one number or name for each example, or a one-hot row: one 1 among zeros. Several "
+                "labels at once are values from 0 to 1 each: data.problem: regression",
             )
     if config.classes and names and len(config.classes) != len(names):
         raise DataError("data.classes", config.classes, f"the source has {len(names)} classes: {', '.join(names)}")
@@ -45,6 +49,19 @@ def numbered(
     if all(values.dtype.kind in "OU" for values in labels.values()):
         return by_name(labels, known)
     return by_number(labels, known)
+
+
+def _one_each(values: np.ndarray) -> np.ndarray:
+    """Labels `(rows,)` of a column `(rows, 1)`, or of one-hot rows `(rows, classes)`; others as they are."""
+    if values.ndim != 2 or not len(values):
+        return values
+    if values.shape[1] == 1:
+        return values[:, 0]
+    if values.dtype.kind not in "biuf" or not (
+        ((values == 0) | (values == 1)).all() and (values.sum(axis=1) == 1).all()
+    ):
+        return values
+    return np.asarray(values.argmax(axis=1))
 
 
 def by_name(labels: Mapping[str, np.ndarray], known: tuple[str, ...]) -> tuple[dict[str, Labels], tuple[str, ...]]:

@@ -16,6 +16,7 @@ from tasks.examples_apart import mixed_up
 from tasks.formats import keras3
 from tasks.formats.keras_file import ModelFile, look
 from tasks.formats.keras_limits import allowance, check_tensors
+from tasks.meaning import meaning
 from tasks.problem import Problem
 from tasks.rebuild import carry, flat, taking_floats
 from tasks.training_calls import unanswerable
@@ -210,10 +211,19 @@ def fitted(
     if dtype != tf.float32:
         model = taking_floats(model)
     found = tuple(model.outputs[0].shape[1:])
-    if not fits(found, output_shape):
+    one = problem == "classification" and found == (1,) and output_shape == (2,)
+    if one and meaning(model) != "shares":
+        raise ModelError(
+            field,
+            name,
+            "gives one value for two classes, and no sigmoid makes it a share of the second: end the model in "
+            "Dense(1, activation='sigmoid')",
+        )
+    if not one and not fits(found, output_shape):
         remedy = f"gives predictions of shape {found}; a {problem} of these data needs {output_shape}"
         if problem == "classification":
             remedy += ", a value for each class: probabilities, logits, or a sigmoid each"
+            remedy += "; or, for two classes, one sigmoid" if output_shape == (2,) else ""
         raise ModelError(field, name, remedy)
     if why := mixed_up(model):
         raise ModelError(field, name, why)

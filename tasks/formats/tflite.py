@@ -25,9 +25,10 @@ from tasks.errors import ConversionError
 from tasks.folding import fold, unrolled
 from tasks.formats import savedmodel
 from tasks.formats.audit import Audit, LayerAudit, counted
+from tasks.formats.slimline_pyfunc import as_steps, as_values
 from tasks.formats.tflite_graph import layer_of
 from tasks.formats.tflite_integers import lower
-from tasks.formats.tflite_io import as_steps, as_values, held_at_inputs, softened_last
+from tasks.formats.tflite_io import held_at_inputs, softened_last
 from tasks.formats.tflite_norms import flat_groups
 from tasks.held import is_fake_quantized, kernel_steps
 from tasks.ranges import custom_objects, frozen

@@ -57,25 +57,6 @@ def _raw_range(layer: "tf.keras.layers.Layer") -> tuple[float, float]:
     return float(np.min(ends)), float(np.max(ends))
 
 
-def as_steps(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
-    """Raw values in the type that an interpreter's tensor has: themselves, or the nearest steps of its range."""
-    if details["dtype"] == np.float32:
-        return values
-    scale, zero = details["quantization"]
-    ends = np.iinfo(details["dtype"])
-    steps: np.ndarray = np.clip(np.rint(values / scale) + zero, ends.min, ends.max).astype(details["dtype"])
-    return steps
-
-
-def as_values(steps: np.ndarray, details: dict[str, Any]) -> np.ndarray:
-    """What a tensor of an interpreter means, float32."""
-    if details["dtype"] == np.float32:
-        return steps
-    scale, zero = details["quantization"]
-    values: np.ndarray = ((steps.astype(np.float32) - zero) * scale).astype(np.float32)
-    return values
-
-
 def softened_last(content: bytes) -> bytes:
     """A file of the converter's own integers with the last softmax behind the step to float instead of before it.
 

@@ -11,7 +11,7 @@ from tasks.errors import ProcessorFailed, ProcessorMissing
 from tasks.evidence import FileEvidence
 from tasks.formats import FORMATS
 from tasks.formats.last_integers import VISIBLE, Visible, floats_between
-from tasks.formats.tflite_io import as_steps, as_values
+from tasks.formats.slimline_pyfunc import as_steps, as_values
 from tasks.formats.tflite_signature import Tensor, tensors
 from tasks.metrics import Figure
 from tasks.processors import NOT_EMULATED, PROCESSORS, Question, ask, emulator_version, missing

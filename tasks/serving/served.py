@@ -10,16 +10,20 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from tasks.artifact import Target
+from tasks.errors import VersionError
 from tasks.formats import onnx
 from tasks.formats.onnx_lookups import unknown_ids
 from tasks.formats.onnx_saturation import told
-from tasks.formats.onnx_signature import Tensor, signature
+from tasks.formats.onnx_signature import signature
+from tasks.formats.slimline_pyfunc import Tensor
 from tasks.manifest import read_manifest
 from tasks.recorded import CLOSE, held_against
 from tasks.version import SAMPLE, open_version
 
 log = logging.getLogger("slimline.serving")
 Floats = npt.NDArray[np.float32]
+TARGET: Target = "onnxruntime"
 TRIES = 30  # calls that are timed to decide how requests are answered
 SLOW = 0.002  # seconds from which a call is not made between requests but beside them
 TOGETHER = 8  # examples that are tried in one call
@@ -61,11 +65,19 @@ def open_registered(uri: str, name: str, version: int, folder: Path, threads: in
     """A version's folder from the registry.
 
     Raises:
-        VersionError: a file is not the one that was measured.
+        VersionError: a file is not the one that was measured, or there is none for ONNX Runtime.
         SmokeTestFailed: it answers otherwise than when it was registered.
 
     """
-    open_version(uri, folder)
+    shipped = [file.target for file in open_version(uri, folder).shipped()]
+    if TARGET not in shipped:
+        raise VersionError(
+            "version",
+            uri,
+            f"has no file for {TARGET}, which this server runs, only for {', '.join(shipped)}: serve it with `mlflow "
+            f"models serve -m {uri}`, or put `targets: [{', '.join([*shipped, TARGET])}]` into its recipe and compress "
+            "again",
+        )
     return _opened(folder, name, str(version), threads)
 
 
@@ -75,7 +87,7 @@ def _opened(folder: Path, name: str, version: str, threads: int) -> Served:
         log.warning(sentence)
     call = onnx.load(folder, threads)
     with np.load(folder / SAMPLE) as sample:
-        examples, recorded = sample["examples"], sample["onnxruntime"]
+        examples, recorded = sample["examples"], sample[TARGET]
     answers = call(examples)
     held_against(recorded, answers, f"{name} version {version}")
     seconds = _timed(call, examples[:1])

@@ -152,7 +152,8 @@ def check_model(
             raise ModelError(
                 where, config.model, f"takes examples of shape {file.input_shape}; the data's have {input_shape}"
             )
-        if file.output_units not in (None, output_shape[-1]):
+        one = problem == "classification" and output_shape == (2,)  # a sigmoid may tell two classes apart
+        if file.output_units not in (None, output_shape[-1]) and not (one and file.output_units == 1):
             raise ModelError(
                 where,
                 config.model,

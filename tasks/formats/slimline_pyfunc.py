@@ -1,0 +1,253 @@
+"""How MLflow asks a version: a DataFrame by the names of its columns, tensors as they stand, in the file's own runtime.
+
+A copy of this file goes with every version that takes a table, or whose default file is not ONNX, as its
+`loader_module`: it needs nothing else of Slimline, so that `mlflow.pyfunc.load_model` finds all that it takes where the
+version is.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PROFILE = "profile.json"  # at the version's top: the names of columns, of targets and of classes
+# ONNX Runtime's own words for the types that a file can be given, as NumPy calls them.
+TYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(int8)": "int8",
+    "tensor(uint8)": "uint8",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(bool)": "bool",
+}
+# What a column of objects may hold; no text that looks like a number.
+NUMBERS = (int, float, Decimal, np.integer, np.floating, np.bool_)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output. shape: without the batch axis; -1 where any length will do."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class File:
+    """An open file with one input and one output. ask: from values `(n, …)` of the input's type to answers `(n, …)`."""
+
+    given: Tensor
+    wanted: Tensor
+    ask: Callable[[np.ndarray], np.ndarray]
+
+
+def open_file(place: Path) -> File:
+    """A model.onnx in ONNX Runtime, a model.tflite in LiteRT, or the folder of a SavedModel in TensorFlow."""
+    if place.is_dir():
+        return _saved_model(place)
+    return _tflite(place) if place.suffix == ".tflite" else _onnx(place)
+
+
+def _onnx(place: Path) -> File:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(place), providers=["CPUExecutionProvider"])
+    (given,), (wanted,) = (tuple(map(onnx_tensor, ends)) for ends in (session.get_inputs(), session.get_outputs()))
+    return File(given, wanted, lambda x: np.asarray(session.run([wanted.name], {given.name: x})[0]))
+
+
+def onnx_tensor(told: Any) -> Tensor:
+    """An input or output as ONNX Runtime tells it."""
+    shape = tuple(axis if isinstance(axis, int) else -1 for axis in told.shape)
+    return Tensor(told.name, TYPES[told.type], shape[1:])
+
+
+def _tflite(place: Path) -> File:
+    """Values are floats where the file's own ends are int8: their steps are its own matter."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    first = Interpreter(str(place))
+    (signature,) = first.get_signature_list().values()
+
+    def end(details: dict[str, Any], name: str) -> Tensor:
+        dtype = "float32" if details["quantization"][0] else np.dtype(details["dtype"]).name
+        return Tensor(name, dtype, tuple(int(size) for size in details["shape_signature"][1:]))
+
+    given = end(first.get_input_details()[0], signature["inputs"][0])
+    wanted = end(first.get_output_details()[0], signature["outputs"][0])
+
+    @lru_cache(maxsize=4)
+    def ready(shape: tuple[int, ...]) -> Any:  # a change of the batch size plans the memory anew
+        interpreter = Interpreter(str(place))
+        interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], shape)
+        interpreter.allocate_tensors()
+        return interpreter
+
+    def ask(x: np.ndarray) -> np.ndarray:
+        interpreter = ready(x.shape)
+        entry, answer = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+        interpreter.set_tensor(entry["index"], as_steps(x, entry))
+        interpreter.invoke()
+        return as_values(interpreter.get_tensor(answer["index"]), answer)
+
+    return File(given, wanted, ask)
+
+
+def as_steps(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
+    """Raw values in the type that an interpreter's tensor has: themselves, or the nearest steps of its range."""
+    scale, zero = details["quantization"]
+    if not scale or details["dtype"] == np.float32:
+        return values
+    ends = np.iinfo(details["dtype"])
+    steps: np.ndarray = np.clip(np.rint(values / scale) + zero, ends.min, ends.max).astype(details["dtype"])
+    return steps
+
+
+def as_values(steps: np.ndarray, details: dict[str, Any]) -> np.ndarray:
+    """What a tensor of an interpreter means: itself, or float32 where it holds steps."""
+    scale, zero = details["quantization"]
+    if not scale or details["dtype"] == np.float32:
+        return steps
+    values: np.ndarray = ((steps.astype(np.float32) - zero) * scale).astype(np.float32)
+    return values
+
+
+def _saved_model(place: Path) -> File:
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(place))
+    function = loaded.signatures["serving_default"]
+
+    def end(name: str, spec: Any) -> Tensor:
+        return Tensor(name, spec.dtype.name, tuple(size or -1 for size in spec.shape[1:]))
+
+    (given,) = (end(name, spec) for name, spec in function.structured_input_signature[1].items())
+    (wanted,) = (end(name, spec) for name, spec in function.structured_outputs.items())
+
+    def ask(x: np.ndarray, _owner: Any = loaded) -> np.ndarray:  # the variables live as long as their owner
+        return np.asarray(function(**{given.name: tf.constant(x)})[wanted.name])
+
+    return File(given, wanted, ask)
+
+
+class Tensors:
+    """A version that takes tensors."""
+
+    def __init__(self, file: File) -> None:
+        self.file = file
+
+    def predict(self, data: Any, params: dict[str, Any] | None = None) -> dict[str, np.ndarray]:  # noqa: ARG002
+        """Answers `(n, …)` under the output's name to examples `(n, …)`, alone or under the input's name.
+
+        Raises:
+            ValueError: another name, another shape, or no numbers; says what is right.
+
+        """
+        given, wanted = self.file.given, self.file.wanted
+        if isinstance(data, dict):
+            if set(data) != {given.name}:
+                raise ValueError(f"inputs {', '.join(map(repr, data))}: the model takes one, {given.name!r}")
+            data = data[given.name]
+        x = np.asarray(data)
+        fits = x.ndim == len(given.shape) + 1 and all(
+            size in (-1, is_) for size, is_ in zip(given.shape, x.shape[1:], strict=True)
+        )
+        if x.dtype.kind not in "biuf" or not fits:
+            shape = ", ".join("any" if size < 0 else str(size) for size in given.shape)
+            raise ValueError(f"{given.name}: {x.dtype} with the shape {x.shape}: the model takes numbers (n, {shape})")
+        return {wanted.name: self.file.ask(x.astype(given.dtype, copy=False))}
+
+
+class Table:
+    """A version that takes a table, and the names that belong to its values."""
+
+    def __init__(self, file: File, profile: dict[str, Any]) -> None:
+        self.columns: list[str] = profile["columns"]
+        self.answered: list[str] = profile.get("classes") or profile.get("target_columns") or self.columns
+        if profile.get("classes") and file.wanted.shape == (1,):  # one sigmoid: the second class's share
+            self.answered = self.answered[1:]
+        self.file = file
+        self.given, self.wanted, self.type = file.given.name, file.wanted.name, np.dtype(file.given.dtype)
+
+    def predict(self, data: Any, params: dict[str, Any] | None = None) -> "dict[str, np.ndarray] | pd.DataFrame":  # noqa: ARG002
+        """Answer a DataFrame with one of as many rows and the same index, arrays `(n, columns)` with arrays.
+
+        Args:
+            data: a DataFrame, or a dict or list of records that make one; or an array, alone or under the input's name.
+                Of a DataFrame columns are taken by name, in any order, and those that the model does not know are left
+                out. Numbers of all types are taken, and read as the training's were.
+            params: what MLflow passes; there are none.
+
+        Raises:
+            ValueError: a column that is missing, that holds something other than finite numbers, or an array of another
+                shape; says which.
+
+        """
+        import pandas as pd
+
+        if isinstance(data, dict) and set(data) == {self.given} and self.columns != [self.given]:
+            data = data[self.given]
+        elif isinstance(data, dict):
+            data = pd.DataFrame(data if any(map(np.ndim, data.values())) else [data])
+        elif isinstance(data, list) and data and isinstance(data[0], dict):
+            data = pd.DataFrame(data)
+        if not isinstance(data, pd.DataFrame):
+            return {self.wanted: self.file.ask(self._array(data))}
+        found = self.file.ask(self._taken(data))
+        names = self.answered if found.shape[1:] == (len(self.answered),) else None
+        return pd.DataFrame(found.reshape(len(found), -1), index=data.index, columns=names)
+
+    def _taken(self, frame: "pd.DataFrame") -> np.ndarray:
+        """The columns that the model knows `(n, columns)`, in its order."""
+        there = [str(name) for name in frame.columns]
+        if missing := [name for name in self.columns if name not in there]:
+            raise ValueError(
+                f"columns {', '.join(map(repr, missing))} are missing: the model takes {', '.join(self.columns)}, and "
+                f"there are {', '.join(there) or 'none'}. Rename them, or give an array in the model's order"
+            )
+        if twice := [name for name in self.columns if there.count(name) > 1]:
+            raise ValueError(f"columns {', '.join(map(repr, twice))} stand there twice: drop one of each")
+        return np.stack([self._column(name, frame.iloc[:, there.index(name)]) for name in self.columns], axis=1)
+
+    def _column(self, name: str, values: "pd.Series") -> np.ndarray:
+        if values.dtype.kind not in "biuf" and not all(isinstance(value, NUMBERS) for value in values):
+            raise ValueError(f"column {name!r} holds {values.dtype}, not numbers: give numbers")
+        return self._checked(values.to_numpy(np.float64, na_value=np.nan), f"column {name!r}")
+
+    def _array(self, data: Any) -> np.ndarray:
+        values = np.asarray(data)
+        if values.dtype.kind not in "biuf" or values.ndim != 2 or values.shape[1] != len(self.columns):
+            raise ValueError(
+                f"an array of {values.dtype} with the shape {values.shape}: the model takes numbers (n, "
+                f"{len(self.columns)}), the columns {', '.join(self.columns)}"
+            )
+        return self._checked(values.astype(np.float64), "the array")
+
+    def _checked(self, numbers: np.ndarray, where: str) -> np.ndarray:
+        """Numbers in double precision as the file takes them."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            cast = numbers.astype(self.type)
+        if not np.isfinite(cast).all() or not np.isfinite(numbers).all():
+            raise ValueError(f"{where} holds missing values, infinity, or numbers that {self.type} cannot hold")
+        if self.type.kind == "i" and (cast != numbers).any():
+            raise ValueError(f"{where} holds other than whole numbers, which the model takes")
+        return cast
+
+
+def _load_pyfunc(path: str) -> Tensors | Table:
+    """What MLflow calls, with the path of the version's default file."""
+    place = Path(path)
+    profile = json.loads(next(up / PROFILE for up in place.parents if (up / PROFILE).exists()).read_text())
+    file = open_file(place)
+    return Table(file, profile) if profile.get("columns") else Tensors(file)
