@@ -33,7 +33,6 @@ TRAINING_ONLY = frozenset(
     }
 )
 
-RECURRENT = frozenset({"GRU", "LSTM", "SimpleRNN"})
 # Convolutions of each channel alone, and then of all channels at one place.
 SEPARABLE = frozenset({"SeparableConv1D", "SeparableConv2D"})
 
@@ -104,41 +103,6 @@ def _folded(layer: "tf.keras.layers.Layer", normalization: "tf.keras.layers.Laye
         (kernel * factor.reshape(by_channel)).astype(np.float32),
         (bias * factor + shift).astype(np.float32),
     ]
-
-
-def unrolled(model: "tf.keras.Model") -> "tf.keras.Model":
-    """The same function with recurrent layers step by step instead of in a loop.
-
-    LiteRT has no loop over lists of tensors whose batch is free. It has a whole LSTM, for a batch of one: but that
-    keeps its state from one example to the next.
-
-    Raises:
-        ConversionError: a recurrent layer takes sequences of any length.
-
-    """
-    copies = Copies()
-
-    def answer(call: Call) -> Any:
-        layer = call.layer
-        if kind(layer) not in RECURRENT and kind(layer) != "Bidirectional":
-            return copies.call(layer, call.args, call.kwargs)
-        if layer.input_shape[1] is None:
-            raise ConversionError(
-                f"layer '{layer.name}' ({kind(layer)}) takes sequences of any length, for which litert has no loop: "
-                "give the model's Input a number of steps, or name another target (onnxruntime or savedmodel)"
-            )
-        if kind(layer) in RECURRENT:
-            return copies.call(layer, call.args, call.kwargs, unroll=True)
-        changes: dict[str, Any] = {}
-        for side in ("layer", "backward_layer"):
-            if side in (settings := layer.get_config()):
-                inner = settings[side]
-                changes[side] = {**inner, "config": {**inner["config"], "unroll": True}}
-        return copies.call(layer, call.args, call.kwargs, **changes)
-
-    if not any(kind(layer) in RECURRENT or kind(layer) == "Bidirectional" for layer in model.layers):
-        return model
-    return rebuild(model, answer)
 
 
 def split(model: "tf.keras.Model") -> "tf.keras.Model":
