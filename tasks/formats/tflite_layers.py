@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tasks.formats.lookups import gather
 from tasks.formats.replacing import Rule, like, pipeline, replaced
 from tasks.formats.tflite_norms import group_normalization
-from tasks.rebuild import ACTIVATION, kind
+from tasks.rebuild import kind
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -109,18 +110,41 @@ def _pooled_in_space(layer: "tf.keras.layers.Layer", x: Any, name: str) -> Any:
 
 
 def _counted(layer: "tf.keras.layers.Layer", x: Any, name: str) -> Any:  # noqa: ARG001  any shape
-    """One-hot vectors, their largest or their sum; TensorFlow counts in bins."""
     import tensorflow as tf
 
-    depth, mode, one = layer.num_tokens, layer.output_mode, layer.compute_dtype
+    if layer.sparse:
+        return None
+    return tf.keras.layers.Lambda(
+        lambda x: _categories(x, layer.num_tokens, layer.output_mode, layer.compute_dtype), name=name
+    )
 
-    def counted(numbers: Any) -> Any:
-        hot = tf.one_hot(tf.cast(numbers, tf.int32), depth, dtype=one)
-        if mode == "one_hot":
-            return tf.squeeze(hot, -2) if numbers.shape[-1] == 1 else hot
-        return tf.reduce_sum(hot, -2) if mode == "count" else tf.reduce_max(hot, -2)
 
-    return None if layer.sparse else tf.keras.layers.Lambda(counted, name=name)
+def _looked_up(layer: "tf.keras.layers.Layer", x: Any, name: str) -> Any:  # noqa: ARG001  any shape
+    import tensorflow as tf
+
+    mode = layer.output_mode
+    if mode == "int" or layer.sparse:
+        return None
+    depth = layer.max_tokens if layer.pad_to_max_tokens else layer.vocabulary_size()
+    weights = np.asarray(layer.idf_weights_const) if mode == "tf_idf" else 1
+    indices = like(layer)
+    gather(indices)
+
+    def looked_up(tokens: Any) -> Any:
+        found = indices._lookup_dense(tf.cast(tokens, indices._key_dtype))
+        return _categories(found, depth, mode, layer.compute_dtype) * weights
+
+    return tf.keras.layers.Lambda(looked_up, name=name)
+
+
+def _categories(numbers: Any, depth: int, mode: str, dtype: str) -> Any:
+    """One-hot vectors, their largest or their sum, `(…, depth)`; TensorFlow counts in bins."""
+    import tensorflow as tf
+
+    hot = tf.one_hot(tf.cast(numbers, tf.int32), depth, dtype=dtype)
+    if mode == "one_hot":
+        return tf.squeeze(hot, -2) if numbers.shape[-1] == 1 else hot
+    return tf.reduce_max(hot, -2) if mode == "multi_hot" else tf.reduce_sum(hot, -2)
 
 
 RULES: dict[str, Rule] = {
@@ -128,6 +152,7 @@ RULES: dict[str, Rule] = {
     "CategoryEncoding": _counted,
     "Conv3D": _convolved_in_space,
     "GroupNormalization": group_normalization,
+    "IntegerLookup": _looked_up,
     "MaxPooling3D": _pooled_in_space,
     "Resizing": _resized,
     "UpSampling2D": _resized,
