@@ -33,13 +33,14 @@ TRAINING_ONLY = frozenset(
     }
 )
 
-RECURRENT = frozenset({"GRU", "LSTM", "SimpleRNN"})
 # Convolutions of each channel alone, and then of all channels at one place.
 SEPARABLE = frozenset({"SeparableConv1D", "SeparableConv2D"})
 
 
 def fold(model: "tf.keras.Model") -> "tf.keras.Model":
     """The same function at inference with fewer layers: nested models in their place, batch normalisation folded.
+
+    What converters cannot read, other settings or layers of Keras stand for: see `_readable`.
 
     A batch normalisation that follows nothing but a Dense or a convolution goes into its kernel and bias (Jacob et al.
     2018, section 3.2). tf2onnx and the TFLite converter do that for convolutions only. Zeros of a kernel stay zeros.
@@ -57,7 +58,7 @@ def fold(model: "tf.keras.Model") -> "tf.keras.Model":
         if _drops(call) or id(call.layer) in folded:
             return call.args[0]
         if not _takes_normalization(call):
-            return copies.call(call.layer, call.args, call.kwargs)
+            return _readable(call, copies)
         folded.add(id(call.followers[0]))
         weights = _folded(call.layer, call.followers[0])
         return copies.call(call.layer, call.args, call.kwargs, weights=weights, use_bias=True)
@@ -69,6 +70,24 @@ def _drops(call: Call) -> bool:
     """Whether a call gives what it takes: its tensor, and the mask with it."""
     masked = getattr(call.args[0], "_keras_mask", None) is not None
     return kind(call.layer) in TRAINING_ONLY and (call.layer.supports_masking or not masked)
+
+
+def _readable(call: Call, copies: Copies) -> Any:
+    """What a call gives, by layers without random numbers and sparse matrices."""
+    import tensorflow as tf
+
+    layer = call.layer
+    if kind(layer) == "RandomCrop":  # one whose random numbers have no place in a file; this is what is left of it
+        return tf.keras.layers.Resizing(layer.height, layer.width, crop_to_aspect_ratio=True, name=layer.name)(
+            *call.args
+        )
+    if kind(layer).startswith("LocallyConnected") and layer.implementation == 3:
+        wide = np.zeros(layer.kernel_shape, np.float32)  # (outputs, inputs)
+        kernel, *bias = layer.get_weights()
+        wide[tuple(np.transpose(layer.kernel_idxs))] = kernel
+        sizes = (*call.args[0].shape[1:], *layer.compute_output_shape(call.args[0].shape)[1:])
+        return copies.call(layer, call.args, call.kwargs, weights=[wide.T.reshape(sizes), *bias], implementation=2)
+    return copies.call(layer, call.args, call.kwargs)
 
 
 def _takes_normalization(call: Call) -> bool:
@@ -104,41 +123,6 @@ def _folded(layer: "tf.keras.layers.Layer", normalization: "tf.keras.layers.Laye
         (kernel * factor.reshape(by_channel)).astype(np.float32),
         (bias * factor + shift).astype(np.float32),
     ]
-
-
-def unrolled(model: "tf.keras.Model") -> "tf.keras.Model":
-    """The same function with recurrent layers step by step instead of in a loop.
-
-    LiteRT has no loop over lists of tensors whose batch is free. It has a whole LSTM, for a batch of one: but that
-    keeps its state from one example to the next.
-
-    Raises:
-        ConversionError: a recurrent layer takes sequences of any length.
-
-    """
-    copies = Copies()
-
-    def answer(call: Call) -> Any:
-        layer = call.layer
-        if kind(layer) not in RECURRENT and kind(layer) != "Bidirectional":
-            return copies.call(layer, call.args, call.kwargs)
-        if layer.input_shape[1] is None:
-            raise ConversionError(
-                f"layer '{layer.name}' ({kind(layer)}) takes sequences of any length, for which litert has no loop: "
-                "give the model's Input a number of steps, or name another target (onnxruntime or savedmodel)"
-            )
-        if kind(layer) in RECURRENT:
-            return copies.call(layer, call.args, call.kwargs, unroll=True)
-        changes: dict[str, Any] = {}
-        for side in ("layer", "backward_layer"):
-            if side in (settings := layer.get_config()):
-                inner = settings[side]
-                changes[side] = {**inner, "config": {**inner["config"], "unroll": True}}
-        return copies.call(layer, call.args, call.kwargs, **changes)
-
-    if not any(kind(layer) in RECURRENT or kind(layer) == "Bidirectional" for layer in model.layers):
-        return model
-    return rebuild(model, answer)
 
 
 def split(model: "tf.keras.Model") -> "tf.keras.Model":

@@ -21,6 +21,7 @@ from tasks.errors import ConversionError
 from tasks.folding import fold
 from tasks.formats import onnx_audit, onnx_integers, onnx_saturation
 from tasks.formats.audit import Audit
+from tasks.formats.lookups import without_tables
 from tasks.formats.onnx_bodies import in_running_order, move_inside, nodes_within
 from tasks.formats.onnx_graph import Graph, layer_of
 from tasks.formats.onnx_handlers import handlers
@@ -119,7 +120,7 @@ def made(
             f"model '{model.name}' has no ranges, so it cannot be written for {target} in int8: quantize it first "
             "(quantize.method: training or post_training), or ask for float32 or float16"
         )
-    ready = frozen(model) if is_fake_quantized(model) else fold(model)
+    ready = without_tables(frozen(model) if is_fake_quantized(model) else fold(model))
     proto = _converted(ready, target)
     inputs, outputs = signature_names(ready)
     graph = Graph(proto)

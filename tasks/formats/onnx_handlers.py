@@ -192,6 +192,15 @@ def _multiply_no_nan(graph: Any, node: Any) -> None:
     _put(graph, node, "Where", [_make(graph, node, "Equal", [y, zero]), zero, _make(graph, node, "Mul", [x, y])])
 
 
+def _matrix_product(graph: Any, node: Any) -> None:
+    """SparseMatMul, for matrices that are mostly zeros and dense all the same: a product. tf2onnx has none."""
+    sides = []
+    for tensor, side in zip(node.input, "ab", strict=True):
+        turned = bool(node.get_attr_value(f"transpose_{side}", 0))
+        sides.append(_make(graph, node, "Transpose", [tensor], perm=[1, 0]) if turned else tensor)
+    _put(graph, node, "MatMul", sides)
+
+
 def _truncated_modulo(graph: Any, node: Any) -> None:
     """The rest of division towards zero: Mod with `fmod`. tf2onnx has none."""
     _put(graph, node, "Mod", list(node.input), fmod=1)
@@ -267,6 +276,7 @@ HANDLERS: dict[str, Handler] = {
     "ScaleAndTranslate": onnx_resizing.scale_and_translate,
     "Select": _select,
     "SelectV2": _select,
+    "SparseMatMul": _matrix_product,
     "TruncateMod": _truncated_modulo,
     "Xlogy": _xlogy,
 }

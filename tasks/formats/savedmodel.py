@@ -12,6 +12,7 @@ from tasks.artifact import Precision
 from tasks.errors import ConversionError
 from tasks.folding import fold
 from tasks.formats.audit import Audit, LayerAudit, counted
+from tasks.formats.lookups import without_tables
 from tasks.formats.warmup import write_warmup
 from tasks.held import is_fake_quantized
 from tasks.ranges import frozen
@@ -63,6 +64,7 @@ def export(model: "tf.keras.Model", folder: Path, classes: tuple[str, ...] = ())
     """Any Keras model as a SavedModel; see `write`."""
     import tensorflow as tf
 
+    model = without_tables(model)
     inputs, outputs = signature_names(model)
     signature = [
         tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype, name=name)

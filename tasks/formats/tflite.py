@@ -22,14 +22,15 @@ import numpy as np
 from tasks.artifact import Precision
 from tasks.calibration import CalibrationConfig
 from tasks.errors import ConversionError
-from tasks.folding import fold, unrolled
+from tasks.folding import fold
 from tasks.formats import savedmodel
 from tasks.formats.audit import Audit, LayerAudit, counted
 from tasks.formats.slimline_pyfunc import as_steps, as_values
 from tasks.formats.tflite_graph import layer_of
 from tasks.formats.tflite_integers import lower
 from tasks.formats.tflite_io import held_at_inputs, softened_last
-from tasks.formats.tflite_norms import flat_groups
+from tasks.formats.tflite_layers import reachable
+from tasks.formats.tflite_steps import stepwise
 from tasks.held import is_fake_quantized, kernel_steps
 from tasks.ranges import custom_objects, frozen
 
@@ -74,7 +75,7 @@ def write(
     integer_io = integer_io and precision == "int8"
     ready = frozen(model) if is_fake_quantized(model) else fold(model)
     with tf.keras.utils.custom_object_scope(custom_objects()):
-        ready = flat_groups(unrolled(held_at_inputs(ready) if integer_io else ready))
+        ready = stepwise(reachable(held_at_inputs(ready) if integer_io else ready))
     content = _converted(ready, "float32" if precision == "int8" else precision)
     if precision == "int8":
         content = lower(content, kernel_steps(model), integer_ends=integer_io)
@@ -104,7 +105,7 @@ def calibrate(
         ConversionError: as `write`.
 
     """
-    content = _converted(flat_groups(unrolled(fold(model))), "int8", integer_io=integer_io, examples=examples)
+    content = _converted(stepwise(reachable(fold(model))), "int8", integer_io=integer_io, examples=examples)
     _keep(content if integer_io else softened_last(content), folder, model.name, classes)
 
 

@@ -126,6 +126,15 @@ class Graph:
         self.count_in(len(self.tensors) - 1, np.array([steps.size]), np.array([steps.zero]))
         return len(self.tensors) - 1
 
+    def in_floats(self, tensor: int) -> int:
+        """A new tensor in float, of the shape that one in integers has."""
+        from tensorflow.lite.python import schema_py_generated as schema
+
+        made = copy.deepcopy(self.tensors[tensor])
+        made.type, made.buffer, made.quantization = schema.TensorType.FLOAT32, 0, None
+        self.tensors.append(made)
+        return len(self.tensors) - 1
+
     def count_in(self, tensor: int, sizes: np.ndarray, zeros: np.ndarray, axis: int = 0) -> None:
         """Says what a tensor's integers mean: one size and zero for all, or one for each place of an axis."""
         from tensorflow.lite.python import schema_py_generated as schema

@@ -4,31 +4,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.rebuild import Call, Copies, kind, rebuild
-
 if TYPE_CHECKING:
     import tensorflow as tf
 
 
-def flat_groups(model: "tf.keras.Model") -> "tf.keras.Model":
-    """The same function with every GroupNormalization computed over `(batch, places, groups, channels)`.
+def group_normalization(layer: "tf.keras.layers.Layer", x: Any, name: str) -> "tf.keras.layers.Layer | None":
+    """The same function over `(batch, places, groups, channels)`, for a layer that gets no mask.
 
     Keras weighs its moments by a mask, of ones where there is none, in one axis more than the tensor has. The converter
     then writes a BROADCAST_TO of the shape that it saw (Wu and He 2018 say what is computed).
     """
     import tensorflow as tf
 
-    if not any(kind(layer) == "GroupNormalization" for layer in model.layers):
-        return model
-    copies = Copies()
-
-    def answer(call: Call) -> Any:
-        layer = call.layer
-        if kind(layer) != "GroupNormalization" or getattr(call.args[0], "_keras_mask", None) is not None:
-            return copies.call(layer, call.args, call.kwargs)
-        return tf.keras.layers.Lambda(_normalized(layer), name=layer.name)(call.args[0])
-
-    return rebuild(model, answer)
+    masked = getattr(x, "_keras_mask", None) is not None
+    return None if masked else tf.keras.layers.Lambda(_normalized(layer), name=name)
 
 
 def _normalized(layer: "tf.keras.layers.Layer") -> Any:

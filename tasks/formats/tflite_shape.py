@@ -1,6 +1,7 @@
 """A TFLite graph in float brought into the shape that its lowering to integers looks for, without changing a value.
 
 - ranges are counted from -128, as LiteRT's integer kernels want it;
+- what takes a held tensor's integers as they are, as the converter lets a FULLY_CONNECTED of an Einsum, takes floats;
 - an addition of a bias, which the converter leaves behind what moves values, goes into the operator with the kernel;
 - a range behind what moves values or clips them goes in front of it: rounding to steps and that may change places;
 - clipping to a range's own ends goes.
@@ -20,6 +21,7 @@ CLIPPING = ("RELU", "RELU6", "MAXIMUM", "MINIMUM")
 def shape_up(graph: Graph, kernels: KernelSteps) -> None:
     """Rewrites a graph in place; `kernels` are those that are to be in integers."""
     _count_from_below_zero(graph)
+    _take_floats(graph)
     _join_biases(graph, kernels)
     _carry_up(graph)
 
@@ -33,6 +35,21 @@ def _count_from_below_zero(graph: Graph) -> None:
             steps = graph.steps(result)
             graph.tensors[result].type = schema.TensorType.INT8
             graph.count_in(result, np.array([steps.size]), np.array([steps.zero - 128]))
+
+
+def _take_floats(graph: Graph) -> None:
+    """Puts a step to float between a range and whatever else takes its integers: no kernel takes them with floats."""
+    held = {operator.outputs[0] for operator in graph.operators if graph.kind(operator) == "QUANTIZE"}
+    floats: dict[int, int] = {}
+    done: list[Any] = []
+    for operator in graph.operators:
+        for tensor in held.intersection(operator.inputs) if graph.kind(operator) != "DEQUANTIZE" else ():
+            if tensor not in floats:
+                floats[tensor] = graph.in_floats(tensor)
+                done.append(graph.made("DEQUANTIZE", [tensor], [floats[tensor]]))
+            operator.inputs = [floats[tensor] if given == tensor else given for given in operator.inputs]
+        done.append(operator)
+    graph.operators = done
 
 
 def rows_of(kind: str, kernel: np.ndarray) -> np.ndarray:
