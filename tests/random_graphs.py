@@ -44,7 +44,11 @@ def built(graph: tuple[Step, ...], head: str) -> Any:
     x = inputs
     for number, step in enumerate(graph):
         x = grown(tf.keras.layers, x, f"l{number}", *step)
-    layers = tf.keras.layers
+    return settle_norms(tf.keras.Model(inputs, ended(tf.keras.layers, x, head), name="random"))
+
+
+def ended(layers: Any, x: Any, head: str) -> Any:
+    """What a graph of images ends in."""
     if head == "flat":
         x = layers.Dense(4, activation="relu", name="dense")(layers.Flatten(name="flat")(x))
     elif head in ("mean", "softmax"):
@@ -53,7 +57,7 @@ def built(graph: tuple[Step, ...], head: str) -> Any:
         x = layers.Dense(3, name="dense")(layers.GlobalMaxPooling2D(name="largest")(x))
     if head == "softmax":
         x = layers.Softmax(name="softmax")(x)
-    return settle_norms(tf.keras.Model(inputs, x, name="random"))
+    return x
 
 
 def grown(layers: Any, x: Any, name: str, kind: str, *how: Any) -> Any:
