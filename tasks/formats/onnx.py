@@ -22,8 +22,9 @@ from tasks.folding import fold
 from tasks.formats import onnx_audit, onnx_integers, onnx_saturation
 from tasks.formats.audit import Audit
 from tasks.formats.lookups import without_tables
-from tasks.formats.onnx_bodies import in_running_order, move_inside, nodes_within
+from tasks.formats.onnx_bodies import nodes_within
 from tasks.formats.onnx_graph import Graph, layer_of
+from tasks.formats.onnx_half import half
 from tasks.formats.onnx_handlers import handlers
 from tasks.formats.onnx_static import static
 from tasks.held import is_fake_quantized, kernel_steps
@@ -254,17 +255,7 @@ def _dynamic(proto: "onnx.ModelProto") -> "onnx.ModelProto":
         return onnx.load(after)
 
 
-def _half(proto: "onnx.ModelProto") -> "onnx.ModelProto":
-    """Half the bits in kernels and between operators, by ONNX Runtime's own tool."""
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    half: onnx.ModelProto = convert_float_to_float16(proto, keep_io_types=True)
-    move_inside(half.graph)  # it puts all casts at the end of the outermost graph, which the checker refuses
-    in_running_order(half.graph)
-    return half
-
-
-SMALLER: "dict[Precision, Callable[[onnx.ModelProto], onnx.ModelProto]]" = {"dynamic": _dynamic, "float16": _half}
+SMALLER: "dict[Precision, Callable[[onnx.ModelProto], onnx.ModelProto]]" = {"dynamic": _dynamic, "float16": half}
 
 
 def _check(proto: "onnx.ModelProto", name: str, target: Target) -> None:
