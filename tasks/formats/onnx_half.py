@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from tasks.formats.onnx_bodies import in_running_order, move_inside
+from tasks.formats.onnx_bodies import in_running_order, move_inside, retake
 from tasks.formats.tensorrt_rules import Wiring
 
 if TYPE_CHECKING:
@@ -65,7 +65,6 @@ def _undo_round_trips(graph: "onnx.GraphProto") -> None:
     same = {node.output[0]: before[node.input[0]] for node in casts(TensorProto.FLOAT) if node.input[0] in before}
     kept = {value.name for value in graph.output}
     for node in graph.node:
-        for place, name in enumerate(node.input):
-            node.input[place] = same.get(name, name)
+        retake(node, same)
     for node in [node for node in casts(TensorProto.FLOAT) if node.output[0] in set(same) - kept]:
         graph.node.remove(node)
