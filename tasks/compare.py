@@ -1,6 +1,6 @@
 """Compare: a candidate's files against the champion's, on the same data, on this machine, in one process."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tasks import metrics, tracking
 from tasks.artifact import EvidenceArtifact, Target
@@ -10,8 +10,8 @@ from tasks.errors import VersionError
 from tasks.formats import FORMATS
 from tasks.formats.onnx_saturation import told
 from tasks.machine import comparable, describe_machine, load_average
-from tasks.measure import ValidateConfig, answers_of, latency_of, sizes
-from tasks.profile import open_profile
+from tasks.measure import Call, ValidateConfig, answers_of, latency_of, sizes
+from tasks.profile import Profile, open_profile
 from tasks.progress import listener
 from tasks.stage import StageRun, stage
 from tasks.version import OpenVersion, open_version
@@ -105,12 +105,37 @@ def _hold_together(versions: Mapping[str, OpenVersion], data: Dataset) -> list[s
             f"answers another question than {candidate.uri}: inputs {shapes}, problem and classes {questions}. "
             "Register the candidate under a name of its own (register.name)",
         )
+    ours, theirs = (open_profile(version.folder) for version in (candidate, champion))
+    for what, one, other in (
+        ("columns", ours.columns, theirs.columns),
+        ("targets", ours.target_columns, theirs.target_columns),
+    ):
+        if one and other and set(one) != set(other):  # versions of before names were kept have none
+            raise VersionError(
+                "champion",
+                champion.uri,
+                f"knows other {what} than {candidate.uri}: {', '.join(other)}, not {', '.join(one)}. "
+                "Register the candidate under a name of its own (register.name)",
+            )
     if champion.evidence.data != candidate.evidence.data:
         return [
             "The champion was made from other data: some of these test examples may have been among those that it was "
             "trained on, which flatters it."
         ]
     return []
+
+
+def _by_name(call: Call, profile: Profile, data: Dataset) -> Call:
+    """A version's file, asked with these data's columns in its own order, and with its targets in theirs."""
+    order = _places(profile.columns, data.columns)
+    values = data.config.problem == "regression"  # of a classification the one target is no answer's name
+    back = _places(data.target_columns, profile.target_columns) if values else []
+    return lambda x: call(x[:, order] if order else x)[:, back or slice(None)]
+
+
+def _places(wanted: Sequence[str], there: Sequence[str]) -> list[int]:
+    """Where each wanted name stands; nothing if either has none."""
+    return [there.index(name) for name in wanted] if there else []
 
 
 def _pair(
@@ -130,7 +155,13 @@ def _pair(
         side: metrics.scores(
             problem,
             y,
-            answers_of(call, x, data.output_shape, config.throughput_batch, f"{side} {target}"),
+            answers_of(
+                _by_name(call, open_profile(versions[side].folder), data),
+                x,
+                data.output_shape,
+                config.throughput_batch,
+                f"{side} {target}",
+            ),
             data.variance,
         )
         for side, call in calls.items()

@@ -38,7 +38,7 @@ def homes(count: int, seed: int) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, prefect_server, empty_store) -> Path:
-    """Version 1 is of items, version 2 of homes."""
+    """Version 1 is of items, version 2 of homes, version 3 of items whose columns stand in another order."""
     from tasks import registry
 
     folder = tmp_path_factory.mktemp("state")
@@ -51,7 +51,9 @@ def home(tmp_path_factory, prefect_server, empty_store) -> Path:
         "problem": "regression",
         "target": "price,vacancy",
     }
-    with versions(folder, empty_store, {**TABLE, "data": classes}, {**TABLE, "data": values}):
+    items(900, 5)[["label", *COLUMNS[::-1]]].to_csv(folder / "turned.csv", index=False)
+    turned = {**classes, "source": str(folder / "turned.csv")}
+    with versions(folder, empty_store, *({**TABLE, "data": data} for data in (classes, values, turned))):
         registry.set_alias("tiny", registry.CHAMPION, 1)
         yield folder
 
@@ -204,6 +206,48 @@ def test_both_of_two_targets_are_learned_and_each_has_its_own_score(home, tmp_pa
     assert [drift.name for drift in found.targets] in (["price", "vacancy"], ["vacancy", "price"])
     assert any("the score of vacancy lies" in reason for reason in worse.reasons)
     assert not any("the score of price" in reason for reason in worse.reasons)
+
+
+def test_a_champion_is_compared_by_its_columns_names(home):
+    """Asked by their places it would be little better than guessing, and lose to anything."""
+    from flows.recipe_file import read_recipe
+    from tasks.compare import compare
+    from tasks.data import open_data
+    from tasks.errors import VersionError
+    from tasks.version import open_version
+
+    def version(number: int):
+        from tasks import tracking
+
+        uri = f"models:/tiny/{number}"
+        return open_version(uri, tracking.download(uri))
+
+    candidate, champion = version(3), version(1)
+    recipe = read_recipe(candidate.folder / "recipe.yaml")
+    data = open_data(recipe.data)
+    assert data.columns == tuple(COLUMNS[::-1])
+    both = {"candidate": (3, candidate), "champion": (1, champion)}
+    (pair,) = compare("tiny", both, data, recipe.validation, seed=0).pairs
+    assert pair.champion.accuracy.estimate == pytest.approx(champion.default().accuracy.estimate, abs=0.06)
+    assert pair.candidate.accuracy.estimate == candidate.default().accuracy.estimate
+    renamed = both | {"champion": (1, _renamed(champion, home / "renamed"))}
+    with pytest.raises(VersionError, match="knows other columns than models:/tiny/3: Width, height"):
+        compare("tiny", renamed, data, recipe.validation, seed=0)
+
+
+def _renamed(version, folder: Path):
+    """A version that learned from a column of another name."""
+    import json
+    import shutil
+    from dataclasses import replace
+
+    from tasks.profile import FILE
+
+    shutil.copytree(version.folder, folder)
+    profile = json.loads((folder / FILE).read_text())
+    profile["columns"][0] = "Width"
+    (folder / FILE).write_text(json.dumps(profile))
+    return replace(version, folder=folder)
 
 
 def test_another_name_is_another_version(home):
