@@ -112,7 +112,7 @@ def rename_inside(node: "onnx.NodeProto", layer: str, unique: "dict[str, int]") 
         names = {value.name: f"{node.name}:{number}:{place}" for place, value in enumerate(values)}
         for inner in body.node:
             inner.name = unique_name(f"{layer}/{inner.op_type}", unique)
-            inner.doc_string = ""
+            inner.doc_string = inner.domain = ""
             names |= {name: f"{inner.name}:{place}" for place, name in enumerate(inner.output) if name}
         body.name = f"{node.name}:{number}"
         body.doc_string = ""
@@ -127,6 +127,78 @@ def rename_inside(node: "onnx.NodeProto", layer: str, unique: "dict[str, int]") 
             for place, name in enumerate(inner.output):
                 inner.output[place] = names.get(name, name)
             rename_inside(inner, layer, unique)
+
+
+def settle(node: "onnx.NodeProto") -> None:
+    """Undoes what tf2onnx leaves to chance in an operator's bodies: the order, and which of two equals is taken.
+
+    Equal constants become one. An output that is an input, a tensor from around, or another output too, gets an
+    Identity; no other one stays.
+    """
+    for body in bodies(node):
+        for inner in body.node:
+            settle(inner)
+        _settle(body)
+
+
+def _settle(body: "onnx.GraphProto") -> None:
+    from onnx import helper, numpy_helper
+
+    by: dict[str, str] = {}
+    first: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+    for constant in body.initializer:
+        value = numpy_helper.to_array(constant)
+        if not value.size:  # stands for an input that is left out, each of a type of its own
+            continue
+        by[constant.name] = first.setdefault((value.dtype.str, value.shape, value.tobytes()), constant.name)
+    by |= {node.output[0]: node.input[0] for node in body.node if node.op_type == "Identity"}
+
+    def source(name: str) -> str:
+        while by.get(name, name) != name:
+            name = by[name]
+        return name
+
+    sources = {name: source(name) for name in by}
+    nodes = [node for node in body.node if node.op_type != "Identity"]
+    for node in nodes:
+        retake(node, sources)
+    free = {name for node in nodes for name in node.output}
+    for place, value in enumerate(body.output):
+        name = source(value.name)
+        if name in free:
+            free.remove(name)
+            value.name = name
+        else:
+            value.name = f"{value.name}__output_{place}"
+            nodes.append(helper.make_node("Identity", [name], [value.name]))
+    nodes = in_asking_order(nodes, [value.name for value in body.output])
+    constants = {constant.name: constant for constant in body.initializer}
+    used = dict.fromkeys(name for node in nodes for name in taken(node) if name in constants)
+    del body.node[:]
+    body.node.extend(nodes)
+    kept = [constants[name] for name in used]
+    del body.initializer[:]
+    body.initializer.extend(kept)
+
+
+def in_asking_order(nodes: "Iterable[onnx.NodeProto]", outputs: Iterable[str]) -> "list[onnx.NodeProto]":
+    """Those operators that outputs need, each right behind what it is the first to ask for: one order for a graph."""
+    givers = {name: node for node in nodes for name in node.output if name}
+    ordered: list[onnx.NodeProto] = []
+    seen: set[int] = set()
+    for output in outputs:
+        waiting = [(givers.get(output), False)]
+        while waiting:
+            node, ready = waiting.pop()
+            if node is None or (id(node) in seen and not ready):
+                continue
+            if ready:
+                ordered.append(node)
+                continue
+            seen.add(id(node))
+            waiting.append((node, True))
+            waiting += [(givers.get(name), False) for name in reversed(taken(node))]
+    return ordered
 
 
 def unique_name(name: str, taken: dict[str, int]) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.formats.onnx_bodies import rename_inside, retake, taken, unique_name
+from tasks.formats.onnx_bodies import in_asking_order, rename_inside, retake, settle, taken, unique_name
 
 if TYPE_CHECKING:
     import onnx
@@ -122,7 +122,9 @@ class Graph:
         from onnx import numpy_helper
 
         graph = self.model.graph
-        self._drop_unused()
+        for node in self.nodes:
+            settle(node)
+        self.nodes = in_asking_order(self.nodes, [value.name for value in graph.output])
         names = {**inputs, **outputs, "": ""}
         unique: dict[str, int] = {}
         constants: list[onnx.TensorProto] = []
@@ -140,22 +142,16 @@ class Graph:
             node.doc_string = ""
         for value in [*graph.input, *graph.output]:
             value.name = names[value.name]
-            for dim in value.type.tensor_type.shape.dim[:1]:
-                dim.dim_param = "batch"
+            for place, dim in enumerate(value.type.tensor_type.shape.dim):
+                if not place:
+                    dim.dim_param = "batch"
+                elif dim.dim_param:
+                    dim.ClearField("dim_param")  # tf2onnx numbers what it does not know
         del graph.node[:], graph.initializer[:], graph.value_info[:]
         graph.node.extend(self.nodes)
         graph.initializer.extend(constants)
         graph.doc_string = ""
         return self.model
-
-    def _drop_unused(self) -> None:
-        needed = set(self.outputs)
-        kept = []
-        for node in reversed(self.nodes):
-            if needed.intersection(node.output):
-                needed.update(taken(node))
-                kept.append(node)
-        self.nodes = kept[::-1]
 
 
 def layer_of(names: list[str]) -> str:
