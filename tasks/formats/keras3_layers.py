@@ -13,7 +13,9 @@ Entry = dict[str, Any]  # one layer of a config: {"class_name": …, "config": {
 
 MODELS = frozenset({"Functional", "Sequential"})
 WRAPPERS = frozenset({"Bidirectional", "TimeDistributed"})
-RECURRENT = frozenset({"GRU", "LSTM", "SimpleRNN"})
+MASKS = frozenset({"mask", "query_mask", "value_mask", "key_mask"})  # what a layer is called with beside tensors
+RECURRENT = frozenset({"GRU", "LSTM", "SimpleRNN", "RNN"})
+CONVOLVING = frozenset({"ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"})
 # fmt: off
 # Layers of one name and one meaning.
 SAME = frozenset({
@@ -89,16 +91,17 @@ def refusals(entry: Entry) -> list[str]:
 
 
 def computed(settings: dict[str, Any]) -> list[Entry]:
-    """The layers and operations that a functional model's outputs come from, their masks aside.
+    """The layers and operations that a functional model's outputs come from, the masks of each call set apart.
 
     Keras 3 computes masks by operations that stand among a model's layers; Keras 2 hands them on behind the scenes.
     """
     layers = []
     for layer in settings["layers"]:
-        nodes = [
-            {**node, "kwargs": {key: value for key, value in node["kwargs"].items() if key != "mask"}}
-            for node in layer["inbound_nodes"]
-        ]
+        nodes = []
+        for node in layer["inbound_nodes"]:
+            masks = {key: value for key, value in node["kwargs"].items() if key in MASKS and value is not None}
+            kwargs = {key: value for key, value in node["kwargs"].items() if key not in MASKS}
+            nodes.append({"args": node["args"], "kwargs": kwargs, "masks": masks})
         layers.append({**layer, "inbound_nodes": nodes})
     named = {layer["name"]: layer for layer in layers}
     needed: set[str] = set()
@@ -107,8 +110,45 @@ def computed(settings: dict[str, Any]) -> list[Entry]:
         name = waiting.pop()
         if name not in needed:
             needed.add(name)
-            waiting += [giver for giver, _, _ in taken(named[name]["inbound_nodes"])]
+            nodes = named[name]["inbound_nodes"]
+            waiting += [giver for node in nodes for giver, _, _ in taken([node["args"], node["kwargs"]])]
     return [layer for layer in layers if layer["name"] in needed]
+
+
+def executed(settings: dict[str, Any]) -> list[tuple[str, int]]:
+    """The calls that a functional model makes, as layer and number, in the order in which Keras 3 makes them.
+
+    That is the longest way to the outputs first (`map_graph` in keras/src/ops/function.py), and decides where a layer
+    takes away a mask that another sees otherwise.
+    """
+    named = {layer["name"]: layer for layer in settings["layers"]}
+    models = {layer["name"] for layer in settings["layers"] if layer["class_name"] == "Functional"}
+
+    def givers(call: tuple[str, int]) -> list[tuple[str, int]]:
+        name, number = call
+        nodes = named[name]["inbound_nodes"]
+        given = taken([nodes[number]["args"], nodes[number]["kwargs"]]) if nodes else []
+        return [(giver, count) for giver, count, _ in given]
+
+    found: dict[tuple[str, int], None] = {}
+    for name, number, _ in leaves(settings["output_layers"]):
+        waiting = {(name, number - (name in models)): None}  # a model's own graph counts as its first call here
+        while waiting:
+            call = next(reversed(waiting))
+            left = [giver for giver in givers(call) if giver not in found]
+            if left and left[0] in waiting:
+                raise ValueError(f"'{left[0][0]}' takes what it gives itself")
+            if left:
+                waiting[left[0]] = None
+            else:
+                found[call] = waiting.pop(call)
+    depths: dict[tuple[str, int], int] = {}
+    deepest: dict[str, int] = {}
+    for call in reversed(found):
+        depth = deepest[call[0]] = depths[call] = max(depths.setdefault(call, 0), deepest.get(call[0], 0))
+        for giver in givers(call):
+            depths[giver] = max(depth + 1, depths.get(giver, 0))
+    return sorted(depths, key=lambda call: -depths[call])
 
 
 def _parts(entry: Entry) -> Iterator[Entry]:

@@ -1,0 +1,31 @@
+"""Operations of TensorFlow as layers of Keras 2: what it makes of `tf.abs(x)` in a graph itself, under names of ours."""
+
+from typing import Any
+
+import numpy as np
+
+
+def wrapped(symbol: str, name: str) -> Any:
+    """The layer that calls an operation.
+
+    Args:
+        symbol: what TensorFlow calls it, behind `tf.`, such as `math.not_equal`.
+        name: the layer's. Keras would number it by what else was built before.
+
+    """
+    import tensorflow as tf
+
+    kind = "SlicingOpLambda" if symbol == "__operators__.getitem" else "TFOpLambda"
+    return tf.keras.layers.deserialize({"class_name": kind, "config": {"name": name, "function": symbol}})
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether a value is the tensor of a graph, not a constant."""
+    return hasattr(value, "shape") and not isinstance(value, np.ndarray)
+
+
+def flattened(value: Any) -> list[Any]:
+    """What is in lists and dicts of lists, in one; tuples, such as a mask's, are whole."""
+    if isinstance(value, dict):
+        return [each for key in sorted(value) for each in flattened(value[key])]
+    return [each for item in value for each in flattened(item)] if isinstance(value, list) else [value]
