@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tasks.examples_apart import vocabulary
 from tasks.formats.keras3_layers import MODELS
 from tasks.rebuild import calls_of
 
@@ -31,7 +32,7 @@ def first_difference(model: "tf.keras.Model", source: Any) -> None:
     """
     draw = np.random.default_rng(0)
     for size in SIZES:
-        inputs = [_values(tensor, size, _vocabulary(model), draw) for tensor in model.inputs]
+        inputs = [_values(tensor, size, vocabulary(model), draw) for tensor in model.inputs]
         try:
             found, wanted = _outputs(model, source, inputs)
         except Exception as error:  # whichever layer finds these sizes too small says so in its own way
@@ -116,12 +117,6 @@ def _values(tensor: Any, size: int, vocabulary: int, draw: np.random.Generator) 
     values = draw.normal(size=whole)
     values[::2] = draw.uniform(0, 255, values[::2].shape)
     return values.astype(np.float32)
-
-
-def _vocabulary(model: "tf.keras.Model") -> int:
-    """The least number of embeddings that an input may choose among; 0 if there are none."""
-    sizes = [layer.input_dim for layer in model._flatten_layers() if type(layer).__name__ == "Embedding"]
-    return min(sizes, default=0)
 
 
 def _distance(found: np.ndarray, wanted: np.ndarray) -> float:

@@ -21,11 +21,12 @@ class Place:
     place: int
 
 
-def given_mask(value: Any, kept: Container[str], named: dict[str, Entry]) -> Any:
+def given_mask(value: Any, whose: str, kept: Container[str], named: dict[str, Entry]) -> Any:
     """What a mask is computed by, with the tensors of `kept` layers as places.
 
     Args:
         value: an argument in a config: a tensor, None, or a list of them.
+        whose: the layer that is called with it, for messages.
         kept: the layers that are built.
         named: those that the config lists.
 
@@ -34,7 +35,7 @@ def given_mask(value: Any, kept: Container[str], named: dict[str, Entry]) -> Any
 
     """
     if isinstance(value, list):
-        return [given_mask(each, kept, named) for each in value]
+        return [given_mask(each, whose, kept, named) for each in value]
     if not isinstance(value, dict) or value.get("class_name") != "__keras_tensor__":
         return value
     name, call, place = leaves(value["config"]["keras_history"])[0]
@@ -42,18 +43,20 @@ def given_mask(value: Any, kept: Container[str], named: dict[str, Entry]) -> Any
         return Place(name, call, place)
     entry = named[name]
     node, operation, settings = entry["inbound_nodes"][call], entry["class_name"], entry["config"]
-    if operation == "Any" and (parts := _parts(node["args"][0], kept, named)) is not None:
+    if operation == "Any" and (parts := _parts(node["args"][0], whose, kept, named)) is not None:
         return parts
+    if operation == "ConvertToTensor":
+        return given_mask(node["args"][0], whose, kept, named)
     if operation not in COMPUTED_BY or settings.get("keepdims") or node["kwargs"]:
         raise Untold(
-            f"'{name}' ({operation}) makes a mask, which no operation of Keras 2 is known for here: have a Masking "
-            "layer or an Embedding(mask_zero=True) make it"
+            f"'{whose}' is given a mask that '{name}' ({operation}) makes, for which no operation of Keras 2 is known "
+            "here: have a Masking layer or an Embedding(mask_zero=True) make it"
         )
     axis = (settings["axis"],) if "axis" in settings else ()
-    return (operation, *(_tuples(given_mask(each, kept, named)) for each in node["args"]), *axis)
+    return (operation, *(_tuples(given_mask(each, whose, kept, named)) for each in node["args"]), *axis)
 
 
-def _parts(value: Any, kept: Container[str], named: dict[str, Entry]) -> Any:
+def _parts(value: Any, whose: str, kept: Container[str], named: dict[str, Entry]) -> Any:
     """What a Concatenate of Keras 3 computes its mask by, as ("Parts", axis, (tensor, its mask), …); None if it is not.
 
     Each mask is laid over its tensor, `mask[..., None] | zeros_like(tensor)`, or all of `ones_like(tensor)`.
@@ -65,14 +68,14 @@ def _parts(value: Any, kept: Container[str], named: dict[str, Entry]) -> Any:
     for part in inputs[0]:
         entry, args = _made_by(part, named)
         if entry.get("class_name") == "OnesLike":
-            found.append((given_mask(args[0], kept, named), None))
+            found.append((given_mask(args[0], whose, kept, named), None))
             continue
         if entry.get("class_name") != "LogicalOr":
             return None
         (mask, over), (zeros, tensor) = (_made_by(arg, named) for arg in args)
         if (mask.get("class_name"), zeros.get("class_name")) != ("ExpandDims", "ZerosLike"):
             return None
-        found.append((given_mask(tensor[0], kept, named), given_mask(over[0], kept, named)))
+        found.append((given_mask(tensor[0], whose, kept, named), given_mask(over[0], whose, kept, named)))
     return ("Parts", whole["config"]["axis"], *found)
 
 

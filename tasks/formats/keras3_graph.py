@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks.errors import ModelError
+from tasks.formats.keras3_activations import ACTIVATED
 from tasks.formats.keras3_given_masks import given_mask, mask_of
 from tasks.formats.keras3_layers import (
+    CALLED,
+    INERT,
     MODELS,
     WRAPPERS,
     Entry,
@@ -20,8 +23,9 @@ from tasks.formats.keras3_layers import (
     refusals,
     settings_of,
 )
+from tasks.formats.keras3_made import MADE
 from tasks.formats.keras3_masks import Masks, Untold
-from tasks.formats.keras3_operations import OPERATIONS, hard_sigmoid, hard_silu
+from tasks.formats.keras3_operations import OPERATIONS
 from tasks.formats.keras3_told import Answer, Telling
 from tasks.formats.keras_file import unlike
 from tasks.formats.keras_limits import allowance, check_tensors
@@ -120,7 +124,7 @@ def _tensors(
             continue  # an input, or what computes a mask
         node = kept[name]["inbound_nodes"][call]
         args, kwargs = _filled(node["args"], tensors), _filled(node["kwargs"], tensors)
-        given = {key: given_mask(value, kept, named) for key, value in node["masks"].items()}
+        given = {key: given_mask(value, name, kept, named) for key, value in node["masks"].items()}
         explicit = {key: mask_of(value, tensors, telling.masks) for key, value in given.items()}
         tensors[name, call] = telling.called(kept[name], *answers[name], args, kwargs, explicit)
     return tensors
@@ -137,6 +141,10 @@ def _filled(value: Any, tensors: dict[tuple[str, int], list[Any]]) -> Any:
         return tensors[name, call][place]
     if value.get("class_name") in ("__tensor__", "__numpy__"):
         return np.asarray(value["config"]["value"], value["config"]["dtype"])
+    if value.get("class_name") == "__slice__":
+        return slice(*(_filled(value["config"][end], tensors) for end in ("start", "stop", "step")))
+    if value.get("class_name") == "__ellipsis__":
+        return ...
     return {key: _filled(item, tensors) for key, item in value.items()}
 
 
@@ -154,6 +162,8 @@ def _answer(entry: Entry, functions: Functions, masks: Masks) -> tuple[Any, Answ
     """What stands for a layer or an operation: a layer, if it is one, and a function of what that is called with."""
     if is_operation(entry):
         return None, _operated(entry)
+    if entry["class_name"] in MADE:
+        return _made(entry)
     if entry["class_name"] in MODELS:
         layer, within = _model(entry, functions)
         masks.hold(layer, within)
@@ -182,22 +192,45 @@ def _operated(entry: Entry) -> Answer:
     return answer
 
 
+def _made(entry: Entry) -> tuple[Any, Answer]:
+    name = entry["config"]["name"]
+    made = MADE[entry["class_name"]](entry["config"])
+    calls = 0
+
+    def answer(args: list[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ARG001  they say nothing but training
+        nonlocal calls
+        calls += 1  # each call has operations of its own
+        given = made[1](name if calls == 1 else f"{name}_{calls}", args[0]) if made else None
+        if given is None:
+            raise _Unlike(
+                f"'{name}' ({entry['class_name']}) can be made in Keras 2 along the last axis alone, or axes that "
+                "have a size"
+            )
+        return given
+
+    return made[0] if made else None, answer
+
+
 def _layer(entry: Entry, functions: Functions) -> Any:
     """The layer of Keras 2 alone, without an activation that only other layers make up."""
     import tensorflow as tf
 
-    name = entry["class_name"]
-    kind = getattr(tf.keras.layers, name)
+    name = str(entry["class_name"])
+    if name in INERT:
+        return tf.keras.layers.Identity(name=entry["config"]["name"])
+    kind = getattr(tf.keras.layers, CALLED.get(name, name))
     settings = settings_of(entry)
     if name == "Lambda":
         return kind(functions[settings["name"]], name=settings["name"], arguments=settings.get("arguments") or None)
-    if name in WRAPPERS:
+    if name in WRAPPERS or name == "RNN":
         inner = {
             key: _layer(entry["config"][key], functions)
-            for key in ("layer", "backward_layer")
+            for key in ("layer", "backward_layer", "cell")
             if entry["config"].get(key)
         }
         return kind(**{**settings, **inner})
+    if name == "StackedRNNCells":
+        return kind([_layer(cell, functions) for cell in entry["config"]["cells"]], name=settings["name"])
     for key in ("activation", "recurrent_activation"):
         if key in settings:
             settings[key] = activation_of(settings[key])
@@ -212,7 +245,7 @@ def _layer(entry: Entry, functions: Functions) -> Any:
 def _composed(entry: Entry) -> str | Entry | None:
     """The activation of a layer that takes layers of its own, if it has one."""
     activation = activation_of(entry["config"].get("activation"))
-    return activation if isinstance(activation, dict) or activation in _COMPOSED else None
+    return activation if isinstance(activation, dict) or activation in ACTIVATED else None
 
 
 def _after(entry: Entry, functions: Functions) -> Callable[[Any], Any]:
@@ -232,20 +265,6 @@ def _after(entry: Entry, functions: Functions) -> Callable[[Any], Any]:
     def follow(given: Any) -> Any:
         nonlocal calls
         calls += 1  # nothing in these has weights, so each call has layers of its own
-        return _COMPOSED[activation](name if calls == 1 else f"{name}_{calls}", given)
+        return ACTIVATED[activation](name if calls == 1 else f"{name}_{calls}", given)
 
     return follow
-
-
-def _leaky(name: str, given: Any) -> Any:
-    import tensorflow as tf
-
-    return tf.keras.layers.LeakyReLU(0.2, name=name)(given)
-
-
-_COMPOSED: dict[str, Callable[[str, Any], Any]] = {
-    "hard_sigmoid": hard_sigmoid,
-    "hard_silu": hard_silu,
-    "hard_swish": hard_silu,
-    "leaky_relu": _leaky,
-}

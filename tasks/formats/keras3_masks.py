@@ -130,7 +130,7 @@ class Masks:
         In the form of the first argument, or by role.
         """
         layer, name = call.layer, call.kind
-        first = call.args[0] if call.args else None
+        first: Any = call.args[0] if call.args else None
         found = self._map(first, lambda tensor: self.in_keras2(tensor, ours))
         if name == "Concatenate":
             axis, rank = call.entry["config"].get("axis", -1), len(first[0].shape)
@@ -257,7 +257,7 @@ class Masks:
         """The masks of the first tensors that a layer gives."""
         if name == "Masking":
             return [("Any", ("NotEqual", self.leaf(first), setting("mask_value")), -1)]
-        if name == "Embedding":
+        if name in ("Embedding", "ReversibleEmbedding"):
             return [("NotEqual", self.leaf(first), 0) if setting("mask_zero") else None]
         if name in STEPPING or name == "Bidirectional":
             apart = name == "Bidirectional" and not setting("merge_mode")

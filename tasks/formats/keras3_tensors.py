@@ -1,4 +1,4 @@
-"""Operations of TensorFlow as layers of Keras 2: what it makes of `tf.abs(x)` in a graph itself, under names of ours."""
+"""Operations of TensorFlow as layers of Keras 2: what it makes of `tf.abs(x)` in a graph, under names of ours."""
 
 from typing import Any
 
@@ -17,6 +17,11 @@ def wrapped(symbol: str, name: str) -> Any:
 
     kind = "SlicingOpLambda" if symbol == "__operators__.getitem" else "TFOpLambda"
     return tf.keras.layers.deserialize({"class_name": kind, "config": {"name": name, "function": symbol}})
+
+
+def operated(symbol: str, name: str, *args: Any, **kwargs: Any) -> Any:
+    """What an operation gives for tensors and constants, by a layer of that name."""
+    return wrapped(symbol, name)(*args, **kwargs)
 
 
 def is_tensor(value: Any) -> bool:

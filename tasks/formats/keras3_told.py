@@ -69,7 +69,9 @@ class Telling:
         call = Call(entry, layer, args, kwargs, explicit or {})
         wanted, found = self.masks.compared(call, self.masks.theirs, self.masks.ours)
         told = not same(wanted, found)
-        outputs = tf.nest.flatten(self._answered(call, answer, wanted, found) if told else answer(args, kwargs))
+        outputs: list[Any] = tf.nest.flatten(
+            self._answered(call, answer, wanted, found) if told else answer(args, kwargs)
+        )
         self.masks.note(Call(entry, layer, args, kwargs, call.explicit, told, tuple(outputs)))
         return outputs
 
