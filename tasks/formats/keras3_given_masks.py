@@ -9,7 +9,7 @@ from typing import Any
 
 from tasks.formats.keras3_layers import Entry, leaves
 from tasks.formats.keras3_masks import Mask, Masks, Untold
-from tasks.formats.keras3_told import COMPUTED_BY
+from tasks.formats.keras3_tensors import COMPUTED_BY
 
 
 @dataclass(frozen=True)

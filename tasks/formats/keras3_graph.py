@@ -33,6 +33,7 @@ from tasks.formats.keras_limits import allowance, check_tensors
 if TYPE_CHECKING:
     import tensorflow as tf
 
+FIRST = ("query", "inputs", "sequences", "images", "data", "x")  # what layers of Keras 3 call what they take first
 Functions = dict[str, Callable[..., Any]]  # what Lambda layers call, by layer
 
 
@@ -124,6 +125,8 @@ def _tensors(
             continue  # an input, or what computes a mask
         node = kept[name]["inbound_nodes"][call]
         args, kwargs = _filled(node["args"], tensors), _filled(node["kwargs"], tensors)
+        if not args:  # what comes first has another name in each Keras
+            args = [kwargs.pop(next(key for key in FIRST if key in kwargs))]
         given = {key: given_mask(value, name, kept, named) for key, value in node["masks"].items()}
         explicit = {key: mask_of(value, tensors, telling.masks) for key, value in given.items()}
         tensors[name, call] = telling.called(kept[name], *answers[name], args, kwargs, explicit)

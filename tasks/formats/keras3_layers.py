@@ -9,12 +9,14 @@ from typing import Any
 from tasks.formats.keras3_activations import ACTIVATED
 from tasks.formats.keras3_made import MADE
 from tasks.formats.keras3_operations import OPERATIONS
+from tasks.formats.keras3_tensors import COMPUTED_BY
 
 Entry = dict[str, Any]  # one layer of a config: {"class_name": …, "config": {…}, "inbound_nodes": […], …}
 
 MODELS = frozenset({"Functional", "Sequential"})
 WRAPPERS = frozenset({"Bidirectional", "SpectralNormalization", "TimeDistributed"})
 MASKS = frozenset({"mask", "query_mask", "value_mask", "key_mask"})  # what a layer is called with beside tensors
+OF_MASKS = frozenset({"ConvertToTensor", "OnesLike", "ZerosLike"})  # operations that they are computed by
 RECURRENT = frozenset({"GRU", "LSTM", "RNN", "SimpleRNN"})
 CONVOLVING = frozenset({"ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"})
 CELLS = frozenset({"GRUCell", "LSTMCell", "SimpleRNNCell", "StackedRNNCells"})  # what an RNN may be made of
@@ -62,6 +64,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "quantization_config": (None,),
     "rms_scaling": (False,),
     "sliding_window": (None,),
+    "sparse": (False,),
     "use_gate": (False,),
 }
 # The same, where only some layers of Keras 2 do not know them.
@@ -107,7 +110,8 @@ def refusals(entry: Entry) -> list[str]:
 def computed(settings: dict[str, Any]) -> list[Entry]:
     """The layers and operations that a functional model's outputs come from, the masks of each call set apart.
 
-    Keras 3 computes masks by operations that stand among a model's layers; Keras 2 hands them on behind the scenes.
+    Keras 3 computes masks by operations that stand among a model's layers, and these are left out; what they take is
+    not.
     """
     layers = []
     for layer in settings["layers"]:
@@ -126,7 +130,25 @@ def computed(settings: dict[str, Any]) -> list[Entry]:
             needed.add(name)
             nodes = named[name]["inbound_nodes"]
             waiting += [giver for node in nodes for giver, _, _ in taken([node["args"], node["kwargs"]])]
+            waiting += [giver for node in nodes for giver in _beneath(node["masks"], named)]
     return [layer for layer in layers if layer["name"] in needed]
+
+
+def _beneath(masks: Any, named: dict[str, Entry]) -> set[str]:
+    """The layers and operations from which masks are computed."""
+    found: set[str] = set()
+    seen: set[str] = set()
+    waiting = [giver for giver, _, _ in taken(masks)]
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if is_operation(named[name]) and named[name]["class_name"] in COMPUTED_BY.keys() | OF_MASKS:
+            waiting += [giver for node in named[name]["inbound_nodes"] for giver, _, _ in taken(node["args"])]
+        else:
+            found.add(name)
+    return found
 
 
 def executed(settings: dict[str, Any]) -> list[tuple[str, int]]:

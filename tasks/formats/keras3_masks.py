@@ -27,8 +27,8 @@ READING = frozenset({"Bidirectional", "GlobalAveragePooling1D", "Lambda", "Softm
 HANDING_ON = frozenset({
     "Activation", "ActivityRegularization", "AlphaDropout", "BatchNormalization", "Dense", "Dropout", "ELU",
     "GaussianDropout", "GaussianNoise", "GroupNormalization", "Identity", "LayerNormalization", "LeakyReLU",
-    "MultiHeadAttention", "Normalization", "PReLU", "RMSNormalization", "ReLU", "Rescaling", "Softmax",
-    "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "TimeDistributed", "UnitNormalization",
+    "MultiHeadAttention", "Normalization", "PReLU", "ReLU", "Rescaling", "Softmax", "SpatialDropout1D",
+    "SpatialDropout2D", "SpatialDropout3D", "TimeDistributed", "UnitNormalization",
 })
 # Layers of Keras 3 that give back the very tensor that they are given, when they do not train.
 PASSING = frozenset({
@@ -81,6 +81,13 @@ class Call:
         return f"'{self.entry['config'].get('name')}' ({self.kind})"
 
     @property
+    def first(self) -> Any:
+        """What it is called with first; None for nothing."""
+        if self.kind == "MultiHeadAttention":
+            return self.roles["query"]
+        return self.args[0] if self.args else next(iter(self.kwargs.values()), None)
+
+    @property
     def roles(self) -> dict[str, Any]:
         """What a MultiHeadAttention is called with, by role."""
         given = {**dict(zip(ROLES, self.args, strict=False)), **self.kwargs}
@@ -119,7 +126,7 @@ class Masks:
         self.tensors |= {id(tensor): tensor for tensor in call.outputs}
         linear = call.kind == "Activation" and call.entry["config"].get("activation") == "linear"
         if call.layer is not None and (call.kind in PASSING or linear):
-            self._one[id(call.outputs[0])] = self._number(call.args[0])
+            self._one[id(call.outputs[0])] = self._number(call.first)
         self._follow(call, self.theirs)
         for tensor in call.outputs:
             self.in_keras2(tensor, self.ours)
@@ -130,7 +137,7 @@ class Masks:
         In the form of the first argument, or by role.
         """
         layer, name = call.layer, call.kind
-        first: Any = call.args[0] if call.args else None
+        first = call.first
         found = self._map(first, lambda tensor: self.in_keras2(tensor, ours))
         if name == "Concatenate":
             axis, rank = call.entry["config"].get("axis", -1), len(first[0].shape)
@@ -168,14 +175,14 @@ class Masks:
             return call.explicit["mask"]
         # of several arguments with tensors, only those have masks that have an argument for it
         alone = sum(any(map(is_tensor, flattened(each))) for each in (*call.args, *call.kwargs.values())) == 1
-        return self._of(call.args[0], theirs) if alone else None
+        return self._of(call.first, theirs) if alone else None
 
     def _follow(self, call: Call, theirs: Known) -> None:
         """What masks there are after a call."""
         if call.layer is not None and call.kind in MODELS:
             model, inner = self._models[id(call.layer)]
             handed, left = inner._through(model, flattened(self._wanted(call, theirs)), call.shown)
-            taken = [t for t, mask in zip(flattened(call.args[0]), left, strict=False) if mask is None]
+            taken = [t for t, mask in zip(flattened(call.first), left, strict=False) if mask is None]
         else:
             handed = self._handed(call, theirs)
             # this one takes the masks away from the tensors that it is given
@@ -191,7 +198,7 @@ class Masks:
             return []
         if call.kind == "MultiHeadAttention":
             return [self._wanted(call, theirs)["query"]]
-        first, settings = call.args[0], call.entry["config"]
+        first, settings = call.first, call.entry["config"]
         given = call.explicit.get("mask") or self._of(first, theirs)
         if call.kind in MERGING:
             return [None if None in given else joint("LogicalOr", given)]
@@ -233,7 +240,7 @@ class Masks:
         return known.get(id(tensor))
 
     def _handed_in_keras2(self, layer: Any, node: Any, known: Known) -> list[Mask]:
-        first = node.call_args[0] if node.call_args else next(iter(node.call_kwargs.values()))
+        first = node.call_args[0] if node.call_args else node.call_kwargs[layer._call_spec.arg_names[0]]
         if "mask" in node.call_kwargs:
             given = self._map(node.call_kwargs["mask"], lambda mask: self.told.get(id(mask)))
         else:
@@ -241,6 +248,9 @@ class Masks:
         if id(layer) in self._models:
             model, inner = self._models[id(layer)]
             within: Known = dict(zip(map(id, model.inputs), flattened(given), strict=False))
+            for call in inner._calls:  # one after another, as one that asks the one before would go too deep
+                for tensor in call.outputs:
+                    inner.in_keras2(tensor, within)
             return [inner.in_keras2(tensor, within) for tensor in model.outputs]
         if kind(layer) in MERGING:
             return [joint("LogicalAnd", [mask for mask in given if mask is not None])]

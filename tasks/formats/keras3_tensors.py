@@ -4,6 +4,23 @@ from typing import Any
 
 import numpy as np
 
+# Operations of Keras 3 that a mask may be computed by, and what TensorFlow calls them.
+COMPUTED_BY = {
+    "All": "math.reduce_all",
+    "Any": "math.reduce_any",
+    "Concatenate": "concat",
+    "Equal": "math.equal",
+    "ExpandDims": "expand_dims",
+    "Greater": "math.greater",
+    "GreaterEqual": "math.greater_equal",
+    "Less": "math.less",
+    "LessEqual": "math.less_equal",
+    "LogicalAnd": "math.logical_and",
+    "LogicalNot": "math.logical_not",
+    "LogicalOr": "math.logical_or",
+    "NotEqual": "math.not_equal",
+}
+
 
 def wrapped(symbol: str, name: str) -> Any:
     """The layer that calls an operation.

@@ -9,25 +9,8 @@ from typing import Any
 
 from tasks.formats.keras3_layers import MODELS, Entry
 from tasks.formats.keras3_masks import MINDING, ROLES, Call, Mask, Masks, Tensor, Untold, joint, same
-from tasks.formats.keras3_tensors import flattened, is_tensor, wrapped
+from tasks.formats.keras3_tensors import COMPUTED_BY, flattened, is_tensor, wrapped
 from tasks.rebuild import free_names
-
-# What a mask may be computed by: the operation's name in TensorFlow.
-COMPUTED_BY = {
-    "All": "math.reduce_all",
-    "Any": "math.reduce_any",
-    "Concatenate": "concat",
-    "Equal": "math.equal",
-    "ExpandDims": "expand_dims",
-    "Greater": "math.greater",
-    "GreaterEqual": "math.greater_equal",
-    "Less": "math.less",
-    "LessEqual": "math.less_equal",
-    "LogicalAnd": "math.logical_and",
-    "LogicalNot": "math.logical_not",
-    "LogicalOr": "math.logical_or",
-    "NotEqual": "math.not_equal",
-}
 
 Answer = Callable[[list[Any], dict[str, Any]], Any]  # what a layer gives for arguments
 
@@ -86,7 +69,7 @@ class Telling:
                     f"{call.shown} is given a mask that Keras 2 hands on otherwise: put that model's layers into the "
                     "outer one"
                 )
-            return answer(self._stopped(call.args, call), call.kwargs)
+            return answer(self._stopped(call.args, call), self._stopped(call.kwargs, call))
         mask = [self._tensor(each, call) for each in wanted] if isinstance(wanted, list) else self._tensor(wanted, call)
         return answer(call.args, {**call.kwargs, "mask": mask})
 
@@ -96,7 +79,7 @@ class Telling:
         pieces: list[Mask] = [] if mask is None else [("Tensor", self.masks.leaf(mask))]
         for role, tensor in roles.items():
             if wanted.get(role) != found[role]:
-                roles[role] = self._stopped([tensor], call)[0]
+                roles[role] = self._stopped(tensor, call)
                 pieces += [("ExpandDims", wanted[role], ROLES[role])] if wanted.get(role) else []
         kwargs = {key: value for key, value in call.kwargs.items() if key not in ROLES}
         if pieces:
@@ -108,7 +91,7 @@ class Telling:
 
         After `keras/src/layers/merging/multiply.py` and `base_merge.py` of 3.15; Keras 2 looks at no mask there.
         """
-        tensors = call.args[0]
+        tensors = call.first
         rank = max(len(tensor.shape) for tensor in tensors)  # one with fewer axes is given more, and loses its mask
         given = [mask if len(tensor.shape) == rank else None for tensor, mask in zip(tensors, given, strict=True)]
         either = None if None in given else joint("LogicalOr", given)
@@ -136,21 +119,20 @@ class Telling:
         steps = self._tensor(("ExpandDims", mask, -1), call)
         return wrapped("where", self._free(f"{call.entry['config']['name']}_chosen"))(steps, one, other)
 
-    def _stopped(self, args: list[Any], call: Call) -> list[Any]:
+    def _stopped(self, value: Any, call: Call) -> Any:
         """Tensors that Keras 2 has a mask for, without it: a Reshape to the same shape hands none on."""
         import tensorflow as tf
 
-        def stop(value: Any) -> Any:
-            if isinstance(value, list):
-                return [stop(each) for each in value]
-            if not is_tensor(value) or self.masks.in_keras2(value, self.masks.ours) is None:
-                return value
-            shape = [-1 if size is None else size for size in value.shape[1:]]
-            if shape.count(-1) > 1:
-                raise Untold(f"{call.shown} is not to see its input's mask: give all axes of its input but one a size")
-            return tf.keras.layers.Reshape(shape, name=self._free(f"{call.entry['config']['name']}_unmasked"))(value)
-
-        return [stop(value) for value in args]
+        if isinstance(value, dict):
+            return {key: self._stopped(each, call) for key, each in value.items()}
+        if isinstance(value, list):
+            return [self._stopped(each, call) for each in value]
+        if not is_tensor(value) or self.masks.in_keras2(value, self.masks.ours) is None:
+            return value
+        shape = [-1 if size is None else size for size in value.shape[1:]]
+        if shape.count(-1) > 1:
+            raise Untold(f"{call.shown} is not to see its input's mask: give all axes of its input but one a size")
+        return tf.keras.layers.Reshape(shape, name=self._free(f"{call.entry['config']['name']}_unmasked"))(value)
 
     def _tensor(self, mask: Mask, call: Call) -> Any:
         """A tensor with a mask's values, (batch, steps)."""
