@@ -7,6 +7,7 @@ import numpy as np
 
 from tasks.examples_apart import vocabulary
 from tasks.formats.keras3_layers import MODELS
+from tasks.formats.keras3_tensors import COMPUTED_BY
 from tasks.rebuild import calls_of
 
 if TYPE_CHECKING:
@@ -64,7 +65,9 @@ def _marks(model: "tf.keras.Model") -> set[float]:
         float(getattr(layer, "mask_value", 0))
         for layer in layers
         # an operation may be what computes a mask that a layer is called with
-        if type(layer).__name__ in ("Masking", "TFOpLambda") or getattr(layer, "mask_zero", False)
+        if type(layer).__name__ == "Masking"
+        or getattr(layer, "mask_zero", False)
+        or getattr(layer, "symbol", "") in COMPUTED_BY.values()
     }
 
 

@@ -232,8 +232,8 @@ class Masks:
             known: those of tensors before it, an input's among them; what is found is added.
 
         """
-        if is_tensor(tensor) and id(tensor) not in known:
-            history = tensor._keras_history
+        history = getattr(tensor, "_keras_history", None)  # a constant has none
+        if history is not None and id(tensor) not in known:
             self.tensors[id(tensor)] = tensor
             handed = [] if tensor.node.is_input else self._handed_in_keras2(history.layer, tensor.node, known)
             known[id(tensor)] = handed[history.tensor_index] if history.tensor_index < len(handed) else None
