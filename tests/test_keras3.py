@@ -113,7 +113,13 @@ KINDS = {
     ),
     "frames": ((3, 6, 6, 2), lambda la, k, x: la.Bidirectional(la.ConvLSTM2D(2, 3, return_sequences=True))(x)),
     "rms norm": (IMAGE, lambda la, k, x: la.RMSNormalization(epsilon=0.1)(x)),
-    "spectral norm": (IMAGE, lambda la, k, x: la.SpectralNormalization(la.Conv2D(4, 3))(x)),
+    "spectral norm": (IMAGE, lambda la, k, x: la.SpectralNormalization(la.Conv2D(4, 3, activation="hard_tanh"))(x)),
+    "a step at a time, activated": (
+        SEQUENCE,
+        lambda la, k, x: la.TimeDistributed(la.Dense(3, activation=la.LeakyReLU(0.3)))(
+            la.TimeDistributed(la.Dense(3, activation="squareplus"))(x - 4.0)
+        ),
+    ),
     "adaptive pooling": (
         IMAGE,
         lambda la, k, x: la.Concatenate()([la.AdaptiveAveragePooling2D((3, 4))(x), la.AdaptiveMaxPooling2D((3, 4))(x)]),
@@ -213,7 +219,7 @@ UNLIKE = {
     ),
     "inside a wrapper": (
         lambda la, k, x: la.Bidirectional(la.GRU(3, "celu"), name="b")(la.Reshape((8, 24))(x)),
-        r"'b' \(Bidirectional\) .*an activation that Keras 2 does not have",
+        r"'b' \(Bidirectional\) holds 'forward_\w+' \(GRU\) has the activation 'celu', which Keras 2 does not have",
     ),
     "the other way": (
         lambda la, k, x: la.ReversibleEmbedding(9, 3, name="r")(x, reverse=True),

@@ -8,12 +8,13 @@ from layer_sweep import cases
 from small_keras3 import answers
 
 from tasks.errors import ModelError
+from tasks.formats import FORMATS, keras3
 from tasks.formats import keras as format_keras
-from tasks.formats import keras3
 from tasks.formats.keras3_compare import Different, first_difference
 from tasks.formats.keras3_layers import INERT, SAME, WRAPPERS
 from tasks.formats.keras3_made import MADE
 from tasks.formats.keras3_masks import HANDING_ON, PASSING, READING
+from tasks.ranges import fake_quantized
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +134,22 @@ def test_a_chain_of_layers_is_told_its_masks(keras):
     model = keras3.rebuilt(source, "chain", "model")
     x = examples()[0]
     np.testing.assert_allclose(answers(model, x)[0], answers(source, x)[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("target", ["onnxruntime", "litert"])
+def test_files_leave_out_the_same_steps(target, precision, keras, tmp_path):
+    la, x = keras.layers, examples()[0]
+    inputs = keras.Input((STEPS, CHANNELS))
+    kept = la.Rescaling(0.5)(la.Masking()(inputs))
+    gated = la.Multiply()([la.Dense(CHANNELS)(kept), la.Dense(CHANNELS, activation="sigmoid")(kept)])
+    source = keras.Model(inputs, la.Dense(3)(la.GlobalAveragePooling1D()(gated)), name="gated")
+    model = keras3.rebuilt(source, "gated", "model")
+    wanted = answers(source, x)[0]
+    model = fake_quantized(model, x) if precision == "int8" else model
+    FORMATS[target].write(model, tmp_path, precision, classes=())
+    off = 1e-5 if precision == "float32" else 0.05 * np.ptp(wanted)
+    np.testing.assert_allclose(FORMATS[target].load(tmp_path)(x), wanted, rtol=0, atol=off)
 
 
 UNTOLD = {

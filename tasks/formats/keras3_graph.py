@@ -247,7 +247,10 @@ def _layer(entry: Entry, functions: Functions) -> Any:
 
 def _composed(entry: Entry) -> str | Entry | None:
     """The activation of a layer that takes layers of its own, if it has one."""
-    activation = activation_of(entry["config"].get("activation"))
+    settings = entry["config"]
+    if entry["class_name"] in WRAPPERS:  # what the layer inside ends with can as well be behind all of it
+        settings = settings["layer"]["config"]
+    activation = activation_of(settings.get("activation"))
     return activation if isinstance(activation, dict) or activation in ACTIVATED else None
 
 

@@ -81,7 +81,7 @@ UNKNOWN_TO: dict[str, dict[str, tuple[Any, ...]]] = {
         for name in ("RandomContrast", "RandomRotation")
     },
     "RandomBrightness": {"data_format": (None, "channels_last")},
-    # which no layer of Keras 2 says more about than that it is told so; a mask would show it
+    # zeros where a step is masked, which those of Keras 2 never give: without a mask that is no difference
     **{name: {"unroll": (False,), "zero_output_for_mask": ()} for name in CONVOLVING},
     "IntegerLookup": {"oov_method": ("floormod",), "salt": (None,), "vocabulary_size": ()},
     "ReversibleEmbedding": {"logit_soft_cap": (), "reverse_dtype": (), "tie_weights": (True,)},
@@ -203,8 +203,6 @@ def _why_not(entry: Entry) -> str:
     name, settings = entry["class_name"], entry["config"]
     if is_operation(entry):
         return "" if name in OPERATIONS else "is an operation that no layer of Keras 2 stands for"
-    if name in WRAPPERS and activation_of(settings["layer"]["config"].get("activation")) in ACTIVATED:
-        return "has a layer in it with an activation that Keras 2 does not have"
     if name in MODELS or name in WRAPPERS:
         return ""
     if name == "InputLayer":
