@@ -46,13 +46,20 @@ def mixed_up(model: "tf.keras.Model") -> str:
 
 
 def _drawn(model: "tf.keras.Model", tensor: Any) -> np.ndarray:
-    """Examples `(3, …)` that an input can take: whole numbers that an embedding has, or any."""
+    """Examples `(3, …)` that an input can take: whole numbers that an embedding or an encoding has, or any."""
     shape = (COUNT, *(size or ANY for size in tensor.shape[1:]))
     draw = np.random.default_rng(0)
-    sizes = [layer.input_dim for layer in model._flatten_layers() if type(layer).__name__ == "Embedding"]
-    if sizes or not tensor.dtype.is_floating:
-        return draw.integers(0, min(sizes, default=2), shape).astype(tensor.dtype.as_numpy_dtype)
+    size = vocabulary(model)
+    if size or not tensor.dtype.is_floating:
+        return draw.integers(0, size or 2, shape).astype(tensor.dtype.as_numpy_dtype)
     return draw.normal(size=shape).astype(tensor.dtype.as_numpy_dtype)
+
+
+def vocabulary(model: "tf.keras.Model") -> int:
+    """The least number of embeddings or tokens that an input may choose among; 0 if there are none."""
+    named = {"Embedding": "input_dim", "CategoryEncoding": "num_tokens"}
+    kinds = [(layer, named.get(type(layer).__name__)) for layer in model._flatten_layers()]
+    return min((getattr(layer, size) for layer, size in kinds if size), default=0)
 
 
 def _asked(model: "tf.keras.Model", x: list[np.ndarray]) -> Any:

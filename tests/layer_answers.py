@@ -56,7 +56,7 @@ def groups(
     found: dict[Any, list[Case]] = {}
     begun: set[str] = set()
     for case in cases(keras) if keras == 2 or precision == "float32" else ():
-        activation = "activation=" in case.line or case.kind == "Activation"
+        activation = bool(re.search(r"\bactivation=", case.line)) or case.kind == "Activation"
         # Its layers come out as those of Keras 2, all but some activations, which are made of several
         rebuilt = key(case, precision, REBUILT) not in trouble
         targets = FILES if keras == 2 else (REBUILT, *FILES) if activation and rebuilt else (REBUILT,)

@@ -20,6 +20,7 @@ def keras():
 
 # Layers and activations: an example's shape, and what is made of an input
 IMAGE, SEQUENCE, VECTOR = (8, 8, 3), (6, 4), (5,)
+TABLE = np.random.default_rng(4).uniform(0.5, 1.5, SEQUENCE).astype(np.float32)
 KINDS = {
     "dense": (VECTOR, lambda la, k, x: la.Dense(4, activation="silu", kernel_regularizer="l2")(x)),
     "conv1d": (SEQUENCE, lambda la, k, x: la.Conv1D(4, 3, padding="causal", dilation_rate=2)(x)),
@@ -67,6 +68,61 @@ KINDS = {
     "means": (
         IMAGE,
         lambda la, k, x: k.ops.mean(x, (1, 2)) + k.ops.squeeze(k.ops.expand_dims(k.ops.max(x, (1, 2)), 1), 1),
+    ),
+    "places": (IMAGE, lambda la, k, x: x[:, 1:7:2, None, ..., ::-1] + x[..., 2][:, 0, None, None, :, None]),
+    "numbers for each place": (
+        SEQUENCE,
+        lambda la, k, x: k.ops.divide(TABLE, x * TABLE + 9.0) - (x - TABLE) * TABLE + 1.0 / (x + 3.0) + x / TABLE,
+    ),
+    "side by side": (SEQUENCE, lambda la, k, x: k.ops.stack([x[:, 0], x[:, -1], x[:, 2]], axis=-1)),
+    "elementwise": (
+        VECTOR,
+        lambda la, k, x: (
+            k.ops.log1p(x)
+            + k.ops.sqrt(x + 1.0)
+            - k.ops.square(k.ops.abs(x)) / 9.0
+            + k.ops.expm1(-x)
+            + k.ops.sin(x)
+            + k.ops.cos(x) * k.ops.sign(x)
+            + k.ops.log(x + 2.0) * k.ops.rsqrt(x + 1.0)
+            + k.ops.clip(x, 1.0, 3.0)
+            + x**1.5
+        ),
+    ),
+    "operations of activations": (
+        VECTOR,
+        lambda la, k, x: la.Concatenate()(
+            [
+                k.ops.celu(x - 4.0, 0.7),
+                k.ops.glu((x - 4.0)[:, :4]),
+                k.ops.soft_shrink(x - 4.0, 0.3),
+                k.ops.hard_shrink(x - 4.0, 2.0),
+                k.ops.squareplus(x - 4.0, 3),
+                k.ops.log_softmax(x),
+                k.ops.sparsemax(x / 4.0),
+            ]
+        ),
+    ),
+    "cells": (
+        SEQUENCE,
+        lambda la, k, x: la.RNN(la.StackedRNNCells([la.GRUCell(3), la.LSTMCell(4)]), return_sequences=True)(x),
+    ),
+    "attention of scores": (
+        SEQUENCE,
+        lambda la, k, x: la.AdditiveAttention()([x, la.Attention(use_scale=True)([x, x])]),
+    ),
+    "frames": ((3, 6, 6, 2), lambda la, k, x: la.Bidirectional(la.ConvLSTM2D(2, 3, return_sequences=True))(x)),
+    "rms norm": (IMAGE, lambda la, k, x: la.RMSNormalization(epsilon=0.1)(x)),
+    "spectral norm": (IMAGE, lambda la, k, x: la.SpectralNormalization(la.Conv2D(4, 3, activation="hard_tanh"))(x)),
+    "a step at a time, activated": (
+        SEQUENCE,
+        lambda la, k, x: la.TimeDistributed(la.Dense(3, activation=la.LeakyReLU(0.3)))(
+            la.TimeDistributed(la.Dense(3, activation="squareplus"))(x - 4.0)
+        ),
+    ),
+    "adaptive pooling": (
+        IMAGE,
+        lambda la, k, x: la.Concatenate()([la.AdaptiveAveragePooling2D((3, 4))(x), la.AdaptiveMaxPooling2D((3, 4))(x)]),
     ),
     "hard operations": (IMAGE, lambda la, k, x: k.ops.concatenate([k.ops.hard_silu(x), k.ops.relu6(-x)], -1)),
 }
@@ -152,10 +208,31 @@ def test_a_function_may_give_a_model_of_keras_3(tmp_path, monkeypatch, keras):
 
 
 UNLIKE = {
-    "a layer": (lambda la, k, x: la.RMSNormalization(name="n")(x), r"'n' \(RMSNormalization\) has no like"),
+    "a layer": (lambda la, k, x: la.AutoContrast(name="n")(x), r"'n' \(AutoContrast\) has no like"),
     "an activation": (
-        lambda la, k, x: la.Dense(3, "squareplus", name="d")(x),
-        r"'d' \(Dense\) has the activation 'square",
+        lambda la, k, x: la.GRU(3, "squareplus", name="g")(la.Reshape((8, 24))(x)),
+        r"'g' \(GRU\) has the activation 'square",
+    ),
+    "an activation of a wrong shape": (
+        lambda la, k, x: la.Conv2D(4, 3, activation="glu", name="c")(x),
+        r"'c' \(Conv2D\) has the activation 'glu'.*call keras.ops.glu",
+    ),
+    "inside a wrapper": (
+        lambda la, k, x: la.Bidirectional(la.GRU(3, "celu"), name="b")(la.Reshape((8, 24))(x)),
+        r"'b' \(Bidirectional\) holds 'forward_\w+' \(GRU\) has the activation 'celu', which Keras 2 does not have",
+    ),
+    "the other way": (
+        lambda la, k, x: la.ReversibleEmbedding(9, 3, name="r")(x, reverse=True),
+        r"'r' \(ReversibleEmbedding\) is called with reverse=True",
+    ),
+    "an axis": (
+        lambda la, k, x: la.RMSNormalization(axis=1, name="n")(x),
+        r"'n' \(RMSNormalization\).*last axis alone",
+    ),
+    "a place of the batch": (lambda la, k, x: x[:1, 0], r"'get_item\w*' \(GetItem\) is an operation"),
+    "numbers for each example": (
+        lambda la, k, x: x + np.ones((2, 8, 8, 3), np.float32),
+        r"'add\w*' \(Add\) is an operation",
     ),
     "another of that name": (
         lambda la, k, x: la.GRU(3, recurrent_activation="hard_sigmoid", name="g")(la.Reshape((8, 24))(x)),
@@ -165,14 +242,14 @@ UNLIKE = {
         lambda la, k, x: la.Resizing(4, 4, antialias=True, name="r")(x),
         r"'r' \(Resizing\) has antialias=True",
     ),
-    "an operation": (lambda la, k, x: k.ops.log1p(x), r"'log1p' \(Log1p\) is an operation"),
+    "an operation": (lambda la, k, x: k.ops.sort(x), r"'sort' \(Sort\) is an operation"),
     "a shape of an operation": (
         lambda la, k, x: k.ops.reshape(x, (-1, 3)),
         r"'reshape\w*' \(Reshape\) is an operation",
     ),
     "inside another": (
-        lambda la, k, x: k.Sequential([la.AdaptiveMaxPooling2D(2, name="a")], name="s")(x),
-        r"'a' \(AdaptiveMaxPooling2D\) has no like",
+        lambda la, k, x: k.Sequential([la.AutoContrast(name="a")], name="s")(x),
+        r"'a' \(AutoContrast\) has no like",
     ),
 }
 
@@ -187,6 +264,17 @@ def test_what_has_no_like_is_named(name, tmp_path, keras):
     source.save(tmp_path / "model.keras")
     with pytest.raises(ModelError, match=message):
         format_keras.import_model(tmp_path / "model.keras", trust=False)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "ConvLSTM1D"])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_what_remembers_the_call_before_is_refused(kind, wrapped, keras):
+    layers = keras.layers
+    inputs = keras.Input((3, 6, 4) if kind == "ConvLSTM1D" else (6, 4), 2)
+    layer = getattr(layers, kind)(3, *([3] if kind == "ConvLSTM1D" else []), stateful=True, name="memory")
+    source = keras.Model(inputs, (layers.Bidirectional(layer, name="both") if wrapped else layer)(inputs))
+    with pytest.raises(ModelError, match=f"'{'both' if wrapped else 'memory'}' .*is stateful.*stateful=False"):
+        keras3.rebuilt(source, "memory", "model")
 
 
 def test_a_layer_that_answers_otherwise_is_found(keras):

@@ -174,6 +174,9 @@ def _carry(model: "tf.keras.Model", source: Any, name: str, field: str) -> None:
         if type(layer).__name__ in MODELS:
             _carry(own, layer, name, field)
             continue
+        if type(layer).__name__ == "SpectralNormalization":  # which has its own behind those of the layer in it
+            names = [weight.name for weight in layer.weights]
+            values = [values[place] for place in sorted(range(len(values)), key=lambda i: names[i] == "vector_u")]
         if type(layer).__name__ == "Normalization" and len(values) == 2:
             values.append(np.zeros((), np.int64))  # how many examples it has seen, which the first of Keras 3 left out
         found, wanted = [value.shape for value in values], [tuple(weight.shape) for weight in own.weights]

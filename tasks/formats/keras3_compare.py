@@ -1,10 +1,13 @@
 """A rebuilt model against the one it was made from: the same answers to random inputs, element by element."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tasks.examples_apart import vocabulary
 from tasks.formats.keras3_layers import MODELS
+from tasks.formats.keras3_tensors import COMPUTED_BY
 from tasks.rebuild import calls_of
 
 if TYPE_CHECKING:
@@ -22,13 +25,15 @@ class Different(Exception):
 def first_difference(model: "tf.keras.Model", source: Any) -> None:
     """Compare a model of Keras 2 with the one of Keras 3 that it was made from.
 
+    Where steps can be masked, it is asked a second time with some of them masked.
+
     Raises:
         Different: names the layer, and by how much it differs.
 
     """
     draw = np.random.default_rng(0)
     for size in SIZES:
-        inputs = [_values(tensor, size, _vocabulary(model), draw) for tensor in model.inputs]
+        inputs = [_values(tensor, size, vocabulary(model), draw) for tensor in model.inputs]
         try:
             found, wanted = _outputs(model, source, inputs)
         except Exception as error:  # whichever layer finds these sizes too small says so in its own way
@@ -37,12 +42,50 @@ def first_difference(model: "tf.keras.Model", source: Any) -> None:
             reason = " ".join(str(error).split())[:200]
             raise Different(f"cannot be computed to be compared ({type(error).__name__}: {reason})") from error
         break
+    _compare(model, source, inputs, found, wanted)
+    for masked in _masked(inputs, _marks(model)):
+        _compare(model, source, masked, *_outputs(model, source, masked))
+
+
+def _compare(
+    model: "tf.keras.Model", source: Any, inputs: list[np.ndarray], found: list[np.ndarray], wanted: list[np.ndarray]
+) -> None:
     worst = max(map(_distance, found, wanted))
     if worst > 1:
         raise Different(
             f"rebuilt in Keras 2 it answers otherwise, {worst * TOLERANCE:.2g} of the largest value away (allowed are "
             f"{TOLERANCE:g}), first at its layer {_culprit(model, source, inputs)}"
         )
+
+
+def _marks(model: "tf.keras.Model") -> set[float]:
+    """The values that say of a step that it is masked."""
+    layers = model._flatten_layers()
+    return {
+        float(getattr(layer, "mask_value", 0))
+        for layer in layers
+        # an operation may be what computes a mask that a layer is called with
+        if type(layer).__name__ == "Masking"
+        or getattr(layer, "mask_zero", False)
+        or getattr(layer, "symbol", "") in COMPUTED_BY.values()
+    }
+
+
+def _masked(inputs: list[np.ndarray], marks: set[float]) -> Iterator[list[np.ndarray]]:
+    """Inputs with masked steps: at the end, at the start, in between, and all; each example has each of them once."""
+    kinds = (
+        lambda n: slice(1 + n // 2, n),
+        lambda n: slice(0, (n + 1) // 2),
+        lambda n: slice(1, n, 2),
+        lambda n: slice(n),
+    )
+    for mark in sorted(marks):
+        for first in range(len(kinds)):
+            masked = [values.copy() for values in inputs]
+            for values in masked:
+                for place, example in enumerate(values if values.ndim > 1 else ()):
+                    example[kinds[(first + place) % len(kinds)](len(example))] = mark
+            yield masked
 
 
 def _outputs(model: "tf.keras.Model", source: Any, inputs: list[np.ndarray]) -> tuple[list[Any], list[Any]]:
@@ -77,12 +120,6 @@ def _values(tensor: Any, size: int, vocabulary: int, draw: np.random.Generator) 
     values = draw.normal(size=whole)
     values[::2] = draw.uniform(0, 255, values[::2].shape)
     return values.astype(np.float32)
-
-
-def _vocabulary(model: "tf.keras.Model") -> int:
-    """The least number of embeddings that an input may choose among; 0 if there are none."""
-    sizes = [layer.input_dim for layer in model._flatten_layers() if type(layer).__name__ == "Embedding"]
-    return min(sizes, default=0)
 
 
 def _distance(found: np.ndarray, wanted: np.ndarray) -> float:

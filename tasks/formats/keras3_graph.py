@@ -6,27 +6,34 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks.errors import ModelError
+from tasks.formats.keras3_activations import ACTIVATED
+from tasks.formats.keras3_given_masks import given_mask, mask_of
 from tasks.formats.keras3_layers import (
+    CALLED,
+    INERT,
     MODELS,
     WRAPPERS,
     Entry,
     activation_of,
     computed,
+    executed,
     is_operation,
     leaves,
     policy_of,
     refusals,
     settings_of,
-    taken,
 )
-from tasks.formats.keras3_operations import OPERATIONS, hard_sigmoid, hard_silu
+from tasks.formats.keras3_made import MADE
+from tasks.formats.keras3_masks import Masks, Untold
+from tasks.formats.keras3_operations import OPERATIONS
+from tasks.formats.keras3_told import Answer, Telling
 from tasks.formats.keras_file import unlike
 from tasks.formats.keras_limits import allowance, check_tensors
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-Answer = Callable[[list[Any], dict[str, Any]], Any]  # what a layer gives for arguments
+FIRST = ("query", "inputs", "sequences", "images", "data", "x")  # what layers of Keras 3 call what they take first
 Functions = dict[str, Callable[..., Any]]  # what Lambda layers call, by layer
 
 
@@ -48,10 +55,10 @@ def built(config: Entry, functions: Functions, name: str, field: str, *, values:
         found = refusals(config)
         if not found:
             with allowance(values):
-                model = _model(config, functions)
+                model, _ = _model(config, functions)
             check_tensors(model, name, field)
             return model
-    except _Unlike as error:
+    except (_Unlike, Untold) as error:
         found = [str(error)]
     except ModelError:
         raise
@@ -69,7 +76,7 @@ class _Unlike(Exception):
     """A layer that has no like in Keras 2; its message names it."""
 
 
-def _model(entry: Entry, functions: Functions) -> "tf.keras.Model":
+def _model(entry: Entry, functions: Functions) -> tuple["tf.keras.Model", Masks]:
     import tensorflow as tf
 
     settings = entry["config"]
@@ -78,12 +85,14 @@ def _model(entry: Entry, functions: Functions) -> "tf.keras.Model":
         if layers[0]["class_name"] != "InputLayer":
             shape = settings.get("build_input_shape") or layers[0]["build_config"]["input_shape"]
             layers.insert(0, {"class_name": "InputLayer", "config": {"batch_shape": shape, "name": "input_layer"}})
+        telling = Telling([layer["config"]["name"] for layer in layers])
         inputs = tensor = _input(layers[0]["config"])
         for layer in layers[1:]:
-            tensor = _answer(layer, functions)([tensor], {})
-        return tf.keras.Model(inputs, tensor, name=settings["name"])
+            (tensor,) = telling.called(layer, *_answer(layer, functions, telling.masks), [tensor], {})
+        return tf.keras.Model(inputs, tensor, name=settings["name"]), telling.masks
     layers = computed(settings)
-    tensors = _tensors(layers, functions)
+    telling = Telling([layer["name"] for layer in layers])
+    tensors = _tensors(settings, layers, functions, telling)
     models = {layer["name"] for layer in layers if layer["class_name"] == "Functional"}
 
     def found(structure: Any) -> Any:
@@ -94,32 +103,33 @@ def _model(entry: Entry, functions: Functions) -> "tf.keras.Model":
             return tensors[name, call - (name in models)][place]  # a model's own graph counts as its first call here
         return [found(item) for item in structure]
 
-    return tf.keras.Model(found(settings["input_layers"]), found(settings["output_layers"]), name=settings["name"])
+    model = tf.keras.Model(found(settings["input_layers"]), found(settings["output_layers"]), name=settings["name"])
+    return model, telling.masks
 
 
-def _tensors(layers: list[Entry], functions: Functions) -> dict[tuple[str, int], list[Any]]:
-    """What each call of each layer of a functional model gives."""
-    import tensorflow as tf
-
+def _tensors(
+    settings: dict[str, Any], layers: list[Entry], functions: Functions, telling: Telling
+) -> dict[tuple[str, int], list[Any]]:
+    """What each call of each of these layers of a functional model gives."""
     tensors: dict[tuple[str, int], list[Any]] = {}
-    waiting: list[tuple[str, int, Any, Answer]] = []
+    kept = {layer["name"]: layer for layer in layers}
+    named = {layer["name"]: layer for layer in settings["layers"]}
+    answers = {}
     for layer in layers:
         if layer["class_name"] == "InputLayer":
             tensors[layer["name"], 0] = [_input(layer["config"])]
-            continue
-        answer = _answer(layer, functions)
-        waiting += [(layer["name"], call, node, answer) for call, node in enumerate(layer["inbound_nodes"])]
-    while waiting:
-        left = []
-        for name, call, node, answer in waiting:
-            if any((giver, number) not in tensors for giver, number, _ in taken(node)):
-                left.append((name, call, node, answer))
-                continue
-            args, kwargs = _filled(node["args"], tensors), _filled(node["kwargs"], tensors)
-            tensors[name, call] = tf.nest.flatten(answer(args, kwargs))
-        if len(left) == len(waiting):
-            raise _Unlike(f"'{left[0][0]}' takes what no layer gives")
-        waiting = left
+        else:
+            answers[layer["name"]] = _answer(layer, functions, telling.masks)
+    for name, call in executed(settings):
+        if name not in answers:
+            continue  # an input, or what computes a mask
+        node = kept[name]["inbound_nodes"][call]
+        args, kwargs = _filled(node["args"], tensors), _filled(node["kwargs"], tensors)
+        if not args:  # what comes first has another name in each Keras
+            args = [kwargs.pop(next(key for key in FIRST if key in kwargs))]
+        given = {key: given_mask(value, name, kept, named) for key, value in node["masks"].items()}
+        explicit = {key: mask_of(value, tensors, telling.masks) for key, value in given.items()}
+        tensors[name, call] = telling.called(kept[name], *answers[name], args, kwargs, explicit)
     return tensors
 
 
@@ -134,6 +144,10 @@ def _filled(value: Any, tensors: dict[tuple[str, int], list[Any]]) -> Any:
         return tensors[name, call][place]
     if value.get("class_name") in ("__tensor__", "__numpy__"):
         return np.asarray(value["config"]["value"], value["config"]["dtype"])
+    if value.get("class_name") == "__slice__":
+        return slice(*(_filled(value["config"][end], tensors) for end in ("start", "stop", "step")))
+    if value.get("class_name") == "__ellipsis__":
+        return ...
     return {key: _filled(item, tensors) for key, item in value.items()}
 
 
@@ -147,19 +161,25 @@ def _input(settings: dict[str, Any]) -> Any:
     return tf.keras.Input(shape[1:], batch_size=shape[0], dtype=dtype, name=settings["name"])
 
 
-def _answer(entry: Entry, functions: Functions) -> Answer:
-    """What stands for a layer or an operation: a function of what that is called with."""
+def _answer(entry: Entry, functions: Functions, masks: Masks) -> tuple[Any, Answer]:
+    """What stands for a layer or an operation: a layer, if it is one, and a function of what that is called with."""
     if is_operation(entry):
-        return _operated(entry)
-    layer = _layer(entry, functions)
+        return None, _operated(entry)
+    if entry["class_name"] in MADE:
+        return _made(entry)
+    if entry["class_name"] in MODELS:
+        layer, within = _model(entry, functions)
+        masks.hold(layer, within)
+    else:
+        layer = _layer(entry, functions)
     after = _after(entry, functions)
 
     def answer(args: list[Any], kwargs: dict[str, Any]) -> Any:
         # what Keras 3 notes about training gives way to what the whole model is called with, as a rule of its own
-        passed = {key: value for key, value in kwargs.items() if value is not None and key != "training"}
-        return after(layer(*args, **passed))
+        passed = {key: value for key, value in kwargs.items() if key == "mask" or value is not None}
+        return after(layer(*args, **{key: value for key, value in passed.items() if key != "training"}))
 
-    return answer
+    return layer, answer
 
 
 def _operated(entry: Entry) -> Answer:
@@ -175,24 +195,45 @@ def _operated(entry: Entry) -> Answer:
     return answer
 
 
+def _made(entry: Entry) -> tuple[Any, Answer]:
+    name = entry["config"]["name"]
+    made = MADE[entry["class_name"]](entry["config"])
+    calls = 0
+
+    def answer(args: list[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ARG001  they say nothing but training
+        nonlocal calls
+        calls += 1  # each call has operations of its own
+        given = made[1](name if calls == 1 else f"{name}_{calls}", args[0]) if made else None
+        if given is None:
+            raise _Unlike(
+                f"'{name}' ({entry['class_name']}) can be made in Keras 2 along the last axis alone, or axes that "
+                "have a size"
+            )
+        return given
+
+    return made[0] if made else None, answer
+
+
 def _layer(entry: Entry, functions: Functions) -> Any:
     """The layer of Keras 2 alone, without an activation that only other layers make up."""
     import tensorflow as tf
 
-    name = entry["class_name"]
-    if name in MODELS:
-        return _model(entry, functions)
-    kind = getattr(tf.keras.layers, name)
+    name = str(entry["class_name"])
+    if name in INERT:
+        return tf.keras.layers.Identity(name=entry["config"]["name"])
+    kind = getattr(tf.keras.layers, CALLED.get(name, name))
     settings = settings_of(entry)
     if name == "Lambda":
         return kind(functions[settings["name"]], name=settings["name"], arguments=settings.get("arguments") or None)
-    if name in WRAPPERS:
+    if name in WRAPPERS or name == "RNN":
         inner = {
             key: _layer(entry["config"][key], functions)
-            for key in ("layer", "backward_layer")
+            for key in ("layer", "backward_layer", "cell")
             if entry["config"].get(key)
         }
         return kind(**{**settings, **inner})
+    if name == "StackedRNNCells":
+        return kind([_layer(cell, functions) for cell in entry["config"]["cells"]], name=settings["name"])
     for key in ("activation", "recurrent_activation"):
         if key in settings:
             settings[key] = activation_of(settings[key])
@@ -206,8 +247,11 @@ def _layer(entry: Entry, functions: Functions) -> Any:
 
 def _composed(entry: Entry) -> str | Entry | None:
     """The activation of a layer that takes layers of its own, if it has one."""
-    activation = activation_of(entry["config"].get("activation"))
-    return activation if isinstance(activation, dict) or activation in _COMPOSED else None
+    settings = entry["config"]
+    if entry["class_name"] in WRAPPERS:  # what the layer inside ends with can as well be behind all of it
+        settings = settings["layer"]["config"]
+    activation = activation_of(settings.get("activation"))
+    return activation if isinstance(activation, dict) or activation in ACTIVATED else None
 
 
 def _after(entry: Entry, functions: Functions) -> Callable[[Any], Any]:
@@ -220,26 +264,13 @@ def _after(entry: Entry, functions: Functions) -> Callable[[Any], Any]:
         name += "_activation"
     if isinstance(activation, dict):
         layer = _layer({**activation, "config": {**activation["config"], "name": name}}, functions)
-        return lambda given: layer(given)
+        unmasked = {"mask": None} if layer._expects_mask_arg else {}  # Keras 3 hands an activation no mask
+        return lambda given: layer(given, **unmasked)
     calls = 0
 
     def follow(given: Any) -> Any:
         nonlocal calls
         calls += 1  # nothing in these has weights, so each call has layers of its own
-        return _COMPOSED[activation](name if calls == 1 else f"{name}_{calls}", given)
+        return ACTIVATED[activation](name if calls == 1 else f"{name}_{calls}", given)
 
     return follow
-
-
-def _leaky(name: str, given: Any) -> Any:
-    import tensorflow as tf
-
-    return tf.keras.layers.LeakyReLU(0.2, name=name)(given)
-
-
-_COMPOSED: dict[str, Callable[[str, Any], Any]] = {
-    "hard_sigmoid": hard_sigmoid,
-    "hard_silu": hard_silu,
-    "hard_swish": hard_silu,
-    "leaky_relu": _leaky,
-}

@@ -4,40 +4,53 @@ Everything is read from configs, as Keras 3 writes them (keras/src/saving/serial
 Keras is imported.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
+from tasks.formats.keras3_activations import ACTIVATED
+from tasks.formats.keras3_made import MADE
 from tasks.formats.keras3_operations import OPERATIONS
+from tasks.formats.keras3_tensors import COMPUTED_BY
 
 Entry = dict[str, Any]  # one layer of a config: {"class_name": …, "config": {…}, "inbound_nodes": […], …}
 
 MODELS = frozenset({"Functional", "Sequential"})
-WRAPPERS = frozenset({"Bidirectional", "TimeDistributed"})
-RECURRENT = frozenset({"GRU", "LSTM", "SimpleRNN"})
+WRAPPERS = frozenset({"Bidirectional", "SpectralNormalization", "TimeDistributed"})
+MASKS = frozenset({"mask", "query_mask", "value_mask", "key_mask"})  # what a layer is called with beside tensors
+OF_MASKS = frozenset({"ConvertToTensor", "OnesLike", "ZerosLike"})  # operations that they are computed by
+RECURRENT = frozenset({"GRU", "LSTM", "RNN", "SimpleRNN"})
+CONVOLVING = frozenset({"ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"})
+CELLS = frozenset({"GRUCell", "LSTMCell", "SimpleRNNCell", "StackedRNNCells"})  # what an RNN may be made of
 # fmt: off
 # Layers of one name and one meaning.
 SAME = frozenset({
-    "Activation", "ActivityRegularization", "Add", "AlphaDropout", "Average", "AveragePooling1D", "AveragePooling2D",
-    "AveragePooling3D", "BatchNormalization", "CenterCrop", "Concatenate", "Conv1D", "Conv1DTranspose", "Conv2D",
-    "Conv2DTranspose", "Conv3D", "Conv3DTranspose", "Cropping1D", "Cropping2D", "Cropping3D", "Dense",
-    "DepthwiseConv1D", "DepthwiseConv2D", "Dot", "Dropout", "ELU", "EinsumDense", "Embedding", "Flatten", "GRU",
-    "GaussianDropout", "GaussianNoise", "GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAveragePooling3D",
-    "GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalMaxPooling3D", "GroupNormalization", "Identity", "LSTM",
-    "LayerNormalization", "LeakyReLU", "Masking", "MaxPooling1D", "MaxPooling2D", "MaxPooling3D", "Maximum", "Minimum",
-    "MultiHeadAttention", "Multiply", "Normalization", "PReLU", "Permute", "RandomBrightness", "RandomContrast",
-    "RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom", "ReLU", "RepeatVector", "Rescaling", "Reshape",
-    "Resizing", "SeparableConv1D", "SeparableConv2D", "SimpleRNN", "Softmax", "SpatialDropout1D", "SpatialDropout2D",
-    "SpatialDropout3D", "Subtract", "UnitNormalization", "UpSampling1D", "UpSampling2D", "UpSampling3D",
-    "ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D",
+    "Activation", "ActivityRegularization", "Add", "AdditiveAttention", "AlphaDropout", "Attention", "Average",
+    "AveragePooling1D", "AveragePooling2D", "AveragePooling3D", "BatchNormalization", "CategoryEncoding",
+    "CenterCrop", "Concatenate", "Conv1D", "Conv1DTranspose", "Conv2D", "Conv2DTranspose", "Conv3D",
+    "Conv3DTranspose", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "Cropping1D", "Cropping2D", "Cropping3D", "Dense",
+    "DepthwiseConv1D", "DepthwiseConv2D", "Discretization", "Dot", "Dropout", "ELU", "EinsumDense", "Embedding",
+    "Flatten", "GRU", "GaussianDropout", "GaussianNoise", "GlobalAveragePooling1D", "GlobalAveragePooling2D",
+    "GlobalAveragePooling3D", "GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalMaxPooling3D",
+    "GroupNormalization", "HashedCrossing", "Hashing", "Identity", "IntegerLookup", "LSTM", "LayerNormalization",
+    "LeakyReLU", "Masking", "MaxPooling1D", "MaxPooling2D", "MaxPooling3D", "Maximum", "Minimum",
+    "MultiHeadAttention", "Multiply", "Normalization", "PReLU", "Permute", "RNN", "RandomBrightness",
+    "RandomContrast", "RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom", "ReLU", "RepeatVector",
+    "Rescaling", "Reshape", "Resizing", "SeparableConv1D", "SeparableConv2D", "SimpleRNN", "Softmax",
+    "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "Subtract", "UnitNormalization", "UpSampling1D",
+    "UpSampling2D", "UpSampling3D", "ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D",
+})
+# Layers that change nothing when they do not train; that is seen when both models are compared.
+INERT = frozenset({
+    "AugMix", "CutMix", "Equalization", "MixUp", "RandAugment", "RandomColorDegeneration", "RandomColorJitter",
+    "RandomElasticTransform", "RandomErasing", "RandomGaussianBlur", "RandomGrayscale", "RandomHue", "RandomInvert",
+    "RandomPerspective", "RandomPosterization", "RandomSaturation", "RandomSharpness", "RandomShear", "Solarization",
 })
 # Activations of one name and one meaning; `hard_sigmoid` has another meaning in each.
 ACTIVATIONS = frozenset({
-    "elu", "exponential", "gelu", "linear", "log_softmax", "mish", "relu", "relu6", "selu", "sigmoid", "silu",
-    "softmax", "softplus", "softsign", "swish", "tanh",
+    "elu", "exponential", "gelu", "linear", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "softmax", "softplus",
+    "softsign", "swish", "tanh",
 })
 # fmt: on
-# Those that layers of their own make up.
-COMPOSED = frozenset({"hard_sigmoid", "hard_silu", "hard_swish", "leaky_relu"})
+CALLED = {"ReversibleEmbedding": "Embedding"}  # layers of another name and one meaning
 RENAMED = {"LeakyReLU": {"negative_slope": "alpha"}}
 # Settings that Keras 2 does not know and that change no answer, whatever they are: weights are carried over, so that
 # how they began says nothing, and everything is computed in float32.
@@ -51,8 +64,8 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "quantization_config": (None,),
     "rms_scaling": (False,),
     "sliding_window": (None,),
+    "sparse": (False,),
     "use_gate": (False,),
-    "zero_output_for_mask": (False,),
 }
 # The same, where only some layers of Keras 2 do not know them.
 UNKNOWN_TO: dict[str, dict[str, tuple[Any, ...]]] = {
@@ -68,7 +81,13 @@ UNKNOWN_TO: dict[str, dict[str, tuple[Any, ...]]] = {
         for name in ("RandomContrast", "RandomRotation")
     },
     "RandomBrightness": {"data_format": (None, "channels_last")},
+    # zeros where a step is masked, which those of Keras 2 never give: without a mask that is no difference
+    **{name: {"unroll": (False,), "zero_output_for_mask": ()} for name in CONVOLVING},
+    "IntegerLookup": {"oov_method": ("floormod",), "salt": (None,), "vocabulary_size": ()},
+    "ReversibleEmbedding": {"logit_soft_cap": (), "reverse_dtype": (), "tie_weights": (True,)},
 }
+WHOLE = frozenset({"HashedCrossing", "Hashing", "IntegerLookup"})  # layers that compute in whole numbers
+WITHOUT_TRAINABLE = frozenset({"Discretization", "HashedCrossing", "Pipeline"})  # layers whose configs do not have it
 
 
 def is_operation(entry: Entry) -> bool:
@@ -76,29 +95,31 @@ def is_operation(entry: Entry) -> bool:
     if entry.get("module"):
         return str(entry["module"]).startswith("keras.src.ops.")
     settings = entry.get("config")  # .h5 files name no modules; layers can be made trainable, operations cannot
-    return isinstance(settings, dict) and not {"trainable", "batch_shape", "layers"} & settings.keys()
+    layer = isinstance(settings, dict) and {"trainable", "batch_shape", "layers"} & settings.keys()
+    return not layer and entry["class_name"] not in WITHOUT_TRAINABLE
 
 
 def refusals(entry: Entry) -> list[str]:
     """Each layer in a model's config that Keras 2 cannot be made to compute, and why."""
-    return [
-        f"'{part['config'].get('name') or part.get('name')}' ({part['class_name']}) {why}"
-        for part in _parts(entry)
-        if (why := _why_not(part))
-    ]
+    name, kind = entry["config"].get("name") or entry.get("name"), entry["class_name"]
+    found = [f"'{name}' ({kind}) {why}"] if (why := _why_not(entry)) else []
+    inner = [why for part in _parts(entry) for why in refusals(part)]
+    return found + (inner if kind in MODELS else [f"'{name}' ({kind}) holds {why}" for why in inner])
 
 
 def computed(settings: dict[str, Any]) -> list[Entry]:
-    """The layers and operations that a functional model's outputs come from, their masks aside.
+    """The layers and operations that a functional model's outputs come from, the masks of each call set apart.
 
-    Keras 3 computes masks by operations that stand among a model's layers; Keras 2 hands them on behind the scenes.
+    Keras 3 computes masks by operations that stand among a model's layers, and these are left out; what they take is
+    not.
     """
     layers = []
     for layer in settings["layers"]:
-        nodes = [
-            {**node, "kwargs": {key: value for key, value in node["kwargs"].items() if key != "mask"}}
-            for node in layer["inbound_nodes"]
-        ]
+        nodes = []
+        for node in layer["inbound_nodes"]:
+            masks = {key: value for key, value in node["kwargs"].items() if key in MASKS and value is not None}
+            kwargs = {key: value for key, value in node["kwargs"].items() if key not in MASKS}
+            nodes.append({"args": node["args"], "kwargs": kwargs, "masks": masks})
         layers.append({**layer, "inbound_nodes": nodes})
     named = {layer["name"]: layer for layer in layers}
     needed: set[str] = set()
@@ -107,21 +128,74 @@ def computed(settings: dict[str, Any]) -> list[Entry]:
         name = waiting.pop()
         if name not in needed:
             needed.add(name)
-            waiting += [giver for giver, _, _ in taken(named[name]["inbound_nodes"])]
+            nodes = named[name]["inbound_nodes"]
+            waiting += [giver for node in nodes for giver, _, _ in taken([node["args"], node["kwargs"]])]
+            waiting += [giver for node in nodes for giver in _beneath(node["masks"], named)]
     return [layer for layer in layers if layer["name"] in needed]
 
 
-def _parts(entry: Entry) -> Iterator[Entry]:
-    """An entry and all that it consists of."""
-    yield entry
+def _beneath(masks: Any, named: dict[str, Entry]) -> set[str]:
+    """The layers and operations from which masks are computed."""
+    found: set[str] = set()
+    seen: set[str] = set()
+    waiting = [giver for giver, _, _ in taken(masks)]
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if is_operation(named[name]) and named[name]["class_name"] in COMPUTED_BY.keys() | OF_MASKS:
+            waiting += [giver for node in named[name]["inbound_nodes"] for giver, _, _ in taken(node["args"])]
+        else:
+            found.add(name)
+    return found
+
+
+def executed(settings: dict[str, Any]) -> list[tuple[str, int]]:
+    """The calls that a functional model makes, as layer and number, in the order in which Keras 3 makes them.
+
+    That is the longest way to the outputs first (`map_graph` in keras/src/ops/function.py), and decides where a layer
+    takes away a mask that another sees otherwise.
+    """
+    named = {layer["name"]: layer for layer in settings["layers"]}
+    models = {layer["name"] for layer in settings["layers"] if layer["class_name"] == "Functional"}
+
+    def givers(call: tuple[str, int]) -> list[tuple[str, int]]:
+        name, number = call
+        nodes = named[name]["inbound_nodes"]
+        given = taken([nodes[number]["args"], nodes[number]["kwargs"]]) if nodes else []
+        return [(giver, count) for giver, count, _ in given]
+
+    found: dict[tuple[str, int], None] = {}
+    for name, number, _ in leaves(settings["output_layers"]):
+        waiting = {(name, number - (name in models)): None}  # a model's own graph counts as its first call here
+        while waiting:
+            call = next(reversed(waiting))
+            left = [giver for giver in givers(call) if giver not in found]
+            if left and left[0] in waiting:
+                raise ValueError(f"'{left[0][0]}' takes what it gives itself")
+            if left:
+                waiting[left[0]] = None
+            else:
+                found[call] = waiting.pop(call)
+    depths: dict[tuple[str, int], int] = {}
+    deepest: dict[str, int] = {}
+    for call in reversed(found):
+        depth = deepest[call[0]] = depths[call] = max(depths.setdefault(call, 0), deepest.get(call[0], 0))
+        for giver in givers(call):
+            depths[giver] = max(depth + 1, depths.get(giver, 0))
+    return sorted(depths, key=lambda call: -depths[call])
+
+
+def _parts(entry: Entry) -> list[Entry]:
+    """What an entry consists of."""
     settings = entry["config"]
-    inner: list[Entry] = []
+    if is_operation(entry):
+        return []
     if entry["class_name"] in MODELS:
-        inner = computed(settings) if entry["class_name"] == "Functional" else settings["layers"]
-    if entry["class_name"] in WRAPPERS:
-        inner = [settings[key] for key in ("layer", "backward_layer") if settings.get(key)]
-    for part in inner:
-        yield from _parts(part)
+        return computed(settings) if entry["class_name"] == "Functional" else list(settings["layers"])
+    parts = [settings[key] for key in ("layer", "backward_layer", "cell") if isinstance(settings.get(key), dict)]
+    return parts + (list(settings["cells"]) if entry["class_name"] == "StackedRNNCells" else [])
 
 
 def _why_not(entry: Entry) -> str:
@@ -129,26 +203,54 @@ def _why_not(entry: Entry) -> str:
     name, settings = entry["class_name"], entry["config"]
     if is_operation(entry):
         return "" if name in OPERATIONS else "is an operation that no layer of Keras 2 stands for"
-    if name in WRAPPERS and activation_of(settings["layer"]["config"].get("activation")) in COMPOSED:
-        return "has a layer in it with an activation that Keras 2 does not have"
-    if name in MODELS or name in WRAPPERS or name in ("InputLayer", "Lambda"):
-        return "" if name != "InputLayer" or not settings.get("sparse") else "takes sparse tensors"
-    if name not in SAME:
+    if name in MODELS or name in WRAPPERS:
+        return ""
+    if name == "InputLayer":
+        return "takes sparse tensors" if settings.get("sparse") else ""
+    if name == "Lambda":
+        return "makes a mask of its own, by code of yours" if settings.get("mask") is not None else ""
+    if name not in SAME | INERT | CELLS | MADE.keys() | CALLED.keys():
         return "has no like in Keras 2"
-    if policy_of(settings) is None:
+    if policy_of(settings) is None and name not in WHOLE:
         return "has weights in 8 bits already; bring the model that it was quantized from"
-    for key, value in settings.items():
+    if settings.get("stateful"):
+        return (
+            "is stateful, so that its answers depend on the calls before, which files do not remember; build the model "
+            "with stateful=False and a free batch, and set_weights from this one's get_weights()"
+        )
+    if name == "RNN" and settings["cell"]["class_name"] not in CELLS:
+        return "has a cell of your own"
+    return _strange(entry) or _unactivated(entry)
+
+
+def _strange(entry: Entry) -> str:
+    """What setting or call Keras 2 does not know."""
+    name = entry["class_name"]
+    for key, value in entry["config"].items():
         neutral = UNKNOWN_TO.get(name, {}).get(key, NEUTRAL.get(key))
         if neutral and value not in neutral:
             return f"has {key}={value!r}, which Keras 2 does not know"
+    if any(node["kwargs"].get("reverse") for node in entry.get("inbound_nodes") or ()):
+        return "is called with reverse=True, which Keras 2 does not know"
+    if isinstance(entry["config"].get("mask_value"), dict):
+        return "has a tensor as its mask_value, where Keras 2 has a number"
+    return ""
+
+
+def _unactivated(entry: Entry) -> str:
+    """What activation Keras 2 does not have."""
+    name, settings = entry["class_name"], entry["config"]
+    inside = name in RECURRENT | CONVOLVING | CELLS
     for key in ("activation", "recurrent_activation"):
         activation = activation_of(settings.get(key))
-        if isinstance(activation, dict) and (key != "activation" or name in RECURRENT or _why_not(activation)):
+        if isinstance(activation, dict) and (key != "activation" or inside or _why_not(activation)):
             return f"has a layer as its {key}"
-        known = ACTIVATIONS if name in RECURRENT else ACTIVATIONS | COMPOSED
+        if activation == "glu":
+            return "has the activation 'glu', whose width Keras 3 itself mistakes; call keras.ops.glu on what it gives"
+        known = ACTIVATIONS if inside else ACTIVATIONS | ACTIVATED.keys()
         if isinstance(activation, str) and activation not in known:
             return f"has the {key} {activation!r}, which Keras 2 does not have" + (
-                ", or has another by that name" if activation in COMPOSED else ""
+                ", or has another by that name" if activation in ACTIVATED else ""
             )
     return ""
 

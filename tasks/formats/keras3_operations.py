@@ -10,12 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from tasks.formats.keras3_activations import ACTIVATED, glu
+from tasks.formats.keras3_tensors import is_tensor, operated
+
 Make = Callable[[str, dict[str, Any], list[Any]], Any]
-
-
-def is_tensor(value: Any) -> bool:
-    """Whether a value is the tensor of a graph, not a constant."""
-    return hasattr(value, "shape") and not isinstance(value, np.ndarray)
 
 
 def _merged(layer: str) -> Make:
@@ -40,20 +38,44 @@ def _linear(layer: str, line: Callable[[Any], tuple[Any, Any]]) -> Make:
         if len(given) != 2 or not any(map(is_tensor, given)):
             return None
         if all(map(is_tensor, given)):
-            return _merged(layer)(name, settings, given) if layer else None
+            return _merged(layer)(name, settings, given) if layer else operated("math.divide", name, *given)
         (tensor,) = filter(is_tensor, given)
         (constant,) = (np.asarray(value, float) for value in given if not is_tensor(value))
-        if constant.ndim > 1 and math.prod(constant.shape[:-1]) != 1:
-            return None
+        if (constant.ndim > 1 and math.prod(constant.shape[:-1]) != 1) or (is_tensor(given[1]) and not layer):
+            return _beside_array(name, f"math.{layer.lower() or 'divide'}", given)
         constant = constant.reshape(-1) if constant.ndim else constant
         scale, offset = line(constant)
         if is_tensor(given[1]) and layer == "Subtract":  # c - x
             scale, offset = -1.0, constant
-        elif is_tensor(given[1]) and not layer:  # c / x
-            return None
         return tf.keras.layers.Rescaling(np.asarray(scale).tolist(), offset=np.asarray(offset).tolist(), name=name)(
             tensor
         )
+
+    return make
+
+
+def _beside_array(name: str, symbol: str, given: list[Any]) -> Any:
+    """Of a tensor and numbers for each place of it, the same for each example."""
+    (tensor,), (array,) = filter(is_tensor, given), (np.asarray(value) for value in given if not is_tensor(value))
+    if array.ndim > len(tensor.shape) or (array.ndim == len(tensor.shape) and array.shape[0] != 1):
+        return None
+    array = array.astype(tensor.dtype.as_numpy_dtype)
+    return operated(symbol, name, *(value if is_tensor(value) else array for value in given))
+
+
+def _operated(symbol: str, *keys: str) -> Make:
+    """Of one tensor: an operation of TensorFlow with these settings of the operation's."""
+
+    def make(name: str, settings: dict[str, Any], given: list[Any]) -> Any:
+        return operated(symbol, name, given[0], *(settings[key] for key in keys)) if len(given) == 1 else None
+
+    return make
+
+
+def _activated(activation: str, *keys: str) -> Make:
+    def make(name: str, settings: dict[str, Any], given: list[Any]) -> Any:
+        passed = {key: settings[key] for key in keys if key in settings}
+        return ACTIVATED[activation](name, given[0], **passed) if len(given) == 1 else None
 
     return make
 
@@ -76,36 +98,12 @@ def _activation(function: str) -> Make:
     return _layer("Activation", activation=function)
 
 
-def _leaky(name: str, settings: dict[str, Any], given: list[Any]) -> Any:
-    import tensorflow as tf
-
-    return tf.keras.layers.LeakyReLU(settings.get("negative_slope", 0.2), name=name)(given[0])
-
-
 def _gelu(name: str, settings: dict[str, Any], given: list[Any]) -> Any:
     return None if settings.get("approximate", True) else _activation("gelu")(name, settings, given)
 
 
-def _hard(name: str, settings: dict[str, Any], given: list[Any]) -> Any:  # noqa: ARG001
-    return hard_sigmoid(name, given[0])
-
-
-def _hard_silu(name: str, settings: dict[str, Any], given: list[Any]) -> Any:  # noqa: ARG001
-    return hard_silu(name, given[0])
-
-
-def hard_sigmoid(name: str, tensor: Any) -> Any:
-    """relu6(x + 3) / 6, as Keras 3 means it; Keras 2's is clip(x / 5 + 1 / 2)."""
-    import tensorflow as tf
-
-    return tf.keras.layers.ReLU(1.0, name=name)(tf.keras.layers.Rescaling(1 / 6, 0.5, name=f"{name}_line")(tensor))
-
-
-def hard_silu(name: str, tensor: Any) -> Any:
-    """A tensor times its hard sigmoid."""
-    import tensorflow as tf
-
-    return tf.keras.layers.Multiply(name=name)([tensor, hard_sigmoid(f"{name}_gate", tensor)])
+def _glu(name: str, settings: dict[str, Any], given: list[Any]) -> Any:
+    return glu(name, given[0], settings.get("axis", -1))
 
 
 def _concatenate(name: str, settings: dict[str, Any], given: list[Any]) -> Any:
@@ -147,6 +145,39 @@ def _squeezed(name: str, settings: dict[str, Any], given: list[Any]) -> Any:
     return _reshape(name, {"newshape": [-1, *shape[1 : axis % rank], *shape[axis % rank + 1 :]]}, given)
 
 
+def _item(name: str, settings: dict[str, Any], given: list[Any]) -> Any:
+    """Places along axes, as `x[:, 0]`, `x[..., ::-1]` or `x[:, None]` name them; all of the first axis."""
+    tensor, key = given[0], settings.get("key", given[1] if len(given) > 1 else None)
+    places = key if isinstance(key, list) else [key]
+    if not all(place is None or place is ... or isinstance(place, int | slice) for place in places):
+        return None
+    if any(
+        is_tensor(end) for place in places if isinstance(place, slice) for end in (place.start, place.step, place.stop)
+    ):
+        return None
+    whole = places[0] == slice(None) or (places[0] is ... and len(places) <= len(tensor.shape) - places.count(None))
+    return operated("__operators__.getitem", name, tensor, tuple(places)) if whole else None
+
+
+def _stack(name: str, settings: dict[str, Any], given: list[Any]) -> Any:
+    """Tensors side by side along a new axis."""
+    tensors, axis = given[0], settings.get("axis", 0)
+    if not all(map(is_tensor, tensors)) or axis % (len(tensors[0].shape) + 1) == 0:
+        return None
+    return operated("stack", name, tensors, axis=axis)
+
+
+def _clip(name: str, settings: dict[str, Any], given: list[Any]) -> Any:
+    ends = [settings.get("x_min", given[1] if len(given) > 1 else None), settings.get("x_max", given[-1])]
+    return operated("clip_by_value", name, given[0], *map(float, ends)) if not any(map(is_tensor, ends)) else None
+
+
+def _power(name: str, settings: dict[str, Any], given: list[Any]) -> Any:  # noqa: ARG001
+    if len(given) != 2 or not is_tensor(given[0]) or is_tensor(given[1]) or np.ndim(given[1]):
+        return None
+    return operated("math.pow", name, given[0], float(given[1]))
+
+
 def _transpose(name: str, settings: dict[str, Any], given: list[Any]) -> Any:
     import tensorflow as tf
 
@@ -181,35 +212,61 @@ def _positive(name: str, settings: dict[str, Any], given: list[Any]) -> Any:
 
 
 OPERATIONS: dict[str, Make] = {
+    "Absolute": _operated("math.abs"),
+    "Abs": _operated("math.abs"),
     "Add": _linear("Add", lambda c: (1.0, c)),
+    "Celu": _activated("celu", "alpha"),
+    "Clip": _clip,
     "Concatenate": _concatenate,
+    "Cos": _operated("math.cos"),
     "Divide": _linear("", lambda c: (1 / c, 0.0)),
     "Elu": _layer("ELU", "alpha"),
     "Exp": _activation("exponential"),
     "ExpandDims": _expanded,
+    "Expm1": _operated("math.expm1"),
     "Gelu": _gelu,
-    "HardSigmoid": _hard,
-    "HardSilu": _hard_silu,
-    "LeakyRelu": _leaky,
-    "LogSoftmax": _activation("log_softmax"),
+    "GetItem": _item,
+    "Glu": _glu,
+    "HardShrink": _activated("hard_shrink", "threshold"),
+    "HardSigmoid": _activated("hard_sigmoid"),
+    "HardSilu": _activated("hard_silu"),
+    "HardTanh": _activated("hard_tanh"),
+    "LeakyRelu": _activated("leaky_relu", "negative_slope"),
+    "Log": _operated("math.log"),
+    "Log1p": _operated("math.log1p"),
+    "LogSigmoid": _activated("log_sigmoid"),
+    "LogSoftmax": _activated("log_softmax", "axis"),
     "Max": _pooled("Max"),
     "Maximum": _positive,
     "Mean": _pooled("Average"),
     "Minimum": _merged("Minimum"),
     "Multiply": _linear("Multiply", lambda c: (c, 0.0)),
     "Negative": _layer("Rescaling", scale=-1.0),
+    "Power": _power,
     "Relu": _layer("ReLU"),
     "Relu6": _layer("ReLU", max_value=6.0),
     "Reshape": _reshape,
+    "Rsqrt": _operated("math.rsqrt"),
     "Selu": _activation("selu"),
     "Sigmoid": _activation("sigmoid"),
+    "Sign": _operated("math.sign"),
     "Silu": _activation("silu"),
+    "Sin": _operated("math.sin"),
+    "SoftShrink": _activated("soft_shrink", "threshold"),
     "Softmax": _layer("Softmax", "axis"),
     "Softplus": _activation("softplus"),
     "Softsign": _activation("softsign"),
+    "SparsePlus": _activated("sparse_plus"),
+    "SparseSigmoid": _activated("sparse_sigmoid"),
+    "Sparsemax": _activated("sparsemax", "axis"),
+    "Sqrt": _operated("math.sqrt"),
+    "Square": _operated("math.square"),
+    "Squareplus": _activated("squareplus", "b"),
     "Squeeze": _squeezed,
+    "Stack": _stack,
     "Subtract": _linear("Subtract", lambda c: (1.0, -c)),
     "Tanh": _activation("tanh"),
+    "TanhShrink": _activated("tanh_shrink"),
     "Transpose": _transpose,
     "TrueDivide": _linear("", lambda c: (1 / c, 0.0)),
 }
