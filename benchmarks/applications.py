@@ -89,7 +89,7 @@ def tried(name: str, pixels: int) -> dict[str, Any]:
     model = getattr(tf.keras.applications, name)(**settings, classifier_activation=None)
     learned, asked = drawn(LEARNED, pixels, 0), drawn(ASKED, pixels, 1)
     apart(model, *learned)
-    said = model.predict(asked[0], verbose=0)
+    said = model(asked[0], training=False).numpy()
     seen: dict[str, Any] = {
         "application": name,
         "pixels": pixels,
@@ -114,8 +114,8 @@ def _brought(model: Any, images: np.ndarray) -> dict[str, Any]:
         try:
             model.save(path)
             ours = keras.import_model(path, trust=False)
-            said = np.asarray(model.predict(images, verbose=0), np.float32)
-            off = [furthest(answers.predict(images, verbose=0), said) for answers in (ours, fold(ours))]
+            said = np.asarray(model(images, training=False), np.float32)
+            off = [furthest(answers(images, training=False).numpy(), said) for answers in (ours, fold(ours))]
             return {"off": [difference.size / difference.span for difference in off]} | (
                 {"wrong": str(max(off, key=lambda difference: difference.share))}
                 if max(difference.share for difference in off) > 1
@@ -138,7 +138,7 @@ def _rows(model: "tf.keras.Model", learned: np.ndarray, asked: np.ndarray, said:
                 by = slack(source, asked)
             except Exception as error:
                 refusal = _told(error)
-        wanted = source.predict(asked, verbose=0)
+        wanted = source(asked, training=False).numpy()
         quantizing = time.perf_counter() - begun
         for target in TARGETS:
             row: dict[str, Any] = {"target": target, "precision": precision}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks.errors import ModelError
+from tasks.formats import keras_applications
 from tasks.formats.keras3_layers import (
     MODELS,
     WRAPPERS,
@@ -182,7 +183,7 @@ def _layer(entry: Entry, functions: Functions) -> Any:
     name = entry["class_name"]
     if name in MODELS:
         return _model(entry, functions)
-    kind = getattr(tf.keras.layers, name)
+    kind = keras_applications.classes().get(name) or getattr(tf.keras.layers, name)
     settings = settings_of(entry)
     if name == "Lambda":
         return kind(functions[settings["name"]], name=settings["name"], arguments=settings.get("arguments") or None)

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.errors import ModelError
+from tasks.formats import keras_applications
 from tasks.formats.keras3_layers import leaves, refusals, taken
 
 if TYPE_CHECKING:
@@ -347,7 +348,9 @@ def _refuse_code(part: Any, where: str, field: str, depth: int = 0) -> None:
         operation = str(part["config"].get("function")) if isinstance(part.get("config"), dict) else ""
         if operation not in OPERATIONS and not operation.startswith(FAMILIES):
             raise _untrusted(field, where, f"it calls tf.{operation}")
-    elif not set(name).isdisjoint(".>") or (module and not _of_keras(module)):
+    elif not keras_applications.is_own(name, module) and (
+        not set(name).isdisjoint(".>") or (module and not _of_keras(module))
+    ):
         raise _untrusted(field, where, f"it asks for {module}.{name}".replace(" .", " "))
     for value in part.values():
         _refuse_code(value, where, field, depth + 1)
