@@ -45,7 +45,7 @@ SMALLEST = (
 )
 LEAST = {"InceptionResNetV2": 75, "InceptionV3": 75, "Xception": 71}  # pixels that an application asks for
 CLASSES, LEARNED, ASKED = 10, 160, 64
-EPOCHS, BATCH, RATE, MOMENTUM = 6, 16, 0.001, 0.8
+EPOCHS, BATCH, RATE, MOMENTUM = 6, 16, 0.001, 0.8  # sixty steps
 SECONDS = 1500  # for one application; its row says so where it takes longer
 
 
@@ -226,8 +226,9 @@ def main() -> None:
         machine = {"date": time.strftime("%Y-%m-%d"), "processor": describe_machine(before).processor}
         seen[name] = {**found, **machine, "load": [before, load_average()]}
         kept.parent.mkdir(parents=True, exist_ok=True)
-        _put(kept, json.dumps(dict(sorted(seen.items())), indent=1) + "\n")
-    _put(chosen.page, page(seen))
+        seen = dict(sorted(seen.items()))
+        _put(kept, json.dumps(seen, indent=1) + "\n")
+        _put(chosen.page, page(seen, ASKED))
 
 
 def _put(path: Path, text: str) -> None:

@@ -50,8 +50,8 @@ Ranges of 64 training images, no training after it: `quantize: { method: post_tr
 """
 
 
-def page(seen: dict[str, Any], asked: int = 64) -> str:
-    """What was seen of each application, by name, as Markdown."""
+def page(seen: dict[str, Any], asked: int) -> str:
+    """What was seen of each application, by name, as Markdown; `asked`: of how many images."""
     tried = [found for found in seen.values() if "failed" not in found]
     head = HEAD.format(
         date=_joined(found["date"] for found in seen.values()),

@@ -52,18 +52,20 @@ def fold(model: "tf.keras.Model") -> "tf.keras.Model":
     if why := unanswerable(model):
         raise ConversionError(why)
     copies = Copies()
-    folded: set[int] = set()
+    folded: dict[int, tf.keras.layers.Layer] = {}
 
     def answer(call: Call) -> Any:
         if _drops(call) or id(call.layer) in folded:
             return call.args[0]
         if not _takes_next(call):
             return copies.call(call.layer, call.args, call.kwargs)
-        folded.add(id(call.followers[0]))
+        folded[id(call.followers[0])] = call.followers[0]
         weights = _folded(call.layer, call.followers[0])
         return copies.call(call.layer, call.args, call.kwargs, weights=weights, use_bias=True)
 
-    return rebuild(flat(model), answer)
+    simpler = rebuild(flat(model), answer)
+    # a normalisation behind a factor now follows what took that in
+    return fold(simpler) if any(map(_scales, folded.values())) else simpler
 
 
 def _drops(call: Call) -> bool:
