@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tasks.formats.keras3_operations import OPERATIONS
-from tasks.formats.keras_applications import is_own
+from tasks.formats.keras_applications import OWN, is_own
 
 Entry = dict[str, Any]  # one layer of a config: {"class_name": …, "config": {…}, "inbound_nodes": […], …}
 
@@ -134,6 +134,8 @@ def _why_not(entry: Entry) -> str:
         return "has a layer in it with an activation that Keras 2 does not have"
     if name in MODELS or name in WRAPPERS or name in ("InputLayer", "Lambda"):
         return "" if name != "InputLayer" or not settings.get("sparse") else "takes sparse tensors"
+    if name in OWN and not entry.get("module"):
+        return "may be anybody's class of that name, as .h5 files do not tell: save the model as a .keras file"
     if name not in SAME and not is_own(name, str(entry.get("module"))):
         return "has no like in Keras 2"
     if policy_of(settings) is None:
