@@ -103,7 +103,7 @@ def tried(name: str, pixels: int) -> dict[str, Any]:
         three.utils.set_random_seed(3)
         theirs = getattr(three.applications, name)(**settings, classifier_activation=None)
         seen["brought"]["3"] = _brought(theirs, asked[0])
-    seen["rows"] = _rows(model, learned[0][:ASKED], asked[0], said)
+    seen["rows"] = _rows(keras.plain(model, name, "model"), learned[0][:ASKED], asked[0], said)
     return seen | {"took": round(time.perf_counter() - begun)}
 
 
