@@ -46,7 +46,7 @@ SMALLEST = (
 LEAST = {"InceptionResNetV2": 75, "InceptionV3": 75, "Xception": 71}  # pixels that an application asks for
 CLASSES, LEARNED, ASKED = 10, 160, 64
 EPOCHS, BATCH, RATE, MOMENTUM = 6, 16, 0.001, 0.8  # sixty steps
-SECONDS = 1500  # for one application; its row says so where it takes longer
+SECONDS = 2400  # for one application; its row says so where it takes longer
 
 
 def drawn(count: int, pixels: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -172,3 +172,16 @@ def test_a_class_of_ones_own_that_is_registered_is_kept(case, tmp_path):
     format_keras.write(format_keras.plain(model, "mine:build", "teacher.model"), tmp_path)
     x = np.random.default_rng(0).normal(size=(5, 4, 3)).astype(np.float32)
     assert_same(format_keras.load(tmp_path)(x), model(x))
+
+
+def test_an_initializer_of_tensorflow_as_efficientnet_v2_has_needs_no_trust(tmp_path):
+    import tensorflow as tf
+
+    inputs = tf.keras.Input((4,), name="input")
+    out = tf.keras.layers.Dense(3, bias_initializer=tf.constant_initializer(0.5), name="out")
+    model = tf.keras.Model(inputs, out(inputs), name="constant")
+    model.save(tmp_path / "model.keras")
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    for ours in (format_keras.import_model(tmp_path / "model.keras", trust=False), format_keras.plain(model, "m", "m")):
+        format_keras.write(ours, tmp_path)
+        assert_same(format_keras.load(tmp_path)(x), model(x))

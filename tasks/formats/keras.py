@@ -182,7 +182,8 @@ def _unknown_classes(model: "tf.keras.Model") -> list[str]:
         settings = part.get("config")
         named = settings.get("name") if isinstance(settings, dict) else None
         inside = str(part.get("name") or named or inside)
-        ours = module.startswith(("keras.", "tf_keras.", "builtins")) and not keras_applications.is_own(kind, module)
+        ours = module.startswith(("keras.", "tf_keras.", "tensorflow.", "builtins"))
+        ours = ours and not keras_applications.is_own(kind, module)
         if kind and module and not ours and ">" not in registered:
             found.append(f"'{inside}' ({kind})")
         for value in part.values():

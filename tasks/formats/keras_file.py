@@ -30,6 +30,7 @@ MAX_CONFIG_BYTES = 64 << 20  # of JSON; the largest of keras.applications have t
 MAX_DEPTH = 100  # of nesting in that JSON
 
 # A config's objects come from these packages, and there from these parts, whoever wrote the file.
+INITIALIZERS = "tensorflow.python.ops.init_ops_v2"  # TensorFlow's own, which EfficientNetV2 has
 PACKAGES = ("keras.", "tf_keras.", "tensorflow.keras.", "tensorflow.python.keras.")
 # fmt: off
 PARTS = {
@@ -358,7 +359,7 @@ def _refuse_code(part: Any, where: str, field: str, depth: int = 0) -> None:
 
 def _of_keras(module: str) -> bool:
     parts = module.split(".")
-    return module in ("keras", "tf_keras", "builtins") or (
+    return module in ("keras", "tf_keras", "builtins", INITIALIZERS) or (
         module.startswith(PACKAGES) and not PARTS.isdisjoint(parts) and "utils" not in parts
     )
 
