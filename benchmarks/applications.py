@@ -46,6 +46,7 @@ SMALLEST = (
 LEAST = {"InceptionResNetV2": 75, "InceptionV3": 75, "Xception": 71}  # pixels that an application asks for
 CLASSES, LEARNED, ASKED = 10, 160, 64
 EPOCHS, BATCH, RATE, MOMENTUM = 6, 16, 0.001, 0.8  # sixty steps
+BY_HAND = "\n<!-- What follows is written by hand, and kept. -->\n"
 SECONDS = 2400  # for one application; its row says so where it takes longer
 
 
@@ -228,7 +229,13 @@ def main() -> None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         seen = dict(sorted(seen.items()))
         _put(kept, json.dumps(seen, indent=1) + "\n")
-        _put(chosen.page, page(seen, ASKED))
+        _put(chosen.page, page(seen, ASKED) + _by_hand(chosen.page))
+
+
+def _by_hand(path: Path) -> str:
+    """What somebody wrote behind the page that is made."""
+    before = path.read_text(encoding="utf-8") if path.is_file() else ""
+    return BY_HAND + before.split(BY_HAND, 1)[1] if BY_HAND in before else ""
 
 
 def _put(path: Path, text: str) -> None:
