@@ -185,7 +185,7 @@ def _measured(
         audit = form.audit(folder, images[:1]) if precision == "int8" and target != "savedmodel" else None
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     off = np.abs(found - wanted)
-    step = (by.step if by else 0) or np.ptp(wanted) / 255
+    step = float((by.step if by else 0) or np.ptp(wanted) / 255)
     ranges = np.ptp(said, 0)
     return {
         "off": float((off.max(0) / ranges).max()),

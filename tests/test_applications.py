@@ -41,6 +41,7 @@ def inception_resnet():
     import tensorflow as tf
 
     layers, inception = tf.keras.layers, code("inception_resnet_v2")
+    inception.layers = layers  # as InceptionResNetV2 itself sets it
     inputs = layers.Input(SHAPE, name="image")
     tensor = inception.conv2d_bn(layers.Rescaling(1 / 127.5, -1, name="scale")(inputs), 16, 3, strides=4)
     for kind in ("block35", "block17", "block8"):
@@ -53,7 +54,9 @@ FAMILIES = {
     "convnext": lambda: code("convnext").ConvNeXt(projection_dims=WIDTHS, layer_scale_init_value=0.3, **BLOCKS),
     "densenet": lambda: code("densenet").DenseNet([1, 2, 1, 2], **SETTINGS),
     "efficientnet": lambda: code("efficientnet").EfficientNet(0.25, 0.1, 48, **SETTINGS),
-    "efficientnet_v2": lambda: code("efficientnet_v2").EfficientNetV2(0.25, 0.1, 48, **SETTINGS),
+    "efficientnet_v2": lambda: code("efficientnet_v2").EfficientNetV2(
+        0.25, 0.1, 48, model_name="efficientnetv2-b0", **SETTINGS
+    ),
     "inception_resnet": inception_resnet,
     "mobilenet": lambda: code("mobilenet").MobileNet(alpha=0.25, **SETTINGS),
     "mobilenet_v2": lambda: code("mobilenet_v2").MobileNetV2(alpha=0.35, **SETTINGS),
