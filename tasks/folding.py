@@ -207,9 +207,9 @@ def split(model: "tf.keras.Model") -> "tf.keras.Model":
 
 
 def _takes_all(layer: "tf.keras.layers.Layer") -> bool:
-    """Whether a pooling window is as large as the image."""
-    size = layer.input_shape[1:3] if layer.data_format == "channels_last" else layer.input_shape[2:4]
-    return tuple(layer.pool_size) == tuple(size)
+    """Whether a pooling window is as large as the image, and there is one of them: padding would make more."""
+    places = slice(1, 3) if layer.data_format == "channels_last" else slice(2, 4)
+    return tuple(layer.pool_size) == tuple(layer.input_shape[places]) and layer.output_shape[places] == (1, 1)
 
 
 def _separated(layer: "tf.keras.layers.Layer", tensor: Any, free: Callable[[str], str]) -> Any:

@@ -164,6 +164,19 @@ def test_split_leaves_one_thing_a_layer():
     np.testing.assert_allclose(parts(x), model(x), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(("strides", "padding"), [(1, "same"), (2, "same"), (3, "same"), (1, "valid"), (3, "valid")])
+def test_pooling_over_the_whole_image_is_a_mean_only_where_there_is_one_window(strides, padding):
+    import tensorflow as tf
+
+    inputs = tf.keras.Input((3, 3, 4), name="input")
+    pool = tf.keras.layers.AveragePooling2D(3, strides=strides, padding=padding, name="pool")
+    model = tf.keras.Model(inputs, pool(inputs))
+    parts = split(model)
+    assert (kinds(parts)[1] == "GlobalAveragePooling2D") == (model.output_shape == (None, 1, 1, 4))
+    x = np.random.default_rng(0).normal(size=(3, 3, 3, 4)).astype(np.float32)
+    np.testing.assert_allclose(parts(x), model(x), rtol=1e-5, atol=1e-6)
+
+
 def test_signature_names_are_the_same_whatever_the_layers_are_called():
     model = convolutional()
     assert signature_names(model) == (["input"], ["probabilities"])
