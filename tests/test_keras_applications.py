@@ -185,3 +185,17 @@ def test_an_initializer_of_tensorflow_as_efficientnet_v2_has_needs_no_trust(tmp_
     for ours in (format_keras.import_model(tmp_path / "model.keras", trust=False), format_keras.plain(model, "m", "m")):
         format_keras.write(ours, tmp_path)
         assert_same(format_keras.load(tmp_path)(x), model(x))
+
+
+def test_inception_resnet_in_an_h5_file_of_keras_2_asks_for_trust(tmp_path):
+    import tensorflow as tf
+
+    inputs = tf.keras.Input((8, 8, 3), name="image")
+    scaled = classes()["CustomScaleLayer"](0.3, name="scaled")
+    outputs = scaled([inputs, tf.keras.layers.Conv2D(3, 1, name="residual")(inputs)])
+    outputs = tf.keras.layers.GlobalAveragePooling2D(name="mean")(outputs)
+    model = tf.keras.Model(inputs, outputs, name="inception")
+    model.save(tmp_path / "model.h5")
+    with pytest.raises(ModelError, match=r"Custom>CustomScaleLayer.*trust: true"):
+        format_keras.import_model(tmp_path / "model.h5", trust=False)
+    assert_same(format_keras.import_model(tmp_path / "model.h5", trust=True)(X), model(X))
