@@ -180,7 +180,7 @@ def _measured(
             ask(images[:1])
             times.append(time.perf_counter() - begun)
         wrong = hold_answers(found, wanted, target, precision, by=by) or sizes_apart(
-            ask, precision, images, len(images), found
+            ask, target, precision, images, len(images), found, by=by
         )
         audit = form.audit(folder, images[:1]) if precision == "int8" and target != "savedmodel" else None
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
