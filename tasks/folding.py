@@ -43,7 +43,8 @@ def fold(model: "tf.keras.Model") -> "tf.keras.Model":
     What converters cannot read, other settings or layers of Keras stand for: see `_readable`.
 
     A batch normalisation that follows nothing but a Dense or a convolution goes into its kernel and bias (Jacob et al.
-    2018, section 3.2). tf2onnx and the TFLite converter do that for convolutions only. Zeros of a kernel stay zeros.
+    2018, section 3.2), and so does a factor for each channel. tf2onnx and the TFLite converter do the first for
+    convolutions only. Zeros of a kernel stay zeros.
 
     Raises:
         ConversionError: the model is no graph of layers, or answers as in training.
@@ -52,18 +53,20 @@ def fold(model: "tf.keras.Model") -> "tf.keras.Model":
     if why := unanswerable(model):
         raise ConversionError(why)
     copies = Copies()
-    folded: set[int] = set()
+    folded: dict[int, tf.keras.layers.Layer] = {}
 
     def answer(call: Call) -> Any:
         if _drops(call) or id(call.layer) in folded:
             return call.args[0]
-        if not _takes_normalization(call):
+        if not _takes_next(call):
             return _readable(call, copies)
-        folded.add(id(call.followers[0]))
+        folded[id(call.followers[0])] = call.followers[0]
         weights = _folded(call.layer, call.followers[0])
         return copies.call(call.layer, call.args, call.kwargs, weights=weights, use_bias=True)
 
-    return rebuild(flat(model), answer)
+    simpler = rebuild(flat(model), answer)
+    # a normalisation behind a factor now follows what took that in
+    return fold(simpler) if any(map(_scales, folded.values())) else simpler
 
 
 def _drops(call: Call) -> bool:
@@ -90,29 +93,50 @@ def _readable(call: Call, copies: Copies) -> Any:
     return copies.call(layer, call.args, call.kwargs)
 
 
-def _takes_normalization(call: Call) -> bool:
-    """Whether a call's only follower is a batch normalisation of its channels, each used only here."""
+def _takes_next(call: Call) -> bool:
+    """Whether a call's only follower is a line `x * factor + shift` of its channels, each used only here."""
     if len(call.followers) != 1 or call.leaves or call.uses != 1 or kind(call.layer) not in SEPARABLE.union(KERNELS):
         return False
     layer, follower = call.layer, call.followers[0]
     return (
-        kind(follower) == "BatchNormalization"
+        (_normalizes(follower, len(layer.output_shape) - 1) or _scales(follower))
         and len(follower._inbound_nodes) == 1
-        and list(follower.axis) == [len(layer.output_shape) - 1]
         and getattr(layer, "data_format", "channels_last") == "channels_last"
         and activation_of(layer) == "linear"
     )
 
 
-def _folded(layer: "tf.keras.layers.Layer", normalization: "tf.keras.layers.Layer") -> list[np.ndarray]:
-    """Weights that do what the layer and the normalisation after it did; the last kernel is the one that changes."""
-    mean, variance = normalization.moving_mean.numpy(), normalization.moving_variance.numpy()
-    factor = 1 / np.sqrt(variance.astype(np.float64) + normalization.epsilon)
-    if normalization.scale:
-        factor *= normalization.gamma.numpy()
+def _normalizes(layer: "tf.keras.layers.Layer", axis: int) -> bool:
+    return kind(layer) == "BatchNormalization" and list(layer.axis) == [axis]
+
+
+def _scales(layer: "tf.keras.layers.Layer") -> bool:
+    """Whether a layer only multiplies each channel of an image by a number."""
+    return (
+        kind(layer) == "DepthwiseConv2D"
+        and (layer.kernel_size, layer.strides, layer.depth_multiplier) == ((1, 1), (1, 1), 1)
+        and layer.data_format == "channels_last"
+        and not layer.use_bias
+        and activation_of(layer) == "linear"
+    )
+
+
+def _line(layer: "tf.keras.layers.Layer") -> tuple[np.ndarray, np.ndarray]:
+    """Factor and shift of each channel, `(channels,)` each."""
+    if _scales(layer):
+        factor = layer.depthwise_kernel.numpy().reshape(-1).astype(np.float64)
+        return factor, np.zeros_like(factor)
+    factor = 1 / np.sqrt(layer.moving_variance.numpy().astype(np.float64) + layer.epsilon)
+    if layer.scale:
+        factor *= layer.gamma.numpy()
+    return factor, (layer.beta.numpy() if layer.center else 0) - layer.moving_mean.numpy() * factor
+
+
+def _folded(layer: "tf.keras.layers.Layer", follower: "tf.keras.layers.Layer") -> list[np.ndarray]:
+    """Weights that do what the layer and the line after it did; the last kernel is the one that changes."""
+    factor, shift = _line(follower)
     *before, kernel = layer.get_weights()[: -1 if layer.use_bias else None]
-    bias = (layer.bias.numpy() if layer.use_bias else 0) - mean.astype(np.float64)
-    shift = normalization.beta.numpy() if normalization.center else 0
+    bias = layer.bias.numpy() if layer.use_bias else 0
     by_channel: tuple[int, ...] = (-1,)
     if kind(layer) == "DepthwiseConv2D":
         by_channel = kernel.shape[-2:]  # output channels are counted over input channel and multiplier
@@ -167,9 +191,9 @@ def split(model: "tf.keras.Model") -> "tf.keras.Model":
 
 
 def _takes_all(layer: "tf.keras.layers.Layer") -> bool:
-    """Whether a pooling window is as large as the image."""
-    size = layer.input_shape[1:3] if layer.data_format == "channels_last" else layer.input_shape[2:4]
-    return tuple(layer.pool_size) == tuple(size)
+    """Whether a pooling window is as large as the image, and there is one of them: padding would make more."""
+    places = slice(1, 3) if layer.data_format == "channels_last" else slice(2, 4)
+    return tuple(layer.pool_size) == tuple(layer.input_shape[places]) and layer.output_shape[places] == (1, 1)
 
 
 def _separated(layer: "tf.keras.layers.Layer", tensor: Any, free: Callable[[str], str]) -> Any:

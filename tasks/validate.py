@@ -216,7 +216,7 @@ def _hold(file: Measured, call: Call, answers: Outputs, model: InKeras, x: Outpu
 
     """
     difference = hold_answers(answers, model.outputs, file.target, file.precision, by=model.by)
-    found = difference or sizes_apart(call, file.precision, x, batch, answers)
+    found = difference or sizes_apart(call, file.target, file.precision, x, batch, answers, by=model.by)
     if found is not None:
         told = said(keras.load(file.keras), file.target, file.precision, found, x)
         raise AnswersDiffer(

@@ -57,7 +57,11 @@ def held_in_every_format(model: Any, x: np.ndarray) -> None:
                 difference = hold_answers(found, wanted, target, precision, by=by)
                 note(f"{target} {precision}: {difference} ({STEPS[target]}, {by})")
                 assert difference is None, (target, precision, str(difference))
-                assert not (apart := sizes_apart(call, precision, x, len(x), found)), (target, precision, apart)
+                assert not (apart := sizes_apart(call, target, precision, x, len(x), found, by=by)), (
+                    target,
+                    precision,
+                    apart,
+                )
     tf.keras.backend.clear_session()
 
 

@@ -72,6 +72,51 @@ def test_a_normalisation_after_a_separable_convolution_goes_into_its_last_kernel
     np.testing.assert_allclose(folded(x), model(x), rtol=1e-4, atol=1e-5)
 
 
+BEFORE = {
+    "dense": lambda layers: layers.Dense(6, name="before"),
+    "conv": lambda layers: layers.Conv2D(6, 3, use_bias=False, name="before"),
+    "depthwise": lambda layers: layers.DepthwiseConv2D(3, depth_multiplier=2, name="before"),
+    "transposed": lambda layers: layers.Conv2DTranspose(6, 3, name="before"),
+    "separable": lambda layers: layers.SeparableConv2D(6, 3, name="before"),
+}
+
+
+@pytest.mark.parametrize("before", BEFORE)
+def test_a_factor_for_each_channel_goes_into_the_kernel_before_it(before):
+    import tensorflow as tf
+
+    layers = tf.keras.layers
+    inputs = tf.keras.Input((8, 8, 3), name="input")
+    x = layers.DepthwiseConv2D(1, use_bias=False, name="factors")(BEFORE[before](layers)(inputs))
+    model = settle_norms(tf.keras.Model(inputs, layers.BatchNormalization(name="norm")(x)))
+    before = model.get_layer("before")
+    before.set_weights([np.random.default_rng(1).normal(size=weight.shape) for weight in before.get_weights()])
+    model.get_layer("factors").set_weights([np.array([-2, -0.5, 0, 0.25, 1, 3], np.float32).reshape(1, 1, 6, 1)])
+    folded = fold(model)
+    assert kinds(folded) == ["InputLayer", kind(before)]  # and the normalisation after the factors too
+    x = np.random.default_rng(0).normal(size=(3, 8, 8, 3)).astype(np.float32)
+    np.testing.assert_allclose(folded(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"kernel_size": 3}, {"strides": 2}, {"depth_multiplier": 2}, {"use_bias": True}, {"activation": "relu"}],
+    ids=str,
+)
+def test_a_depthwise_convolution_that_is_more_than_factors_stays(settings):
+    import tensorflow as tf
+
+    layers = tf.keras.layers
+    inputs = tf.keras.Input((8, 8, 3), name="input")
+    x = layers.Conv2D(4, 1, name="conv")(inputs)
+    more = layers.DepthwiseConv2D(**{"kernel_size": 1, "use_bias": False, **settings}, name="more")
+    model = tf.keras.Model(inputs, more(x))
+    folded = fold(model)
+    assert kinds(folded) == ["InputLayer", "Conv2D", "DepthwiseConv2D"]
+    x = np.random.default_rng(0).normal(size=(3, 8, 8, 3)).astype(np.float32)
+    np.testing.assert_allclose(folded(x), model(x), rtol=1e-4, atol=1e-5)
+
+
 def test_folding_keeps_zeros():
     model = convolutional()
     stem = model.get_layer("stem")
@@ -116,6 +161,19 @@ def test_split_leaves_one_thing_a_layer():
         "Activation",
     ]
     x = np.random.default_rng(0).normal(size=(3, 8, 8, 3)).astype(np.float32)
+    np.testing.assert_allclose(parts(x), model(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("strides", "padding"), [(1, "same"), (2, "same"), (3, "same"), (1, "valid"), (3, "valid")])
+def test_pooling_over_the_whole_image_is_a_mean_only_where_there_is_one_window(strides, padding):
+    import tensorflow as tf
+
+    inputs = tf.keras.Input((3, 3, 4), name="input")
+    pool = tf.keras.layers.AveragePooling2D(3, strides=strides, padding=padding, name="pool")
+    model = tf.keras.Model(inputs, pool(inputs))
+    parts = split(model)
+    assert (kinds(parts)[1] == "GlobalAveragePooling2D") == (model.output_shape == (None, 1, 1, 4))
+    x = np.random.default_rng(0).normal(size=(3, 3, 3, 4)).astype(np.float32)
     np.testing.assert_allclose(parts(x), model(x), rtol=1e-5, atol=1e-6)
 
 

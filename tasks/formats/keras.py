@@ -13,7 +13,7 @@ from tasks import precision_policies
 from tasks.activations import activation_name
 from tasks.errors import ConversionError, ModelError
 from tasks.examples_apart import mixed_up
-from tasks.formats import keras3
+from tasks.formats import keras3, keras_applications
 from tasks.formats.keras_file import ModelFile, look
 from tasks.formats.keras_limits import allowance, check_tensors
 from tasks.meaning import meaning
@@ -94,7 +94,8 @@ def _loaded(file: ModelFile, trust: bool) -> tuple["tf.keras.Model", "tf.keras.M
     import tensorflow as tf
 
     options: dict[str, Any] = {"safe_mode": not trust} if file.kind == "keras" else {}
-    with allowance(file.values):
+    own = keras_applications.classes() if file.kind == "keras" else {}  # others do not tell whose classes they name
+    with allowance(file.values), tf.keras.utils.custom_object_scope(own):
         source = tf.keras.models.load_model(file.path, compile=False, **options)
     if file.kind != "savedmodel":
         return source, source
@@ -153,9 +154,45 @@ def plain(model: Any, name: str, field: str) -> "tf.keras.Model":
     if why := unanswerable(model):
         raise ModelError(field, name, why)
     try:
-        return _with_layers_for_code(precision_policies.in_float32(model))
+        model = keras_applications.in_plain_layers(precision_policies.in_float32(model))
+        model = _with_layers_for_code(model)
     except ConversionError as error:
         raise ModelError(field, name, str(error)) from error
+    if unknown := _unknown_classes(model):
+        raise ModelError(
+            field,
+            name,
+            f"{unknown[0]} is a class of your own, by which files of the model could not be opened again: put "
+            "@tf.keras.utils.register_keras_serializable() above it, with a get_config for what it is built with; or "
+            "build the model of Keras' own layers",
+        )
+    return model
+
+
+def _unknown_classes(model: "tf.keras.Model") -> list[str]:
+    """What of a model Keras could not find by the name that a file has of it: neither its own, nor registered."""
+    found = []
+
+    def visit(part: Any, inside: str) -> None:
+        if isinstance(part, list | tuple):
+            for item in part:
+                visit(item, inside)
+        if not isinstance(part, dict):
+            return
+        kind, module, registered = (str(part.get(key) or "") for key in ("class_name", "module", "registered_name"))
+        settings = part.get("config")
+        named = settings.get("name") if isinstance(settings, dict) else None
+        inside = str(part.get("name") or named or inside)
+        ours = module.startswith(("keras.", "tf_keras.", "tensorflow.", "builtins"))
+        ours = ours and not keras_applications.is_own(kind, module)
+        if kind and module and not ours and ">" not in registered:
+            found.append(f"'{inside}' ({kind})")
+        for value in part.values():
+            visit(value, inside)
+
+    with _quiet():
+        visit(model.get_config(), model.name)
+    return found
 
 
 def _with_layers_for_code(model: "tf.keras.Model") -> "tf.keras.Model":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks.errors import ModelError
+from tasks.formats import keras_applications
 from tasks.formats.keras3_activations import ACTIVATED
 from tasks.formats.keras3_given_masks import given_mask, mask_of
 from tasks.formats.keras3_layers import (
@@ -221,7 +222,7 @@ def _layer(entry: Entry, functions: Functions) -> Any:
     name = str(entry["class_name"])
     if name in INERT:
         return tf.keras.layers.Identity(name=entry["config"]["name"])
-    kind = getattr(tf.keras.layers, CALLED.get(name, name))
+    kind = keras_applications.classes().get(name) or getattr(tf.keras.layers, CALLED.get(name, name))
     settings = settings_of(entry)
     if name == "Lambda":
         return kind(functions[settings["name"]], name=settings["name"], arguments=settings.get("arguments") or None)

@@ -10,6 +10,7 @@ from tasks.formats.keras3_activations import ACTIVATED
 from tasks.formats.keras3_made import MADE
 from tasks.formats.keras3_operations import OPERATIONS
 from tasks.formats.keras3_tensors import COMPUTED_BY
+from tasks.formats.keras_applications import OWN, is_own
 
 Entry = dict[str, Any]  # one layer of a config: {"class_name": …, "config": {…}, "inbound_nodes": […], …}
 
@@ -209,7 +210,9 @@ def _why_not(entry: Entry) -> str:
         return "takes sparse tensors" if settings.get("sparse") else ""
     if name == "Lambda":
         return "makes a mask of its own, by code of yours" if settings.get("mask") is not None else ""
-    if name not in SAME | INERT | CELLS | MADE.keys() | CALLED.keys():
+    if name in OWN and not entry.get("module"):
+        return "may be anybody's class of that name, as .h5 files do not tell: save the model as a .keras file"
+    if name not in SAME | INERT | CELLS | MADE.keys() | CALLED.keys() and not is_own(name, str(entry.get("module"))):
         return "has no like in Keras 2"
     if policy_of(settings) is None and name not in WHOLE:
         return "has weights in 8 bits already; bring the model that it was quantized from"

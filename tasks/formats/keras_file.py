@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.errors import ModelError
+from tasks.formats import keras_applications
 from tasks.formats.keras3_layers import leaves, refusals, taken
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ MAX_CONFIG_BYTES = 64 << 20  # of JSON; the largest of keras.applications have t
 MAX_DEPTH = 100  # of nesting in that JSON
 
 # A config's objects come from these packages, and there from these parts, whoever wrote the file.
+INITIALIZERS = "tensorflow.python.ops.init_ops_v2"  # TensorFlow's own, which EfficientNetV2 has
 PACKAGES = ("keras.", "tf_keras.", "tensorflow.keras.", "tensorflow.python.keras.")
 # fmt: off
 PARTS = {
@@ -347,7 +349,9 @@ def _refuse_code(part: Any, where: str, field: str, depth: int = 0) -> None:
         operation = str(part["config"].get("function")) if isinstance(part.get("config"), dict) else ""
         if operation not in OPERATIONS and not operation.startswith(FAMILIES):
             raise _untrusted(field, where, f"it calls tf.{operation}")
-    elif not set(name).isdisjoint(".>") or (module and not _of_keras(module)):
+    elif not keras_applications.is_own(name, module) and (
+        not set(name).isdisjoint(".>") or (module and not _of_keras(module))
+    ):
         raise _untrusted(field, where, f"it asks for {module}.{name}".replace(" .", " "))
     for value in part.values():
         _refuse_code(value, where, field, depth + 1)
@@ -355,7 +359,7 @@ def _refuse_code(part: Any, where: str, field: str, depth: int = 0) -> None:
 
 def _of_keras(module: str) -> bool:
     parts = module.split(".")
-    return module in ("keras", "tf_keras", "builtins") or (
+    return module in ("keras", "tf_keras", "builtins", INITIALIZERS) or (
         module.startswith(PACKAGES) and not PARTS.isdisjoint(parts) and "utils" not in parts
     )
 
