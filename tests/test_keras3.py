@@ -59,6 +59,12 @@ KINDS = {
     "gru": (SEQUENCE, lambda la, k, x: la.GRU(4, reset_after=False)(la.GRU(3, return_sequences=True)(x))),
     "rnn": (SEQUENCE, lambda la, k, x: la.SimpleRNN(4, activation="relu", go_backwards=True)(x)),
     "bidirectional": (SEQUENCE, lambda la, k, x: la.Bidirectional(la.GRU(3), merge_mode="sum")(x)),
+    "a model at a time": (
+        SEQUENCE,
+        lambda la, k, x: la.TimeDistributed(
+            k.Sequential([k.Input(SEQUENCE[1:]), la.Dense(5, activation="relu"), la.Dense(3)])
+        )(x),
+    ),
     "a step at a time": (SEQUENCE, lambda la, k, x: la.TimeDistributed(la.Dense(3, activation="tanh"))(x)),
     "embedding": (VECTOR, lambda la, k, x: la.GRU(4)(la.Embedding(9, 3, mask_zero=True)(x))),
     "attention": (SEQUENCE, lambda la, k, x: la.MultiHeadAttention(2, 3)(x, x)),

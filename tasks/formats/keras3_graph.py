@@ -220,6 +220,8 @@ def _layer(entry: Entry, functions: Functions) -> Any:
     import tensorflow as tf
 
     name = str(entry["class_name"])
+    if name in MODELS:  # inside a wrapper
+        return _model(entry, functions)[0]
     if name in INERT:
         return tf.keras.layers.Identity(name=entry["config"]["name"])
     kind = keras_applications.classes().get(name) or getattr(tf.keras.layers, CALLED.get(name, name))
