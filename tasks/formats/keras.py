@@ -16,6 +16,7 @@ from tasks.examples_apart import mixed_up
 from tasks.formats import keras3
 from tasks.formats.keras_file import ModelFile, look
 from tasks.formats.keras_limits import allowance, check_tensors
+from tasks.fused_norms import failing
 from tasks.problem import Problem
 from tasks.rebuild import carry, flat, taking_floats
 from tasks.training_calls import unanswerable
@@ -215,7 +216,7 @@ def fitted(
         if problem == "classification":
             remedy += ", a value for each class: probabilities, logits, or a sigmoid each"
         raise ModelError(field, name, remedy)
-    if why := mixed_up(model):
+    if why := mixed_up(model) or failing(model):
         raise ModelError(field, name, why)
     return model
 
