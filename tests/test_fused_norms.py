@@ -1,4 +1,4 @@
-"""Layer normalizations that TensorFlow's graphs fail on are refused, and what is put in their place answers the same."""
+"""Layer normalizations that TensorFlow's graphs fail on are refused, and what stands for them answers the same."""
 
 import numpy as np
 import pytest

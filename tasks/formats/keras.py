@@ -18,7 +18,7 @@ from tasks.formats.keras_file import ModelFile, look
 from tasks.formats.keras_limits import allowance, check_tensors
 from tasks.fused_norms import failing
 from tasks.problem import Problem
-from tasks.rebuild import carry, flat, taking_floats
+from tasks.rebuild import carry, flat, is_adapted, taking_floats
 from tasks.training_calls import unanswerable
 
 if TYPE_CHECKING:
@@ -159,8 +159,13 @@ def plain(model: Any, name: str, field: str) -> "tf.keras.Model":
 
 
 def _with_layers_for_code(model: "tf.keras.Model") -> "tf.keras.Model":
-    """The model with layers for activations that are somebody's own code, which no file of Keras can hold."""
+    """The model with layers for activations that are somebody's own code, which no file of Keras can hold.
+
+    And with vocabularies in the config of lookup layers that were adapted to data.
+    """
     for layer in model._flatten_layers():
+        if is_adapted(layer):
+            return flat(model)
         activation = getattr(layer, "activation", None)
         if callable(activation) and not hasattr(activation, "get_config") and not activation_name(activation):
             return flat(model)

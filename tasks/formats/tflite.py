@@ -166,7 +166,9 @@ def _culprit(content: bytes, complaint: str, name: str) -> str:
     place, graph = re.search(r"Node number (\d+)", complaint), Graph(content)
     if place is None or int(place[1]) >= len(graph.operators):
         return f"model '{name}'"
-    return f"layer '{graph.layer(graph.operators[int(place[1])].outputs[0])}'"
+    operator = graph.operators[int(place[1])]
+    tensors = [*operator.outputs, *operator.inputs[1:], *operator.inputs[:1]]  # an output of the model has another name
+    return f"layer '{layer_of(*(graph.tensors[tensor].name.decode() for tensor in tensors if tensor >= 0))}'"
 
 
 def _explained(model: "tf.keras.Model", complaint: str) -> ConversionError:
