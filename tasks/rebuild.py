@@ -291,8 +291,8 @@ def _copy(layer: "tf.keras.layers.Layer", changes: dict[str, Any]) -> "tf.keras.
 
     if getattr(layer, "_is_graph_network", False):
         return tf.keras.models.clone_model(layer, clone_function=lambda part: _copy(part, {}))
-    if kind(layer) == "TimeDistributed":  # whose config has what is in it, as code too
-        settings = {"name": layer.name, "trainable": layer.trainable, **changes}
+    if kind(layer) == "TimeDistributed" and "layer" not in changes:  # its config has what is in it, as code too
+        settings = {"name": layer.name, "trainable": layer.trainable, "dtype": layer.dtype_policy, **changes}
         return type(layer)(_copy(layer.layer, {}), **settings)
     if kind(layer) == "Lambda":  # its config holds the function as code, which Keras refuses to load
         settings = {"output_shape": layer._output_shape, "mask": layer.mask, "arguments": layer.arguments}
