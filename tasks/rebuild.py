@@ -259,7 +259,7 @@ class Copies:
         copy = self._made[id(layer)]
         given = copy(*args, **kwargs)
         if new:
-            carry(copy, layer.get_weights() if weights is None else weights)
+            carry(copy, _values(layer) if weights is None else weights)
         return given
 
 
@@ -274,12 +274,34 @@ def carry(layer: "tf.keras.layers.Layer", weights: list[np.ndarray]) -> None:
             part.finalize_state()
 
 
+def is_adapted(layer: "tf.keras.layers.Layer") -> bool:
+    """Whether a lookup layer has a vocabulary from data, which its config does not tell, nor any file of ours."""
+    return getattr(layer, "input_vocabulary", ...) is None and int(layer.lookup_table.size()) > 0
+
+
+def _values(layer: "tf.keras.layers.Layer") -> list[np.ndarray]:
+    """A layer's weights as its copy has them: a vocabulary is in the copy's config."""
+    if not is_adapted(layer):
+        return list(layer.get_weights())
+    return [layer.idf_weights.numpy()] if layer.output_mode == "tf_idf" else []
+
+
 def _copy(layer: "tf.keras.layers.Layer", changes: dict[str, Any]) -> "tf.keras.layers.Layer":
     import tensorflow as tf
 
+    if getattr(layer, "_is_graph_network", False):
+        return tf.keras.models.clone_model(layer, clone_function=lambda part: _copy(part, {}))
+    if kind(layer) == "TimeDistributed" and "layer" not in changes:  # its config has what is in it, as code too
+        settings = {"name": layer.name, "trainable": layer.trainable, "dtype": layer.dtype_policy, **changes}
+        return type(layer)(_copy(layer.layer, {}), **settings)
     if kind(layer) == "Lambda":  # its config holds the function as code, which Keras refuses to load
         settings = {"output_shape": layer._output_shape, "mask": layer.mask, "arguments": layer.arguments}
         return type(layer)(layer.function, **{**settings, "name": layer.name, "trainable": layer.trainable, **changes})
+    if is_adapted(layer):
+        learnt = {"vocabulary": layer.get_vocabulary(include_special_tokens=False)}
+        if layer.output_mode == "tf_idf":
+            learnt["idf_weights"] = layer.idf_weights.numpy()[layer._token_start_index() :]
+        changes = {**learnt, **changes}
     function = getattr(layer, "activation", None)
     if not ends_with_activation(layer) or activation_name(function) or hasattr(function, "get_config"):
         return type(layer).from_config({**layer.get_config(), **changes})

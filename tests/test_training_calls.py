@@ -179,6 +179,19 @@ def test_what_looks_across_the_batch_is_found(name):
     assert "get_weights()" in mixed_up(model_of(ACROSS[name]))
 
 
+def test_the_first_layer_that_mixes_examples_up_is_named():
+    model = model_of(lambda la, x: la.Dense(2)(la.LSTM(3, time_major=True, name="turned")(la.Dense(4)(x))))
+    assert "'turned' (LSTM, time_major=True)" in mixed_up(model)
+
+
+def test_counts_of_tokens_are_asked_for_tokens():
+    import tensorflow as tf
+
+    inputs = tf.keras.Input((5,), name="input")
+    x = tf.keras.layers.CategoryEncoding(9, output_mode="count")(inputs)
+    assert mixed_up(tf.keras.Model(inputs, tf.keras.layers.Dense(2)(x))) == ""
+
+
 @pytest.mark.parametrize("name", KEPT)
 def test_what_does_not_is_taken(name):
     assert mixed_up(model_of(KEPT[name])) == ""

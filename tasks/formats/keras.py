@@ -16,9 +16,10 @@ from tasks.examples_apart import mixed_up
 from tasks.formats import keras3, keras_applications
 from tasks.formats.keras_file import ModelFile, look
 from tasks.formats.keras_limits import allowance, check_tensors
+from tasks.fused_norms import failing
 from tasks.meaning import meaning
 from tasks.problem import Problem
-from tasks.rebuild import carry, flat, taking_floats
+from tasks.rebuild import carry, flat, is_adapted, taking_floats
 from tasks.training_calls import unanswerable
 
 if TYPE_CHECKING:
@@ -196,8 +197,13 @@ def _unknown_classes(model: "tf.keras.Model") -> list[str]:
 
 
 def _with_layers_for_code(model: "tf.keras.Model") -> "tf.keras.Model":
-    """The model with layers for activations that are somebody's own code, which no file of Keras can hold."""
+    """The model with layers for activations that are somebody's own code, which no file of Keras can hold.
+
+    And with vocabularies in the config of lookup layers that were adapted to data.
+    """
     for layer in model._flatten_layers():
+        if is_adapted(layer):
+            return flat(model)
         activation = getattr(layer, "activation", None)
         if callable(activation) and not hasattr(activation, "get_config") and not activation_name(activation):
             return flat(model)
@@ -262,7 +268,7 @@ def fitted(
             remedy += ", a value for each class: probabilities, logits, or a sigmoid each"
             remedy += "; or, for two classes, one sigmoid" if output_shape == (2,) else ""
         raise ModelError(field, name, remedy)
-    if why := mixed_up(model):
+    if why := mixed_up(model) or failing(model):
         raise ModelError(field, name, why)
     return model
 

@@ -17,7 +17,7 @@ MAX_REACH = 1 << 20  # from the least to the largest token: what stands for a ta
 def without_tables(model: "tf.keras.Model") -> "tf.keras.Model":
     """The same function with IntegerLookup layers that gather from a constant.
 
-    A token outside a vocabulary that takes none (`num_oov_indices=0`) gives -1, where Keras fails.
+    A token outside a vocabulary that takes none (`num_oov_indices=0`) gives 0, where Keras fails.
 
     Args:
         model: flat. Its layers are copied.
@@ -64,7 +64,7 @@ class Gathered:
                 f"layer '{layer.name}' ({type(layer).__name__}) has tokens from {self.least} to {most}, too far apart "
                 f"for a file's table (at most {MAX_REACH}): have the data give indices, and leave the layer out"
             )
-        other = int(layer._default_value)
+        other = max(0, int(layer._default_value))  # below it only where Keras fails
         # the last one is for all that lie outside
         self.found = np.full(most - self.least + 2, other, np.int64)
         self.found[keys - self.least] = values

@@ -232,8 +232,8 @@ def _check_operators(proto: "onnx.ModelProto", complaints: "list[str | Conversio
         if node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type, OPSET, ""):
             raise ConversionError(
                 f"layer '{layer_of([node.name]) or node.name}' needs the operator {node.op_type}, which "
-                f"{target} has no match for in opset {OPSET}: name another target (litert or savedmodel), or "
-                "replace the layer"
+                f"{target} has no match for in opset {OPSET}: name another target (savedmodel has every "
+                "operator, litert others), or replace the layer"
             )
     if complaints:
         raise ConversionError(

@@ -55,16 +55,6 @@ def _instead(
     return tf.keras.layers.TimeDistributed(replaced(flat(inner), rules), name=name)
 
 
-def pipeline(x: Any, name: str, *layers: "tf.keras.layers.Layer") -> "tf.keras.Model":
-    """Layers one behind the other as one, for what has the shape of `x`."""
-    import tensorflow as tf
-
-    given = inputs = tf.keras.Input(x.shape[1:], dtype=x.dtype)
-    for layer in layers:
-        given = layer(given)
-    return tf.keras.Model(inputs, given, name=name)
-
-
 def like(layer: "tf.keras.layers.Layer", **changes: Any) -> "tf.keras.layers.Layer":
     """A layer of the same class with other settings, and the weights of this one once it is built."""
     copy = type(layer).from_config({**layer.get_config(), **changes})

@@ -26,7 +26,7 @@ from tasks.folding import fold
 from tasks.formats import savedmodel
 from tasks.formats.audit import Audit, LayerAudit, counted
 from tasks.formats.slimline_pyfunc import as_steps, as_values
-from tasks.formats.tflite_graph import layer_of
+from tasks.formats.tflite_graph import Graph, layer_of
 from tasks.formats.tflite_integers import lower
 from tasks.formats.tflite_io import held_at_inputs, softened_last
 from tasks.formats.tflite_layers import reachable
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 FILE = "model.tflite"
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "dynamic", "int8")
 RUNS_HERE = True
+WAY_OUT = "name another target (savedmodel has every operator, onnxruntime many), or replace the layer"
 
 
 def write(
@@ -132,7 +133,7 @@ def _converted(
             with _quiet(unsaid=b"error: "):  # they are in the exception too
                 content: bytes = converter.convert()
         except Exception as error:  # the converter's own, which it does not export
-            raise _explained(model.name, str(error)) from error
+            raise _explained(model, str(error)) from error
     return content
 
 
@@ -153,27 +154,37 @@ def _keep(content: bytes, folder: Path, name: str, classes: tuple[str, ...]) -> 
     except (RuntimeError, ValueError) as error:
         (folder / FILE).unlink()
         raise ConversionError(
-            f"model '{name}' was converted for litert, but the file does not run: {_line(str(error))}: name "
-            "another target, or replace the layer that it speaks of"
+            f"{_culprit(content, str(error), name)} was converted for litert, but the file does not run: "
+            f"{_line(str(error))}: {WAY_OUT}"
         ) from error
     if classes:
         with zipfile.ZipFile(folder / FILE, "a") as archive:
             archive.writestr(zipfile.ZipInfo("labels.txt"), "".join(f"{label}\n" for label in classes))
 
 
-def _explained(name: str, complaint: str) -> ConversionError:
+def _culprit(content: bytes, complaint: str, name: str) -> str:
+    """The layer of the operator that an interpreter complains about; else the model."""
+    place, graph = re.search(r"Node number (\d+)", complaint), Graph(content)
+    if place is None or int(place[1]) >= len(graph.operators):
+        return f"model '{name}'"
+    operator = graph.operators[int(place[1])]
+    tensors = [*operator.outputs, *operator.inputs[1:], *operator.inputs[:1]]  # an output of the model has another name
+    return f"layer '{layer_of(*(graph.tensors[tensor].name.decode() for tensor in tensors if tensor >= 0))}'"
+
+
+def _explained(model: "tf.keras.Model", complaint: str) -> ConversionError:
     """The converter's many lines as one that names layer and operator."""
     operator = re.search(r"(?:tf\.|TF Select ops: |Ops: )(\w+)", complaint)
-    layer = re.search(r'"(?:[^"/]+/)*([^"/]+)/[^"/]+"', complaint)
-    where = f"layer '{layer[1]}'" if layer else f"model '{name}'"
+    names = {layer.name for layer in model.layers}
+    paths = re.findall(r'"([^"]*/[^"]*)"', complaint)  # of operators: model, layer, what is in the layer
+    layers = [part for path in paths for part in path.split("/") if part in names]
+    where = f"layer '{layers[0]}'" if layers else f"model '{model.name}'"
     what = (
         f"needs the operator {operator[1]}, which litert does not have"
         if operator
         else "cannot be converted for litert"
     )
-    return ConversionError(
-        f"{where} {what}: {_line(complaint)}: name another target (onnxruntime or savedmodel), or replace the layer"
-    )
+    return ConversionError(f"{where} {what}: {_line(complaint)}: {WAY_OUT}")
 
 
 def _line(text: str) -> str:

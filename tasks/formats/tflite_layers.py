@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks.formats.lookups import gather
-from tasks.formats.replacing import Rule, like, pipeline, replaced
+from tasks.formats.replacing import Rule, like, replaced
 from tasks.formats.tflite_norms import group_normalization
 from tasks.rebuild import kind
 
@@ -28,19 +28,24 @@ def reachable(model: "tf.keras.Model") -> "tf.keras.Model":
         model: flat. Its layers are copied.
 
     """
-    return replaced(replaced(model, dict.fromkeys(CHANNELS, _channels_last)), RULES)
+    return replaced(model, RULES | dict.fromkeys(CHANNELS, _channels_last))
 
 
 def _channels_last(layer: "tf.keras.layers.Layer", x: Any, name: str) -> Any:
     """The like between two transposes. TensorFlow's converter has a few layers with channels first, not all."""
     import tensorflow as tf
 
+    rule = RULES.get(kind(layer))
     if layer.data_format != "channels_first":
-        return None
+        return rule(layer, x, name) if rule else None
     rank = len(x.shape)
-    back, front = (*range(2, rank), 1), (rank - 1, *range(1, rank - 1))
-    behind, before = tf.keras.layers.Permute(back), tf.keras.layers.Permute(front)
-    return pipeline(x, name, behind, like(layer, data_format="channels_last"), before)
+    inputs = tf.keras.Input(x.shape[1:], dtype=x.dtype)
+    turned = tf.keras.layers.Permute((*range(2, rank), 1))(inputs)
+    one = like(layer, data_format="channels_last")
+    given = one(turned)
+    other = rule(one, turned, one.name) if rule else None
+    given = given if other is None else other(turned)
+    return tf.keras.Model(inputs, tf.keras.layers.Permute((rank - 1, *range(1, rank - 1)))(given), name=name)
 
 
 def _resized(layer: "tf.keras.layers.Layer", x: Any, name: str) -> Any:
@@ -123,7 +128,7 @@ def _looked_up(layer: "tf.keras.layers.Layer", x: Any, name: str) -> Any:  # noq
     import tensorflow as tf
 
     mode = layer.output_mode
-    if mode == "int" or layer.sparse:
+    if layer.sparse:
         return None
     depth = layer.max_tokens if layer.pad_to_max_tokens else layer.vocabulary_size()
     weights = np.asarray(layer.idf_weights_const) if mode == "tf_idf" else 1
@@ -132,6 +137,8 @@ def _looked_up(layer: "tf.keras.layers.Layer", x: Any, name: str) -> Any:  # noq
 
     def looked_up(tokens: Any) -> Any:
         found = indices._lookup_dense(tf.cast(tokens, indices._key_dtype))
+        if mode == "int":
+            return found
         return _categories(found, depth, mode, layer.compute_dtype) * weights
 
     return tf.keras.layers.Lambda(looked_up, name=name)

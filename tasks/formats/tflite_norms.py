@@ -17,16 +17,16 @@ def group_normalization(layer: "tf.keras.layers.Layer", x: Any, name: str) -> "t
     import tensorflow as tf
 
     masked = getattr(x, "_keras_mask", None) is not None
-    return None if masked else tf.keras.layers.Lambda(_normalized(layer), name=name)
+    return None if masked else tf.keras.layers.Lambda(_normalized(layer, x.shape), name=name)
 
 
-def _normalized(layer: "tf.keras.layers.Layer") -> Any:
-    """What such a layer does to a tensor, with its weights as constants."""
+def _normalized(layer: "tf.keras.layers.Layer", shape: Any) -> Any:
+    """What such a layer does to a tensor of a shape, with its weights as constants."""
     import tensorflow as tf
 
-    rank = len(layer.output_shape)
+    rank = len(shape)
     axis = layer.axis % rank
-    groups, size = layer.groups, layer.output_shape[axis] // layer.groups
+    groups, size = layer.groups, shape[axis] // layer.groups
     gamma = layer.gamma.numpy().reshape(groups, size) if layer.scale else 1.0
     beta = layer.beta.numpy().reshape(groups, size) if layer.center else 0.0
     channels_last = [*(place for place in range(rank) if place != axis), axis]
