@@ -10,7 +10,7 @@ import random_graphs
 from hypothesis import strategies as st
 from small_models import settle_norms
 
-IMAGE, SEQUENCE = random_graphs.IMAGE, (10, 6)
+IMAGE, SEQUENCE = random_graphs.IMAGE, (6, 5)
 STEEP = 20.0  # times as large as the other branch
 
 smooth = st.sampled_from(["swish", "gelu", "hard_sigmoid", "elu", "selu", "softplus", "softsign", "exponential"])

@@ -29,7 +29,7 @@ from tasks.unrest import slack
 TARGETS = ("onnxruntime", "litert", "savedmodel")
 X, S = images(32), sequences(32)
 MANY = settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
-FEW = settings(MANY, max_examples=3)
+FEW = settings(MANY, max_examples=2)
 
 
 def held_in_every_format(model: Any, x: np.ndarray) -> None:
