@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ os.environ["SLIMLINE_HOME"] = str(SESSION / "home")
 os.environ["PREFECT_HOME"] = str(SESSION / "prefect")
 for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
     os.environ.pop(name, None)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # under nohup, and so it would be in all that is started here
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from flows import embedded  # noqa: E402  Prefect reads its environment when it is imported
 

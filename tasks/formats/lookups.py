@@ -64,7 +64,8 @@ class Gathered:
                 f"layer '{layer.name}' ({type(layer).__name__}) has tokens from {self.least} to {most}, too far apart "
                 f"for a file's table (at most {MAX_REACH}): have the data give indices, and leave the layer out"
             )
-        other = max(0, int(layer._default_value))  # below it only where Keras fails
+        # where several indices are for others, Keras looks for -1 and puts one of them there; where none is, it fails
+        other = int(layer._default_value) if layer.num_oov_indices else 0
         # the last one is for all that lie outside
         self.found = np.full(most - self.least + 2, other, np.int64)
         self.found[keys - self.least] = values
