@@ -180,6 +180,20 @@ def test_one_input_may_give_several_outputs_and_keep_their_order(keras):
         np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_what_is_rebuilt_can_be_kept_and_opened_again(name, tmp_path, keras):
+    """As every stage hands it on: what Keras 2 calls layers with has to have a place in a file."""
+    from tasks.formats import keras as keras2
+
+    shape, call = KINDS[name]
+    inputs = keras.Input(shape)
+    source = keras.Model(inputs, call(keras.layers, keras, inputs), name="kind")
+    model = keras2.plain(source, name, "teacher.model")
+    keras2.write(model, tmp_path)
+    x = np.random.default_rng(0).integers(0, 8, (4, *shape)).astype(np.float32)
+    np.testing.assert_array_equal(keras2.load(tmp_path)(x, training=False), model(x, training=False))
+
+
 @pytest.mark.parametrize("policy", ["mixed_float16", "bfloat16", "float64"])
 def test_other_precisions_are_rebuilt_in_float32(policy, keras):
     source = settled(small(dtype=policy))

@@ -96,7 +96,7 @@ def _loaded(file: ModelFile, trust: bool) -> tuple["tf.keras.Model", "tf.keras.M
 
     options: dict[str, Any] = {"safe_mode": not trust} if file.kind == "keras" else {}
     own = keras_applications.classes() if file.kind == "keras" else {}  # others do not tell whose classes they name
-    with allowance(file.values), tf.keras.utils.custom_object_scope(own):
+    with allowance(file.values), tf.keras.utils.custom_object_scope(own | _forgotten()):
         source = tf.keras.models.load_model(file.path, compile=False, **options)
     if file.kind != "savedmodel":
         return source, source
@@ -281,11 +281,18 @@ def fits(found: tuple[int | None, ...], wanted: tuple[int, ...]) -> bool:
 @contextmanager
 def _scope(config: str) -> Iterator[None]:
     """Makes the classes known that a fake-quantized model is made of, if a config asks for any."""
-    if '"Quantize' not in config:
-        yield
-        return
     import tensorflow as tf
 
-    # Imported by name, as no other model depends on it; a fake-quantized one's own cache key already does.
-    with tf.keras.utils.custom_object_scope(importlib.import_module("tasks.ranges").custom_objects()):
+    known = _forgotten()
+    if '"Quantize' in config:
+        # Imported by name, as no other model depends on it; a fake-quantized one's own cache key already does.
+        known |= importlib.import_module("tasks.ranges").custom_objects()
+    with tf.keras.utils.custom_object_scope(known):
         yield
+
+
+def _forgotten() -> dict[str, Any]:
+    """Layers of Keras 2 that it does not find by the name that it writes into files."""
+    import tensorflow as tf
+
+    return {"SpectralNormalization": tf.keras.layers.SpectralNormalization}

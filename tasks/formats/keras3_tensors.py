@@ -38,7 +38,14 @@ def wrapped(symbol: str, name: str) -> Any:
 
 def operated(symbol: str, name: str, *args: Any, **kwargs: Any) -> Any:
     """What an operation gives for tensors and constants, by a layer of that name."""
-    return wrapped(symbol, name)(*args, **kwargs)
+    return wrapped(symbol, name)(*map(_as_kept, args), **kwargs)
+
+
+def _as_kept(value: Any) -> Any:
+    """A slice, or several, as Keras 2 keeps them in a config: it writes no others into files."""
+    if isinstance(value, slice):
+        return {"start": value.start, "stop": value.stop, "step": value.step}
+    return tuple(map(_as_kept, value)) if isinstance(value, tuple) else value
 
 
 def is_tensor(value: Any) -> bool:
