@@ -45,7 +45,8 @@ def compare(
     problem = data.config.problem
     candidate = versions[CANDIDATE][1]
     opened = {side: version for side, (_, version) in versions.items()}
-    notes = _hold_together(opened, data)
+    profiles = {side: open_profile(version.folder) for side, version in opened.items()}
+    notes = _hold_together(opened, profiles, data)
     shared = [file.target for file in candidate.shipped() if FORMATS[file.target].RUNS_HERE]
     for version in opened.values():
         kept = {file.target for file in version.shipped()}
@@ -61,7 +62,7 @@ def compare(
             if sentence := told(f"The {side}'s {target} file", layers):
                 notes.append(f"{sentence}.")
     x, y = data.arrays("test", config.max_examples)
-    pairs = [_pair(target, opened, data, (x, y), config, seed) for target in shared]
+    pairs = [_pair(target, opened, profiles, data, (x, y), config, seed) for target in shared]
     machine = describe_machine(load_before)
     if not comparable(machine, candidate.evidence.machine):
         notes.append(
@@ -83,7 +84,7 @@ def compare(
     )
 
 
-def _hold_together(versions: Mapping[str, OpenVersion], data: Dataset) -> list[str]:
+def _hold_together(versions: Mapping[str, OpenVersion], profiles: Mapping[str, Profile], data: Dataset) -> list[str]:
     """Refuse what cannot be compared; returns what a reader has to know of the rest."""
     candidate = versions[CANDIDATE]
     if candidate.evidence.data != data.digest:
@@ -96,7 +97,8 @@ def _hold_together(versions: Mapping[str, OpenVersion], data: Dataset) -> list[s
     if CHAMPION not in versions:
         return ["There is no champion: the candidate has only its budget to keep."]
     champion = versions[CHAMPION]
-    shapes = [open_profile(version.folder).input_shape for version in versions.values()]
+    ours, theirs = profiles[CANDIDATE], profiles[CHAMPION]
+    shapes = [profile.input_shape for profile in profiles.values()]
     questions = [(version.evidence.problem, version.evidence.classes) for version in versions.values()]
     if shapes[0] != shapes[1] or questions[0] != questions[1]:
         raise VersionError(
@@ -105,7 +107,6 @@ def _hold_together(versions: Mapping[str, OpenVersion], data: Dataset) -> list[s
             f"answers another question than {candidate.uri}: inputs {shapes}, problem and classes {questions}. "
             "Register the candidate under a name of its own (register.name)",
         )
-    ours, theirs = (open_profile(version.folder) for version in (candidate, champion))
     for what, one, other in (
         ("columns", ours.columns, theirs.columns),
         ("targets", ours.target_columns, theirs.target_columns),
@@ -141,6 +142,7 @@ def _places(wanted: Sequence[str], there: Sequence[str]) -> list[int]:
 def _pair(
     target: Target,
     versions: Mapping[str, OpenVersion],
+    profiles: Mapping[str, Profile],
     data: Dataset,
     examples: tuple[metrics.Outputs, metrics.Outputs],
     config: ValidateConfig,
@@ -156,7 +158,7 @@ def _pair(
             problem,
             y,
             answers_of(
-                _by_name(call, open_profile(versions[side].folder), data),
+                _by_name(call, profiles[side], data),
                 x,
                 data.output_shape,
                 config.throughput_batch,

@@ -13,6 +13,7 @@ from tasks.errors import ConversionError
 from tasks.evidence import Latency
 from tasks.formats import FORMATS
 from tasks.metrics import Floats
+from tasks.problem import one_for_two
 
 Outputs = npt.NDArray[np.float32]
 Call = Callable[[Outputs], Outputs]
@@ -73,11 +74,11 @@ class ValidateConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
 
 
 def answers_fit(given: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    """Whether a prediction's shape is the data's `output_shape`; one sigmoid may stand for two classes.
+    """Whether a prediction's shape is the data's `output_shape`, or one sigmoid's.
 
     A model that gives one value where two are predicted, and is no such classifier, has been refused long before.
     """
-    return given in (wanted, (1,)) if wanted == (2,) else given == wanted
+    return given == wanted or one_for_two(given, wanted)
 
 
 def answers_of(call: Call, x: Outputs, shape: tuple[int, ...], batch: int, title: str) -> Outputs:

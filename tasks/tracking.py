@@ -18,7 +18,6 @@ from pydantic import BaseModel
 
 from tasks.artifact import Artifact, digest_folder
 from tasks.errors import StoreError
-from tasks.formats import slimline_pyfunc
 from tasks.home import home
 from tasks.metric_names import metric_name
 from tasks.process import this_process
@@ -354,9 +353,8 @@ def run_of_flow(flow_run: str) -> str:
         runs = client().search_runs(
             [experiment()], f"tags.`{FLOW_RUN}` = '{flow_run}' and tags.`{ROLE}` != 'stage'", max_results=1
         )
-        if not runs:
-            return ""
-        _parents[flow_run] = str(runs[0].info.run_id)
+        if runs:
+            _parents[flow_run] = str(runs[0].info.run_id)
     return _parents.get(flow_run, "")
 
 
@@ -375,13 +373,15 @@ def save_model(
     from mlflow.models import Model, ModelSignature
     from mlflow.types.schema import Schema, TensorSpec
 
-    def schema(end: slimline_pyfunc.Tensor) -> Schema:
-        return Schema([TensorSpec(np.dtype(end.dtype), (-1, *end.shape), end.name)])
+    from tasks.formats import slimline_pyfunc  # not above: all formats come with it
 
     file, loader = slimline_pyfunc.open_file(source), Path(slimline_pyfunc.__file__)
+    given, wanted = (
+        Schema([TensorSpec(np.dtype(end.dtype), (-1, *end.shape), end.name)]) for end in (file.given, file.wanted)
+    )
     by_mlflow = source.suffix == ".onnx" and not columns
     options: dict[str, Any] = {
-        "signature": ModelSignature(None if columns else schema(file.given), schema(file.wanted)),
+        "signature": ModelSignature(None if columns else given, wanted),
         "input_example": pd.DataFrame(example, columns=columns) if columns else {file.given.name: example},
         "metadata": {"columns": list(columns)} if columns else None,
         "pip_requirements": list(requirements),

@@ -37,6 +37,16 @@ class OpenVersion:
         shipped = {file.target: file for file in self.shipped()}
         return shipped[default_target(shipped)]
 
+    def lacks(self, target: Target) -> str:
+        """That it has no file for a target, and the way out, in a sentence; empty if it has one."""
+        shipped = [file.target for file in self.shipped()]
+        if target in shipped:
+            return ""
+        return (
+            f"has no file for {target}, only for {', '.join(shipped)}: put `targets: "
+            f"[{', '.join([*shipped, target])}]` into its recipe and compress again"
+        )
+
     def files_of(self, target: Target) -> Path:
         """The folder that the target's format can open."""
         return self.folder / place_of(target)

@@ -169,7 +169,10 @@ def test_our_server_and_its_bundles_say_what_they_need(home):
     from tasks.serving.served import open_registered
     from tasks.version import open_version
 
-    with pytest.raises(VersionError, match=r"no file for onnxruntime.*mlflow models serve -m models:/tiny/2.*onnxr"):
+    with pytest.raises(
+        VersionError,
+        match=r"no file for onnxruntime.*targets: \[savedm.*or serve it with `mlflow models serve -m models:/ti",
+    ):
         open_registered("models:/tiny/2", "tiny", 2, opened(2), 1)
     contents = Contents("tiny", 2, open_version("models:/tiny/2", opened(2)), BundleConfig())
     with pytest.raises(TargetMissing, match=r"targets: \[savedmodel, litert, onnxruntime\]"):

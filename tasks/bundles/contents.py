@@ -115,15 +115,9 @@ class Contents:
             TargetMissing: the version has none.
 
         """
-        shipped = {file.target: file for file in self.version.shipped()}
-        if target not in shipped:
-            raise TargetMissing(
-                "to",
-                server,
-                f"{self.version.uri} has no file for {target}, only for {', '.join(shipped)}: put "
-                f"`targets: [{', '.join([*shipped, target])}]` into its recipe and compress again",
-            )
-        return shipped[target]
+        if lacks := self.version.lacks(target):
+            raise TargetMissing("to", server, f"{self.version.uri} {lacks}")
+        return next(file for file in self.version.shipped() if file.target == target)
 
     def files(self, server: ServerName, target: Target) -> Path:
         """The folder with a target's file; raises as `file`."""

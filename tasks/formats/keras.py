@@ -18,7 +18,7 @@ from tasks.formats.keras_file import ModelFile, look
 from tasks.formats.keras_limits import allowance, check_tensors
 from tasks.fused_norms import failing
 from tasks.meaning import meaning
-from tasks.problem import Problem
+from tasks.problem import Problem, one_for_two
 from tasks.rebuild import carry, flat, is_adapted, taking_floats
 from tasks.training_calls import unanswerable
 
@@ -254,7 +254,7 @@ def fitted(
     if dtype != tf.float32:
         model = taking_floats(model)
     found = tuple(model.outputs[0].shape[1:])
-    one = problem == "classification" and found == (1,) and output_shape == (2,)
+    one = problem == "classification" and one_for_two(found, output_shape)
     if one and meaning(model) != "shares":
         raise ModelError(
             field,

@@ -53,19 +53,10 @@ def nodes_within(nodes: "Iterable[onnx.NodeProto]") -> "Iterator[onnx.NodeProto]
 
 def in_running_order(graph: "onnx.GraphProto") -> None:
     """Puts each operator of a graph, and of the bodies in it, behind those whose tensors it takes; in place."""
-    waiting = list(graph.node)
-    missing = {name for node in waiting for name in node.output if name}
-    ordered: list[onnx.NodeProto] = []
-    while waiting:
-        ready = [node for node in waiting if not missing.intersection(taken(node))]
-        if not ready:
-            raise ValueError(f"the operators of {graph.name} take each other's tensors in a circle")
-        ordered += ready
-        missing -= {name for node in ready for name in node.output}
-        waiting = [node for node in waiting if missing.intersection(node.output)]
-    for node in ordered:
+    for node in graph.node:
         for body in bodies(node):
             in_running_order(body)
+    ordered = in_asking_order(graph.node, [value.name for value in graph.output])
     del graph.node[:]
     graph.node.extend(ordered)
 

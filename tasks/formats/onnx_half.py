@@ -36,21 +36,9 @@ def _making_ids(wiring: Wiring) -> "list[onnx.NodeProto]":
     for node in wiring.nodes:
         if node.op_type != "Cast" or helper.get_node_attr_value(node, "to") not in whole:
             continue
-        before = [node, *ancestors(wiring, node.input[0])]
+        before = [node, *wiring.ancestors(node.input[0])]
         if not any(step.op_type in COMPUTED for step in before):
             found |= {id(step): step for step in before}
-    return list(found.values())
-
-
-def ancestors(wiring: Wiring, tensor: str) -> "list[onnx.NodeProto]":
-    """The nodes that a tensor is made by."""
-    found: dict[int, onnx.NodeProto] = {}
-    waiting = [tensor]
-    while waiting:
-        node = wiring.givers.get(waiting.pop())
-        if node is not None and id(node) not in found:
-            found[id(node)] = node
-            waiting += node.input
     return list(found.values())
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tasks.formats.onnx import _session
-from tasks.formats.onnx_half import COMPUTED, ancestors
+from tasks.formats.onnx_half import COMPUTED
 from tasks.formats.tensorrt_rules import Wiring
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def unknown_ids(file: Path) -> Callable[[np.ndarray], str] | None:
     found = list(_lookups(wiring, {value.name for value in model.graph.input} - set(wiring.constants)))
     if not found:
         return None
-    needed = {node.name or node.output[0] for lookup, _ in found for node in ancestors(wiring, lookup.input[1])}
+    needed = {node.name or node.output[0] for lookup, _ in found for node in wiring.ancestors(lookup.input[1])}
     nodes = [node for node in wiring.nodes if (node.name or node.output[0]) in needed]
     ids = [f"looked_up_{number}" for number in range(len(found))]
     for name, (lookup, _) in zip(ids, found, strict=True):
@@ -78,7 +78,7 @@ def _lookups(wiring: Wiring, inputs: set[str]) -> "Iterator[tuple[onnx.NodeProto
         while table in wiring.givers and wiring.givers[table].op_type in SAME_ROWS:
             table = wiring.givers[table].input[0]
         axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
-        before = ancestors(wiring, node.input[1])
+        before = wiring.ancestors(node.input[1])
         given = {name for step in before for name in step.input} | {node.input[1]}
         rows = wiring.constants.get(table)
         if rows is None or rows.ndim < 2 or not given & inputs or any(step.op_type in COMPUTED for step in before):

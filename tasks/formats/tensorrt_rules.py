@@ -79,6 +79,17 @@ class Wiring:
         takers = self.takers(tensor)
         return takers[0] if len(takers) == 1 and tensor not in self.outputs else None
 
+    def ancestors(self, tensor: str) -> "list[onnx.NodeProto]":
+        """The nodes that a tensor is made by."""
+        found: dict[int, onnx.NodeProto] = {}
+        waiting = [tensor]
+        while waiting:
+            node = self.givers.get(waiting.pop())
+            if node is not None and id(node) not in found:
+                found[id(node)] = node
+                waiting += node.input
+        return list(found.values())
+
     def range_of(self, tensor: str) -> "onnx.NodeProto | None":
         """The DequantizeLinear that a tensor comes out of, directly or over operators that commute with it."""
         giver = self.givers.get(tensor)

@@ -69,15 +69,8 @@ def open_registered(uri: str, name: str, version: int, folder: Path, threads: in
         SmokeTestFailed: it answers otherwise than when it was registered.
 
     """
-    shipped = [file.target for file in open_version(uri, folder).shipped()]
-    if TARGET not in shipped:
-        raise VersionError(
-            "version",
-            uri,
-            f"has no file for {TARGET}, which this server runs, only for {', '.join(shipped)}: serve it with `mlflow "
-            f"models serve -m {uri}`, or put `targets: [{', '.join([*shipped, TARGET])}]` into its recipe and compress "
-            "again",
-        )
+    if lacks := open_version(uri, folder).lacks(TARGET):
+        raise VersionError("version", uri, f"{lacks}, or serve it with `mlflow models serve -m {uri}`")
     return _opened(folder, name, str(version), threads)
 
 

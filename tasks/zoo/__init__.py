@@ -13,7 +13,7 @@ from tasks.data import Dataset
 from tasks.errors import ModelError
 from tasks.formats import keras
 from tasks.formats.keras_file import look
-from tasks.problem import Problem
+from tasks.problem import Problem, one_for_two
 from tasks.zoo import autoencoder, cnn, ds_cnn, mlp, mobilenet, resnet6, resnet8
 from tasks.zoo.brought import FUNCTION, Brought, bring, source_of
 from tasks.zoo.ends import Ends, ends_of
@@ -152,8 +152,8 @@ def check_model(
             raise ModelError(
                 where, config.model, f"takes examples of shape {file.input_shape}; the data's have {input_shape}"
             )
-        one = problem == "classification" and output_shape == (2,)  # a sigmoid may tell two classes apart
-        if file.output_units not in (None, output_shape[-1]) and not (one and file.output_units == 1):
+        one = problem == "classification" and one_for_two((file.output_units,), output_shape)
+        if file.output_units not in (None, output_shape[-1]) and not one:
             raise ModelError(
                 where,
                 config.model,
