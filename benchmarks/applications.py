@@ -23,15 +23,16 @@ import numpy as np
 import benchmarks.quiet  # noqa: F401  before what imports TensorFlow
 from benchmarks.applications_page import TARGETS, page
 from benchmarks.say import say
-from tasks.artifact import Precision, Target
-from tasks.errors import SlimlineError
-from tasks.faithful import furthest
-from tasks.file_parity import hold_answers, sizes_apart
-from tasks.folding import fold
-from tasks.formats import FORMATS, keras
-from tasks.machine import describe_machine, load_average
-from tasks.ranges import fake_quantized
-from tasks.unrest import Slack, slack
+from tasks.contract.artifact import Precision, Target
+from tasks.contract.errors import SlimlineError
+from tasks.formats import FORMATS
+from tasks.formats.keras import files as keras
+from tasks.formats.parity import hold_answers, sizes_apart
+from tasks.keras_graph.folding import fold
+from tasks.measuring.agreement import furthest
+from tasks.measuring.machine import describe_machine, load_average
+from tasks.quantization.fake_quantization import fake_quantized
+from tasks.quantization.sensitivity import Slack, slack
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tasks.artifact import Target
+from tasks.contract.artifact import Target
 
 TARGETS: tuple[Target, ...] = ("onnxruntime", "litert", "savedmodel", "tensorrt")
 

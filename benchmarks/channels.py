@@ -17,9 +17,9 @@ import numpy as np
 import benchmarks.quiet  # noqa: F401  before what imports TensorFlow
 from benchmarks.say import say
 from tasks.formats import FORMATS
-from tasks.machine import describe_machine, load_average
-from tasks.metrics import time_in_turn
-from tasks.ranges import fake_quantized
+from tasks.measuring.machine import describe_machine, load_average
+from tasks.measuring.timing import time_in_turn
+from tasks.quantization.fake_quantization import fake_quantized
 
 RESULTS = Path(__file__).parent / "results"
 SIZES = {32: range(8, 34, 1), 16: range(16, 66, 2), 8: range(32, 130, 4)}

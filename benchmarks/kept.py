@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from benchmarks.say import say
 from tasks.data import Dataset
-from tasks.fit import FitConfig
-from tasks.formats import keras
+from tasks.formats.keras import files as keras
 from tasks.train import train
+from tasks.training.loop import FitConfig
 from tasks.zoo import ModelConfig, build_model
 
 if TYPE_CHECKING:

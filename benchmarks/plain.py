@@ -18,7 +18,7 @@ from flows.recipe import Recipe
 from flows.recipe_file import read_recipe
 
 if TYPE_CHECKING:
-    from tasks.evidence import Evidence
+    from tasks.evidence.evidence import Evidence
 
 SECONDS: dict[str, float] = {}
 
@@ -97,7 +97,7 @@ def compressed(recipe: Recipe, folder: Path) -> "Evidence":
             checkpoints=made("d"),
         )
     from tasks.convert import convert
-    from tasks.formats import keras
+    from tasks.formats.keras import files as keras
     from tasks.validate import Measured, validate
 
     measured = []

@@ -19,7 +19,7 @@ from benchmarks.say import say
 from flows.budget import breaches
 from flows.recipe import Recipe
 from flows.recipe_file import read_recipe
-from tasks.machine import describe_machine, load_average
+from tasks.measuring.machine import describe_machine, load_average
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -33,11 +33,11 @@ from typing import Any
 
 import numpy as np
 
-from tasks import tracking
+from tasks.contract.state_folder import home
 from tasks.formats import FORMATS
-from tasks.home import home
-from tasks.machine import describe_machine, load_average
-from tasks.recorded import held_against
+from tasks.measuring.machine import describe_machine, load_average
+from tasks.store import tracking
+from tasks.versions.recorded_answers import held_against
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"

@@ -37,14 +37,14 @@ import numpy as np
 
 import tasks  # noqa: F401  sets which Keras TensorFlow has
 from benchmarks.say import say
-from tasks import tracking
 from tasks.data import DataConfig, Dataset, open_data
-from tasks.fit import FitConfig, fit
-from tasks.machine import describe_machine, load_average
-from tasks.metrics import ratio_interval
-from tasks.objectives import Objective, Teaching, supervised
-from tasks.stage import StageRun
-from tasks.taught import taught_by
+from tasks.measuring.machine import describe_machine, load_average
+from tasks.measuring.timing import ratio_interval
+from tasks.store import tracking
+from tasks.store.stage import StageRun
+from tasks.training.loop import FitConfig, fit
+from tasks.training.losses import Objective, Teaching, supervised
+from tasks.training.teacher_answers import taught_by
 from tasks.zoo import ModelConfig, build_model
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from tasks.errors import BudgetNotKept
-from tasks.evidence import Evidence, FileEvidence
-from tasks.metrics import good_enough
+from tasks.contract.errors import BudgetNotKept
+from tasks.evidence.evidence import Evidence, FileEvidence
+from tasks.measuring.scores import good_enough
 
 SMALLER = "Narrow the student (student.width), remove channels (prune.method: channels)"
 

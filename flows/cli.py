@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows import embedded, interrupt
-from tasks.errors import SlimlineError
-from tasks.home import home
-from tasks.progress import listen, listener
+from tasks.contract.errors import SlimlineError
+from tasks.contract.progress import listen, listener
+from tasks.contract.state_folder import home
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -319,7 +319,7 @@ def _shown(console: "Console | None" = None) -> Iterator[None]:
 
 def _await_servers(server: "Popen[bytes] | None") -> None:
     """Ready when both are. MLflow takes seconds to import and to open, and Prefect's server is coming up meanwhile."""
-    from tasks import tracking
+    from tasks.store import tracking
 
     tracking.experiment()
     embedded.await_server(server)
@@ -359,7 +359,7 @@ def _process_began() -> float:
 
 def next_steps(result: "Compression", *, embedded_server: bool) -> list[tuple[str, str]]:
     """What a person types to look at the run and to use the version."""
-    from tasks.tracking import tracking_uri
+    from tasks.store.tracking import tracking_uri
 
     uri = tracking_uri()
     steps = []

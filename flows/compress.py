@@ -8,17 +8,18 @@ from flows.recipe import Recipe
 from flows.recipe_file import SHIPPED, RecipeName, read_recipe
 from flows.record import compressing, wanted
 from flows.report import Compression, publish
-from tasks import tracking
-from tasks.artifact import ModelArtifact
 from tasks.bring import bring_own
-from tasks.choose import choose_files
+from tasks.contract.artifact import ModelArtifact
 from tasks.convert import convert_model
 from tasks.distill import distill_student
-from tasks.evidence import open_evidence
+from tasks.evidence.evidence import open_evidence
 from tasks.prepare import prepare_data
 from tasks.prune import prune_student
-from tasks.quantize import quantize_student
+from tasks.quantization.conversion import Conversion
+from tasks.quantize import conversion
 from tasks.register import register_version
+from tasks.select import choose_files
+from tasks.store import tracking
 from tasks.train import train_model
 from tasks.validate import validate_files
 
@@ -49,18 +50,19 @@ def compress(recipe: Recipe) -> Compression:
         quantized = {}
         if wanted("quantize", recipe.quantize.method):
             quantized = {
-                route: quantize_student(pruned, teacher, data, config, teaching, seed)
+                route: conversion(pruned, teacher, data, config, teaching, seed)
                 for route, config in recipe.quantize.routes().items()
             }
-        models = in_order(teacher, pruned, quantized)
+        conversions = in_order(teacher, pruned, quantized)
+        models = {name: each.model for name, each in conversions.items()}
         files = {
-            name: {target: convert_model(name, model, target, data, recipe.conversion) for target in recipe.targets}
-            for name, model in models.items()
+            name: {target: convert_model(name, each, target, data, recipe.conversion) for target in recipe.targets}
+            for name, each in conversions.items()
         }
         choice = None
         if recipe.quantize.method == "auto":
             drop, share, everywhere = budget.max_accuracy_drop, budget.min_integer_share, budget.every_processor
-            choice = choose_files(models, files, data, recipe.validation, drop, share, everywhere, seed)
+            choice = choose_files(conversions, files, data, recipe.validation, drop, share, everywhere, seed)
         shipped = choice.chosen if choice else dict.fromkeys(recipe.targets, list(models)[-1])
         reference = own.get("teacher") if not recipe.teacher.fit.epochs else None
         evidence = validate_files(models, files, shipped, choice, reference, data, recipe.validation, seed)
@@ -91,9 +93,7 @@ def compress_recipe(recipe: RecipeName = "digits", settings: list[str] = []) -> 
     return chosen
 
 
-def in_order(
-    teacher: ModelArtifact, pruned: ModelArtifact, quantized: dict[str, ModelArtifact]
-) -> dict[str, ModelArtifact]:
-    """Every Keras model by name, from the teacher on; the student only where it is a model of its own."""
-    student = {} if pruned == teacher else {"student": pruned}
-    return {"teacher": teacher, **student, **quantized}
+def in_order(teacher: ModelArtifact, pruned: ModelArtifact, quantized: dict[str, Conversion]) -> dict[str, Conversion]:
+    """What files are made of, by name, from the teacher on; the student only where it is a model of its own."""
+    student = {} if pruned == teacher else {"student": Conversion(model=pruned)}
+    return {"teacher": Conversion(model=teacher), **student, **quantized}

@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
@@ -10,17 +9,16 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel, Field
 
 from flows.record import recorded
-from tasks import registry, tracking
-from tasks.artifact import BundleArtifact
 from tasks.bundle import bundle_version, check_place, hand_out
 from tasks.bundles import BUNDLES
+from tasks.bundles.client import Trial, TrialConfig
 from tasks.bundles.contents import BundleConfig, ServerName
-from tasks.bundles.trial import Trial, TrialConfig
-from tasks.errors import VersionError
-from tasks.registry import Registered
+from tasks.contract.artifact import BundleArtifact
+from tasks.contract.errors import VersionError
+from tasks.store import registry, tracking
+from tasks.store.registry import Registered
 from tasks.trial import open_trial, try_bundle
-
-VersionUri = Annotated[str, Field(pattern="^models:/[a-z0-9][a-z0-9_-]{0,62}([@/])[a-z0-9_-]+$")]
+from tasks.versions.address import VersionUri, parse
 
 
 class DeployConfig(BaseModel, frozen=True, extra="forbid"):
@@ -86,8 +84,7 @@ def needed(uri: str) -> Registered:
         VersionError: there is none.
 
     """
-    name, _, which = uri.removeprefix("models:/").replace("@", "/").partition("/")
-    found = registry.version_of(name, which)
+    found = registry.version_of(*parse(uri))
     if found is None:
         raise VersionError("version", uri, "there is no such version: register one with `slimline run`")
     return found

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.screen import copyable, say, tabulate
-from tasks.progress import RunLog
+from tasks.contract.progress import RunLog
 
 if TYPE_CHECKING:
     from flows.report import Compression

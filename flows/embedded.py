@@ -19,8 +19,8 @@ import urllib.request
 from pathlib import Path
 
 from flows import servers
-from tasks.errors import SlimlineError
-from tasks.home import home
+from tasks.contract.errors import SlimlineError
+from tasks.contract.state_folder import home
 
 TIMEOUT = 120  # seconds; without a blank database the first start makes one, and has taken 30 on two cores
 

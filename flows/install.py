@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tasks.errors import SlimlineError
+from tasks.contract.errors import SlimlineError
 
 if TYPE_CHECKING:
     from prefect.events.schemas.automations import AutomationCore

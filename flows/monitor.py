@@ -12,13 +12,14 @@ from flows.promote import ModelName
 from flows.recipe import Recipe
 from flows.recipe_file import registered_recipe
 from flows.record import recorded
-from tasks import registry, tracking
+from tasks.contract.errors import DataError, VersionError
 from tasks.data import DataConfig
 from tasks.data.new import NewDataConfig
-from tasks.errors import DataError, VersionError
+from tasks.drift.limits import MonitorConfig
+from tasks.evidence.monitoring import Monitoring, as_markdown, open_monitoring
 from tasks.monitor import monitor_version
-from tasks.monitoring import MonitorConfig, Monitoring, as_markdown, open_monitoring
-from tasks.registry import CHAMPION
+from tasks.store import registry, tracking
+from tasks.store.registry import CHAMPION
 
 DEGRADED, HEALTHY = "slimline.monitor.degraded", "slimline.monitor.healthy"
 

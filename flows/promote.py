@@ -19,14 +19,14 @@ from flows.budget import breaches
 from flows.recipe import Recipe
 from flows.recipe_file import registered_recipe
 from flows.record import recorded
-from tasks import registry, tracking
 from tasks.compare import compare_versions
-from tasks.comparison import Comparison, as_markdown, brought_up_to_date, open_comparison, worse
-from tasks.errors import AliasesMoved, NotPromoted, VersionError
-from tasks.evidence import open_evidence
-from tasks.progress import listener
-from tasks.registry import CANDIDATE, CHAMPION, PREVIOUS, Registered
-from tasks.smoke import smoke_test
+from tasks.contract.errors import AliasesMoved, NotPromoted, VersionError
+from tasks.contract.progress import listener
+from tasks.evidence.comparison import Comparison, as_markdown, brought_up_to_date, open_comparison, worse
+from tasks.evidence.evidence import open_evidence
+from tasks.smoke_test import smoke_test
+from tasks.store import registry, tracking
+from tasks.store.registry import CANDIDATE, CHAMPION, PREVIOUS, Registered
 
 ModelName = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]{0,62}$")]
 LEASE = 60  # seconds after which the lock of a process that died is free again; Prefect renews it while it lives

@@ -9,19 +9,19 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from flows.budget import Budget
-from tasks.artifact import Role, Target
 from tasks.bring import Door
 from tasks.channels.config import Goal
-from tasks.comparison import PromoteConfig
+from tasks.contract.artifact import Role, Target
 from tasks.convert import ConvertConfig
 from tasks.data import DataConfig
 from tasks.distill import DistillConfig
-from tasks.fit import FitConfig
+from tasks.evidence.comparison import PromoteConfig
 from tasks.formats import FORMATS
-from tasks.measure import ValidateConfig
+from tasks.measuring.config import ValidateConfig
 from tasks.prune import PruneConfig
 from tasks.quantize import QuantizeConfig
 from tasks.register import RegisterConfig
+from tasks.training.loop import FitConfig
 from tasks.zoo import ModelConfig
 
 LIMITS = ("max_size_bytes", "min_size_ratio", "max_latency_ms", "min_speedup")  # those that channels decide

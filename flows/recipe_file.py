@@ -9,8 +9,8 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from flows.recipe import Recipe
-from tasks import tracking
-from tasks.errors import RecipeError
+from tasks.contract.errors import RecipeError
+from tasks.store import tracking
 
 M = TypeVar("M", bound=BaseModel)
 SHIPPED = {

@@ -11,11 +11,11 @@ from prefect.runtime import flow_run
 from prefect.states import Crashed
 
 from flows.recipe import Recipe
-from tasks import tracking
-from tasks.git import git_commit
-from tasks.killed import kill_runs, reopen_run
-from tasks.progress import listener
+from tasks.contract.progress import listener
 from tasks.register import digest_text
+from tasks.store import tracking
+from tasks.store.commit import git_commit
+from tasks.store.killed_runs import kill_runs, reopen_run
 
 
 @contextmanager

@@ -5,10 +5,10 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel
 
 from flows.recipe import Recipe
-from tasks import tracking
-from tasks.artifact import EvidenceArtifact, VersionArtifact
-from tasks.evidence import Evidence, FileEvidence, open_evidence
-from tasks.evidence_page import PAGE
+from tasks.contract.artifact import EvidenceArtifact, VersionArtifact
+from tasks.evidence.evidence import Evidence, FileEvidence, open_evidence
+from tasks.evidence.page import PAGE
+from tasks.store import tracking
 
 
 class Figures(BaseModel, frozen=True):

@@ -5,7 +5,7 @@ import json
 import socket
 from pathlib import Path
 
-from tasks.home import home
+from tasks.contract.state_folder import home
 
 
 def running() -> bool:

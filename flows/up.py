@@ -19,8 +19,8 @@ from flows import embedded, servers
 from flows.install import POOL, await_healthy
 from flows.interrupt import EXIT_CODE
 from flows.screen import say, screen
-from tasks.errors import InvalidInput, SlimlineError
-from tasks.home import home
+from tasks.contract.errors import InvalidInput, SlimlineError
+from tasks.contract.state_folder import home
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent

@@ -5,11 +5,12 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 from pydantic import BaseModel
 
-from flows.deploy import VersionUri, needed
+from flows.deploy import needed
 from flows.recipe_file import registered_recipe
 from flows.record import recorded
-from tasks import tracking
+from tasks.store import tracking
 from tasks.verify import as_markdown, open_verification, verify_version
+from tasks.versions.address import VersionUri
 
 
 class Verified(BaseModel, frozen=True):

@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, Field
 
-from tasks import metrics
-from tasks.artifact import ModelArtifact, Precision, Role, Target
+from tasks.contract.artifact import ModelArtifact, Precision, Role, Target
+from tasks.contract.errors import AnswersDiffer, ModelError
+from tasks.contract.progress import listener
 from tasks.data import DataConfig, Dataset, open_data
-from tasks.errors import AnswersDiffer, ModelError
-from tasks.faithful import furthest
-from tasks.file_parity import FEW, hold_targets
-from tasks.folding import fold
-from tasks.formats import FORMATS, keras
-from tasks.kept_answers import keep_answers
-from tasks.metrics import Outputs
-from tasks.progress import listener
-from tasks.ranges import fake_quantized
-from tasks.stage import StageRun, stage
+from tasks.evidence.brought_answers import keep_answers
+from tasks.formats import FORMATS
+from tasks.formats.keras import files as keras
+from tasks.formats.parity import FEW, hold_targets
+from tasks.keras_graph.folding import fold
+from tasks.measuring.agreement import furthest
+from tasks.measuring.arrays import Outputs
+from tasks.measuring.scores import SCORE_NAMES, example_scores, good_enough, guessing
+from tasks.quantization.fake_quantization import fake_quantized
+from tasks.store.stage import StageRun, stage
 from tasks.zoo import Brought, ModelConfig, bring_model
 
 if TYPE_CHECKING:
@@ -133,19 +134,19 @@ def hold_floor(model: "tf.keras.Model", data: Dataset, floor: float, name: str) 
 
     """
     x, y = data.arrays("validation")
-    least = floor or metrics.guessing(data.config.problem, y)
+    least = floor or guessing(data.config.problem, y)
 
     def score(inputs: Outputs) -> float:
         answers = np.asarray(model.predict(inputs, verbose=0), np.float32)
-        scores = metrics.scores(data.config.problem, y, answers, data.variance)
+        scores = example_scores(data.config.problem, y, answers, data.variance)
         return float(scores.mean(axis=0).min())  # of several targets the worst: none hides behind another
 
     found = score(x)
-    if metrics.good_enough(found, floor, least):
+    if good_enough(found, floor, least):
         return
     tried = {"divided by 255": score(x / 255), "from -1 to 1, x / 127.5 - 1": score(x / 127.5 - 1)}
     better = max(tried, key=lambda how: tried[how])
-    measure = metrics.SCORE_NAMES[data.config.problem]
+    measure = SCORE_NAMES[data.config.problem]
     likely = (
         f"With values {better} it has {tried[better]:.3f}: it was trained on those, so put that step into the model "
         "(tf.keras.layers.Rescaling as its first layer)"

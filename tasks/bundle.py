@@ -6,18 +6,18 @@ import shutil
 import tarfile
 from pathlib import Path
 
-from tasks import tracking
-from tasks.artifact import BundleArtifact, digest_folder
 from tasks.bundles import BUNDLES
 from tasks.bundles.contents import BundleConfig, Contents, ServerName, render
-from tasks.errors import OutputTaken
+from tasks.contract.artifact import BundleArtifact, digest_folder
+from tasks.contract.errors import OutputTaken
+from tasks.contract.progress import listener
 from tasks.formats import FORMATS
 from tasks.formats.audit import named
-from tasks.formats.onnx_saturation import told
-from tasks.manifest import write_manifest
-from tasks.progress import listener
-from tasks.stage import StageRun, stage
-from tasks.version import open_version
+from tasks.formats.onnx.saturation import told
+from tasks.store import tracking
+from tasks.store.stage import StageRun, stage
+from tasks.versions.manifest import write_manifest
+from tasks.versions.version import open_version
 
 ARCHIVE = ".tar.gz"
 

@@ -2,19 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 
-from tasks import metrics, tracking
-from tasks.artifact import EvidenceArtifact, Target
-from tasks.comparison import Comparison, Pair, Side, write_comparison
+from tasks.contract.artifact import EvidenceArtifact, Target
+from tasks.contract.errors import VersionError
+from tasks.contract.progress import listener
 from tasks.data import DataConfig, Dataset, open_data
-from tasks.errors import VersionError
+from tasks.drift.profile import Profile, open_profile
+from tasks.evidence.comparison import Comparison, Pair, Side, write_comparison
 from tasks.formats import FORMATS
-from tasks.formats.onnx_saturation import told
-from tasks.machine import comparable, describe_machine, load_average
-from tasks.measure import Call, ValidateConfig, answers_of, latency_of, sizes
-from tasks.profile import Profile, open_profile
-from tasks.progress import listener
-from tasks.stage import StageRun, stage
-from tasks.version import OpenVersion, open_version
+from tasks.formats.onnx.saturation import told
+from tasks.formats.sizes import sizes
+from tasks.measuring import arrays, intervals, timing
+from tasks.measuring.answers import Call, answers_of
+from tasks.measuring.config import ValidateConfig
+from tasks.measuring.machine import comparable, describe_machine, load_average
+from tasks.measuring.scores import SCORE_NAMES, example_scores
+from tasks.measuring.timing import latency_of
+from tasks.store import tracking
+from tasks.store.stage import StageRun, stage
+from tasks.versions.version import OpenVersion, open_version
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 
@@ -74,7 +79,7 @@ def compare(
         candidate=versions[CANDIDATE][0],
         champion=versions[CHAMPION][0] if CHAMPION in versions else None,
         problem=problem,
-        score=metrics.SCORE_NAMES[problem],
+        score=SCORE_NAMES[problem],
         data=data.digest,
         examples=len(x),
         confidence=config.confidence,
@@ -144,7 +149,7 @@ def _pair(
     versions: Mapping[str, OpenVersion],
     profiles: Mapping[str, Profile],
     data: Dataset,
-    examples: tuple[metrics.Outputs, metrics.Outputs],
+    examples: tuple[arrays.Outputs, arrays.Outputs],
     config: ValidateConfig,
     seed: int,
 ) -> Pair:
@@ -154,7 +159,7 @@ def _pair(
     calls = {side: form.load(folder, threads=config.threads) for side, folder in folders.items()}
     listener().note("compare", f"asking {' and '.join(calls)} on {target} for {len(x):,} answers, and timing them")
     scores = {
-        side: metrics.scores(
+        side: example_scores(
             problem,
             y,
             answers_of(
@@ -168,12 +173,12 @@ def _pair(
         )
         for side, call in calls.items()
     }
-    times = metrics.time_in_turn(calls, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds)
+    times = timing.time_in_turn(calls, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds)
     sides = {
         side: Side(
             precision=next(file.precision for file in version.shipped() if file.target == target),
             sha256=version.digest_of(target),
-            accuracy=metrics.interval(scores[side], problem, config.confidence, seed),
+            accuracy=intervals.interval(scores[side], problem, config.confidence, seed),
             latency=latency_of(times[side]),
             size_bytes=sizes(folders[side], target)[0],
             integer_share=form.audit(folders[side], x[:1]).integer_share,
@@ -186,8 +191,8 @@ def _pair(
         target=target,
         candidate=sides[CANDIDATE],
         champion=sides[CHAMPION],
-        drop=metrics.paired_interval(scores[CHAMPION], scores[CANDIDATE], problem, config.confidence, seed),
-        speedup=metrics.ratio_interval(times[CHAMPION], times[CANDIDATE], config.confidence, seed),
+        drop=intervals.paired_interval(scores[CHAMPION], scores[CANDIDATE], problem, config.confidence, seed),
+        speedup=timing.ratio_interval(times[CHAMPION], times[CANDIDATE], config.confidence, seed),
     )
 
 

@@ -5,14 +5,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from tasks import tracking
-from tasks.artifact import FORMAT_OF, ModelArtifact, Precision, Target
-from tasks.calibration import CalibrationConfig
+from tasks.contract.artifact import FORMAT_OF, ModelArtifact, Precision, Target
+from tasks.contract.errors import ConversionError
+from tasks.contract.progress import listener
 from tasks.data import DataConfig, Dataset, open_data
-from tasks.errors import ConversionError
-from tasks.formats import FORMATS, keras
-from tasks.progress import listener
-from tasks.stage import StageRun, stage
+from tasks.formats import FORMATS
+from tasks.formats.keras import files as keras
+from tasks.quantization.calibration import CalibrationConfig
+from tasks.quantization.conversion import Conversion
+from tasks.store import tracking
+from tasks.store.stage import StageRun, stage
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -79,24 +81,24 @@ def convert(
 def convert_model(
     run: StageRun,
     name: str,  # noqa: ARG001  names the stage
-    model: ModelArtifact,
+    conversion: Conversion,
     target: Target,
     data: DataConfig,
     config: ConvertConfig,
 ) -> ModelArtifact:
-    """Write a Keras model for a target in the precision that it is to be run in, and keep the file.
+    """Write a Keras model for a target in the precision that it is to compute in, and keep the file.
 
     A target that has no such precision gets float32, which is said: a SavedModel in float16 is no reason to stop.
     """
-    form, precision, how = FORMATS[target], model.precision, model.calibration
+    form, precision, how = FORMATS[target], conversion.precision, conversion.calibration
     if precision not in form.PRECISIONS or (how is not None and not hasattr(form, "calibrate")):
+        lacks = f"no {precision}" if how is None else "no toolchain of its own for int8"
         precision = "float32"
-        lacks = f"no {model.precision}" if how is None else "no toolchain of its own for int8"
         listener().note(run.stage, f"{target} has {lacks}: written in {precision}")
-    dataset, opened = open_data(data), keras.load(tracking.fetch(model))
+    dataset, opened = open_data(data), keras.load(tracking.fetch(conversion.model))
     return run.keep(
         lambda folder: convert(opened, target, precision, folder, dataset, config, how),
         FORMAT_OF[target],
         precision=precision,
-        parent=model,
+        parent=conversion.model,
     )

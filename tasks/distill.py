@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from tasks import plots, tracking
-from tasks.artifact import ModelArtifact
+from tasks.contract.artifact import ModelArtifact
 from tasks.data import DataConfig, Dataset, open_data
-from tasks.fit import EpochReport, FitConfig, fit
-from tasks.formats import keras
-from tasks.objectives import Teaching, supervised
-from tasks.stage import StageRun, stage
-from tasks.taught import taught_by
+from tasks.evidence import plots
+from tasks.formats.keras import files as keras
+from tasks.store import tracking
+from tasks.store.stage import StageRun, stage
+from tasks.training.loop import EpochReport, FitConfig, fit
+from tasks.training.losses import Teaching, supervised
+from tasks.training.teacher_answers import taught_by
 from tasks.zoo import ModelConfig, build_model
 
 if TYPE_CHECKING:

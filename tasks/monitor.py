@@ -2,25 +2,31 @@
 
 from collections.abc import Iterator
 
-from tasks import metrics, tracking
-from tasks.artifact import EvidenceArtifact
+from tasks.contract.artifact import EvidenceArtifact
+from tasks.contract.errors import DataError, SlimlineError
+from tasks.contract.progress import listener
 from tasks.data import DataConfig, fingerprint
-from tasks.data.features import Features, features_of
 from tasks.data.new import NewData, open_new
-from tasks.drift import Distribution, Drift, drifts
-from tasks.errors import DataError, SlimlineError
-from tasks.formats import FORMATS, onnx
-from tasks.formats.onnx_lookups import unknown_ids
-from tasks.machine import Machine, comparable, describe_machine, load_average
-from tasks.measure import Outputs, answers_of, latency_of
-from tasks.metrics import Floats, Interval
-from tasks.monitoring import MonitorConfig, Monitoring, reasons, write_monitoring
-from tasks.plots import drifts_by_figure
-from tasks.profile import Profile, answer_figures, joined, open_profile, target_figures
-from tasks.progress import listener
-from tasks.stage import StageRun, stage
-from tasks.target_scores import by_target
-from tasks.version import OpenVersion, open_version
+from tasks.drift.distributions import Distribution, Drift, drifts
+from tasks.drift.features import Features, features_of
+from tasks.drift.limits import MonitorConfig
+from tasks.drift.profile import Profile, answer_figures, joined, open_profile, target_figures
+from tasks.evidence.monitoring import Monitoring, reasons, write_monitoring
+from tasks.evidence.plots import drifts_by_figure
+from tasks.formats import FORMATS
+from tasks.formats.onnx import files as onnx
+from tasks.formats.onnx.lookups import unknown_ids
+from tasks.measuring import intervals, timing
+from tasks.measuring.answers import Outputs, answers_of
+from tasks.measuring.arrays import Floats
+from tasks.measuring.intervals import Interval
+from tasks.measuring.machine import Machine, comparable, describe_machine, load_average
+from tasks.measuring.scores import example_scores
+from tasks.measuring.target_scores import by_target
+from tasks.measuring.timing import latency_of
+from tasks.store import tracking
+from tasks.store.stage import StageRun, stage
+from tasks.versions.version import OpenVersion, open_version
 
 BATCH = 64  # examples in a call when answers are asked for
 WARM, SECONDS = 20, 20.0  # calls before timing begins; longest timing
@@ -67,11 +73,11 @@ def monitor(version: OpenVersion, new: NewData, config: MonitorConfig, *, seed: 
     y = new.x if profile.problem == "reconstruction" else new.y
     accuracy, decays = None, {}
     if y is not None:
-        scores = metrics.scores(profile.problem, y, answers, profile.variance)
-        accuracy = metrics.interval(scores, profile.problem, evidence.confidence, seed)
+        scores = example_scores(profile.problem, y, answers, profile.variance)
+        accuracy = intervals.interval(scores, profile.problem, evidence.confidence, seed)
         decays = _decays(profile, scores, evidence.confidence, seed)
-    decay = metrics.independent_difference(file.accuracy, accuracy) if accuracy else None
-    times = metrics.time_in_turn({"now": call}, new.x[:1], config.latency_rounds, WARM, SECONDS)
+    decay = intervals.independent_difference(file.accuracy, accuracy) if accuracy else None
+    times = timing.time_in_turn({"now": call}, new.x[:1], config.latency_rounds, WARM, SECONDS)
     columns, targets = profile.columns, profile.target_columns
     found: dict[str, list[Drift]] = {
         "inputs": _held(profile.inputs, joined(features_of(x, columns) for x in _chunks(new.x)), config),
@@ -112,7 +118,7 @@ def _decays(profile: Profile, scores: Floats, confidence: float, seed: int) -> d
     """By how much each of several targets' score `(n, targets)` lies below the registered one, by its name."""
     now = by_target(profile.target_columns, scores, scores, confidence, seed)
     return {
-        name: metrics.independent_difference(profile.scores[name], each.score)
+        name: intervals.independent_difference(profile.scores[name], each.score)
         for name, each in now.items()
         if name in profile.scores  # a version of before these were kept has none
     }

@@ -1,11 +1,11 @@
 """The stage before the first model: read the data, check it, split it, and keep what it is like."""
 
-from tasks import tracking
-from tasks.artifact import DataArtifact, digest_folder
+from tasks.contract.artifact import DataArtifact, digest_folder
+from tasks.contract.progress import listener
 from tasks.data import DataConfig, describe, open_data
-from tasks.profile import distributions, input_distributions, target_figures, write_profile
-from tasks.progress import listener
-from tasks.stage import StageRun, stage
+from tasks.drift.profile import distributions, input_distributions, target_figures, write_profile
+from tasks.store import tracking
+from tasks.store.stage import StageRun, stage
 
 
 @stage("prepare")

@@ -1,33 +1,27 @@
 """What matters least is removed, channels or single weights, while the teacher keeps teaching."""
 
-import math
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
-import numpy as np
 from pydantic import BaseModel, Field, model_validator
 
-from tasks import plots, tracking
-from tasks.artifact import ModelArtifact
 from tasks.channels.config import ChannelConfig, Goal
 from tasks.channels.graph import graph_of
 from tasks.channels.shrink import shrink, widths
+from tasks.contract.artifact import ModelArtifact
+from tasks.contract.progress import listener
 from tasks.data import DataConfig, Dataset, open_data
-from tasks.fit import EpochReport, FitConfig, derived, fit
-from tasks.formats import keras
-from tasks.objectives import Objective, Teaching, supervised
-from tasks.progress import listener
-from tasks.rebuild import Call, Copies, flat, free_names, kind, rebuild
-from tasks.stage import StageRun, stage
-from tasks.taught import taught_by
+from tasks.evidence import plots
+from tasks.formats.keras import files as keras
+from tasks.store import tracking
+from tasks.store.stage import StageRun, stage
+from tasks.training.loop import EpochReport, FitConfig, derived, fit
+from tasks.training.losses import Teaching, supervised
+from tasks.training.teacher_answers import taught_by
+from tasks.training.weight_sparsity import Zeros, sparse, sparsity_by_layer
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-# Layers whose kernels tfmot prunes. A depthwise kernel has few weights, each of which matters.
-PRUNABLE = frozenset({"Conv1D", "Conv2D", "Conv2DTranspose", "Dense", "SeparableConv1D", "SeparableConv2D"})
-MATRICES = frozenset({"Dense"})  # tfmot takes blocks out of these only
 
 
 class PruneConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -121,16 +115,29 @@ class PruneConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     def _in_order(self) -> Self:
         if self.begin >= self.end:
             raise ValueError(f"begin: {self.begin:g} must lie before end ({self.end:g})")
-        if self.zeros == "n_m" and self.n >= self.m:
+        if self.zeros is not None and self.zeros.pattern == "n_m" and self.n >= self.m:
             raise ValueError(f"n: {self.n} must be less than m ({self.m}), or nothing is pruned")
         if self.then != "none" and self.method != "channels":
             raise ValueError(f"then: {self.then!r} follows method 'channels'; the method is {self.method!r}")
         return self
 
     @property
-    def zeros(self) -> Literal["none", "magnitude", "n_m", "block"]:
+    def zeros(self) -> Zeros | None:
         """How zeros are made, if any."""
-        return self.then if self.method == "channels" else self.method
+        pattern = self.then if self.method == "channels" else self.method
+        if pattern == "none":
+            return None
+        return Zeros(
+            pattern=pattern,
+            sparsity=self.sparsity,
+            schedule=self.schedule,
+            n=self.n,
+            m=self.m,
+            block=(self.block_height, self.block_width),
+            begin=self.begin,
+            end=self.end,
+            frequency=self.frequency,
+        )
 
 
 def prune(
@@ -169,8 +176,10 @@ def prune(
     objective = supervised(data.config.problem, data.variance)
     if teacher is not None:
         objective = taught_by(data, teacher, teaching, stage="prune", layers_may_go=True)
+    zeros = config.zeros
     if config.method != "channels":
-        return _sparse(student, data, config, objective, seed=seed, report=report, checkpoints=checkpoints)
+        assert zeros is not None
+        return sparse(student, data, zeros, config.fit, objective, seed=seed, report=report, checkpoints=checkpoints)
     between = config.channels.fit.epochs * (config.channels.steps - 1)
     epochs = between + config.fit.epochs
 
@@ -191,11 +200,11 @@ def prune(
         report(between + epoch, epochs, values)
 
     smaller = shrink(student, data, config.channels, goal, teacher, recover)
-    if config.zeros == "none" and widths(smaller) == widths(student):
+    if zeros is None and widths(smaller) == widths(student):
         return smaller  # as small as is asked for already
     folder = _below(checkpoints, "last")
-    if config.zeros != "none":
-        return _sparse(smaller, data, config, objective, seed=seed, report=told, checkpoints=folder)
+    if zeros is not None:
+        return sparse(smaller, data, zeros, config.fit, objective, seed=seed, report=told, checkpoints=folder)
     fit(smaller, data, config.fit, objective, seed=seed, report=told, checkpoints=folder)
     return smaller
 
@@ -206,137 +215,6 @@ def _below(folder: Path | None, name: str) -> Path | None:
         return None
     (folder / name).mkdir(exist_ok=True)
     return folder / name
-
-
-def _sparse(
-    student: "tf.keras.Model",
-    data: Dataset,
-    config: PruneConfig,
-    objective: Objective,
-    *,
-    seed: int,
-    report: EpochReport,
-    checkpoints: Path | None,
-) -> "tf.keras.Model":
-    """The model with zeros in its kernels, fine-tuned by tensorflow-model-optimization's schedule.
-
-    Layers that tfmot cannot prune in the asked way stay whole. The best epoch is chosen among those that ended with all
-    zeros in place.
-    """
-    steps = math.ceil(data.counts["train"] / config.fit.batch_size)
-    begin, end = _span(config, steps)
-    wrapped = _wrapped(student, config, begin, end)
-    wrappers = [layer for layer in wrapped.layers if kind(layer) == "PruneLowMagnitude"]
-
-    def in_place(_epoch: int = 0) -> None:
-        # a step ends with the optimizer's update, which moves pruned weights too
-        for wrapper in wrappers:
-            wrapper.pruning_obj.weight_mask_op()
-
-    for wrapper in wrappers:
-        wrapper.pruning_step.assign(0)  # each training step adds one
-    if config.fit.epochs:
-        fit(
-            wrapped,
-            data,
-            config.fit,
-            objective,
-            seed=seed,
-            report=report,
-            checkpoints=checkpoints,
-            on_epoch_end=in_place,
-            best_from=max(1, math.ceil(end / steps)),
-        )
-    else:
-        for wrapper in wrappers:
-            wrapper.pruning_step.assign(end)
-            wrapper.pruning_obj.conditional_mask_update()
-        in_place()
-    return _stripped(wrapped)
-
-
-def _span(config: PruneConfig, steps: int) -> tuple[int, int]:
-    """The first and last step of pruning; weights are looked at in the last one too."""
-    total = config.fit.epochs * steps
-    begin, end = math.floor(config.begin * total), math.floor(config.end * total)
-    return begin, max(begin + (end - begin) // config.frequency * config.frequency, begin + 1)
-
-
-def _wrapped(model: "tf.keras.Model", config: PruneConfig, begin: int, end: int) -> "tf.keras.Model":
-    """The model with tfmot's wrappers around what can be pruned in the asked way."""
-    from tensorflow_model_optimization.sparsity import keras as sparsity
-
-    frequency = min(config.frequency, end - begin)
-    # 2:4 keeps two of four; tfmot counts the zeros
-    options: dict[str, Any] = {"sparsity_m_by_n": (config.m - config.n, config.m)} if config.zeros == "n_m" else {}
-    if config.zeros == "block":
-        options = {"block_size": (config.block_height, config.block_width)}
-    if config.schedule == "polynomial" and config.zeros != "n_m":
-        options["pruning_schedule"] = sparsity.PolynomialDecay(0.0, config.sparsity, begin, end, frequency=frequency)
-    else:
-        options["pruning_schedule"] = sparsity.ConstantSparsity(config.sparsity, begin, end, frequency)
-    able = MATRICES if config.zeros == "block" else PRUNABLE
-    model, copies = flat(model), Copies()
-    free = free_names(layer.name for layer in model.layers)
-    wrappers: dict[int, Any] = {}
-
-    def answer(call: Call) -> Any:
-        layer = call.layer
-        if kind(layer) not in able:
-            return copies.call(layer, call.args, call.kwargs)
-        if id(layer) in wrappers:
-            return wrappers[id(layer)](*call.args, **call.kwargs)
-        inner = type(layer).from_config(layer.get_config())
-        wrappers[id(layer)] = _wrapper()(inner, free(f"prune_low_magnitude_{layer.name}"), **options)
-        given = wrappers[id(layer)](*call.args, **call.kwargs)
-        inner.set_weights(layer.get_weights())
-        return given
-
-    return rebuild(model, answer)
-
-
-@cache
-def _wrapper() -> Any:
-    """The class of what is put around a layer to prune it: tfmot's, which hands on the mask that the layer would."""
-    from tensorflow_model_optimization.python.core.sparsity.keras import pruning_wrapper
-
-    class PruneLowMagnitude(pruning_wrapper.PruneLowMagnitude):  # type: ignore[misc]
-        def __init__(self, layer: Any, name: str, **options: Any) -> None:
-            super().__init__(layer, **options)
-            self._name = name  # tfmot's own may be another layer's
-
-        def call(self, inputs: Any, training: Any = None) -> Any:  # no layer with a kernel reads a mask
-            return super().call(inputs, training=training)
-
-        def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
-            return self.layer.compute_mask(inputs, mask) if self.layer.supports_masking else None
-
-    return PruneLowMagnitude
-
-
-def _stripped(model: "tf.keras.Model") -> "tf.keras.Model":
-    """The model without wrappers, masks and counters."""
-    copies = Copies()
-
-    def answer(call: Call) -> Any:
-        layer = call.layer.layer if kind(call.layer) == "PruneLowMagnitude" else call.layer
-        return copies.call(layer, call.args, call.kwargs)
-
-    return rebuild(model, answer)
-
-
-def sparsity_by_layer(model: "tf.keras.Model") -> dict[str, float]:
-    """The share of zeros in each layer's kernels, by the layer's name, for all layers that have kernels."""
-    kernels: dict[str, list[np.ndarray]] = {}
-    for layer in model.layers:
-        name = layer.layer.name if kind(layer) == "QuantizeWrapperV2" else layer.name
-        for weight in layer.weights:
-            if "kernel" in weight.name.split("/")[-1] and weight.shape.rank > 1:  # not a range of `my_kernel`
-                kernels.setdefault(name, []).append(weight.numpy())
-    return {
-        layer: sum(int(np.count_nonzero(kernel == 0)) for kernel in found) / sum(kernel.size for kernel in found)
-        for layer, found in kernels.items()
-    }
 
 
 @stage("prune")
@@ -372,7 +250,7 @@ def prune_student(
         measured |= {f"channels/{layer}": float(count) for layer, count in after.items()}
         for layer, why in graph_of(whole).kept_whole.items():
             listener().note(run.stage, f"{layer} and what it is joined with keep their channels ({why})")
-    if config.zeros != "none":
+    if config.zeros is not None:
         sparsity = sparsity_by_layer(pruned)
         run.figure(plots.sparsity_by_layer(sparsity), "sparsity_by_layer.png")
         measured |= {f"sparsity/{layer}": share for layer, share in sparsity.items()}

@@ -8,20 +8,23 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import BaseModel, Field
 
-from tasks import metrics, plots, tracking
-from tasks.artifact import ModelArtifact, Precision
-from tasks.calibration import Calibration, CalibrationConfig
+from tasks.contract.artifact import ModelArtifact, Precision
+from tasks.contract.progress import listener
 from tasks.data import DataConfig, Dataset, open_data
-from tasks.fit import EpochReport, FitConfig, fit
-from tasks.formats import keras
-from tasks.held import is_fake_quantized
-from tasks.mixed import mixed
-from tasks.objectives import Teaching, supervised
-from tasks.progress import listener
-from tasks.ranges import fake_quantized
-from tasks.settle import settle
-from tasks.stage import StageRun, stage
-from tasks.taught import taught_by
+from tasks.evidence import plots
+from tasks.formats.keras import files as keras
+from tasks.measuring.scores import example_scores
+from tasks.quantization.calibration import Calibration, CalibrationConfig
+from tasks.quantization.conversion import Conversion
+from tasks.quantization.fake_quantization import fake_quantized
+from tasks.quantization.kernel_limits import settle
+from tasks.quantization.mixed_precision import mixed
+from tasks.quantization.parameters import is_fake_quantized
+from tasks.store import tracking
+from tasks.store.stage import StageRun, stage
+from tasks.training.loop import EpochReport, FitConfig, fit
+from tasks.training.losses import Teaching, supervised
+from tasks.training.teacher_answers import taught_by
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -106,6 +109,15 @@ class QuantizeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
     def fake_quantizes(self) -> bool:
         """Whether what comes out brings the ranges that integer files take, and is what those files compute."""
         return self.result == "int8" and self.route != "toolchain"
+
+    @property
+    def own_ranges(self) -> CalibrationConfig | None:
+        """How each target's own toolchain sets the ranges, where it is to do so."""
+        if self.route != "toolchain":
+            return None
+        return CalibrationConfig(
+            examples=self.calibration_examples, method=self.calibration, percentile=self.percentile
+        )
 
     @property
     def route(self) -> str:
@@ -209,7 +221,7 @@ def _mixed(
         return found
 
     def score(outputs: np.ndarray) -> np.ndarray:
-        return np.asarray(metrics.scores(data.config.problem, y, outputs, data.variance).mean(axis=0))
+        return np.asarray(example_scores(data.config.problem, y, outputs, data.variance).mean(axis=0))
 
     def drop(outputs: np.ndarray) -> float:
         return float((score(wanted) - score(outputs)).max())  # of several targets the worst one's
@@ -229,13 +241,6 @@ def quantize_student(
     seed: int,
 ) -> ModelArtifact:
     """Quantize the student under its teacher, and keep the fake-quantized model that every int8 file is made from."""
-    if config.result != "int8":  # the files' writers do it: the same model, to be run in other numbers
-        return student.model_copy(update={"stage": run.stage, "precision": config.result})
-    if config.route == "toolchain":
-        how = CalibrationConfig(
-            examples=config.calibration_examples, method=config.calibration, percentile=config.percentile
-        )
-        return student.model_copy(update={"stage": run.stage, "precision": "int8", "calibration": how})
     held = quantize(
         keras.load(tracking.fetch(student)),
         open_data(data),
@@ -248,9 +253,24 @@ def quantize_student(
     )
     if not is_fake_quantized(held):
         listener().note(run.stage, "no layer of this model has an integer kernel: it stays in float")
-        return student.model_copy(update={"stage": run.stage})
+        return student
     if run.history:
         run.figure(plots.learning_curves(run.history), "learning_curves.png")
     return run.keep(
         lambda folder: keras.write(held, folder), "keras", precision="int8", parent=student, metrics=run.best()
     )
+
+
+def conversion(
+    student: ModelArtifact,
+    teacher: ModelArtifact,
+    data: DataConfig,
+    config: QuantizeConfig,
+    teaching: Teaching,
+    seed: int,
+) -> Conversion:
+    """What files are made of: a fake-quantized model, or the student itself where the files' writers do the rest."""
+    if not config.fake_quantizes:
+        return Conversion(model=student, precision=config.result, calibration=config.own_ranges)
+    model = quantize_student(student, teacher, data, config, teaching, seed)
+    return Conversion(model=model, precision=model.precision)

@@ -12,8 +12,7 @@ import numpy as np
 from prefect.runtime import flow_run
 from pydantic import BaseModel, Field
 
-from tasks import metrics, registry, tracking
-from tasks.artifact import (
+from tasks.contract.artifact import (
     Artifact,
     DataArtifact,
     EvidenceArtifact,
@@ -24,16 +23,18 @@ from tasks.artifact import (
     digest_folder,
 )
 from tasks.data import DataConfig, open_data
-from tasks.evidence import Evidence, FileEvidence, open_evidence
-from tasks.evidence_page import render_card
+from tasks.drift.profile import FILE as PROFILE
+from tasks.drift.profile import answer_figures, distributions, joined, write_profile
+from tasks.evidence.evidence import Evidence, FileEvidence, open_evidence
+from tasks.evidence.page import render_card
 from tasks.formats import FORMATS
-from tasks.git import git_commit
-from tasks.measure import Outputs, answers_of
-from tasks.profile import FILE as PROFILE
-from tasks.profile import answer_figures, distributions, joined, write_profile
-from tasks.stage import StageRun, stage
-from tasks.target_scores import by_target
-from tasks.version import place_of
+from tasks.measuring.answers import Outputs, answers_of
+from tasks.measuring.scores import example_scores
+from tasks.measuring.target_scores import by_target
+from tasks.store import registry, tracking
+from tasks.store.commit import git_commit
+from tasks.store.stage import StageRun, stage
+from tasks.versions.version import place_of
 
 # What `mlflow.pyfunc.load_model(...).predict` of a version needs, by the target that it asks.
 REQUIREMENTS: dict[Target, tuple[str, ...]] = {
@@ -222,7 +223,7 @@ def _profile(made: Version) -> dict[str, Any]:
         x = raw.astype(np.float32)
         answers = answers_of(call, x, data.output_shape, BATCH, f"the file for {target}")
         chunks.append(answer_figures(problem, x, answers, data.target_columns))
-        scores.append(metrics.scores(problem, y, answers, data.variance))
+        scores.append(example_scores(problem, y, answers, data.variance))
     found = distributions(joined(chunks), len(data.classes))
     each = by_target(data.target_columns, np.concatenate(scores), np.concatenate(scores))
     kept: dict[str, Any] = json.loads((tracking.fetch(made.data) / PROFILE).read_text())

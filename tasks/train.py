@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks import plots, tracking
-from tasks.artifact import ModelArtifact, Role
+from tasks.contract.artifact import ModelArtifact, Role
 from tasks.data import DataConfig, Dataset, open_data
-from tasks.fit import EpochReport, FitConfig, fit
-from tasks.formats import keras
-from tasks.objectives import supervised
-from tasks.stage import StageRun, stage
+from tasks.evidence import plots
+from tasks.formats.keras import files as keras
+from tasks.store import tracking
+from tasks.store.stage import StageRun, stage
+from tasks.training.loop import EpochReport, FitConfig, fit
+from tasks.training.losses import supervised
 from tasks.zoo import ModelConfig, build_model
 
 if TYPE_CHECKING:

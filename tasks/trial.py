@@ -3,13 +3,13 @@
 import shutil
 from pathlib import Path
 
-from tasks import tracking
-from tasks.artifact import BundleArtifact, EvidenceArtifact
 from tasks.bundles import BUNDLES
-from tasks.bundles.trial import Trial, TrialConfig
-from tasks.errors import TooSlow
-from tasks.manifest import read_manifest
-from tasks.stage import StageRun, stage
+from tasks.bundles.client import Trial, TrialConfig
+from tasks.contract.artifact import BundleArtifact, EvidenceArtifact
+from tasks.contract.errors import TooSlow
+from tasks.store import tracking
+from tasks.store.stage import StageRun, stage
+from tasks.versions.manifest import read_manifest
 
 FILE = "trial.json"
 

@@ -12,24 +12,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks import metrics, tracking
-from tasks.artifact import FORMAT_OF, ChoiceArtifact, EvidenceArtifact, ModelArtifact, Precision, Role, Target
+from tasks.contract.artifact import FORMAT_OF, ChoiceArtifact, EvidenceArtifact, ModelArtifact, Precision, Role, Target
+from tasks.contract.errors import AnswersDiffer, SlimlineError
+from tasks.contract.progress import listener
 from tasks.data import DataConfig, Dataset, open_data
-from tasks.disclosure import limits, methods
-from tasks.errors import AnswersDiffer, SlimlineError
-from tasks.evidence import Evidence, FileEvidence, Reference, Throughput, figures, open_choice
-from tasks.evidence_page import lay_out
-from tasks.file_parity import hold_answers, said, sizes_apart
-from tasks.formats import FORMATS, keras
-from tasks.held import is_fake_quantized
-from tasks.kept_answers import kept_answers
-from tasks.machine import describe_machine, load_average
-from tasks.measure import Call, Outputs, ValidateConfig, answers_fit, answers_of, latency_of, sizes
-from tasks.metrics import Floats
-from tasks.progress import listener
-from tasks.stage import StageRun, stage
-from tasks.target_scores import by_target
-from tasks.unrest import Slack, slack
+from tasks.evidence.brought_answers import kept_answers
+from tasks.evidence.disclosure import limits, methods
+from tasks.evidence.evidence import Evidence, FileEvidence, Reference, figures, open_choice
+from tasks.evidence.page import lay_out
+from tasks.formats import FORMATS
+from tasks.formats.keras import files as keras
+from tasks.formats.parity import hold_answers, said, sizes_apart
+from tasks.formats.sizes import sizes
+from tasks.measuring import intervals, timing
+from tasks.measuring.answers import Call, Outputs, answers_fit, answers_of
+from tasks.measuring.arrays import Floats
+from tasks.measuring.config import ValidateConfig
+from tasks.measuring.machine import describe_machine, load_average
+from tasks.measuring.scores import SCORE_NAMES, confusion_matrix, example_scores, further_figures, guessing, parity
+from tasks.measuring.target_scores import by_target
+from tasks.measuring.timing import Throughput, latency_of
+from tasks.quantization.parameters import is_fake_quantized
+from tasks.quantization.sensitivity import Slack, slack
+from tasks.store import tracking
+from tasks.store.stage import StageRun, stage
 
 MOST_CLASSES = 64  # of a confusion matrix that is kept: beyond it the page cannot show it and the JSON grows
 ROLES: tuple[Role, ...] = ("teacher", "student", "compressed")
@@ -101,7 +107,7 @@ def validate(
     if teacher is None:
         raise ValueError("no file of the teacher to compare with")
     wanted, by = brought or (answered[teacher.keras].outputs, keras.version())
-    baseline = metrics.scores(problem, y, wanted, data.variance)
+    baseline = example_scores(problem, y, wanted, data.variance)
     measured: list[FileEvidence] = []
     for target in dict.fromkeys(file.target for file in files):
         here = [file for file in files if file.target == target]
@@ -112,7 +118,7 @@ def validate(
     machine = describe_machine(load_before)
     return Evidence(
         problem=problem,
-        score=metrics.SCORE_NAMES[problem],
+        score=SCORE_NAMES[problem],
         data=data.digest,
         examples=len(x),
         examples_held=data.counts["test"],
@@ -129,8 +135,8 @@ def validate(
         reference=Reference(
             keras=by,
             brought=brought is not None,
-            accuracy=metrics.interval(baseline, problem, config.confidence, seed),
-            guessing=metrics.guessing(problem, y),
+            accuracy=intervals.interval(baseline, problem, config.confidence, seed),
+            guessing=guessing(problem, y),
             targets={
                 name: found.score
                 for name, found in by_target(data.target_columns, baseline, baseline, config.confidence, seed).items()
@@ -163,10 +169,10 @@ def _measure_target(
     for file in files:
         _hold(file, calls[file.title], answers[file.title], models[file.keras], x, config.throughput_batch)
     listener().note("validate", f"timing the {len(files)} files for {files[0].target} in turn")
-    times = metrics.time_in_turn(calls, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds)
+    times = timing.time_in_turn(calls, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds)
     batch = np.resize(x, (config.throughput_batch, *x.shape[1:]))  # repeats the examples when there are too few
-    rounds = max(metrics.FEWEST_ROUNDS, config.latency_rounds // 10)
-    batch_times = metrics.time_in_turn(calls, batch, rounds, 3, config.latency_seconds)
+    rounds = max(timing.FEWEST_ROUNDS, config.latency_rounds // 10)
+    batch_times = timing.time_in_turn(calls, batch, rounds, 3, config.latency_seconds)
     measured = []
     for file in files:
         audit = form.audit(file.folder, x[:1])
@@ -180,14 +186,14 @@ def _measure_target(
             sha256=file.sha256,
             keras_sha256=file.keras_sha256,
             shipped=file.shipped,
-            keras_accuracy=metrics.interval(
-                metrics.scores(data.config.problem, y, model.outputs, data.variance),
+            keras_accuracy=intervals.interval(
+                example_scores(data.config.problem, y, model.outputs, data.variance),
                 data.config.problem,
                 config.confidence,
                 seed,
             ),
             **_accuracy(data, y, answers[file.title], baseline, config, seed),
-            parity=metrics.parity(data.config.problem, model.outputs, answers[file.title]),
+            parity=parity(data.config.problem, model.outputs, answers[file.title]),
             size_bytes=size_bytes,
             gzip_bytes=gzip_bytes,
             parameters=model.parameters,
@@ -195,7 +201,7 @@ def _measure_target(
             macs=audit.macs,
             ran=form.RUNS_HERE,
             latency=latency_of(times[file.title]),
-            speedup=metrics.ratio_interval(times[files[0].title], times[file.title], config.confidence, seed),
+            speedup=timing.ratio_interval(times[files[0].title], times[file.title], config.confidence, seed),
             throughput=Throughput(
                 examples_per_second=len(batch) / float(np.median(batch_times[file.title])),
                 batch=len(batch),
@@ -230,17 +236,17 @@ def _accuracy(
 ) -> dict[str, Any]:
     """The figures of `FileEvidence` that tell how right the answers are; `baseline` is the teacher's scores `(n,)`."""
     problem = data.config.problem
-    scores = metrics.scores(problem, y, answers, data.variance)
+    scores = example_scores(problem, y, answers, data.variance)
     figures: dict[str, Any] = {
-        "accuracy": metrics.interval(scores, problem, config.confidence, seed),
-        "drop": metrics.paired_interval(baseline, scores, problem, config.confidence, seed),
-        "further": metrics.further_figures(problem, y, answers, data.target_columns, data.variance),
+        "accuracy": intervals.interval(scores, problem, config.confidence, seed),
+        "drop": intervals.paired_interval(baseline, scores, problem, config.confidence, seed),
+        "further": further_figures(problem, y, answers, data.target_columns, data.variance),
         "targets": by_target(data.target_columns, baseline, scores, config.confidence, seed),
     }
     if problem == "classification":
         figures |= {"lost": int((baseline > scores).sum()), "gained": int((baseline < scores).sum())}
         if len(data.classes) <= MOST_CLASSES:
-            matrix = metrics.confusion_matrix(y, answers, len(data.classes))
+            matrix = confusion_matrix(y, answers, len(data.classes))
             figures["confusion"] = tuple(tuple(int(count) for count in row) for row in matrix)
     return figures
 

@@ -6,21 +6,26 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from tasks import metrics, tracking
-from tasks.artifact import EvidenceArtifact, Target, digest_file, digest_folder
+from tasks.contract.artifact import EvidenceArtifact, Target, digest_file, digest_folder
+from tasks.contract.errors import StoreError
+from tasks.contract.progress import listener
 from tasks.data import DataConfig, Dataset, open_data
-from tasks.errors import StoreError
-from tasks.evidence import FileEvidence
+from tasks.evidence.evidence import FileEvidence
 from tasks.formats import FORMATS
 from tasks.formats.audit import Audit
-from tasks.formats.onnx_saturation import told
-from tasks.machine import Machine, comparable, describe_machine, load_average
-from tasks.measure import ValidateConfig, answers_of, latency_of, sizes
-from tasks.metrics import Figure
+from tasks.formats.onnx.saturation import told
+from tasks.formats.sizes import sizes
+from tasks.measuring import intervals, timing
+from tasks.measuring.answers import answers_of
+from tasks.measuring.arrays import Figure
+from tasks.measuring.config import ValidateConfig
+from tasks.measuring.machine import Machine, comparable, describe_machine, load_average
+from tasks.measuring.scores import example_scores
+from tasks.measuring.timing import latency_of
 from tasks.processors.versions import Everywhere, as_lines, everywhere
-from tasks.progress import listener
-from tasks.stage import StageRun, stage
-from tasks.version import OpenVersion, open_version
+from tasks.store import tracking
+from tasks.store.stage import StageRun, stage
+from tasks.versions.version import OpenVersion, open_version
 
 DIFFERS = "**differs**"
 ELSEWHERE = "another processor, or other instruction sets"
@@ -113,9 +118,9 @@ def verify(
             form, folder = FORMATS[file.target], version.files_of(file.target)
             call = form.load(folder, threads=config.threads)
             answers = answers_of(call, x, data.output_shape, config.throughput_batch, file.target)
-            scores = metrics.scores(evidence.problem, y, answers, data.variance)
-            found = metrics.interval(scores, evidence.problem, evidence.confidence, seed)
-            times = metrics.time_in_turn(
+            scores = example_scores(evidence.problem, y, answers, data.variance)
+            found = intervals.interval(scores, evidence.problem, evidence.confidence, seed)
+            times = timing.time_in_turn(
                 {"now": call}, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds
             )
             machine = machine or describe_machine(load_before)
@@ -165,7 +170,7 @@ def _everywhere(file: FileEvidence, found: Audit) -> Check:
     )
 
 
-def _span(found: metrics.Interval) -> str:
+def _span(found: intervals.Interval) -> str:
     return f"{found.estimate:.6g} ({found.low:.6g} to {found.high:.6g})"
 
 

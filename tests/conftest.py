@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from stores import forget
 
 SESSION = Path(tempfile.mkdtemp(prefix="slimline-tests-"))
 os.environ["SLIMLINE_HOME"] = str(SESSION / "home")
@@ -50,7 +51,7 @@ def prefect_server() -> None:
 @pytest.fixture(scope="session")
 def empty_store() -> Path:
     """An MLflow database with its tables made, to copy: making them takes seconds."""
-    from tasks import tracking
+    from tasks.store import tracking
 
     tracking.client().search_experiments()
     forget()
@@ -67,14 +68,3 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) ->
     forget()
     yield home
     forget()
-
-
-def forget() -> None:
-    """Drop the connection of the process, as a new process would have none."""
-    from tasks import tracking
-
-    for cached in (tracking.client, tracking.experiment):
-        cached.cache_clear()
-    tracking._fetched.clear()
-    tracking._parents.clear()
-    os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow sets it for child processes

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from tasks.bring import Door, as_it_came, bring, bring_own
+from tasks.contract.errors import AnswersDiffer, ModelError
 from tasks.data import DataConfig, open_data
-from tasks.errors import AnswersDiffer, ModelError
-from tasks.kept_answers import kept_answers
-from tasks.meaning import meaning
-from tasks.tracking import fetch
+from tasks.evidence.brought_answers import kept_answers
+from tasks.keras_graph.output_meaning import meaning
+from tasks.store.tracking import fetch
 from tasks.zoo import Brought, ModelConfig
 
 TARGETS = ("onnxruntime", "litert")
@@ -103,7 +103,7 @@ def test_nothing_is_added_to_an_end(end, data, tmp_path):
     """And what it means is found, so that training it and its log loss are right."""
     import tensorflow as tf
 
-    from tasks.meaning import in_probabilities
+    from tasks.keras_graph.output_meaning import in_probabilities
 
     build, means = ENDS[end]
     tf.keras.utils.set_random_seed(2)
@@ -207,7 +207,7 @@ def test_what_hangs_on_anything_but_the_example_is_found_in_the_model_as_it_came
 
 def test_a_target_that_would_be_wrong_is_refused_by_layer(data, tmp_path, monkeypatch):
     """A writer that is broken on purpose; the other target is named as the way out."""
-    from tasks.formats import tflite
+    from tasks.formats.tflite import files as tflite
 
     config, write = kept(trained(data, softmax), tmp_path), tflite.write
 

@@ -13,12 +13,12 @@ import yaml
 from google.protobuf import text_format
 from registered import versions
 
-from tasks.artifact import digest_file, digest_folder
 from tasks.bundle import bundle
 from tasks.bundles import BUNDLES
 from tasks.bundles.contents import BundleConfig, Contents
-from tasks.errors import TargetMissing
-from tasks.version import OpenVersion, open_version
+from tasks.contract.artifact import digest_file, digest_folder
+from tasks.contract.errors import TargetMissing
+from tasks.versions.version import OpenVersion, open_version
 
 BIN = Path(sys.executable).parent
 SERVERS = tuple(BUNDLES)
@@ -29,7 +29,7 @@ CONFIG = BundleConfig(max_batch=16, batch_delay_us=250, instances=3, canary_perc
 @pytest.fixture(scope="module")
 def version(tmp_path_factory, prefect_server, empty_store):
     """A registered version with a file for every target, in int8."""
-    from tasks import tracking
+    from tasks.store import tracking
 
     with versions(tmp_path_factory.mktemp("state"), empty_store, TARGETS):
         yield open_version("models:/tiny/1", tracking.download("models:/tiny/1"))

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from tasks.contract.errors import ModelError
 from tasks.data import DataConfig, open_data
 from tasks.distill import DistillConfig, distill
-from tasks.errors import ModelError
-from tasks.fit import FitConfig
-from tasks.objectives import Teaching
 from tasks.train import train
+from tasks.training.loop import FitConfig
+from tasks.training.losses import Teaching
 from tasks.zoo import ModelConfig, build_model
 
 SHORT = FitConfig(epochs=2, batch_size=32, learning_rate=0.01)
@@ -104,7 +104,7 @@ def test_what_is_imitated_comes_nearer_the_more_it_weighs(method):
     """On images: attention is where the layers look."""
     import tensorflow as tf
 
-    from tasks.hints import HINTS
+    from tasks.training.hints import HINTS
 
     data = open_data(DataConfig(reader="digits", limit=200))
     knowing = build_model(ModelConfig(model="cnn", width=0.5), data, seed=1)

@@ -11,7 +11,7 @@ import pytest
 from command_line import ROOT
 from registered import versions
 
-from tasks.errors import DataError, VersionError
+from tasks.contract.errors import DataError, VersionError
 
 UNSEEN = slice(600, None)  # the version was made from the first 600 digits
 
@@ -26,7 +26,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def champion(tmp_path_factory, prefect_server, empty_store):
-    from tasks import registry
+    from tasks.store import registry
 
     with versions(tmp_path_factory.mktemp("state"), empty_store, {"seed": 1}):
         registry.set_alias("tiny", registry.CHAMPION, 1)
@@ -43,8 +43,8 @@ def archive(folder: Path, x: np.ndarray, y: np.ndarray | None = None):
 
 def measured(result):
     """What a flow run kept in MLflow: the JSON, and the metrics of its stage."""
-    from tasks import tracking
-    from tasks.monitoring import open_monitoring
+    from tasks.evidence.monitoring import open_monitoring
+    from tasks.store import tracking
 
     (stage,) = tracking.stages_of(result.mlflow_url.rpartition("/")[2])
     metrics = tracking.client().get_run(stage.run).data.metrics
@@ -52,7 +52,7 @@ def measured(result):
 
 
 def config(**settings):
-    from tasks.monitoring import MonitorConfig
+    from tasks.drift.limits import MonitorConfig
 
     return MonitorConfig(latency_rounds=20, max_slowdown=100, **settings)  # another test may be at work beside this one
 
@@ -78,7 +78,7 @@ def test_the_score_is_that_of_the_registered_file(champion, digits, tmp_path):
     import onnxruntime
 
     from flows.monitor import monitor
-    from tasks import tracking
+    from tasks.store import tracking
 
     x, y = (each[UNSEEN] for each in digits)
     session = onnxruntime.InferenceSession(tracking.download("models:/tiny/1") / "model.onnx")

@@ -3,10 +3,11 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.data import DataConfig, open_data
-from tasks.fit import FitConfig
-from tasks.objectives import Teaching
-from tasks.prune import PruneConfig, prune, sparsity_by_layer
-from tasks.rebuild import kind
+from tasks.keras_graph.rebuild import kind
+from tasks.prune import PruneConfig, prune
+from tasks.training.loop import FitConfig
+from tasks.training.losses import Teaching
+from tasks.training.weight_sparsity import sparsity_by_layer
 
 TEACHING = Teaching()
 SHORT = FitConfig(epochs=2, batch_size=32, learning_rate=1e-3)

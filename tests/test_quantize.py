@@ -1,16 +1,16 @@
 import numpy as np
 import pytest
 
-from tasks.calibration import CalibrationConfig
+from tasks.contract.errors import ConversionError
 from tasks.convert import convert
 from tasks.data import DataConfig, open_data
-from tasks.errors import ConversionError
-from tasks.fit import FitConfig, fit
 from tasks.formats import FORMATS
-from tasks.held import is_fake_quantized
-from tasks.objectives import Teaching, supervised
-from tasks.prune import sparsity_by_layer
+from tasks.quantization.calibration import CalibrationConfig
+from tasks.quantization.parameters import is_fake_quantized
 from tasks.quantize import QuantizeConfig, quantize
+from tasks.training.loop import FitConfig, fit
+from tasks.training.losses import Teaching, supervised
+from tasks.training.weight_sparsity import sparsity_by_layer
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from command_line import ROOT
 from registered import versions
 
-from tasks.errors import VersionError
+from tasks.contract.errors import VersionError
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def home(tmp_path_factory, prefect_server, empty_store):
 
 
 def found(result):
-    from tasks import tracking
+    from tasks.store import tracking
     from tasks.verify import open_verification
 
     (stage,) = tracking.stages_of(result.mlflow_url.rpartition("/")[2])
@@ -47,7 +47,7 @@ def changed(home, name, change):
     """A file of the version in the store, changed while the block lasts."""
     from contextlib import contextmanager
 
-    from tasks import tracking
+    from tasks.store import tracking
 
     @contextmanager
     def block():

@@ -21,12 +21,12 @@ from benchmarks.compression.ways import Way, ways
 from benchmarks.conversion.subjects import Subject
 from benchmarks.kept import trained
 from benchmarks.say import say
+from tasks.contract.state_folder import home
 from tasks.data import DataConfig, open_data
-from tasks.fit import FitConfig
-from tasks.formats import keras
-from tasks.home import home
-from tasks.machine import describe_machine, load_average
-from tasks.metrics import Floats
+from tasks.formats.keras import files as keras
+from tasks.measuring.arrays import Floats
+from tasks.measuring.machine import describe_machine, load_average
+from tasks.training.loop import FitConfig
 from tasks.zoo import ModelConfig
 
 SEED = 1

@@ -12,13 +12,14 @@ from pydantic import BaseModel
 from benchmarks.conversion.measure import answers_of, time_in_orders
 from benchmarks.conversion.subjects import Subject
 from benchmarks.say import say
-from tasks import metrics
-from tasks.artifact import Target
+from tasks.contract.artifact import Target
 from tasks.formats import FORMATS
-from tasks.metrics import Interval
+from tasks.measuring import intervals, timing
+from tasks.measuring.intervals import Interval
+from tasks.measuring.scores import example_scores
 
 if TYPE_CHECKING:
-    from tasks.metrics import Floats
+    from tasks.measuring.arrays import Floats
 
 THROUGHPUT_BATCH = 32
 FLOAT = "onnxruntime: float teacher"  # what all others are held against
@@ -59,13 +60,13 @@ def found(row: Row, folder: Path, subject: Subject, scores: dict[str, "Floats"])
     form = FORMATS[row.target]
     name = f"{row.target}: {row.title}"
     answers = answers_of(form.load(folder, threads=1), subject.x)
-    scores[name] = metrics.scores("classification", subject.y, answers, 1.0)
+    scores[name] = example_scores("classification", subject.y, answers, 1.0)
     audit = form.audit(folder, subject.x[:1])
     content = (folder / form.FILE).read_bytes()
     return row.model_copy(
         update={
-            "accuracy": metrics.interval(scores[name], "classification"),
-            "drop": metrics.paired_interval(scores[FLOAT], scores[name], "classification"),
+            "accuracy": intervals.interval(scores[name], "classification"),
+            "drop": intervals.paired_interval(scores[FLOAT], scores[name], "classification"),
             "size_bytes": len(content),
             "gzip_bytes": len(gzip.compress(content, compresslevel=6, mtime=0)),
             "macs": audit.macs,
@@ -91,7 +92,7 @@ def timed(rows: Mapping[str, Row], folders: Mapping[str, Path], x: np.ndarray, r
             "p50": p50,
             "p99": p99,
             "smaller": teacher.size_bytes / row.size_bytes,
-            "faster": metrics.ratio_interval(single[FLOAT], single[name], seed=seed),
+            "faster": timing.ratio_interval(single[FLOAT], single[name], seed=seed),
             "throughput": THROUGHPUT_BATCH / float(np.median(many[name])),
         }
         done.append(row.model_copy(update=changes))

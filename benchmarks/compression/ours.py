@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.say import say
-from tasks.evidence import open_evidence
+from tasks.evidence.evidence import open_evidence
 
 FACTS = """
 import json, sys
-from tasks import tracking
+from tasks.store import tracking
 uri, *runs = sys.argv[1:]
 infos = [tracking.client().get_run(run).info for run in runs]
 seconds = sum(info.end_time - info.start_time for info in infos) / 1000

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from benchmarks.compression.measure import THROUGHPUT_BATCH, Row
-from tasks.machine import Machine
-from tasks.plots import BLUE, GRID, INK, ORANGE
+from tasks.evidence.plots import BLUE, GRID, INK, ORANGE
+from tasks.measuring.machine import Machine
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

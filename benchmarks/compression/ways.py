@@ -14,11 +14,12 @@ import numpy as np
 from benchmarks.conversion.routes import nncf, ort_static, plain_tf2onnx, tflite_static, tfmot_trained, written
 from benchmarks.conversion.subjects import Subject
 from benchmarks.kept import reporter
-from tasks.artifact import Target
-from tasks.fit import FitConfig
-from tasks.formats import onnx, tflite
-from tasks.objectives import Teaching
+from tasks.contract.artifact import Target
+from tasks.formats.onnx import files as onnx
+from tasks.formats.tflite import files as tflite
 from tasks.prune import PruneConfig, prune
+from tasks.training.loop import FitConfig
+from tasks.training.losses import Teaching
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -18,10 +18,10 @@ from benchmarks.conversion.page import page
 from benchmarks.conversion.routes import routes
 from benchmarks.conversion.subjects import SHAPES, cifar10, subject
 from benchmarks.say import say
+from tasks.contract.state_folder import home
 from tasks.data import open_data
-from tasks.fit import FitConfig
-from tasks.home import home
-from tasks.machine import describe_machine, load_average
+from tasks.measuring.machine import describe_machine, load_average
+from tasks.training.loop import FitConfig
 
 RESULTS = Path(__file__).parent.parent / "results"
 

@@ -15,12 +15,14 @@ from pydantic import BaseModel
 from benchmarks.conversion.routes import Route, Source, keras_models, output_steps
 from benchmarks.conversion.subjects import Subject
 from benchmarks.say import say
-from tasks import metrics
-from tasks.artifact import Target
-from tasks.fit import FitConfig
+from tasks.contract.artifact import Target
 from tasks.formats import FORMATS
 from tasks.formats.audit import Audit
-from tasks.metrics import Floats, Interval
+from tasks.measuring import timing
+from tasks.measuring.arrays import Floats
+from tasks.measuring.intervals import Interval
+from tasks.measuring.scores import SCORE_NAMES, agreement, example_scores
+from tasks.training.loop import FitConfig
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -110,7 +112,7 @@ def measure(
     return Found(
         subject=subject.name,
         says=subject.says,
-        score=metrics.SCORE_NAMES[problem],
+        score=SCORE_NAMES[problem],
         tests=len(subject.x),
         macs=max(row.macs for row in rows.values()),
         rows=tuple(timed(row, times, title, seed) for title, row in rows.items()),
@@ -132,14 +134,14 @@ def time_in_orders(files: Mapping[str, Open], x: Outputs, rounds: int, seconds: 
         seed: of the orders.
 
     Returns:
-        Seconds by name, `(orders, rounds in an order)`: what `metrics.ratio_interval` draws whole orders from.
+        Seconds by name, `(orders, rounds in an order)`: what `timing.ratio_interval` draws whole orders from.
 
     """
     draw = np.random.default_rng(seed)
     found: dict[str, list[Floats]] = {name: [] for name in files}
     for _ in range(ORDERS):
         calls = {name: files[name]() for name in draw.permutation(list(files))}
-        for name, times in metrics.time_in_turn(calls, x, rounds // ORDERS, WARMUP, seconds / ORDERS).items():
+        for name, times in timing.time_in_turn(calls, x, rounds // ORDERS, WARMUP, seconds / ORDERS).items():
             found[name].append(times.ravel())
     fewest = min(len(times) for orders in found.values() for times in orders)
     return {name: np.stack([times[:fewest] for times in orders]) for name, orders in found.items()}
@@ -194,7 +196,7 @@ def _one(
     audit = form.audit(folder, subject.x[:1])
     problem = subject.data.config.problem
     score, expected = (
-        float(metrics.scores(problem, subject.y, outputs, subject.data.variance).mean()) for outputs in (given, wanted)
+        float(example_scores(problem, subject.y, outputs, subject.data.variance).mean()) for outputs in (given, wanted)
     )
     row = Row(
         route=route.title,
@@ -212,7 +214,7 @@ def _one(
     )
     given, wanted = given[:COMPARED], wanted[:COMPARED]
     if problem == "classification":
-        return row.model_copy(update={"agreement": metrics.agreement(wanted, given)})
+        return row.model_copy(update={"agreement": agreement(wanted, given)})
     return row.model_copy(update={"worst_steps": float((np.abs(given - wanted) / steps).max())})
 
 
@@ -230,7 +232,7 @@ def timed(row: Row, times: dict[str, Floats], title: str, seed: int) -> Row:
         return row
     p25, p50, p75 = (float(value) for value in np.quantile(times[title], [0.25, 0.5, 0.75]))
     float_times = times.get(f"{row.target}: float")
-    speedup = None if float_times is None else metrics.ratio_interval(float_times, times[title], seed=seed)
+    speedup = None if float_times is None else timing.ratio_interval(float_times, times[title], seed=seed)
     return row.model_copy(update={"p25": p25, "p50": p50, "p75": p75, "speedup": speedup})
 
 
@@ -239,7 +241,7 @@ def _against(rows: dict[str, Row], times: dict[str, Floats], seed: int) -> dict[
     onnx = [title for title, row in rows.items() if row.target == "onnxruntime" and title in times]
     return {
         rows[ours].route: {
-            rows[peer].route: metrics.ratio_interval(times[peer], times[ours], seed=seed)
+            rows[peer].route: timing.ratio_interval(times[peer], times[ours], seed=seed)
             for peer in onnx
             if not rows[peer].ours
         }

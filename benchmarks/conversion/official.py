@@ -17,13 +17,16 @@ from benchmarks.conversion.measure import Call, Open, Outputs, answers_of, predi
 from benchmarks.say import say
 from flows.recipe import Recipe
 from flows.recipe_file import read_recipe
-from tasks import metrics
-from tasks.artifact import Precision, Target
+from tasks.contract.artifact import Precision, Target
 from tasks.data import Dataset, open_data
-from tasks.formats import FORMATS, tflite
-from tasks.metrics import Floats, Interval
-from tasks.objectives import Teaching
+from tasks.formats import FORMATS
+from tasks.formats.tflite import files as tflite
+from tasks.measuring import intervals, timing
+from tasks.measuring.arrays import Floats
+from tasks.measuring.intervals import Interval
+from tasks.measuring.scores import example_scores
 from tasks.quantize import quantize
+from tasks.training.losses import Teaching
 from tasks.zoo import build_model
 
 if TYPE_CHECKING:
@@ -208,15 +211,15 @@ def _integers_outside(folder: Path) -> Call:
 
 def _scores(call: Call, asked: dict[str, tuple[Outputs, npt.NDArray[Any]]]) -> Scores:
     """1.0 for each right answer and 0.0 for each wrong one."""
-    return {name: metrics.scores("classification", y, answers_of(call, x), 1.0) for name, (x, y) in asked.items()}
+    return {name: example_scores("classification", y, answers_of(call, x), 1.0) for name, (x, y) in asked.items()}
 
 
 def _row(file: File, scores: dict[str, Scores], times: dict[str, Floats], example: Outputs, seed: int) -> OfficialRow:
     official, own = scores["litert: official int8"], scores[file.title]
-    accuracy = {name: metrics.interval(found, "classification") for name, found in own.items()}
+    accuracy = {name: intervals.interval(found, "classification") for name, found in own.items()}
     below: dict[str, Interval | None] = dict.fromkeys(own)
     if own is not official:
-        below |= {name: metrics.paired_interval(official[name], own[name], "classification") for name in own}
+        below |= {name: intervals.paired_interval(official[name], own[name], "classification") for name in own}
     form = FORMATS[file.target]
     p25, p50, p75 = (float(value) for value in np.quantile(times[file.title], [0.25, 0.5, 0.75]))
     return OfficialRow(
@@ -232,5 +235,5 @@ def _row(file: File, scores: dict[str, Scores], times: dict[str, Floats], exampl
         p50=p50,
         p25=p25,
         p75=p75,
-        speedup=metrics.ratio_interval(times[f"{file.target}: float"], times[file.title], seed=seed),
+        speedup=timing.ratio_interval(times[f"{file.target}: float"], times[file.title], seed=seed),
     )

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from benchmarks.conversion.measure import Found, Row
 from benchmarks.conversion.official import Official, OfficialRow
-from tasks.machine import Machine
-from tasks.metrics import Interval
+from tasks.measuring.intervals import Interval
+from tasks.measuring.machine import Machine
 
 RUNTIMES = {"onnxruntime": "ONNX Runtime", "litert": "LiteRT"}
 MOST_NAMES = 10  # of layers, in one line

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from benchmarks.conversion.subjects import Subject, reporter
-from tasks.artifact import Target
-from tasks.fit import FitConfig, fit
-from tasks.formats import onnx, tflite
-from tasks.held import nudged
-from tasks.objectives import Teaching, supervised
+from tasks.contract.artifact import Target
+from tasks.formats.onnx import files as onnx
+from tasks.formats.tflite import files as tflite
+from tasks.keras_graph.rebuild import Copies, kind, rebuild
+from tasks.quantization.parameters import nudged
 from tasks.quantize import QuantizeConfig, quantize
-from tasks.rebuild import Copies, kind, rebuild
+from tasks.training.loop import FitConfig, fit
+from tasks.training.losses import Teaching, supervised
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.say import say
+from tasks.contract.problem import Problem
 from tasks.data import SPLITS, DataConfig, Dataset, open_data
-from tasks.fit import FitConfig
-from tasks.formats import keras
-from tasks.problem import Problem
+from tasks.formats.keras import files as keras
 from tasks.train import train
+from tasks.training.loop import FitConfig
 from tasks.zoo import ModelConfig, build_model
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from benchmarks.pairs.networks import CALIBRATION, network
 from benchmarks.pairs.page import page
 from benchmarks.pairs.timing import timed
 from benchmarks.say import say
-from tasks.home import home
-from tasks.machine import Machine, describe_machine, load_average
+from tasks.contract.state_folder import home
+from tasks.measuring.machine import Machine, describe_machine, load_average
 
 RESULTS = Path(__file__).parent.parent / "results"
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from benchmarks.conversion.subjects import Subject
-from tasks.formats import onnx as form
-from tasks.ranges import fake_quantized
+from tasks.formats.onnx import files as form
+from tasks.quantization.fake_quantization import fake_quantized
 
 if TYPE_CHECKING:
     import onnx

@@ -11,10 +11,12 @@ from benchmarks.pairs.answers import BATCH, answers, settings
 from benchmarks.pairs.files import FULL, WAYS, digest, scales
 from benchmarks.pairs.timing import Timing
 from benchmarks.say import say
-from tasks import metrics
-from tasks.formats import onnx as form
 from tasks.formats.last_integers import Visible, onnx_visible
-from tasks.metrics import Floats, Interval
+from tasks.formats.onnx import files as form
+from tasks.measuring import intervals
+from tasks.measuring.arrays import Floats
+from tasks.measuring.intervals import Interval
+from tasks.measuring.scores import SCORE_NAMES, agreement, example_scores
 from tasks.processors import PROCESSORS, Question, ask, emulator_version, missing
 
 ELSEWHERE = ("x86 with AVX2, without VNNI", "x86 without AVX2", "ARM64")
@@ -99,7 +101,7 @@ def measure(subject: Subject, folder: Path, emulated: int) -> Found:
             emulators[processor], there[processor] = _asked(processor, models, subject.x[:count])
 
     def scores(outputs: Outputs) -> Floats:
-        return metrics.scores(problem, subject.y[: len(outputs[0])], outputs[0], subject.data.variance)
+        return example_scores(problem, subject.y[: len(outputs[0])], outputs[0], subject.data.variance)
 
     def row(way: str) -> Row:
         made, switched = WAYS[way].made, WAYS[way].switched
@@ -112,16 +114,16 @@ def measure(subject: Subject, folder: Path, emulated: int) -> Found:
             integer_share=None if switched else form.audit(file.parent, subject.x[:1]).integer_share,
             steps=None if made == "float" else _steps(file, folder / "full" / form.FILE),
             saturating=None if switched else len(form.saturating(file.parent)),
-            score=metrics.interval(own, problem),
-            below=None if way == FULL else metrics.paired_interval(full, own, problem),
-            same_class=metrics.agreement(here["float"][0], given) if classes else None,
+            score=intervals.interval(own, problem),
+            below=None if way == FULL else intervals.paired_interval(full, own, problem),
+            same_class=agreement(here["float"][0], given) if classes else None,
             mse=None if classes else float(np.square(given - subject.y).mean()),
             score_here=float(own[:count].mean()),
             elsewhere={
                 processor: There(
                     differ=_differ(models[way], here[way], outputs[way]),
                     score=float(scores(outputs[way]).mean()),
-                    below=metrics.paired_interval(full[:count], scores(outputs[way]), problem),
+                    below=intervals.paired_interval(full[:count], scores(outputs[way]), problem),
                 )
                 for processor, outputs in there.items()
                 if way in outputs
@@ -131,7 +133,7 @@ def measure(subject: Subject, folder: Path, emulated: int) -> Found:
     return Found(
         network=name,
         says=subject.says,
-        score=metrics.SCORE_NAMES[problem],
+        score=SCORE_NAMES[problem],
         tests=len(subject.x),
         asked_elsewhere=count,
         emulators=emulators,

@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks.conversion.official import BROUGHT, Brought, recipe_of
 from benchmarks.conversion.subjects import Subject, cifar10, subject
 from tasks.data import open_data
-from tasks.fit import FitConfig
+from tasks.training.loop import FitConfig
 from tasks.zoo import build_model
 
 OFFICIAL = {brought.recipe.removeprefix("mlperf_tiny_"): brought for brought in BROUGHT}

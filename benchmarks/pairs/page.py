@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from benchmarks.pairs.files import FULL, PAIRS, WAYS
 from benchmarks.pairs.measure import ELSEWHERE, Found, Row
 from benchmarks.pairs.timing import Timing
-from tasks.machine import Machine
-from tasks.metrics import Interval
+from tasks.measuring.intervals import Interval
+from tasks.measuring.machine import Machine
 
 MOST_LOST = 0.001  # of the score: a tenth of a point
 POINTS = 100  # in a score of one

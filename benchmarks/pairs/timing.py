@@ -11,10 +11,10 @@ from benchmarks.conversion.measure import ORDERS, time_in_orders
 from benchmarks.pairs.answers import opened
 from benchmarks.pairs.files import FULL, WAYS
 from benchmarks.say import say
-from tasks import metrics
-from tasks.formats import onnx as form
-from tasks.machine import Machine, describe_machine, load_average
-from tasks.metrics import Interval
+from tasks.formats.onnx import files as form
+from tasks.measuring import timing
+from tasks.measuring.intervals import Interval
+from tasks.measuring.machine import Machine, describe_machine, load_average
 
 
 class Time(BaseModel, frozen=True):
@@ -58,7 +58,7 @@ def timed(network: str, folder: Path, *, rounds: int, seconds: float, seed: int)
 
     def of(name: str) -> Time:
         p25, p50, p75 = (float(value) for value in np.quantile(times[name], [0.25, 0.5, 0.75]))
-        to_full, to_float = (metrics.ratio_interval(times[name], times[other], seed=seed) for other in (FULL, "float"))
+        to_full, to_float = (timing.ratio_interval(times[name], times[other], seed=seed) for other in (FULL, "float"))
         return Time(p50=p50, p25=p25, p75=p75, to_full=to_full, to_float=to_float)
 
     return Timing(

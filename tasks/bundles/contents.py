@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import BaseModel, Field
 
-from tasks.artifact import Target, digest_folder
-from tasks.errors import TargetMissing
-from tasks.evidence import FILE as EVIDENCE
-from tasks.evidence import FileEvidence
-from tasks.version import SAMPLE, OpenVersion
+from tasks.contract.artifact import Target, digest_folder
+from tasks.contract.errors import TargetMissing
+from tasks.evidence.evidence import FILE as EVIDENCE
+from tasks.evidence.evidence import FileEvidence
+from tasks.versions.version import SAMPLE, OpenVersion
 
 if TYPE_CHECKING:
     import jinja2

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from tasks.artifact import Target
+from tasks.bundles.client import Trial, TrialConfig, ask
 from tasks.bundles.contents import Contents, read_sample, render
 from tasks.bundles.server import lay_out_model, lay_out_server
-from tasks.bundles.trial import Trial, TrialConfig, ask
+from tasks.contract.artifact import Target
 
 TARGET: Target = "onnxruntime"  # whose answers and times it is held to
 START = "docker compose up --build --wait"

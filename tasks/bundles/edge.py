@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from tasks.artifact import Target
+from tasks.bundles.client import Trial, TrialConfig, opened, timed
 from tasks.bundles.contents import Contents, read_sample, render
-from tasks.bundles.trial import Trial, TrialConfig, opened, timed
-from tasks.errors import BundleMismatch, ServerFailed
+from tasks.contract.artifact import Target
+from tasks.contract.errors import BundleMismatch, ServerFailed
 from tasks.formats import FORMATS
-from tasks.formats.tflite import FILE
-from tasks.formats.tflite_signature import Tensor, tensors
+from tasks.formats.tflite.files import FILE
+from tasks.formats.tflite.signature import Tensor, tensors
 from tasks.processors import PATIENCE, PROCESSORS, emulator_version, missing, python
-from tasks.recorded import CLOSE, held_against
+from tasks.versions.recorded_answers import CLOSE, held_against
 
 TARGET: Target = "litert"  # whose answers and times it is held to
 START = "python predict.py examples.npy"

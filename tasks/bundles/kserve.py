@@ -7,11 +7,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tasks.artifact import Target
+from tasks.bundles.client import Trial, TrialConfig, ask
 from tasks.bundles.contents import Contents, read_sample, render
 from tasks.bundles.server import lay_out_model, lay_out_server
-from tasks.bundles.trial import Trial, TrialConfig, ask
-from tasks.errors import BundleMismatch
+from tasks.contract.artifact import Target
+from tasks.contract.errors import BundleMismatch
 
 TARGET: Target = "onnxruntime"  # whose answers and times it is held to
 START = "kubectl apply -f serving-runtime.yaml -f inference-service.yaml"

@@ -9,9 +9,9 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, req
 from pathlib import Path
 
 from tasks.bundles.contents import Contents, render
-from tasks.errors import ServerFailed
-from tasks.manifest import write_manifest
-from tasks.stage import ROOT, file_of, imports_of  # the cache rule follows imports too
+from tasks.contract.errors import ServerFailed
+from tasks.store.cache_key import ROOT, file_of, imports_of
+from tasks.versions.manifest import write_manifest
 
 MODULE = "tasks.serving"
 # The image has the Python that the list of libraries was made for: the last release of its minor version.
@@ -19,7 +19,7 @@ PYTHONS = {(3, 11): "3.11.14", (3, 12): "3.12.12", (3, 13): "3.13.9"}
 # onnx: whether a file can saturate is in its numbers, which ONNX Runtime does not give away.
 LIBRARIES = ("kserve", "onnxruntime", "onnx", "numpy")
 # An address in the registry needs MLflow, and a stage Prefect: a server of a folder needs neither.
-LEFT_OUT = frozenset({"tasks.tracking", "tasks.registry", "tasks.stage"})
+LEFT_OUT = frozenset({"tasks.store.tracking", "tasks.store.registry", "tasks.store.stage"})
 
 
 def lay_out_server(folder: Path, image: str, served: str) -> None:

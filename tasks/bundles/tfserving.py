@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from tasks.artifact import Target
+from tasks.bundles.client import Trial, opened
 from tasks.bundles.contents import Contents, copy_tree, read_sample, render
-from tasks.bundles.trial import Trial, opened
-from tasks.errors import BundleMismatch
+from tasks.contract.artifact import Target
+from tasks.contract.errors import BundleMismatch
 from tasks.formats import FORMATS
-from tasks.formats.savedmodel import SIGNATURE
-from tasks.formats.warmup import FILE as WARMUP
-from tasks.formats.warmup import read_warmup
-from tasks.recorded import held_against
+from tasks.formats.savedmodel.files import SIGNATURE
+from tasks.formats.savedmodel.warmup import FILE as WARMUP
+from tasks.formats.savedmodel.warmup import read_warmup
+from tasks.versions.recorded_answers import held_against
 
 TARGET: Target = "savedmodel"  # whose answers and times it is held to
 START = "docker compose up --wait"

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from tasks.artifact import Precision, Target
+from tasks.bundles.client import Trial, libraries, opened
 from tasks.bundles.contents import Contents, read_sample, render
-from tasks.bundles.trial import Trial, libraries, opened
-from tasks.errors import BundleMismatch
+from tasks.contract.artifact import Precision, Target
+from tasks.contract.errors import BundleMismatch
 from tasks.formats import FORMATS
-from tasks.formats.onnx_signature import signature
+from tasks.formats.onnx.signature import signature
 from tasks.formats.slimline_pyfunc import Tensor
-from tasks.recorded import held_against
+from tasks.versions.recorded_answers import held_against
 
 TARGET: Target = "onnxruntime"  # whose answers and times it is held to
 START = "docker compose --profile gpu up --wait   # or --profile cpu"

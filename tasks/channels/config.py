@@ -4,9 +4,9 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from tasks.artifact import Precision, Target
 from tasks.channels.importance import Criterion
-from tasks.fit import FitConfig
+from tasks.contract.artifact import Precision, Target
+from tasks.training.loop import FitConfig
 
 
 class ChannelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks.channels.rules import KEPT, Channels, Mask, Numbers, Rule, mixes, rule_for
-from tasks.rebuild import Call, Copies, calls_of, flat, kind, rebuild
+from tasks.keras_graph.rebuild import Call, Copies, calls_of, flat, kind, rebuild
 
 if TYPE_CHECKING:
     import tensorflow as tf

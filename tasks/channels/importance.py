@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from tasks.channels.graph import Graph
 from tasks.channels.rules import rule_for
-from tasks.rebuild import Call, Copies, kind, rebuild
+from tasks.keras_graph.rebuild import Call, Copies, kind, rebuild
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tasks.artifact import Precision
 from tasks.channels.config import Goal
+from tasks.contract.artifact import Precision
 from tasks.formats import FORMATS
-from tasks.measure import Call, sizes
-from tasks.metrics import Floats, ratio_interval, time_in_turn
-from tasks.ranges import fake_quantized
+from tasks.formats.sizes import sizes
+from tasks.measuring.answers import Call
+from tasks.measuring.arrays import Floats
+from tasks.measuring.timing import ratio_interval, time_in_turn
+from tasks.quantization.fake_quantization import fake_quantized
 
 if TYPE_CHECKING:
     import tensorflow as tf

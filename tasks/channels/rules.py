@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.activations import activation_of
-from tasks.folding import TRAINING_ONLY
-from tasks.rebuild import kind
+from tasks.keras_graph.activations import activation_of
+from tasks.keras_graph.folding import TRAINING_ONLY
+from tasks.keras_graph.rebuild import kind
 
 if TYPE_CHECKING:
     import tensorflow as tf

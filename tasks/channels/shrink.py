@@ -11,10 +11,10 @@ from tasks.channels.importance import Scores, magnitude, norm_scale, taylor
 from tasks.channels.measured import CALIBRATION, Measured, faster, keeps
 from tasks.channels.rules import Mask
 from tasks.channels.select import fewest, order
+from tasks.contract.errors import PruningFailed
 from tasks.data import Dataset
-from tasks.errors import PruningFailed
-from tasks.meaning import meaning, probabilities_of
-from tasks.objectives import LOSSES
+from tasks.keras_graph.output_meaning import meaning, probabilities_of
+from tasks.training.losses import LOSSES
 
 if TYPE_CHECKING:
     import tensorflow as tf

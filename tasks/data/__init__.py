@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from tasks.artifact import digest_file
-from tasks.data import digits, folder, function, keras_datasets, npz, parquet, table
+from tasks.contract.artifact import digest_file
+from tasks.contract.errors import DataError
 from tasks.data.config import TREATMENT, DataConfig, ReaderName
 from tasks.data.dataset import Dataset
 from tasks.data.opening import read_dataset
+from tasks.data.readers import digits, folder, function, keras_datasets, npz, parquet, table
 from tasks.data.source import OPTIONAL, Reader
 from tasks.data.splits import SPLITS, Split
-from tasks.errors import DataError
 
 __all__ = ["READERS", "SPLITS", "DataConfig", "Dataset", "Reader", "Split", "describe", "fingerprint", "open_data"]
 

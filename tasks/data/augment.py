@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from tasks.contract.errors import DataError
 from tasks.data.config import DataConfig
-from tasks.errors import DataError
 
 if TYPE_CHECKING:
     import tensorflow as tf

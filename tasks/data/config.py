@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, JsonValue
 
-from tasks.problem import Problem
+from tasks.contract.problem import Problem
 
 ReaderName = Literal["digits", "keras", "npz", "parquet", "folder", "table", "function"]
 

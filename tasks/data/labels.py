@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from tasks.contract.errors import DataError
 from tasks.data.config import DataConfig
 from tasks.data.splits import SPLITS, Split
-from tasks.errors import DataError
 
 Labels = npt.NDArray[np.int64]
 WHOLE = re.compile(r"0|-?[1-9]\d*")  # as `str` writes whole numbers

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import BaseModel, Field
 
+from tasks.contract.errors import DataError
 from tasks.data import READERS, reader_of
 from tasks.data.config import DataConfig, ReaderName, at
 from tasks.data.labels import listed, numbered
 from tasks.data.scan import checked_inputs, checked_targets, limited
 from tasks.data.source import OPTIONAL
-from tasks.errors import DataError
 
 
 class NewDataConfig(BaseModel, frozen=True, extra="forbid"):

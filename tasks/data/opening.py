@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 
+from tasks.contract.errors import DataError
 from tasks.data.augment import check_augmentation
 from tasks.data.config import DataConfig
 from tasks.data.dataset import Dataset
@@ -17,7 +18,6 @@ from tasks.data.scan import Scan, checked_inputs, limited, scan
 from tasks.data.source import Source, rows_per_chunk
 from tasks.data.splits import SPLITS, Mask, Membership, Split, assign
 from tasks.data.statistics import Variance, statistics_of
-from tasks.errors import DataError
 
 NOTHING = "there is nothing to learn; the train split's must vary"
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from tasks.contract.errors import DataError
 from tasks.data.config import DataConfig
 from tasks.data.source import Chunk, Part, Source
-from tasks.errors import DataError
 
 DIGEST_BYTES = 16
 

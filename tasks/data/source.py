@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from tasks.contract.errors import DataError
 from tasks.data.config import DataConfig
-from tasks.errors import DataError
 
 OPTIONAL = ("source", "test_source", "input", "target", "image_size", "color")  # config fields of some readers only
 CHUNK_BYTES = 4 << 20  # large enough that a chunk's overhead vanishes, small enough to hold several beside a model

@@ -5,8 +5,11 @@ The only modules that import converters and runtimes; they do it in the function
 
 from types import ModuleType
 
-from tasks.artifact import Target
-from tasks.formats import onnx, savedmodel, tensorrt, tflite
+from tasks.contract.artifact import Target
+from tasks.formats.onnx import files as onnx
+from tasks.formats.savedmodel import files as savedmodel
+from tasks.formats.tensorrt import files as tensorrt
+from tasks.formats.tflite import files as tflite
 
 FORMATS: dict[Target, ModuleType] = {
     "onnxruntime": onnx,

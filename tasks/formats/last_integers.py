@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tasks.artifact import Target
-from tasks.formats.tflite_graph import codes, packed
+from tasks.contract.artifact import Target
+from tasks.formats.tflite.graph import codes, packed
 
 if TYPE_CHECKING:
     import onnx

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.errors import ConversionError
-from tasks.ranges import custom_objects
-from tasks.rebuild import Copies, rebuild
+from tasks.contract.errors import ConversionError
+from tasks.keras_graph.rebuild import Copies, rebuild
+from tasks.quantization.fake_quantization import custom_objects
 
 if TYPE_CHECKING:
     import tensorflow as tf

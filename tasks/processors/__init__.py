@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.artifact import Target
-from tasks.errors import ProcessorFailed, ProcessorMissing
+from tasks.contract.artifact import Target
+from tasks.contract.errors import ProcessorFailed, ProcessorMissing
 from tasks.processors import arm64
 
 PROGRAM = Path(__file__).parent.parent / "formats" / "elsewhere.py"  # beside what it does as

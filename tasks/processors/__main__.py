@@ -2,7 +2,7 @@
 
 import sys
 
-from tasks.errors import ProcessorMissing
+from tasks.contract.errors import ProcessorMissing
 from tasks.processors import NOT_EMULATED, PROCESSORS, arm64, ask, emulator_version
 
 

@@ -13,9 +13,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.errors import ProcessorMissing
-from tasks.home import alone
-from tasks.progress import listener
+from tasks.contract.errors import ProcessorMissing
+from tasks.contract.progress import listener
+from tasks.contract.state_folder import alone
 
 WHEELS = Path(__file__).parent / "arm64.txt"
 PYTHONS = ("python3.11", "python3.12", "python3.13")  # those that every wheel in it is made for

@@ -6,18 +6,18 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, Field
 
-from tasks.artifact import Target
-from tasks.errors import ProcessorFailed, ProcessorMissing
-from tasks.evidence import FileEvidence
+from tasks.contract.artifact import Target
+from tasks.contract.errors import ProcessorFailed, ProcessorMissing
+from tasks.contract.progress import listener
+from tasks.evidence.evidence import FileEvidence
 from tasks.formats import FORMATS
 from tasks.formats.last_integers import VISIBLE, Visible, floats_between
 from tasks.formats.slimline_pyfunc import as_steps, as_values
-from tasks.formats.tflite_signature import Tensor, tensors
-from tasks.metrics import Figure
+from tasks.formats.tflite.signature import Tensor, tensors
+from tasks.measuring.arrays import Figure
 from tasks.processors import NOT_EMULATED, PROCESSORS, Question, ask, emulator_version, missing
-from tasks.progress import listener
-from tasks.recorded import CLOSE
-from tasks.version import SAMPLE, OpenVersion
+from tasks.versions.recorded_answers import CLOSE
+from tasks.versions.version import SAMPLE, OpenVersion
 
 LAST_BITS = 1e-5  # of the largest answer: what float kernels behind the last integers differ by is a tenth of it
 HALF = 0.02  # of the largest answer, in float16: ARM64 adds up in it, x86 in float32; half of it was seen

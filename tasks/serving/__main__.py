@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from tasks.errors import OptionWrong, SlimlineError, VersionError
+from tasks.contract.errors import OptionWrong, SlimlineError
 from tasks.serving.limits import ServeConfig, address
+from tasks.versions.address import parse
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -75,9 +76,7 @@ def serve_registered(options: argparse.Namespace) -> None:
     from tasks.serving.watch import find, following
 
     told(options)
-    name, _, which = options.version.removeprefix("models:/").replace("@", "/").partition("/")
-    if not name or not which:
-        raise VersionError("version", options.version, "give it as models:/NAME@ALIAS or models:/NAME/3, or a folder")
+    name, which = parse(options.version, ", or a folder")
     served = find(name, which, options.threads)
     serve(served, options, lambda model: following(model, which, options.threads, options.watch))
 

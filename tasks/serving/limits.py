@@ -4,7 +4,7 @@ import socket
 
 from pydantic import BaseModel, Field
 
-from tasks.errors import OptionWrong, PortTaken
+from tasks.contract.errors import OptionWrong, PortTaken
 
 
 class ServeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):

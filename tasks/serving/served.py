@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tasks.artifact import Target
-from tasks.errors import VersionError
-from tasks.formats import onnx
-from tasks.formats.onnx_lookups import unknown_ids
-from tasks.formats.onnx_saturation import told
-from tasks.formats.onnx_signature import signature
+from tasks.contract.artifact import Target
+from tasks.contract.errors import VersionError
+from tasks.formats.onnx import files as onnx
+from tasks.formats.onnx.lookups import unknown_ids
+from tasks.formats.onnx.saturation import told
+from tasks.formats.onnx.signature import signature
 from tasks.formats.slimline_pyfunc import Tensor
-from tasks.manifest import read_manifest
-from tasks.recorded import CLOSE, held_against
-from tasks.version import SAMPLE, open_version
+from tasks.versions.manifest import read_manifest
+from tasks.versions.recorded_answers import CLOSE, held_against
+from tasks.versions.version import SAMPLE, open_version
 
 log = logging.getLogger("slimline.serving")
 Floats = npt.NDArray[np.float32]

@@ -4,10 +4,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from tasks import registry, tracking
-from tasks.errors import SmokeTestFailed, VersionError
+from tasks.contract.errors import SmokeTestFailed, VersionError
 from tasks.serving.model import ServedModel
 from tasks.serving.served import Served, open_registered
+from tasks.store import registry, tracking
 
 log = logging.getLogger("slimline.serving")
 

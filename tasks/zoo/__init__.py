@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
 
-from tasks.artifact import digest_file, digest_folder
+from tasks.contract.artifact import digest_file, digest_folder
+from tasks.contract.errors import ModelError
+from tasks.contract.problem import Problem, one_for_two
 from tasks.data import Dataset
-from tasks.errors import ModelError
-from tasks.formats import keras
-from tasks.formats.keras_file import look
-from tasks.problem import Problem, one_for_two
+from tasks.formats.keras import files as keras
+from tasks.formats.keras.brought_file import look
 from tasks.zoo import autoencoder, cnn, ds_cnn, mlp, mobilenet, resnet6, resnet8
 from tasks.zoo.brought import FUNCTION, Brought, bring, source_of
 from tasks.zoo.ends import Ends, ends_of

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.errors import ModelError
-from tasks.formats import keras
-from tasks.formats.keras3 import is_keras3
-from tasks.metrics import Outputs
-from tasks.problem import Problem
+from tasks.contract.errors import ModelError
+from tasks.contract.problem import Problem
+from tasks.formats.keras import files as keras
+from tasks.formats.keras3.files import is_keras3
+from tasks.measuring.arrays import Outputs
 
 if TYPE_CHECKING:
     import tensorflow as tf

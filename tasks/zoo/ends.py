@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tasks.contract.problem import Problem
 from tasks.data import Dataset
-from tasks.problem import Problem
 
 if TYPE_CHECKING:
     import tensorflow as tf

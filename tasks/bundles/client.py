@@ -1,0 +1,264 @@
+"""How a bundle is tried: what every server's trial shares, and a client of the Open Inference Protocol."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from tasks.contract.errors import BundleMismatch, PortTaken, ServerFailed, SlimlineError
+from tasks.measuring.arrays import Figure
+from tasks.versions.recorded_answers import held_against
+
+P = ParamSpec("P")
+T = TypeVar("T")
+PATIENCE = 120  # seconds until a server that is not ready has failed
+WARM = 20  # requests before timing begins
+
+
+class TrialConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """How a bundle's server is tried before the version counts as deployed."""
+
+    requests: int = Field(
+        300,
+        ge=10,
+        le=100_000,
+        description="Requests that are timed, one after the other. More steadies the median.",
+        json_schema_extra={"position": 0},
+    )
+    max_latency_ms: float = Field(
+        0,
+        ge=0,
+        description="Longest median of a gRPC request with one example, in milliseconds; 0 sets no limit.",
+        json_schema_extra={"position": 1},
+    )
+    http_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Where the server listens meanwhile; 0 takes a free one.",
+        json_schema_extra={"position": 2},
+    )
+    grpc_port: int = Field(0, ge=0, le=65535, description="The same for gRPC.", json_schema_extra={"position": 3})
+
+
+class Trial(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """How a bundle answered."""
+
+    server: str = Field(description="Which server the bundle is for.")
+    server_run: bool = Field(description="Whether that server itself was run here.")
+    ran: str = Field(description="What was run.")
+    examples: int = Field(ge=1, description="Test examples that it was asked, by every way that was tried.")
+    largest_difference: Figure = Field(ge=0, description="From the answers that were recorded when it was registered.")
+    latency_p50_ms: dict[str, Figure] = Field(
+        {}, description="Median milliseconds of a request with one example, by way; empty if no server was run."
+    )
+    measured_p50_ms: Figure | None = Field(None, description="The evidence's median of a call in process.")
+
+
+def opened(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What a runtime makes of a bundle's file.
+
+    Raises:
+        BundleMismatch: it cannot open or run it.
+
+    """
+    try:
+        return function(*args, **kwargs)
+    except SlimlineError:
+        raise
+    except Exception as error:  # every runtime has its own, and they share no class
+        said = " ".join(str(error).split())[:300]
+        raise BundleMismatch(
+            f"the model in the bundle cannot be run: {type(error).__name__}: {said}. Its files are those of the "
+            "manifest, so it does not fit the runtime installed here: compress again with this installation"
+        ) from error
+
+
+def timed(call: Callable[[], object], rounds: int) -> float:
+    """The median milliseconds of a call, after some that are not counted."""
+    for _ in range(WARM):
+        call()
+    times = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return float(np.median(times)) * 1000
+
+
+def ask(
+    folder: Path, model: Path, name: str, sample: Mapping[str, np.ndarray], config: TrialConfig, measured: float
+) -> Trial:
+    """Start the server from a bundle's own code on loopback, and ask it through `tritonclient` by gRPC and by REST.
+
+    Args:
+        folder: holds the code, `tasks/serving` and what it imports; nothing else of ours is seen.
+        model: the folder that is served.
+        name: the model's in the protocol.
+        sample: `examples` `(n, …)` and what `onnxruntime` answered to them.
+        config: how often, and how fast it has to be.
+        measured: the evidence's median latency in process, in milliseconds.
+
+    Raises:
+        PortTaken, ServerFailed: it does not come up, or not stay up.
+        SmokeTestFailed: it answers otherwise than was recorded.
+
+    """
+    examples, recorded = sample["examples"], sample["onnxruntime"]
+    latency, away = {}, 0.0
+    with running(folder, model, config) as (ports, process):
+        for way, client in _clients(ports).items():
+            try:
+                call = _caller(way, client, name)
+                who = f"the server, asked by {way},"
+                away = max(away, held_against(recorded, call(examples), who))
+                one_by_one = np.concatenate([call(example[None]) for example in examples])
+                away = max(away, held_against(recorded, one_by_one, who))
+                latency[way] = timed(lambda: call(examples[:1]), config.requests)  # noqa: B023  called in this turn
+            except SlimlineError:
+                raise
+            except Exception as error:  # the clients' own exceptions, which share no class
+                raise ServerFailed(
+                    f"the bundle's server did not answer by {way}: {' '.join(str(error).split())[:300]}"
+                    f"{_died(process)}: start it by hand with the README's command, and look at what it says"
+                ) from error
+            finally:
+                client.close()
+    return Trial(
+        server="Slimline's server",
+        server_run=True,
+        ran="the server, from the bundle's own code on loopback, asked by tritonclient",
+        examples=len(examples),
+        largest_difference=away,
+        latency_p50_ms=latency,
+        measured_p50_ms=measured,
+    )
+
+
+@contextmanager
+def running(folder: Path, model: Path, config: TrialConfig) -> Iterator[tuple[dict[str, int], "subprocess.Popen[str]"]]:
+    """The server of a bundle while the block lasts; gives its ports by way, and the process.
+
+    Raises:
+        PortTaken: another program has one of the ports.
+        ServerFailed: it died, or is not ready in time.
+
+    """
+    ports = {
+        "gRPC": free_port("trial.grpc_port", config.grpc_port),
+        "REST": free_port("trial.http_port", config.http_port),
+    }
+    command = [sys.executable, "-m", "tasks.serving", str(model), "--host", "127.0.0.1"]
+    command += ["--http-port", str(ports["REST"]), "--grpc-port", str(ports["gRPC"])]
+    # neither our own code nor its settings: what it needs has to be in the bundle
+    passed = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+    environment = {**passed, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "CUDA_VISIBLE_DEVICES": "-1"}
+    with (
+        (folder / "server.log").open("w+", encoding="utf-8", errors="replace") as log,
+        subprocess.Popen(  # noqa: S603  our own interpreter
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, text=True
+        ) as process,
+    ):
+        try:
+            _await(process, ports, folder / "server.log")
+            yield ports, process
+        finally:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def free_port(field: str, wanted: int) -> int:
+    """A port on loopback that nobody listens on: the wanted one, or any if it is 0.
+
+    Raises:
+        PortTaken: somebody does.
+
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that was just closed is free
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError as error:
+            raise PortTaken(
+                field, wanted, f"cannot be listened on ({error.strerror}): take 0 for any free one, or end what has it"
+            ) from error
+        return int(probe.getsockname()[1])
+
+
+def _await(process: "subprocess.Popen[str]", ports: Mapping[str, int], log: Path) -> None:
+    import urllib.request
+
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:] or ["nothing"]
+            raise ServerFailed(
+                f"the bundle's server ended at once (exit code {process.returncode}). It said: {' / '.join(said)}"
+            )
+        try:
+            address = f"http://127.0.0.1:{ports['REST']}/v2/health/ready"
+            with urllib.request.urlopen(address, timeout=5), socket.create_connection(("127.0.0.1", ports["gRPC"]), 5):
+                return  # what is not ready answers with an error, which is raised
+        except OSError:  # urllib's are among them
+            time.sleep(0.2)
+    raise ServerFailed(
+        f"the bundle's server was not ready within {PATIENCE} s: start it by hand with the README's command"
+    )
+
+
+def _died(process: "subprocess.Popen[str]") -> str:
+    code = process.poll()
+    return "" if code is None else f" (it died with exit code {code})"
+
+
+def _clients(ports: Mapping[str, int]) -> dict[str, Any]:
+    """Clients that we did not write, by way.
+
+    The server is never in this process: KServe's messages and these clients' have the same names, and no process takes
+    both.
+    """
+    return {way: library.InferenceServerClient(f"127.0.0.1:{ports[way]}") for way, library in libraries().items()}
+
+
+def libraries() -> dict[str, Any]:
+    """The modules of `tritonclient`, by way.
+
+    Raises:
+        ServerFailed: it is not installed.
+
+    """
+    try:
+        import tritonclient.grpc
+        import tritonclient.http
+    except ImportError as error:
+        raise ServerFailed(
+            f"no bundle can be tried without tritonclient ({error}): pip install 'slimline[serve]'"
+        ) from error
+    return {"gRPC": tritonclient.grpc, "REST": tritonclient.http}
+
+
+def _caller(way: str, client: Any, name: str) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from examples `(n, …)` to answers, which takes names and types from what the server says of itself."""
+    library = libraries()[way]
+    told = client.get_model_metadata(name, **({"as_json": True} if way == "gRPC" else {}))
+    (given,), (wanted,) = told["inputs"], told["outputs"]
+
+    def call(examples: np.ndarray) -> np.ndarray:
+        tensor = library.InferInput(given["name"], list(examples.shape), given["datatype"])
+        tensor.set_data_from_numpy(examples)
+        outputs = [library.InferRequestedOutput(wanted["name"])]
+        answers: np.ndarray = client.infer(name, [tensor], outputs=outputs).as_numpy(wanted["name"])
+        return answers
+
+    return call

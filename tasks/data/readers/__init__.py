@@ -1,0 +1,1 @@
+"""One kind of source a file: each reads a config into streams of chunks."""

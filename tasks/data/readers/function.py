@@ -1,0 +1,117 @@
+"""A Python function of the user's own, named `package.module:function`: for all that no other reader reads."""
+
+import hashlib
+import importlib
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.contract.errors import DataError
+from tasks.data.config import DataConfig
+from tasks.data.source import Chunk, Part, Reader, Source, array_part
+
+NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+RETURNS = (
+    "return ((x_train, y_train), (x_test, y_test)) or (x, y) as NumPy arrays, or an iterable of such (x, y) chunks"
+)
+
+
+def read(config: DataConfig) -> Source:
+    """Calls the function without arguments; see `RETURNS` for what it may return.
+
+    An iterable is asked for anew by calling the function again, so that a generator can stream.
+
+    Raises:
+        DataError: no such function, it raised, or it returned something else.
+
+    """
+    function = find(config.source)
+    returned = call(function, config.source)
+    match returned:
+        case ((_, _), (_, _)) if isinstance(returned, tuple):
+            parts = zip(("train", "test"), returned, strict=True)
+            return Source({part: arrays(pair, config.source) for part, pair in parts})
+        case (np.ndarray(), np.ndarray() | None):
+            return Source({"all": arrays(returned, config.source)})
+        case _ if hasattr(returned, "__iter__") and not isinstance(returned, (str, bytes, dict)):
+            return Source({"all": chunk_part(function, config.source)})
+    raise DataError("data.source", config.source, f"the function returned {type(returned).__name__}; {RETURNS}")
+
+
+def find(name: str) -> Callable[[], Any]:
+    """The function of that name; the working directory is searched too."""
+    if not NAME.fullmatch(name):
+        raise DataError("data.source", name, "write it as package.module:function")
+    module_name, function_name = name.split(":")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # the module is the user's: it may raise anything
+        raise DataError(
+            "data.source", name, f"{module_name} cannot be imported ({type(error).__name__}: {error})"
+        ) from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise DataError("data.source", name, f"{module_name} has no function {function_name}")
+    return function  # type: ignore[no-any-return]
+
+
+def call(function: Callable[[], Any], name: str) -> Any:
+    """What the function returns."""
+    try:
+        return function()
+    except DataError:
+        raise
+    except Exception as error:  # the function is the user's: it may raise anything
+        raise DataError("data.source", name, f"the function raised {type(error).__name__}: {error}") from error
+
+
+def arrays(pair: tuple[Any, Any], name: str) -> Part:
+    """One `(x, y)` as a part."""
+    x, y = pair
+    if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray | None):
+        found = f"{type(x).__name__} and {type(y).__name__}"
+        raise DataError("data.source", name, f"the function gave {found}; {RETURNS}")
+    return array_part(x, y)
+
+
+def chunk_part(function: Callable[[], Any], name: str) -> Part:
+    """Streams what a new call of the function yields."""
+
+    def stream() -> Iterator[Chunk]:
+        chunks = iter(call(function, name))
+        while True:
+            try:
+                chunk = next(chunks)
+            except StopIteration:
+                return
+            except Exception as error:  # the generator is the user's: it may raise anything
+                raise DataError("data.source", name, f"the function raised {type(error).__name__}: {error}") from error
+            if not isinstance(chunk, tuple) or len(chunk) != 2:
+                raise DataError("data.source", name, f"the function gave {type(chunk).__name__}; {RETURNS}")
+            yield from arrays(chunk, name)()
+
+    return stream
+
+
+def identity(config: DataConfig) -> str:
+    """The digest of everything that the function returns: only calling it tells."""
+    digest = hashlib.sha256()
+    for name, part in read(config).parts.items():
+        for chunk in part():
+            for array in chunk:
+                if array is None:
+                    continue
+                digest.update(f"{name} {array.dtype} {array.shape[1:]} ".encode())
+                digest.update(
+                    repr(array.tolist()).encode() if array.dtype == object else np.ascontiguousarray(array).data
+                )
+    return digest.hexdigest()
+
+
+READER = Reader(read, identity, fields=("source",))

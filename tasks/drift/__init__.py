@@ -1,0 +1,1 @@
+"""What data and answers were like, and how far they moved."""

@@ -1,0 +1,103 @@
+"""What a version's data and answers were like when it was made: what new data are held against later.
+
+It travels with the version as `profile.json`, so that drift can be told without the training data.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, Field, ValidationError
+
+from tasks.contract.errors import StoreError
+from tasks.contract.problem import Problem
+from tasks.data import Dataset
+from tasks.data.statistics import Variance
+from tasks.drift.distributions import Distribution, class_distribution, distribution
+from tasks.drift.features import Features, features_of, named
+from tasks.measuring.intervals import Interval
+from tasks.measuring.scores import by_class
+
+FILE = "profile.json"
+MOST = 50_000  # examples that a distribution is made of: more would move no tenth by as much as a percent
+
+
+class Profile(BaseModel, frozen=True, extra="ignore"):
+    """Of a version's profile what drift and decay are measured by; a person finds more in the file."""
+
+    problem: Problem
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    classes: tuple[str, ...] = ()
+    columns: tuple[str, ...] = Field((), description="Of a table: the inputs' names, in the order of the values.")
+    target_columns: tuple[str, ...] = Field((), description="Of a table: the targets' names.")
+    variance: Variance = 1.0
+    inputs: dict[str, Distribution] = Field(description="Of each training example's statistics, by name.")
+    targets: dict[str, Distribution] = Field(description="Of the training examples' labels or values.")
+    predictions: dict[str, Distribution] = Field({}, description="Of the shipped file's answers to the test split.")
+    scores: dict[str, Interval] = Field({}, description="Each target's own on the test split, where there are several.")
+
+
+def input_distributions(dataset: Dataset) -> dict[str, Distribution]:
+    """Of the train split's examples, or of every so-manieth of them, read chunk by chunk."""
+    step = max(1, -(-dataset.counts["train"] // MOST))
+    chunks, start = [], 0
+    for x, _ in dataset.examples("train"):
+        chunks.append(features_of(x[-start % step :: step], dataset.columns))
+        start += len(x)
+    return {name: distribution(values) for name, values in joined(chunks).items()}
+
+
+def joined(chunks: Iterable[Features]) -> Features:
+    """Figures of chunks of examples as figures of all."""
+    parts = list(chunks)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def target_figures(problem: Problem, y: np.ndarray, names: Sequence[str] = ()) -> Features:
+    """Targets `(n,)` or `(n, targets)` as figures `(n,)`, by name; none where the inputs are the targets."""
+    if problem == "classification":
+        return {"label": np.asarray(y, np.float64)}
+    return named(y, names, "target") if problem == "regression" else {}
+
+
+def answer_figures(problem: Problem, x: np.ndarray, answers: np.ndarray, names: Sequence[str] = ()) -> Features:
+    """Answers `(n, …)` as figures `(n,)`, by name: what is answered and how surely, the values, or the error."""
+    if problem == "classification":
+        shares = by_class(answers).astype(np.float64)
+        return {"answer": shares.argmax(axis=1).astype(np.float64), "sureness": shares.max(axis=1)}
+    if problem == "regression":
+        return named(answers, names, "answer")
+    return {"error": np.square(answers.astype(np.float64) - x).reshape(len(x), -1).mean(axis=1)}
+
+
+def distributions(figures: Mapping[str, np.ndarray], classes: int) -> dict[str, Distribution]:
+    """References for figures by name; `classes` are those that a label or an answer numbers."""
+    return {
+        name: class_distribution(values.astype(np.int64), classes)
+        if classes and name in ("label", "answer")
+        else distribution(values)
+        for name, values in figures.items()
+    }
+
+
+def write_profile(content: Mapping[str, Any], folder: Path) -> None:
+    """Put a profile into a folder."""
+    (folder / FILE).write_text(json.dumps(content, indent=1, sort_keys=True))
+
+
+def open_profile(folder: Path) -> Profile:
+    """The profile that a version's folder holds.
+
+    Raises:
+        StoreError: there is none, or one without distributions.
+
+    """
+    try:
+        return Profile.model_validate_json((folder / FILE).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise StoreError(
+            f"{folder / FILE} is no profile that drift can be measured by; compress and register again: {error}"
+        ) from error

@@ -1,0 +1,157 @@
+"""What evidence says about itself: how each figure was made, and what it does not know."""
+
+from collections.abc import Sequence
+
+from tasks.contract.problem import Problem
+from tasks.evidence.evidence import FileEvidence
+from tasks.measuring.agreement import FLOAT
+from tasks.measuring.intervals import RESAMPLES, wilson
+from tasks.measuring.machine import Machine
+from tasks.measuring.timing import VISITS
+
+FEW_EXAMPLES = 500  # fewer cannot tell a drop of 1% from none
+FEW_OF_A_CLASS = 50  # fewer cannot tell a recall of 95% from one of 85%
+SHORT_CALL = 20e-6  # seconds; shorter ones move more from one sitting to the next than within one
+FEW_ROUNDS = 1000  # fewer leave ten calls or less beyond the p99
+NOT_RUN = (
+    "Files for tensorrt were not run in TensorRT, which needs a GPU. Their answers and times are those of ONNX Runtime "
+    "on this machine's processor for the same file, and their integer share is a prediction: a static check of the "
+    "file against TensorRT's documented rules."
+)
+
+
+def methods(problem: Problem, threads: int, batch: int, warmup: int) -> dict[str, str]:
+    """How each kind of figure was made, by its name."""
+    share = problem == "classification"
+    bootstrap = f"BCa bootstrap (Efron 1987) over test examples, {RESAMPLES} resamples"
+    return {
+        "score": "Share of test examples whose most probable class is the label."
+        if share
+        else "R² with the train targets' variance: 1 - mean squared error / variance.",
+        "score interval": "Wilson's score interval (Wilson 1927)." if share else f"{bootstrap}.",
+        "drop": "Score of the teacher in Keras, as it was brought if it was, less this file's, on the same examples: "
+        "what a conversion costs is in it.",
+        "drop interval": "Tango's score interval for paired proportions (Tango 1998)."
+        if share
+        else f"{bootstrap}, of the differences in pairs.",
+        "parity": "Outputs of the file against those of the Keras model that it was made from, over all test examples, "
+        "and one and two at a time. Evidence is only made of files that answer as it does: in float32 to "
+        f"{FLOAT:g} of each output's own range, in integers to a few steps in the mean.",
+        "latency": f"Batch 1, {threads} {'thread' if threads == 1 else 'threads'}, always the first test example; one "
+        f"target's files in turn, in an order drawn anew each round, each call behind an untimed one, after {warmup} "
+        f"warm-up calls, in up to {VISITS} visits with pauses between them, Python's garbage collector off, "
+        "time.perf_counter_ns.",
+        "speed-up": "Median latency of the teacher's float file for the same target over this file's; percentile "
+        f"bootstrap over visits, {RESAMPLES} resamples.",
+        "throughput": f"{batch} over the median time of a call with batch {batch}, in turn like latency.",
+        "size": "Bytes of the model's files; gzip at level 6, each file by itself.",
+        "parameters": "Weights of the Keras model, batch-norm statistics included, quantization ranges left out; "
+        "non-zeros are counted before rounding to integers, which may make more of them zero.",
+        "multiply-accumulates": "From the shapes in the graph that the runtime made of the file, for one example; the "
+        "integer share is that of the kernels which compute in integers. For tensorrt both are read from the file, and "
+        "which kernels those will be follows from TensorRT's documented rules.",
+        "same integers": "From a file's weights: a kernel of an x86 processor without VNNI adds the products of two of "
+        "them in 16 bits, and cannot saturate if no two sum to more than 128 on one side of zero.",
+    }
+
+
+def limits(
+    files: Sequence[FileEvidence],
+    problem: Problem,
+    examples: int,
+    held: int,
+    machine: Machine,
+    confidence: float,
+    rounds: int,
+) -> tuple[str, ...]:
+    """What these figures do not say, in sentences.
+
+    Args:
+        files: what was measured.
+        problem: of the data.
+        examples: test examples that were measured on.
+        held: test examples that there are.
+        machine: where it was measured.
+        confidence: of the intervals.
+        rounds: of timing that were asked for.
+
+    """
+    found = [
+        "Intervals tell how figures would move with other test examples from the same source. They do not cover "
+        "another training seed, data from elsewhere, or data that change with time.",
+        f"Each interval holds with {100 * confidence:g}% confidence by itself; that all of them hold is less likely.",
+        "Whoever chooses between many versions by this test split needs another one for the last word.",
+    ]
+    if examples < held:
+        found.append(f"Measured on the first {examples:,} of {held:,} test examples.")
+    if examples < FEW_EXAMPLES:
+        found.append(f"{examples} test examples are few: small drops cannot be told from none.")
+    if problem == "classification":
+        found += _rare_classes(files, confidence)
+    found += [
+        "Latency is the model alone, in this process, asked the same example again and again: no decoding, no server, "
+        "no network. Each timed call comes right behind another of the same file, so that caches are warm.",
+        f"Times hold for this processor with its instruction sets ({machine.integer_instructions}) and these library "
+        "versions; on another one, another file may be the fastest.",
+        "Memory, energy, and the time to load a file were not measured.",
+    ]
+    if machine.virtual:
+        found.append("The machine is virtual: what its neighbours did is in the times and cannot be seen from inside.")
+    busiest = max(machine.load_before, machine.load_after)
+    if busiest > 1.5 + machine.usable_cores / 2:
+        found.append(f"The machine was busy: load average {busiest:g} on {machine.usable_cores} usable cores.")
+    made = min(file.latency.rounds for file in files)
+    if made < rounds:
+        found.append(f"Only {made} of {rounds} rounds of timing were made, because the time limit was reached.")
+    if made < FEW_ROUNDS:
+        found.append(f"With {made} rounds, p99 is nearly the slowest call that was seen.")
+    if any(file.latency.p50 < SHORT_CALL for file in files):
+        found.append("Calls of a few microseconds vary more between runs than their intervals say.")
+    if any(file.target == "savedmodel" for file in files):
+        found.append(
+            "TensorFlow takes its number of threads once in a process: files for savedmodel may have used more."
+        )
+    if any(file.target == "tensorrt" for file in files):
+        found.append(NOT_RUN)
+    return (*found, *_integers(files))
+
+
+def _rare_classes(files: Sequence[FileEvidence], confidence: float) -> list[str]:
+    """Says how little the rarest class tells, where it is rare."""
+    rows = [sum(row) for row in files[0].confusion]
+    rarest = min((row for row in rows if row), default=FEW_OF_A_CLASS)
+    if rarest >= FEW_OF_A_CLASS:
+        return []
+    low = wilson(rarest, rarest, confidence).low
+    number = f"{rarest} test {'example' if rarest == 1 else 'examples'}"
+    return [f"The rarest class has {number}: even with all of them right, its recall may be as low as {low:.1%}."]
+
+
+def _integers(files: Sequence[FileEvidence]) -> list[str]:
+    """What integer kernels do on other processors, by file."""
+    found = []
+    asked = [file for file in files if file.audit.integer_macs]
+    for file in asked:
+        if file.audit.everywhere is False:
+            found.append(
+                f"The {file.role} {file.target} {file.precision} file answers otherwise on other processors: "
+                f"{file.audit.apart_in_words}."
+            )
+            if file.audit.saturating:
+                found[-1] += (
+                    " Slimline opens it with unsigned weights there, which is right and slower; in other servers ONNX "
+                    "Runtime has session.x64quantprecision for it."
+                )
+    unknown = [file for file in asked if file.audit.everywhere is None]
+    if unknown:
+        found.append(
+            f"Whether {', '.join(f'the {file.role} {file.target} file' for file in unknown)} has the same integers on "
+            "other processors was not looked at."
+        )
+    if asked and not found:
+        found.append(
+            "Integers are the same on x86 with VNNI and without, and on ARM64, as no kernel can saturate and none "
+            "rounds in another way. What is computed in float beside them, such as a softmax, may differ in its last "
+            "digits."
+        )
+    return found

@@ -1,0 +1,221 @@
+"""What validate measured, as it is kept: one JSON, with all that it takes to judge it."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from tasks.contract.artifact import Format, Precision, Role, Target
+from tasks.contract.errors import StoreError
+from tasks.contract.problem import Problem
+from tasks.formats.audit import Audit
+from tasks.measuring.arrays import Figure
+from tasks.measuring.intervals import Interval
+from tasks.measuring.machine import Machine
+from tasks.measuring.scores import Parity
+from tasks.measuring.target_scores import TargetScore
+from tasks.measuring.timing import Latency, Throughput
+
+FILE = "evidence.json"
+CHOICE = "choice.json"
+SCHEMA_VERSION = 1  # goes up when a field changes its meaning or its name
+
+
+class FileEvidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """What was measured of one file."""
+
+    role: Role
+    target: Target
+    format: Format
+    precision: Precision
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="The file's digest, as its artifact has it.")
+    keras_sha256: str = Field(pattern="^([0-9a-f]{64})?$", description="The Keras model's that it was made from.")
+    shipped: bool = Field(description="Whether it is part of the version; the others are there to compare with.")
+    accuracy: Interval = Field(description="The mean score on the test split.")
+    keras_accuracy: Interval | None = Field(
+        None, description="That of the Keras model that it was made from; none in evidence of before."
+    )
+    drop: Interval = Field(
+        description="By how much the accuracy lies below the reference's, in pairs; `high` is the bad end."
+    )
+    lost: int = Field(0, ge=0, description="Examples that the teacher has right and this has not; classification only.")
+    gained: int = Field(0, ge=0, description="Examples that this has right and the teacher has not.")
+    targets: dict[str, TargetScore] = Field(
+        default_factory=dict,
+        description="Of several targets, each one's own score and drop; `drop` is the worst's.",
+    )
+    further: dict[str, Figure] = Field(description="Figures that a mean score hides; see `scores.further_figures`.")
+    confusion: tuple[tuple[int, ...], ...] = Field(
+        (), description="Row: label, column: answer. Empty when there are too many classes, or none."
+    )
+    parity: Parity = Field(description="How far its outputs are from its Keras model's.")
+    size_bytes: int = Field(ge=1, description="On disk.")
+    gzip_bytes: int = Field(ge=1, description="Each file compressed with gzip, level 6.")
+    parameters: int = Field(ge=0, description="Of the Keras model.")
+    nonzeros: int = Field(ge=0, description="Parameters that are not zero.")
+    macs: int = Field(ge=0, description="Multiply-accumulates for one example, of the graph that the runtime executes.")
+    ran: bool = Field(
+        True, description="Whether the target's own runtime was here; if not, times are those of ONNX Runtime."
+    )
+    latency: Latency
+    speedup: Interval = Field(
+        description="The teacher's median latency for the same target over this one's; `low` is the bad end."
+    )
+    throughput: Throughput
+    integer_share: Figure = Field(ge=0, le=1, description="Share of multiply-accumulates in integer kernels.")
+    audit: Audit = Field(description="The kernels that really run, layer by layer.")
+
+
+class Reference(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """What drops are counted from: the teacher, answered by Keras itself and by no file."""
+
+    keras: str = Field(description="Which Keras answered, such as `Keras 3.12.0`.")
+    brought: bool = Field(description="Whether the model answered as it was brought, untouched.")
+    accuracy: Interval = Field(description="The mean score on the test split.")
+    guessing: Figure = Field(description="That of who always says the same: the commonest class, or the mean.")
+    targets: dict[str, Interval] = Field(default_factory=dict, description="Of several targets, each one's own.")
+
+
+class Tried(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """One way to quantize, as it was measured for one target on the validation split."""
+
+    route: str = Field(description="The way: student or teacher is the float model, static is post-training to int8.")
+    target: Target
+    precision: Precision
+    accuracy: Interval = Field(description="The mean score on the validation split.")
+    drop: Interval = Field(description="By how much that lies below the teacher's in Keras, in pairs.")
+    size_bytes: int = Field(ge=1)
+    latency_p50: Figure = Field(gt=0, description="Seconds, at batch 1.")
+    speedup: Interval = Field(description="The teacher's median latency over this one's.")
+    integer_share: Figure = Field(ge=0, le=1)
+    everywhere: bool | None = Field(None, description="As `Audit.everywhere`.")
+    inside: bool = Field(
+        description="Whether it keeps the accuracy budget, by the bad end, the integer share, and its integers on "
+        "every processor."
+    )
+    ran: bool = Field(True, description="As in `FileEvidence`.")
+    chosen: bool = Field(description="Whether it goes on.")
+
+
+class Evidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """Everything measured on one test split, on one machine, in one process."""
+
+    schema_version: Literal[1] = 1
+    problem: Problem
+    score: str = Field(description="What the mean score is called: accuracy or r2.")
+    data: str = Field(pattern="^[0-9a-f]{64}$", description="The digest of the data.")
+    examples: int = Field(ge=1, description="Test examples that were measured on.")
+    examples_held: int = Field(ge=1, description="Test examples that there are.")
+    duplicates: int = Field(ge=0, description="Examples left out because their content stands in another split.")
+    classes: tuple[str, ...] = Field(description="Class names in label order; empty unless classification.")
+    confidence: Figure = Field(gt=0, lt=1, description="Of every interval, one at a time, with both ends.")
+    seed: int = Field(ge=0, description="Of every bootstrap.")
+    threads: int = Field(ge=1, description="That runtimes were allowed.")
+    machine: Machine
+    methods: dict[str, str] = Field(description="How each kind of figure was made.")
+    limits: tuple[str, ...] = Field(description="What this evidence does not say.")
+    tried: tuple[Tried, ...] = Field(
+        (), description="With `quantize.method: auto`: every way that was measured before one was chosen, by target."
+    )
+    reference: Reference | None = Field(
+        None, description="What drops are counted from; in evidence of before, the teacher's float file."
+    )
+    files: tuple[FileEvidence, ...] = Field(
+        min_length=1,
+        description="By target in the recipe's order, and within one by role: teacher, student, compressed.",
+    )
+
+    def teacher(self, target: Target) -> FileEvidence:
+        """The teacher's file for a target, which everything of that target is compared with."""
+        return next(file for file in self.files if file.role == "teacher" and file.target == target)
+
+    def chain(self, file: FileEvidence) -> list[tuple[str, Interval]]:
+        """The scores on the way from the model as it was brought to a file, each step by what it is called."""
+        if self.reference is None:
+            return []
+        teacher, brought = self.teacher(file.target), self.reference.brought
+        own = file.role != "teacher"
+        steps = [
+            (f"as it was brought, in {self.reference.keras}", self.reference.accuracy if brought else None),
+            ("the teacher in Keras 2", teacher.keras_accuracy),
+            (f"its float file for {file.target}", teacher.accuracy),
+            (f"the {file.role} model in Keras 2", file.keras_accuracy if own else None),
+            (f"its {file.precision} file", file.accuracy if own else None),
+        ]
+        return [(name, found) for name, found in steps if found is not None]
+
+    def targets(self) -> Iterator[tuple[Target, list[FileEvidence]]]:
+        """Each target in order, with its files."""
+        for target in dict.fromkeys(file.target for file in self.files):
+            yield target, [file for file in self.files if file.target == target]
+
+
+def figures(file: FileEvidence, score: str) -> dict[str, float]:
+    """A file's figures by name, for metrics that are searched and plotted; `score` is what its mean score is called."""
+    times = {
+        "latency_p50_ms": file.latency.p50 * 1000,
+        "latency_p95_ms": file.latency.p95 * 1000,
+        "latency_p99_ms": file.latency.p99 * 1000,
+        "speedup": file.speedup.estimate,
+        "speedup_worst": file.speedup.low,
+        "examples_per_second": file.throughput.examples_per_second,
+    }
+    return {
+        score: file.accuracy.estimate,
+        f"{score}_low": file.accuracy.low,
+        f"{score}_high": file.accuracy.high,
+        "drop": file.drop.estimate,
+        "drop_worst": file.drop.high,
+        **file.further,
+        "parity_max": file.parity.max_absolute,
+        "size_bytes": file.size_bytes,
+        "gzip_bytes": file.gzip_bytes,
+        "parameters": file.parameters,
+        "nonzeros": file.nonzeros,
+        "macs": file.macs,
+        **(times if file.ran else {}),
+        "integer_share": file.integer_share,
+    }
+
+
+def write_evidence(evidence: Evidence, folder: Path) -> None:
+    """Write `evidence.json`: keys sorted, figures of six digits at most, so that `diff` can compare two of them."""
+    text = json.dumps(evidence.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    (folder / FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def write_choice(rows: Sequence[Tried], folder: Path) -> None:
+    """Write `choice.json`: the rows in order."""
+    text = json.dumps([row.model_dump(mode="json") for row in rows], indent=1, sort_keys=True, allow_nan=False)
+    (folder / CHOICE).write_text(text + "\n", encoding="utf-8")
+
+
+def open_choice(folder: Path) -> tuple[Tried, ...]:
+    """Read `choice.json` from a folder whose digest was checked."""
+    return tuple(Tried.model_validate(row) for row in json.loads((folder / CHOICE).read_text(encoding="utf-8")))
+
+
+def open_evidence(folder: Path) -> Evidence:
+    """Read `evidence.json` from a folder.
+
+    Raises:
+        StoreError: it is not there, damaged, or of another version than this one reads.
+
+    """
+    file = folder / FILE
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{file}: no evidence can be read here: {error}; run the recipe again") from error
+    found = content.get("schema_version") if isinstance(content, dict) else None
+    if found != SCHEMA_VERSION:
+        raise StoreError(
+            f"{file}: evidence of schema version {found!r}, and {SCHEMA_VERSION} is read here: run the recipe again, "
+            "or read it with the Slimline that wrote it"
+        )
+    try:
+        return Evidence.model_validate(content)
+    except ValidationError as error:
+        raise StoreError(f"{file}: damaged evidence: {error}; run the recipe again") from error

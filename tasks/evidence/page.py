@@ -1,0 +1,323 @@
+"""Evidence for people: one page that needs nothing else, and the model card."""
+
+import io
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tasks.contract.artifact import DataArtifact, Role
+from tasks.evidence import plots
+from tasks.evidence.evidence import Evidence, FileEvidence, write_evidence
+from tasks.evidence.plots import TARGET_NAMES
+from tasks.measuring.intervals import Interval
+
+if TYPE_CHECKING:
+    import jinja2
+    from matplotlib.figure import Figure
+
+TEMPLATES = Path(__file__).parent / "templates"
+PAGE = "index.html"
+PLOTS = "plots"
+
+ROLE_NAMES: dict[Role, str] = {
+    "teacher": "Teacher",
+    "student": "Student in float",
+    "compressed": "Compressed",
+}
+MOST_CHARACTERS = (
+    5000  # of a version's description: MLflow's column for it, which PostgreSQL enforces and SQLite does not
+)
+REST = "\nThe whole card is `README.md` among the version's files.\n"
+FIRST_TO_GO = ("Labels", "What the evidence does not say", "What it was made from", "How to call it")
+ENOUGH_INTEGERS = 0.9  # an int8 file with less of its work in integer kernels is said to run in float
+ENOUGH_AGREEMENT = 0.99  # a file that agrees less with its Keras model is said to be another model
+WORST_CLASS = 0.05  # a class whose recall fell by more than this is named,
+FEWEST_LOST = 5  # unless fewer of its examples make up the fall: that may well be chance
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One sentence about a file that ships, and whether it is good news."""
+
+    kind: Literal["good", "open", "bad"]
+    text: str
+
+
+def verdicts(evidence: Evidence, file: FileEvidence) -> list[Verdict]:
+    """What the figures of a file come to, in words: accuracy, size, speed, what runs in integers, and what is odd."""
+    teacher = evidence.teacher(file.target)
+    found = [_accuracy(evidence, file), _size(teacher, file), _speed(evidence, file)]
+    if file.precision == "int8" and file.target == "savedmodel":
+        found.append(Verdict("open", "Its integers are computed in float: TensorFlow has no integer kernels here."))
+    elif file.precision == "int8" and not file.ran:
+        name = TARGET_NAMES[file.target]
+        work = f"{file.integer_share:.1%} of its multiply-accumulates"
+        found.append(
+            Verdict("open", f"{work} are predicted to run in integer kernels, by {name}'s documented rules; not run.")
+        )
+    elif file.precision == "int8":
+        enough = file.integer_share >= ENOUGH_INTEGERS
+        found.append(
+            Verdict(
+                "good" if enough else "bad",
+                f"{file.integer_share:.1%} of its multiply-accumulates run in integer kernels"
+                + ("." if enough else ": it is int8 by name, and the rest runs in float."),
+            )
+        )
+    if file.audit.integer_macs:
+        found.append(_everywhere(file))
+    if file.parity.agreement is not None and file.parity.agreement < ENOUGH_AGREEMENT:
+        share = 1 - file.parity.agreement
+        found.append(
+            Verdict(
+                "bad" if file.ran else "open",  # TensorRT's ranges about zero leave half the steps behind a Relu
+                f"It answers {share:.1%} of the examples otherwise than the Keras model it was made from.",
+            )
+        )
+    found += _targets(evidence, file)
+    fallen = _worst_fall(evidence, teacher, file)
+    if fallen:
+        found.append(fallen)
+    return found
+
+
+def _accuracy(evidence: Evidence, file: FileEvidence) -> Verdict:
+    drop, worst = file.drop, amount(evidence, file.drop.high)
+    score = f"{evidence.score.replace('r2', 'R²').capitalize()} {level(evidence, file.accuracy.estimate)}"
+    confidence = f"{100 * evidence.confidence:g}% confidence"
+    if drop.low > 0:
+        return Verdict(
+            "bad", f"{score}, {amount(evidence, drop.estimate)} below the teacher's; up to {worst} with {confidence}."
+        )
+    if drop.high < 0:
+        gain = amount(evidence, -drop.estimate)
+        return Verdict("good", f"{score}, {gain} above the teacher's; above it with {confidence}.")
+    side = "the same as the teacher's"
+    if drop.estimate:
+        direction = "below" if drop.estimate > 0 else "above"
+        side = f"{amount(evidence, abs(drop.estimate))} {direction} the teacher's, which may be chance"
+    return Verdict("open", f"{score}, {side}; a loss of up to {worst} cannot be ruled out ({confidence}).")
+
+
+def _targets(evidence: Evidence, file: FileEvidence) -> list[Verdict]:
+    """Each of several targets: none hides behind another."""
+    said = [
+        f"{name} {level(evidence, each.score.estimate)} ({amount(evidence, each.drop.estimate)} below, at worst "
+        f"{amount(evidence, each.drop.high)})"
+        for name, each in file.targets.items()
+    ]
+    return [Verdict("open", f"R² by target: {', '.join(said)}.")] if said else []
+
+
+def _size(teacher: FileEvidence, file: FileEvidence) -> Verdict:
+    ratio = teacher.size_bytes / file.size_bytes
+    times = f"{ratio:.1f} times smaller" if ratio >= 1 else f"{1 / ratio:.1f} times larger"
+    return Verdict(
+        "good" if ratio > 1 else "bad",
+        f"{size(file.size_bytes)}, {times} than the teacher in float ({size(teacher.size_bytes)}).",
+    )
+
+
+def _speed(evidence: Evidence, file: FileEvidence) -> Verdict:
+    if not file.ran:
+        return Verdict("open", f"How fast {TARGET_NAMES[file.target]} runs it was not measured: it is not here.")
+    found = file.speedup
+    span = f"({found.low:.2f} to {found.high:.2f} with {100 * evidence.confidence:g}% confidence)"
+    median = f"{duration(file.latency.p50)} for one example"
+    if found.low > 1:
+        return Verdict("good", f"{median}, {found.estimate:.2f} times as fast as the teacher {span}.")
+    if found.high < 1:
+        return Verdict("bad", f"{median}, slower than the teacher: {found.estimate:.2f} times its speed {span}.")
+    return Verdict("open", f"{median}, {found.estimate:.2f} times the teacher's speed: no difference is shown {span}.")
+
+
+def _everywhere(file: FileEvidence) -> Verdict:
+    """Whether its integers are those of every processor."""
+    if file.audit.everywhere is None:
+        return Verdict("open", "Whether its integers are the same on every processor was not looked at.")
+    if file.audit.everywhere:
+        return Verdict("good", "Its integers are the same on x86 with VNNI and without, and on ARM64.")
+    return Verdict("bad", f"It answers otherwise on other processors: {file.audit.apart_in_words}.")
+
+
+def _worst_fall(evidence: Evidence, teacher: FileEvidence, file: FileEvidence) -> Verdict | None:
+    """The class whose recall fell most, where it fell far."""
+    falls = [
+        ((before[label] - after[label]) / sum(before), before[label] - after[label], evidence.classes[label])
+        for label, (before, after) in enumerate(zip(teacher.confusion, file.confusion, strict=True))
+        if sum(before)
+    ]
+    fall, lost, name = max((one for one in falls if one[1] >= FEWEST_LOST), default=(0.0, 0, ""))
+    if fall <= WORST_CLASS:
+        return None
+    return Verdict("bad", f"Class {name} fell most: {100 * fall:.1f} points of recall, which are {lost} examples.")
+
+
+def level(evidence: Evidence, value: float) -> str:
+    """A score as people say it."""
+    return f"{value:.2%}" if evidence.score == "accuracy" else f"{value:.4f}"
+
+
+def amount(evidence: Evidence, value: float) -> str:
+    """A difference of scores as people say it."""
+    return f"{100 * value:.2f} points" if evidence.score == "accuracy" else f"{value:.4f}"
+
+
+def signed(evidence: Evidence, found: Interval) -> tuple[str, str]:
+    """A drop, and the ends of its interval, for a table."""
+    factor, digits = (100, 2) if evidence.score == "accuracy" else (1, 4)
+    low, middle, high = (f"{factor * end + 0.0:+.{digits}f}" for end in (found.low, found.estimate, found.high))
+    return middle, f"{low} to {high}"
+
+
+def chain(evidence: Evidence, file: FileEvidence) -> list[tuple[str, str, str]]:
+    """The steps from the model as it was brought to a file: each one's score, and what it cost, as people say them."""
+    factor, digits = (100, 2) if evidence.score == "accuracy" else (1, 4)
+    rows, before = [], None
+    for step, found in evidence.chain(file):
+        cost = "" if before is None else f"{factor * (before - found.estimate) + 0.0:+.{digits}f}"
+        rows.append((step, level(evidence, found.estimate), cost))
+        before = found.estimate
+    return rows
+
+
+def size(count: int) -> str:
+    """Bytes as people say them."""
+    for unit, bytes_in_it in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if count >= bytes_in_it:
+            return f"{count / bytes_in_it:.1f} {unit}"
+    return f"{count} B"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    for unit, length in (("s", 1), ("ms", 1e-3)):
+        if seconds >= length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} µs"
+
+
+def count(number: float) -> str:
+    """A number with its thousands apart."""
+    return f"{number:,.0f}"
+
+
+def figures_of(evidence: Evidence) -> "dict[str, Figure]":
+    """Every plot of the evidence by file name: drops, sizes and latencies, and what is confused.
+
+    Confusions are those of the first file that ships, and of its teacher.
+    """
+    found = {"drops": plots.drops(evidence), "sizes_and_latencies": plots.sizes_and_latencies(evidence)}
+    served = next((file for file in evidence.files if file.shipped), evidence.files[-1])
+    if served.confusion:
+        found["confusion"] = plots.confusion(evidence, served)
+        found["confusion_teacher"] = plots.confusion(evidence, evidence.teacher(served.target))
+    return found
+
+
+def lay_out(evidence: Evidence, folder: Path) -> None:
+    """Fill a folder with `evidence.json`, `index.html` and `plots/*.png`."""
+    write_evidence(evidence, folder)
+    figures = figures_of(evidence)
+    (folder / PLOTS).mkdir()
+    for name, figure in figures.items():
+        figure.savefig(folder / PLOTS / f"{name}.png")
+    (folder / PAGE).write_text(render_page(evidence, figures), encoding="utf-8")
+
+
+def render_page(evidence: Evidence, figures: "Mapping[str, Figure]") -> str:
+    """The evidence as one HTML page with its plots inside, which follows the reader's light or dark scheme."""
+    from markupsafe import Markup
+
+    drawn = {name: Markup(as_svg(figure, name)) for name, figure in figures.items()}  # noqa: S704  made here, escaped by Matplotlib
+    return _environment().get_template("evidence.html").render(evidence=evidence, figures=drawn)
+
+
+def render_card(
+    *,
+    name: str,
+    description: str,
+    evidence: Evidence,
+    data: DataArtifact,
+    lineage: Mapping[str, str],
+    links: Mapping[str, str],
+    brief: bool = False,
+) -> str:
+    """The model card in Markdown.
+
+    Args:
+        name: the registered model's.
+        description: what the model is for, in the words of whoever runs the recipe; may be empty.
+        evidence: what was measured.
+        data: what the model was trained and measured on.
+        lineage: sha256 of everything that the version was made from, by step.
+        links: where each step's run can be looked at; a step without a link is named only.
+        brief: for the registry's page, at most 5,000 characters: what does not fit is left to the whole card.
+
+    """
+    template = _environment().get_template("model_card.md")
+    card = template.render(
+        name=name,
+        description=description,
+        evidence=evidence,
+        data=data,
+        lineage=dict(lineage),
+        links=dict(links),
+        brief=brief,
+    )
+    return _shortened(card) if brief else card
+
+
+def _shortened(card: str) -> str:
+    """A card with as many of its sections as MLflow's database has room for."""
+    sections = re.split(r"(?m)^(?=## )", card)
+    for title in FIRST_TO_GO:
+        if sum(map(len, sections)) > MOST_CHARACTERS - len(REST):
+            sections = [section for section in sections if not section.startswith(f"## {title}\n")]
+    short = "".join(sections)
+    return short[: MOST_CHARACTERS - len(REST)] + REST
+
+
+def as_svg(figure: "Figure", name: str) -> str:
+    """A figure as SVG to put in a page: its ids are its own, texts are texts, and ink takes the page's colour."""
+    from matplotlib import rc_context
+
+    text = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
+    for color, variable in ((plots.INK, "ink"), (plots.GRID, "grid")):
+        svg = svg.replace(color, f"var(--{variable})")
+    return svg
+
+
+@cache
+def _environment() -> "jinja2.Environment":
+    """The templates, with HTML escaped, and the words that they use."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=jinja2.select_autoescape(["html"]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    words: tuple[Callable[..., Any], ...] = (verdicts, chain, level, signed, size, duration, count, as_cell)
+    environment.globals |= {word.__name__: word for word in words}
+    environment.globals |= {"TARGET_NAMES": TARGET_NAMES, "ROLE_NAMES": ROLE_NAMES}
+    return environment
+
+
+def as_cell(value: object) -> str:
+    """A text as Markdown that can neither leave its table cell nor become markup."""
+    text = " ".join(str(value).split())
+    text = re.sub(r"([\\`*_\[\]|#~])", r"\\\1", text)
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

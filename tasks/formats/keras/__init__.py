@@ -1,0 +1,1 @@
+"""Keras 2 models: our own files, and those that people bring."""

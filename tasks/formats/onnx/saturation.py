@@ -1,0 +1,188 @@
+"""Which operators of an ONNX file can saturate on an x86 processor without VNNI, whether this is one, and the way out.
+
+`quantization.saturation` says which weights can. What kernel they meet is known from the file alone. It was read in
+ONNX ONNX Runtime's source (core/providers/cpu/quantization, contrib_ops/cpu/quantization,
+core/optimizer/qdq_transformer) and held against its answers on an emulated Haswell, for each of these:
+
+- Only int8 weights that meet unsigned activations: a file's signed activations become unsigned where they stand between
+  a QuantizeLinear and a DequantizeLinear, and stay signed in the operators that are integers themselves. Signed by
+  signed, unsigned by unsigned, and ConvInteger, whose kernel is on the other side, are exact.
+- QLinearConv in one, two and three dimensions and in groups, QLinearMatMul, QGemm, MatMulInteger,
+  MatMulIntegerToFloat, DynamicQuantizeMatMul and DynamicQuantizeLSTM; and what becomes one of them: Conv, Gemm and
+  MatMul between DequantizeLinear. Transposed convolutions run in float.
+- Two activations: the second becomes unsigned if nobody else takes what was quantized, else any number may come.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tasks.formats.audit import told_of_saturation
+from tasks.formats.tensorrt.rules import COMMUTING, Wiring
+from tasks.quantization.saturation import LIMIT, convolution_saturates, matrix_saturates
+
+if TYPE_CHECKING:
+    import onnx
+
+# Operators that are integers themselves: where their weights are, the weights' zero point, and that of what they take.
+INTEGERS = {
+    "QLinearConv": (3, 5, 2),
+    "QLinearMatMul": (3, 5, 2),
+    "QGemm": (3, 5, 2),
+    "MatMulInteger": (1, 3, 2),
+    "MatMulIntegerToFloat": (1, 5, 4),
+}
+QUANTIZING = {"DynamicQuantizeMatMul": ((1, 3),), "DynamicQuantizeLSTM": ((1, 9), (2, 11))}  # what they take: unsigned
+QUANTIZED = frozenset({"Conv", "Gemm", "MatMul"})  # become integers between DequantizeLinear
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Signed weights that meet unsigned activations in an operator.
+
+    holder: the operator, or the DequantizeLinear in front of it. place, zero: of its inputs, the weights and their zero
+    point. steps: the numbers; none if they come in a run.
+    """
+
+    operator: "onnx.NodeProto"
+    holder: "onnx.NodeProto"
+    place: int
+    zero: int
+    steps: np.ndarray | None
+
+
+def saturating(model: "onnx.ModelProto") -> frozenset[str]:
+    """The operators that can saturate, by name."""
+    return frozenset(weights.operator.name for weights in _risks(Wiring(model), _signed(model)))
+
+
+def layers(file: Path) -> tuple[str, ...]:
+    """The layers of a file that can saturate, by the names that they have in Keras, in the file's order."""
+    import onnx
+
+    model = onnx.load(file)
+    names = (weights.operator.name.split("/")[0] for weights in _risks(Wiring(model), _signed(model)))
+    return tuple(dict.fromkeys(names))
+
+
+def unsigned(file: Path) -> bytes | None:
+    """The file with unsigned weights where signed ones can saturate, for processors where they do; none if none can.
+
+    The same integers, by kernels that are slower. ONNX Runtime's own way there, `session.x64quantprecision`, turns all
+    weights of a file, and refuses files with two operators that share theirs or with signed activations. Weights that
+    come in a run stay what they are, here as there.
+    """
+    import onnx
+
+    model = onnx.load(file)
+    wiring = Wiring(model)
+    risks = {  # each once, where several operators share a holder
+        (id(weights.holder), weights.place): (weights, weights.steps)
+        for weights in _risks(wiring, _signed(model))
+        if weights.steps is not None
+    }
+    for weights, steps in risks.values():
+        holder = weights.holder
+        name = holder.input[weights.place]
+        holder.input.extend([""] * (weights.zero + 1 - len(holder.input)))
+        zero = wiring.constants.get(holder.input[weights.zero])
+        if zero is None:  # it is zero then, and has the scale's shape in a DequantizeLinear
+            by_channel = holder.op_type == "DequantizeLinear"
+            zero = np.zeros(wiring.constants[holder.input[1]].shape if by_channel else (), np.int8)
+        for place, value in ((weights.place, steps), (weights.zero, zero)):
+            holder.input[place] = f"{name}/unsigned/{len(model.graph.initializer)}"
+            shifted = (value.astype(np.int16) + 128).astype(np.uint8)
+            model.graph.initializer.append(onnx.numpy_helper.from_array(shifted, holder.input[place]))
+    content: bytes = model.SerializeToString()
+    return content if risks else None
+
+
+@cache
+def processor_saturates() -> bool:
+    """Whether ONNX Runtime saturates here, asked once: 255 * 127 + 255 * 127 is 64,770, and 16 bits hold 32,767."""
+    import onnx
+    import onnxruntime
+
+    taken = onnx.helper.make_tensor_value_info("taken", onnx.TensorProto.UINT8, [1, 2])
+    given = onnx.helper.make_tensor_value_info("given", onnx.TensorProto.INT32, [1, 1])
+    weights = onnx.numpy_helper.from_array(np.full((2, 1), 127, np.int8), "weights")
+    node = onnx.helper.make_node("MatMulInteger", ["taken", "weights"], ["given"])
+    opset = onnx.helper.make_opsetid("", 10)  # the one that MatMulInteger came with
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph([node], "pair", [taken], [given], [weights]), opset_imports=[opset], ir_version=8
+    )
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (answer,) = session.run(None, {"taken": np.full((1, 2), 255, np.uint8)})
+    return int(answer.item()) != 2 * 255 * 127
+
+
+def told(file: str, layers: Sequence[str]) -> str:
+    """What people here are told of a file whose layers of these names can saturate; nothing of one without any."""
+    return told_of_saturation(file, layers, here=processor_saturates()) if layers else ""
+
+
+def _signed(model: "onnx.ModelProto") -> set[str]:
+    """The tensors that are int8, as far as the file tells."""
+    import onnx
+
+    known = onnx.shape_inference.infer_shapes(model).graph
+    values = [*known.input, *known.value_info, *known.output]
+    return {value.name for value in values if value.type.tensor_type.elem_type == onnx.TensorProto.INT8}
+
+
+def _risks(wiring: Wiring, signed: set[str]) -> Iterator[Weights]:
+    """The weights of each operator that can saturate, in the file's order: all of them, as they are of one type."""
+    import onnx
+
+    for node in wiring.nodes:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            wiring.constants[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
+    for node in wiring.nodes:
+        met = list(_met(wiring, node, signed))
+        if any(weights.steps is None or _saturates(wiring, node, weights.steps) for weights in met):
+            yield from met
+
+
+def _met(wiring: Wiring, node: "onnx.NodeProto", signed: set[str]) -> Iterator[Weights]:
+    """The signed weights that unsigned activations meet in an operator."""
+
+    def stored(holder: "onnx.NodeProto", place: int, zero: int) -> Iterator[Weights]:
+        steps = wiring.constants.get(holder.input[place])
+        if holder.input[place] in signed if steps is None else steps.dtype == np.int8:
+            yield Weights(node, holder, place, zero, steps)
+
+    if node.op_type in INTEGERS:
+        place, zero, offset = INTEGERS[node.op_type]
+        taken = wiring.constants.get(node.input[offset]) if len(node.input) > offset else None
+        if node.input[0] not in signed and (taken is None or taken.dtype != np.int8):
+            yield from stored(node, place, zero)
+    for place, zero in QUANTIZING.get(node.op_type, ()):
+        yield from stored(node, place, zero)
+    if node.op_type not in QUANTIZED or wiring.range_of(node.input[0]) is None:
+        return
+    source = wiring.range_of(node.input[1])
+    if source is None:
+        return
+    quantize = wiring.givers.get(source.input[0])
+    if quantize is None or quantize.op_type != "QuantizeLinear":
+        yield from stored(source, 0, 2)
+        return
+    alone = wiring.only_taker(quantize.output[0]) is not None and wiring.only_taker(source.output[0]) is not None
+    if not alone and quantize.output[0] in signed:
+        yield Weights(node, source, 0, 2, None)
+
+
+def _saturates(wiring: Wiring, node: "onnx.NodeProto", steps: np.ndarray) -> bool:
+    import onnx
+
+    attributes = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
+    giver = wiring.givers.get(node.input[1])
+    if node.op_type in QUANTIZED and giver is not None and giver.op_type in COMMUTING:
+        return bool(np.abs(steps.astype(np.int16)).max(initial=0) > LIMIT // 2)  # moved first: any two may meet
+    if node.op_type in ("Conv", "QLinearConv"):
+        return convolution_saturates(steps, attributes.get("group", 1))
+    return matrix_saturates(steps.T if attributes.get("transB", 0) else steps)

@@ -1,0 +1,195 @@
+"""Whether a target's file answers as the Keras model that it was made from, and if not, from which layer on."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tasks.contract.artifact import Precision, Target
+from tasks.contract.errors import SlimlineError
+from tasks.formats import FORMATS
+from tasks.keras_graph.rebuild import calls_of
+from tasks.measuring.agreement import Difference, furthest, mean_steps
+from tasks.measuring.answers import Call
+from tasks.measuring.arrays import Outputs
+from tasks.quantization.sensitivity import Slack, slack
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+TINY = float(np.finfo(np.float32).tiny)
+FEW = 16  # examples that are asked one, two and many at a time
+# Steps that an integer file's answers may be off by in the mean over the examples and places of an output channel, and
+# to one side of it. Sums that are rounded to the other step move those behind them by a few, and more behind a tanh;
+# LiteRT rounds means and products once more; TensorRT's ranges lie about zero, with half the steps. Of the zoo's models
+# and of random graphs 0.04, 0.6, 0.5 and 2.6 were seen, where it is not a tanh of a tanh. Where a model's own answers
+# move by more, when next to nothing does, so may a file's: `unrest`.
+STEPS: dict[Target, tuple[float, float]] = {
+    "onnxruntime": (2.0, 0.75),
+    "savedmodel": (2.0, 0.75),
+    "litert": (3.0, 1.0),
+    "tensorrt": (8.0, 4.0),
+}
+RESTLESS = 3.0  # times a model's unrest that a file of it may be off by, beside that
+
+
+def hold_answers(
+    found: Outputs, wanted: Outputs, target: Target, precision: Precision, *, by: Slack | None = None
+) -> Difference | None:
+    """Where a file's answers are not its Keras model's; nothing if they are.
+
+    Files in float32 are held to what float32 is off by, and integer files to a few steps. Others compute in other
+    numbers than the model: what those cost is measured, and held by the budget.
+
+    Args:
+        found: of the file, `(n, …)`.
+        wanted: of the model, which is fake-quantized if the file has integers.
+        target: the runtime.
+        precision: of the file.
+        by: what the model's answers are compared by; none if the file's ranges are not the model's.
+
+    """
+    if precision == "float32":
+        difference = furthest(found, wanted)
+    elif precision == "int8" and by is not None:
+        step = by.step or max(float(np.ptp(wanted)), TINY) / 255
+        restless = RESTLESS * by.unrest / step
+        difference = mean_steps(found, wanted, step, *(most + restless for most in STEPS[target]))
+    else:
+        return None
+    return difference if difference.share > 1 else None
+
+
+def sizes_apart(
+    call: Call,
+    target: Target,
+    precision: Precision,
+    x: Outputs,
+    batch: int,
+    answers: Outputs,
+    *,
+    by: Slack | None = None,
+) -> str | None:
+    """Whether a file answers otherwise one or two at a time than many; in words, or nothing.
+
+    What computes in floats sums otherwise for another number of examples, and where a model is held to steps, as a
+    SavedModel of integers is, that may be a step: it is allowed what the file is from its model.
+
+    Args:
+        call: the file.
+        target: its runtime.
+        precision: of it; ranges that are found anew for each batch make its answers hang on that, by design.
+        x: examples `(n, …)`; `FEW` of them are asked.
+        batch: how many were asked at once.
+        answers: that it gave then, to the same examples.
+        by: as for `hold_answers`.
+
+    """
+    few, wanted = x[:FEW], answers[:FEW]
+    for size in (1, 2):
+        if size >= batch or precision not in ("float32", "int8"):
+            continue
+        found = np.concatenate([call(few[start : start + size]) for start in range(0, len(few), size)])
+        difference = furthest(found, wanted)
+        if difference.share > 1 and (by is None or hold_answers(found, wanted, target, precision, by=by)):
+            return f"asked {size} at a time it answers otherwise than {batch}: {difference}"
+    return None
+
+
+def first_layer_apart(model: "tf.keras.Model", target: Target, precision: Precision, x: Outputs) -> str:
+    """The layer from which on a target's file answers otherwise than its Keras model.
+
+    Files are made of the model up to a layer, and that layer is looked for as in a sorted list: what is wrong stays so.
+
+    Args:
+        model: what the file was made from.
+        target: the runtime.
+        precision: of the file.
+        x: a few examples, raw inputs `(n, …)`.
+
+    Returns:
+        The layer's name and kind, for messages; nothing if a file of the whole model answers right.
+
+    """
+    import tensorflow as tf
+
+    if not _apart(model, target, precision, x):
+        return ""
+    nodes = [node for node in calls_of(model) if hasattr(node.outputs, "dtype") and node.outputs.dtype.is_floating]
+    low, high = 0, len(nodes) - 1  # the last is apart, as the model is
+    while low < high:
+        middle = (low + high) // 2
+        if _apart(tf.keras.Model(model.inputs, nodes[middle].outputs), target, precision, x):
+            high = middle
+        else:
+            low = middle + 1
+    layer = nodes[low].layer
+    layer = getattr(layer, "layer", layer)  # what fake quantization has put around one
+    return f"'{layer.name}' ({type(layer).__name__})"
+
+
+def _apart(model: "tf.keras.Model", target: Target, precision: Precision, x: Outputs) -> bool:
+    """Whether a file made of a model answers otherwise; not if none can be made, which is another fault."""
+    try:
+        with _written(model, target, precision) as call:
+            wanted = model.predict(x, verbose=0)
+            by = slack(model, x) if precision == "int8" else None
+            return hold_answers(call(x), wanted, target, precision, by=by) is not None
+    except SlimlineError:
+        return False
+
+
+@contextmanager
+def _written(model: "tf.keras.Model", target: Target, precision: Precision) -> Iterator[Call]:
+    """A file made of a model, as a function, as long as the block lasts."""
+    with tempfile.TemporaryDirectory(prefix="slimline-parity-") as folder:
+        FORMATS[target].write(model, Path(folder), precision, classes=())
+        yield FORMATS[target].load(Path(folder))
+
+
+def said(
+    model: "tf.keras.Model", target: Target, precision: Precision, difference: Difference | str, x: Outputs
+) -> str:
+    """What people are told of a file that answers otherwise than the model it was made from."""
+    if isinstance(difference, str):
+        return f"{target} in {precision}: {difference}"
+    layer = first_layer_apart(model, target, precision, x[:FEW])
+    where = f"they part at layer {layer}" if layer else "written anew it answers right, so this file was changed since"
+    return f"{target} in {precision}: {difference}; {where}"
+
+
+def hold_targets(
+    model: "tf.keras.Model", targets: Sequence[Target], precision: Precision, x: Outputs, batch: int
+) -> dict[Target, str]:
+    """Make files of a model for every target, and hold their answers against its own.
+
+    Args:
+        model: as it is to be converted; fake-quantized if the precision is int8.
+        targets: the runtimes.
+        precision: float32 or int8.
+        x: a few examples, raw inputs `(n, …)`.
+        batch: how many are asked at once; fewer are asked too.
+
+    Returns:
+        What is wrong by target, in words, with the layer; targets that answer right are not in it.
+
+    """
+    wanted = model.predict(x, batch_size=batch, verbose=0)
+    by = slack(model, x) if precision == "int8" else None
+    found: dict[Target, str] = {}
+    for target in targets:
+        try:
+            with _written(model, target, precision) as call:
+                answers = call(x)
+                difference = hold_answers(answers, wanted, target, precision, by=by) or sizes_apart(
+                    call, target, precision, x, len(x), answers, by=by
+                )
+        except SlimlineError as error:
+            found[target] = str(error)
+            continue
+        if difference is not None:
+            found[target] = said(model, target, precision, difference, x)
+    return found

@@ -1,0 +1,1 @@
+"""SavedModel for TensorFlow Serving, with requests to warm it up."""

@@ -1,0 +1,297 @@
+"""TFLite for LiteRT, through TensorFlow's own converter.
+
+Of a frozen fake-quantized model it makes a file in float that has the ranges in it; `tflite_integers` makes that one in
+integers.
+"""
+
+import math
+import os
+import re
+import sys
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tasks.contract.artifact import Precision
+from tasks.contract.errors import ConversionError
+from tasks.formats.audit import Audit, LayerAudit, counted
+from tasks.formats.savedmodel import files as savedmodel
+from tasks.formats.slimline_pyfunc import as_steps, as_values
+from tasks.formats.tflite.graph import Graph, layer_of
+from tasks.formats.tflite.integer_ends import held_at_inputs, softened_last
+from tasks.formats.tflite.layers import reachable
+from tasks.formats.tflite.lowering import lower
+from tasks.formats.tflite.recurrent import stepwise
+from tasks.keras_graph.folding import fold
+from tasks.quantization.calibration import CalibrationConfig
+from tasks.quantization.fake_quantization import custom_objects, frozen
+from tasks.quantization.parameters import is_fake_quantized, kernel_steps
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+FILE = "model.tflite"
+PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "dynamic", "int8")
+RUNS_HERE = True
+WAY_OUT = "name another target (savedmodel has every operator, onnxruntime many), or replace the layer"
+
+
+def write(
+    model: "tf.keras.Model",
+    folder: Path,
+    precision: Precision,
+    *,
+    classes: tuple[str, ...],
+    integer_io: bool = False,
+) -> None:
+    """Put a model in a folder as `model.tflite`, opened once.
+
+    Args:
+        model: Keras 2; for int8 a fake-quantized one.
+        folder: an existing one.
+        precision: float32; int8 inside from the model's own ranges, float32 outside; dynamic with 8-bit kernels and
+            ranges found anew for each input; float16 kernels.
+        classes: their names in label order; packed into the file as `labels.txt`, as LiteRT's metadata does:
+            `unzip -p model.tflite labels.txt` shows them.
+        integer_io: for int8, inputs and outputs are int8 too, in steps that the file's tensors tell.
+
+    Raises:
+        ConversionError: an operator that LiteRT does not have; int8 of a model without ranges.
+
+    """
+    import tensorflow as tf
+
+    if precision == "int8" and not is_fake_quantized(model):
+        raise ConversionError(
+            f"model '{model.name}' has no ranges, so it cannot be written for litert in int8: quantize it first "
+            "(quantize.method: training or post_training), or ask for float32, dynamic or float16"
+        )
+    integer_io = integer_io and precision == "int8"
+    ready = frozen(model) if is_fake_quantized(model) else fold(model)
+    with tf.keras.utils.custom_object_scope(custom_objects()):
+        ready = stepwise(reachable(held_at_inputs(ready) if integer_io else ready))
+    content = _converted(ready, "float32" if precision == "int8" else precision)
+    if precision == "int8":
+        content = lower(content, kernel_steps(model), integer_ends=integer_io)
+    _keep(content, folder, model.name, classes)
+
+
+def calibrate(
+    model: "tf.keras.Model",
+    folder: Path,
+    examples: np.ndarray,
+    calibration: CalibrationConfig,  # noqa: ARG001  the converter knows one method, the ends of what it saw
+    *,
+    classes: tuple[str, ...],
+    integer_io: bool = False,
+) -> None:
+    """Put a model without ranges in a folder in int8, its ranges set by the TFLite converter itself.
+
+    Args:
+        model: Keras 2, in float.
+        folder: an existing one.
+        examples: raw inputs `(n, ...)`, float32.
+        calibration: its method is not the converter's to choose: it takes all that was seen.
+        classes: their names in label order.
+        integer_io: as in `write`.
+
+    Raises:
+        ConversionError: as `write`.
+
+    """
+    content = _converted(stepwise(reachable(fold(model))), "int8", integer_io=integer_io, examples=examples)
+    _keep(content if integer_io else softened_last(content), folder, model.name, classes)
+
+
+def _converted(
+    model: "tf.keras.Model", precision: Precision, *, integer_io: bool = False, examples: np.ndarray | None = None
+) -> bytes:
+    """The converter's file; with examples, it sets ranges by them."""
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
+        savedmodel.export(model, Path(place))
+        converter = tf.lite.TFLiteConverter.from_saved_model(place, signature_keys=[savedmodel.SIGNATURE])
+        if precision != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if precision == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        if examples is not None:
+            converter.representative_dataset = lambda: ([example[None]] for example in examples)
+        if integer_io:
+            converter.inference_input_type = converter.inference_output_type = tf.int8
+        # it asks for example inputs, which fake quantization makes unnecessary
+        warnings.filterwarnings("ignore", "Statistics for quantized inputs were expected")
+        try:
+            with _quiet(unsaid=b"error: "):  # they are in the exception too
+                content: bytes = converter.convert()
+        except Exception as error:  # the converter's own, which it does not export
+            raise _explained(model, str(error)) from error
+    return content
+
+
+def _keep(content: bytes, folder: Path, name: str, classes: tuple[str, ...]) -> None:
+    """Write the file, open it once, and put the class names inside."""
+    (folder / FILE).write_bytes(content)
+    try:
+        interpreter = _interpreter(folder / FILE, 1)
+        with _quiet():
+            for batch in (1, 2):  # some operators are written for the batch that the converter saw
+                inputs = interpreter.get_input_details()
+                for given in inputs:
+                    interpreter.resize_tensor_input(given["index"], (batch, *given["shape"][1:]))
+                interpreter.allocate_tensors()
+                for given in inputs:
+                    interpreter.set_tensor(given["index"], np.zeros((batch, *given["shape"][1:]), given["dtype"]))
+                interpreter.invoke()
+    except (RuntimeError, ValueError) as error:
+        (folder / FILE).unlink()
+        raise ConversionError(
+            f"{_culprit(content, str(error), name)} was converted for litert, but the file does not run: "
+            f"{_line(str(error))}: {WAY_OUT}"
+        ) from error
+    if classes:
+        with zipfile.ZipFile(folder / FILE, "a") as archive:
+            archive.writestr(zipfile.ZipInfo("labels.txt"), "".join(f"{label}\n" for label in classes))
+
+
+def _culprit(content: bytes, complaint: str, name: str) -> str:
+    """The layer of the operator that an interpreter complains about; else the model."""
+    place, graph = re.search(r"Node number (\d+)", complaint), Graph(content)
+    if place is None or int(place[1]) >= len(graph.operators):
+        return f"model '{name}'"
+    operator = graph.operators[int(place[1])]
+    tensors = [*operator.outputs, *operator.inputs[1:], *operator.inputs[:1]]  # an output of the model has another name
+    return f"layer '{layer_of(*(graph.tensors[tensor].name.decode() for tensor in tensors if tensor >= 0))}'"
+
+
+def _explained(model: "tf.keras.Model", complaint: str) -> ConversionError:
+    """The converter's many lines as one that names layer and operator."""
+    operator = re.search(r"(?:tf\.|TF Select ops: |Ops: )(\w+)", complaint)
+    names = {layer.name for layer in model.layers}
+    paths = re.findall(r'"([^"]*/[^"]*)"', complaint)  # of operators: model, layer, what is in the layer
+    layers = [part for path in paths for part in path.split("/") if part in names]
+    where = f"layer '{layers[0]}'" if layers else f"model '{model.name}'"
+    what = (
+        f"needs the operator {operator[1]}, which litert does not have"
+        if operator
+        else "cannot be converted for litert"
+    )
+    return ConversionError(f"{where} {what}: {_line(complaint)}: {WAY_OUT}")
+
+
+def _line(text: str) -> str:
+    return re.sub(r"\s+", " ", text)[:300]
+
+
+def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from float32 inputs `(batch, ...)` to float32 outputs, for any batch size, whatever the file takes.
+
+    A change of the batch size plans the memory anew; the last few sizes are kept ready.
+
+    Args:
+        folder: where `write` put the file.
+        threads: of one operator; operators run one after the other.
+
+    """
+
+    @lru_cache(maxsize=4)
+    def ready(batch: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        interpreter = _interpreter(folder / FILE, threads)
+        given = interpreter.get_input_details()[0]
+        interpreter.resize_tensor_input(given["index"], (batch, *given["shape"][1:]))
+        with _quiet():
+            interpreter.allocate_tensors()
+        return interpreter, given, interpreter.get_output_details()[0]
+
+    def run(inputs: np.ndarray) -> np.ndarray:
+        interpreter, given, wanted = ready(len(inputs))
+        interpreter.set_tensor(given["index"], as_steps(inputs, given))
+        interpreter.invoke()
+        return as_values(interpreter.get_tensor(wanted["index"]), wanted)
+
+    return run
+
+
+def saturating(folder: Path) -> tuple[str, ...]:  # noqa: ARG001  the other formats look
+    """No layer: XNNPACK's kernels widen to 16 bits, or have instructions that sum in 32."""
+    return ()
+
+
+MULTIPLYING = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL"})
+DELEGATE = "DELEGATE"
+
+
+def audit(folder: Path, example: np.ndarray) -> Audit:
+    """What LiteRT runs for one example: the file's operators, and how many parts of the graph its delegate took over.
+
+    The delegate (XNNPACK) computes an operator in the numbers that the file gives it in.
+    """
+    interpreter = _interpreter(folder / FILE, 1)
+    given = interpreter.get_input_details()[0]
+    interpreter.resize_tensor_input(given["index"], example.shape)
+    with _quiet():
+        interpreter.allocate_tensors()
+    tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
+    operators = interpreter._get_ops_details()
+    layers = []
+    for operator in operators:
+        if operator["op_name"] not in MULTIPLYING:
+            continue
+        taken = [tensors[index] for index in operator["inputs"] if index >= 0]
+        result = tensors[operator["outputs"][0]]
+        values = taken[2] if operator["op_name"] == "TRANSPOSE_CONV" else taken[0]
+        types = [np.dtype(tensor["dtype"]).name for tensor in (values, taken[1])]
+        layers.append(
+            LayerAudit(
+                name=layer_of(taken[1]["name"], result["name"]),
+                kernel=operator["op_name"],
+                macs=_macs(operator["op_name"], values["shape"], taken[1]["shape"], result["shape"]),
+                integer=types[1] == "int8",
+                why="" if types[1] == "int8" else f"the file has it in {types[0]}",
+                saturates=False,
+            )
+        )
+    return Audit(layers=tuple(layers), kernels=counted([operator["op_name"] for operator in operators]), sums_apart=())
+
+
+def _macs(kind: str, values: Any, kernel: Any, result: Any) -> int:
+    """Multiply-accumulates from shapes; kernels are (out, height, width, in), depthwise (1, height, width, out)."""
+    if kind == "TRANSPOSE_CONV":
+        return math.prod(map(int, values)) * math.prod(map(int, kernel[:3]))
+    if kind == "CONV_2D":
+        return math.prod(map(int, result)) * math.prod(map(int, kernel[1:]))
+    if kind == "DEPTHWISE_CONV_2D":
+        return math.prod(map(int, result)) * math.prod(map(int, kernel[1:3]))
+    return math.prod(map(int, result)) * int(values[-1] if kind == "BATCH_MATMUL" else kernel[-1])
+
+
+def _interpreter(file: Path, threads: int) -> Any:
+    from ai_edge_litert.interpreter import Interpreter
+
+    with _quiet():
+        return Interpreter(str(file), num_threads=threads)
+
+
+@contextmanager
+def _quiet(unsaid: bytes = b"XNNPACK delegate") -> Iterator[None]:
+    """Keeps lines with this in them off the screen: LiteRT and the converter write past Python. All else passes."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            caught.seek(0)
+            said = [line for line in caught.read().splitlines(keepends=True) if unsaid not in line]
+            os.write(2, b"".join(said))

@@ -1,0 +1,94 @@
+"""What a classifier's outputs mean: found by its graph and by its values, never by adding anything to it."""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from tasks.keras_graph.activations import activation_of
+from tasks.keras_graph.rebuild import kind
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+# probabilities: of classes, that sum to 1. shares: of each class alone, as sigmoids give them. logits: anything else.
+Meaning = Literal["probabilities", "shares", "logits"]
+
+FUNCTIONS: dict[str, Meaning] = {"softmax": "probabilities", "sigmoid": "shares", "hard_sigmoid": "shares"}
+SUMS = 1e-3  # by how much probabilities of any make may miss a sum of 1
+TINY = 1e-7  # the least that shares sum up to
+LOOKED_AT = 8  # random inputs, where the graph does not tell
+# What stands behind a softmax and changes no value.
+PASSING = frozenset({"Activation", "ActivityRegularization", "Dropout", "Flatten", "QuantizeLayer", "Reshape"})
+
+
+def meaning(model: "tf.keras.Model") -> Meaning:
+    """What a model's one output `(batch, classes)`, or `(batch, 1)` for two classes, means.
+
+    A softmax or a sigmoid at the end is found in the graph, as a layer, an activation or an operation, behind what only
+    hands values on; a softmax of any other make by values that are probabilities for whatever comes in.
+    """
+    tensor = model.outputs[0]
+    while True:
+        layer, node, _ = tensor._keras_history
+        if hasattr(layer, "_is_graph_network"):  # a model inside
+            return meaning(layer)
+        found = _made_by(layer)
+        if found is not None:
+            return found
+        parents = layer._inbound_nodes[node].keras_inputs
+        if kind(layer) not in PASSING or not _linear(layer) or len(parents) != 1:
+            break
+        tensor = parents[0]
+    return "probabilities" if _sum_to_one(model) else "logits"
+
+
+def in_probabilities(model: "tf.keras.Model") -> "tf.keras.Model":
+    """A classifier with its outputs as probabilities, for whoever needs those: the same layers and weights.
+
+    It is looked through and trained like the model that it was made of, and never kept.
+    """
+    import tensorflow as tf
+
+    found = meaning(model)
+    if found == "probabilities":
+        return model
+    return tf.keras.Model(model.inputs, probabilities_of(model.outputs[0], found), name=model.name)
+
+
+def probabilities_of(outputs: "tf.Tensor", found: Meaning) -> "tf.Tensor":
+    """A classifier's outputs `(batch, classes)`, or one sigmoid's `(batch, 1)`, as the classes' probabilities."""
+    import tensorflow as tf
+
+    if found == "probabilities":
+        return outputs
+    if found == "logits":
+        return tf.keras.layers.Softmax()(outputs)
+    if outputs.shape[-1] == 1:  # the second class's share
+        return tf.concat([1 - outputs, outputs], axis=-1)
+    return outputs / tf.maximum(tf.reduce_sum(outputs, axis=-1, keepdims=True), TINY)
+
+
+def _made_by(layer: Any) -> Meaning | None:
+    """What a layer's function makes of values, if it is one of the two that are known."""
+    layer = layer.layer if kind(layer) == "QuantizeWrapperV2" else layer
+    if kind(layer) == "Softmax":
+        return "probabilities" if layer.axis in (-1, 1) else None
+    called = layer.symbol.rpartition(".")[2] if kind(layer) == "TFOpLambda" else activation_of(layer)
+    return FUNCTIONS.get(called)
+
+
+def _linear(layer: Any) -> bool:
+    return activation_of(layer) == "linear"
+
+
+def _sum_to_one(model: "tf.keras.Model") -> bool:
+    import tensorflow as tf
+
+    draw = np.random.default_rng(0)
+    inputs = []
+    for tensor in model.inputs:
+        batch, *shape = tensor.shape
+        values = draw.uniform(0, 2, (batch or LOOKED_AT, *(axis or 32 for axis in shape)))  # ids too: 0 and 1
+        inputs.append(tf.cast(values, tensor.dtype))
+    values = model(inputs[0] if len(inputs) == 1 else inputs, training=False).numpy()
+    return bool((values >= 0).all() and (np.abs(values.sum(axis=-1) - 1) < SUMS).all())

@@ -1,0 +1,1 @@
+"""Scores, intervals, timing, and the machine they were measured on: on NumPy arrays alone."""

@@ -1,0 +1,66 @@
+"""Bias correction: rounding kernels moves the mean of what a layer gives; its bias takes the move back.
+
+Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction", section 4.2, in the
+empirical form of its appendix: the means come from examples.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tasks.keras_graph.rebuild import kind
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+def correct_biases(
+    held: "tf.keras.Model", model: "tf.keras.Model", examples: np.ndarray, batch: int
+) -> dict[str, float]:
+    """Shift the biases of a fake-quantized model, in place, until each channel's mean is the float model's.
+
+    Layer by layer from the input on, so that each is corrected for what is still off before it. Layers without a bias,
+    and those that the graph calls more than once, are left as they are.
+
+    Args:
+        held: fake-quantized, with its ranges set.
+        model: the float model that it was made of, whose layers bear the same names.
+        examples: raw inputs `(n, ...)`, float32.
+        batch: how many examples are looked at together.
+
+    Returns:
+        The largest shift in each layer, by the layer's name, in the unit of its output.
+
+    """
+    import tensorflow as tf
+
+    wrapped = [
+        layer
+        for layer in held.layers
+        if kind(layer) == "QuantizeWrapperV2" and layer.layer.use_bias and len(layer.inbound_nodes) == 1
+    ]
+    if not wrapped:
+        return {}
+    names = [layer.layer.name for layer in wrapped]
+    wanted = _means(tf.keras.Model(model.inputs, [model.get_layer(name).output for name in names]), examples, batch)
+    look = tf.keras.Model(held.inputs, [layer.output for layer in wrapped])
+    shifts = {}
+    for index, (name, layer) in enumerate(zip(names, wrapped, strict=True)):
+        shift = wanted[index] - _means(look, examples, batch)[index]
+        layer.layer.bias.assign_add(shift)
+        shifts[name] = float(np.abs(shift).max())
+    return shifts
+
+
+def _means(model: "tf.keras.Model", examples: np.ndarray, batch: int) -> list[np.ndarray]:
+    """Each output's mean by channel, `(channels,)`, over examples and positions."""
+    import tensorflow as tf
+
+    totals = [np.zeros(output.shape[-1]) for output in model.outputs]
+    for start in range(0, len(examples), batch):
+        given = tf.nest.flatten(model(tf.constant(examples[start : start + batch]), training=False))
+        for total, tensor in zip(totals, given, strict=True):
+            # an example whose steps are all masked has no mean over them, in either model
+            total += np.nansum(tensor.numpy().reshape(-1, total.size), axis=0, dtype=np.float64)
+    places = [int(np.prod(output.shape[1:-1], dtype=np.int64)) for output in model.outputs]
+    return [(total / (len(examples) * count)).astype(np.float32) for total, count in zip(totals, places, strict=True)]

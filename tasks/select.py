@@ -1,0 +1,198 @@
+"""Choose: for each target, of several ways to quantize the one that this machine runs best inside the budget."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tasks.contract.artifact import ChoiceArtifact, ModelArtifact, Precision, Target, digest_folder
+from tasks.contract.progress import listener
+from tasks.data import DataConfig, Dataset, open_data
+from tasks.evidence.evidence import Tried, write_choice
+from tasks.formats import FORMATS
+from tasks.formats.audit import Audit
+from tasks.formats.keras import files as keras
+from tasks.formats.sizes import sizes
+from tasks.measuring import intervals, timing
+from tasks.measuring.answers import Outputs, answers_of
+from tasks.measuring.arrays import Floats
+from tasks.measuring.config import ValidateConfig
+from tasks.measuring.scores import example_scores
+from tasks.quantization.conversion import Conversion
+from tasks.store import tracking
+from tasks.store.stage import StageRun, stage
+
+TEACHER, STUDENT = "teacher", "student"  # names of the float models; without a student of its own, the teacher may ship
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file to try. route: the way that it was made; folder: what the target's format has written."""
+
+    route: str
+    precision: Precision
+    folder: Path
+
+
+def choose(
+    candidates: Mapping[Target, Sequence[Candidate]],
+    wanted: Outputs,
+    data: Dataset,
+    config: ValidateConfig,
+    *,
+    max_drop: float,
+    min_integer_share: float,
+    every_processor: bool,
+    seed: int,
+) -> tuple[Tried, ...]:
+    """Measure every candidate on the validation split, and mark one for each target.
+
+    The test split stays out of it: evidence that also chose would flatter what it chose. Inside the budget is who drops
+    by no more than `max_drop` with the bad end of the interval, has the integer share, and has no layer that can
+    saturate where every processor counts. Of those the fastest at batch 1 is taken, and of those that cannot be told
+    from it the smallest; for a target whose runtime is not here, the one with the largest integer share. If none is
+    inside, it is the one with the least drop, for the budget to refuse.
+
+    Args:
+        candidates: by target; the teacher's float file among them, which is the measure of their times.
+        wanted: what the teacher answers to the validation split in Keras `(n, …)`: the measure of their scores.
+        data: whose validation split is measured on.
+        config: how.
+        max_drop: below the teacher's score.
+        min_integer_share: of multiply-accumulates.
+        every_processor: whether integers have to be the same on processors without VNNI.
+        seed: of the bootstrap.
+
+    Raises:
+        ConversionError: a file answers with something other than one finite output for each example.
+
+    """
+
+    def inside(drop: intervals.Interval, audit: Audit) -> bool:
+        within = drop.high <= max_drop and audit.integer_share >= min_integer_share
+        return within and (audit.everywhere is not False or not every_processor)
+
+    return tuple(
+        tried
+        for target, files in candidates.items()
+        for tried in _try(target, files, wanted, data, config, inside, seed)
+    )
+
+
+def _try(
+    target: Target,
+    files: Sequence[Candidate],
+    wanted: Outputs,
+    data: Dataset,
+    config: ValidateConfig,
+    inside: Callable[[intervals.Interval, Audit], bool],
+    seed: int,
+) -> list[Tried]:
+    """One target's candidates, timed in turn."""
+    form, problem = FORMATS[target], data.config.problem
+    x, y = data.arrays("validation", config.max_examples)
+    calls = {file.route: form.load(file.folder, threads=config.threads) for file in files}
+    listener().note("choose", f"measuring {len(files)} ways for {target}: {', '.join(calls)}")
+    scores = {
+        file.route: example_scores(
+            problem,
+            y,
+            answers_of(calls[file.route], x, data.output_shape, config.throughput_batch, f"{file.route} {target}"),
+            data.variance,
+        )
+        for file in files
+    }
+    times = timing.time_in_turn(calls, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds)
+    baseline = example_scores(problem, y, wanted, data.variance)
+    rows = []
+    for file in files:
+        drop = intervals.paired_interval(baseline, scores[file.route], problem, config.confidence, seed)
+        audit = form.audit(file.folder, x[:1])
+        rows.append(
+            Tried(
+                route=file.route,
+                target=target,
+                precision=file.precision,
+                accuracy=intervals.interval(scores[file.route], problem, config.confidence, seed),
+                drop=drop,
+                size_bytes=sizes(file.folder, target)[0],
+                latency_p50=float(np.median(times[file.route])),
+                speedup=timing.ratio_interval(times[TEACHER], times[file.route], config.confidence, seed),
+                integer_share=audit.integer_share,
+                everywhere=audit.everywhere,
+                ran=form.RUNS_HERE,
+                inside=inside(drop, audit),
+                chosen=False,
+            )
+        )
+    may_ship = [row for row in rows if row.route != TEACHER or STUDENT not in calls]
+    taken = best(may_ship, times if form.RUNS_HERE else {}, config.confidence, seed)
+    return [row.model_copy(update={"chosen": row is taken}) for row in rows]
+
+
+def best(rows: Sequence[Tried], times: Mapping[str, Floats], confidence: float, seed: int) -> Tried:
+    """The one to take; see `choose`. Without times, the one with the largest integer share, then the smallest."""
+    inside = [row for row in rows if row.inside]
+    if not inside:
+        return min(rows, key=lambda row: (row.drop.high, row.size_bytes))
+    if not times:
+        return min(inside, key=lambda row: (-row.integer_share, row.size_bytes))
+    fastest = min(inside, key=lambda row: row.latency_p50)
+    alike = [
+        row
+        for row in inside
+        if row is fastest or timing.ratio_interval(times[row.route], times[fastest.route], confidence, seed).low <= 1
+    ]
+    return min(alike, key=lambda row: (row.size_bytes, row.latency_p50))
+
+
+@stage("choose")
+def choose_files(
+    run: StageRun,
+    conversions: dict[str, Conversion],
+    files: dict[str, dict[Target, ModelArtifact]],
+    data: DataConfig,
+    config: ValidateConfig,
+    max_drop: float,
+    min_integer_share: float,
+    every_processor: bool,
+    seed: int,
+) -> ChoiceArtifact:
+    """Measure what was made of each Keras model for every target, both by name, and keep the table of them.
+
+    A file that its target's writer could only make in float32, for want of the asked precision, is no way of its own.
+    """
+    candidates = {
+        target: [
+            Candidate(name, targets[target].precision, tracking.fetch(targets[target]))
+            for name, targets in files.items()
+            if name == TEACHER or targets[target].precision == conversions[name].precision
+        ]
+        for target in files[TEACHER]
+    }
+    dataset, teacher = open_data(data), keras.load(tracking.fetch(conversions[TEACHER].model))
+    x, _ = dataset.arrays("validation", config.max_examples)
+    rows = choose(
+        candidates,
+        np.asarray(teacher.predict(x, batch_size=config.throughput_batch, verbose=0), np.float32),
+        dataset,
+        config,
+        max_drop=max_drop,
+        min_integer_share=min_integer_share,
+        every_processor=every_processor,
+        seed=seed,
+    )
+    for row in rows:
+        figures = {"drop": row.drop.estimate, "latency_p50_ms": row.latency_p50 * 1000, "size_bytes": row.size_bytes}
+        tracking.log_metrics(run.run_id, {f"{row.route}/{row.target}/{name}": v for name, v in figures.items()})
+    folder = run.work / "choice"
+    folder.mkdir()
+    write_choice(rows, folder)
+    return ChoiceArtifact(
+        stage=run.stage,
+        sha256=digest_folder(folder),
+        uri=tracking.keep_folder(run.run_id, folder, "choice"),
+        run=run.run_id,
+        chosen={row.target: row.route for row in rows if row.chosen},
+    )

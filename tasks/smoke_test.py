@@ -1,0 +1,86 @@
+"""Smoke: a version answers as it did when it was registered, asked through the path that MLflow serves it by."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from tasks.contract.artifact import EvidenceArtifact
+from tasks.contract.errors import SmokeTestFailed
+from tasks.measuring.answers import Outputs
+from tasks.measuring.arrays import Figure
+from tasks.store import tracking
+from tasks.store.stage import StageRun, stage
+from tasks.versions.recorded_answers import held_against
+from tasks.versions.version import SAMPLE, open_version
+
+FILE = "smoke.json"
+PATIENCE = 300  # seconds until a server that does not answer has failed
+
+
+class Smoke(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """How a version answered."""
+
+    uri: str = Field(description="What was asked.")
+    examples: int = Field(ge=1)
+    largest_difference: Figure = Field(ge=0, description="From the answers that were recorded when it was registered.")
+    largest_answer: Figure = Field(ge=0)
+
+
+def smoke(uri: str, folder: Path, work: Path) -> Smoke:
+    """Ask `mlflow models predict`, in a process of its own, for the answers to the version's examples.
+
+    Args:
+        uri: what is asked for, such as `models:/digits@champion`.
+        folder: the files of the version that should answer.
+        work: a folder for question and answer.
+
+    Raises:
+        VersionError: a file is not the one that was measured.
+        SmokeTestFailed: nothing answers, or something else does.
+
+    """
+    target = open_version(uri, folder).default().target
+    with np.load(folder / SAMPLE) as sample:
+        examples, recorded = sample["examples"], sample[target]
+    question, answer = work / "question.json", work / "answer.json"
+    question.write_text(json.dumps({"inputs": examples.tolist()}))
+    command = [sys.executable, "-m", "mlflow", "models", "predict", "--model-uri", uri, "--env-manager", "local"]
+    command += ["--content-type", "json", "--input-path", str(question), "--output-path", str(answer)]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": tracking.tracking_uri()}
+    try:
+        done = subprocess.run(  # noqa: S603  our own interpreter
+            command, env=environment, cwd=work, capture_output=True, text=True, errors="replace", timeout=PATIENCE
+        )
+    except subprocess.TimeoutExpired as error:
+        raise SmokeTestFailed(f"{uri} did not answer {len(examples)} examples within {PATIENCE} s") from error
+    if done.returncode or not answer.exists():
+        said = done.stderr.strip().splitlines() or ["nothing was said"]
+        raise SmokeTestFailed(f"{uri} cannot be served by MLflow: {said[-1]}")
+    return Smoke(
+        uri=uri,
+        examples=len(examples),
+        largest_difference=held_against(recorded, _answers(answer), uri),
+        largest_answer=float(np.abs(recorded).max()),
+    )
+
+
+def _answers(file: Path) -> Outputs:
+    """The one output `(n, …)` in what MLflow's scoring protocol answers."""
+    predictions = json.loads(file.read_text())["predictions"]
+    return np.asarray(next(iter(predictions.values())) if isinstance(predictions, dict) else predictions, np.float32)
+
+
+@stage("smoke", reuse=False)
+def smoke_test(run: StageRun, name: str, alias: str, version: int) -> EvidenceArtifact:
+    """Hold what an alias leads to against the recorded answers of the version that it should lead to."""
+    found = smoke(f"models:/{name}@{alias}", tracking.download(f"models:/{name}/{version}"), run.work)
+    tracking.log_metrics(run.run_id, {"largest_difference": found.largest_difference})
+    folder = run.work / "smoke"
+    folder.mkdir()
+    (folder / FILE).write_text(found.model_dump_json(indent=1) + "\n")
+    return run.keep_evidence(folder)

@@ -1,0 +1,160 @@
+"""MLflow's model registry: the versions of registered models, their tags, and the aliases that say which one serves."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from tasks.contract.errors import AliasesMoved
+from tasks.store import tracking
+
+CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
+MOVING = "slimline.moving"  # tag of a registered model: where its aliases stood before a move that is not over
+MOVED_BY = "slimline.moved_by"  # and who moved them last
+NOT_THERE = "RESOURCE_DOES_NOT_EXIST"
+
+
+class Registered(BaseModel, frozen=True):
+    """A version of a registered model, as the registry has it now."""
+
+    name: str
+    version: int
+    run: str = Field(description="The MLflow run of the register stage that made it.")
+    tags: dict[str, str]
+    aliases: tuple[str, ...]
+
+    @property
+    def uri(self) -> str:
+        """Its address by number, which always leads to the same bytes."""
+        return f"models:/{self.name}/{self.version}"
+
+
+def version_of(name: str, which: str | int) -> Registered | None:
+    """The version with a number or an alias; nothing if there is none."""
+    found: Any = None
+    with tracking.unless(NOT_THERE, "INVALID_PARAMETER_VALUE"):  # the second where an alias is not set
+        if isinstance(which, str) and not which.isdecimal():
+            which = tracking.client().get_model_version_by_alias(name, which).version
+        # by number: what is found by alias or by search comes without all aliases
+        found = tracking.client().get_model_version(name, str(which))
+    return _registered(found) if found else None
+
+
+def find_version(name: str, content: str) -> Registered | None:
+    """The version of a registered model that has this content; nothing if there is none."""
+    found = tracking.client().search_model_versions(
+        f"name = '{name}' and tags.`slimline.content` = '{content}'", max_results=1
+    )
+    return _registered(found[0]) if found else None
+
+
+def aliases_of(name: str) -> dict[str, int]:
+    """Where every alias of a registered model points; empty if there is no such model."""
+    aliases: Mapping[str, str] = {}
+    with tracking.unless(NOT_THERE):
+        aliases = tracking.client().get_registered_model(name).aliases
+    return {alias: int(version) for alias, version in aliases.items()}
+
+
+def set_alias(name: str, alias: str, version: int | None) -> None:
+    """Point an alias at a version, or take it away."""
+    if version is None:
+        tracking.client().delete_registered_model_alias(name, alias)
+    else:
+        tracking.client().set_registered_model_alias(name, alias, str(version))
+
+
+@contextmanager
+def moving(name: str, champion: int | None, aliases: Mapping[str, int | None], by: str) -> Iterator[None]:
+    """Move aliases of a registered model as one transaction, which ends well only if the block does.
+
+    Where they stood is written down first. If the block fails they are put back there; if this process dies first,
+    `put_back` does it later. At every moment the champion is the old one or the new one.
+
+    Args:
+        name: the registered model.
+        champion: where the champion's alias was when the move was decided.
+        aliases: where each is to point; none takes it away.
+        by: who moves them, in words.
+
+    Raises:
+        AliasesMoved: the champion is another one by now; nothing was changed.
+
+    """
+    now = aliases_of(name)
+    if now.get(CHAMPION) != champion:
+        raise AliasesMoved(
+            f"{name}: the champion is no longer {_called(champion)} but {_called(now.get(CHAMPION))}, moved "
+            f"meanwhile by {_tags(name).get(MOVED_BY, 'somebody')}: nothing was changed here. Start again"
+        )
+    before = {"aliases": {alias: now.get(alias) for alias in aliases}, "by": by}
+    tracking.client().set_registered_model_tag(name, MOVING, json.dumps(before))
+    try:
+        for alias, version in aliases.items():
+            set_alias(name, alias, version)
+        yield
+    except BaseException:
+        put_back(name)
+        raise
+    tracking.client().set_registered_model_tag(name, MOVED_BY, by)
+    tracking.client().delete_registered_model_tag(name, MOVING)
+
+
+def put_back(name: str) -> str:
+    """Undo a move of aliases that is not over: its process failed or died; says whose it was, or nothing.
+
+    Only for who knows that no other process is at it.
+    """
+    note = _tags(name).get(MOVING)
+    if note is None:
+        return ""
+    before = json.loads(note)
+    for alias, version in before["aliases"].items():
+        set_alias(name, alias, version)
+    tracking.client().delete_registered_model_tag(name, MOVING)
+    return str(before["by"])
+
+
+def tag_version(name: str, version: int, tags: Mapping[str, str]) -> None:
+    """Tags of a version; one that is there is replaced."""
+    for key, value in tags.items():
+        tracking.client().set_model_version_tag(name, str(version), key, value)
+
+
+def register(
+    run_id: str, name: str, folder: Path, tags: Mapping[str, str], card: str, alias: str, description: str
+) -> Registered:
+    """Make a version of a registered model from a folder that MLflow can load."""
+    with tracking.unless("RESOURCE_ALREADY_EXISTS"):
+        tracking.client().create_registered_model(name, description=description or f"{name}, compressed by Slimline.")
+    model = tracking.keep_model(run_id, name, folder, {"slimline.content": tags["slimline.content"]})
+    made = tracking.client().create_model_version(
+        name, model, run_id=run_id, tags=dict(tags), description=card, model_id=model.removeprefix("models:/")
+    )
+    set_alias(name, alias, int(made.version))
+    return _registered(made)
+
+
+def _tags(name: str) -> dict[str, str]:
+    """Tags of a registered model; none if it is not there."""
+    tags: Mapping[str, str] = {}
+    with tracking.unless(NOT_THERE):
+        tags = tracking.client().get_registered_model(name).tags
+    return dict(tags)
+
+
+def _called(version: int | None) -> str:
+    return "none" if version is None else f"version {version}"
+
+
+def _registered(version: Any) -> Registered:
+    return Registered(
+        name=version.name,
+        version=int(version.version),
+        run=version.run_id or "",
+        tags=dict(version.tags),
+        aliases=tuple(version.aliases),
+    )

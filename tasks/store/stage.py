@@ -1,0 +1,230 @@
+"""What every stage shares: the cache rule, the MLflow run around it, artifact in, artifact out.
+
+A stage is a function whose first parameter is a `StageRun`; the rest are artifacts, configs and numbers:
+
+    @stage("prune")
+    def prune_student(run: StageRun, student: ModelArtifact, config: PruneConfig, seed: int) -> ModelArtifact: ...
+
+Called without its `StageRun`, it is a Prefect task that first looks for an artifact made from the same things.
+"""
+
+import functools
+import inspect
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, get_type_hints
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.runtime import flow_run
+from prefect.states import Completed
+from pydantic import BaseModel
+
+from tasks.contract.artifact import Artifact, EvidenceArtifact, Format, ModelArtifact, Precision, digest_folder
+from tasks.contract.errors import InvalidInput, SlimlineError, StoreError
+from tasks.contract.progress import listener
+from tasks.contract.state_folder import alone, home
+from tasks.store import tracking
+from tasks.store.cache_key import cache_key
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from prefect.tasks import Task
+
+P = ParamSpec("P")
+A = TypeVar("A", bound=Artifact)
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """The MLflow run of one stage that is at work, and where its files go."""
+
+    stage: str
+    run_id: str
+    work: Path
+    checkpoints: Path
+    history: list[dict[str, float]]
+
+    def epoch(self, epoch: int, epochs: int, values: Mapping[str, float]) -> None:
+        """Tell of an epoch (counted from 1): to whoever watches, and to MLflow."""
+        listener().epoch(self.stage, epoch, epochs, dict(values))
+        tracking.log_metrics(self.run_id, values, step=epoch)
+        self.history.append(dict(values))
+
+    def best(self) -> dict[str, float]:
+        """The figures of the best epoch by validation score, then loss: the one whose weights a training ends with."""
+        if not self.history:
+            return {}
+        values = max(self.history, key=lambda each: (each["validation_score"], -each["validation_loss"]))
+        return {name: values[name] for name in ("validation_score", "validation_loss")}
+
+    def figure(self, figure: "Figure", name: str) -> None:
+        """Keep a plot with the run."""
+        tracking.log_figure(self.run_id, figure, name)
+
+    def keep(
+        self,
+        write: Callable[[Path], None],
+        form: Format,
+        *,
+        precision: Precision = "float32",
+        parent: ModelArtifact | None = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> ModelArtifact:
+        """Have `write` fill a folder, and put it in the store by content."""
+        folder = self.work / "kept"
+        folder.mkdir()
+        write(folder)
+        digest = digest_folder(folder)
+        tags = {
+            "slimline.sha256": digest,
+            "slimline.stage": self.stage,
+            "slimline.format": form,
+            "slimline.precision": precision,
+        }
+        uri = tracking.keep_model(self.run_id, self.stage, folder, tags, [parent.uri] if parent else [])
+        if metrics:
+            tracking.log_metrics(self.run_id, metrics, model=uri)
+        return ModelArtifact(
+            stage=self.stage,
+            sha256=digest,
+            uri=uri,
+            run=self.run_id,
+            format=form,
+            precision=precision,
+            parent=parent.sha256 if parent else None,
+        )
+
+    def keep_evidence(self, folder: Path) -> EvidenceArtifact:
+        """Put a folder with what was measured, as JSON, and what shows it in the store."""
+        uri = tracking.keep_folder(self.run_id, folder, folder.name)
+        return EvidenceArtifact(stage=self.stage, sha256=digest_folder(folder), uri=uri, run=self.run_id)
+
+
+def stage(
+    name: str, *, reuse: bool | Callable[[Mapping[str, Any]], bool] = True
+) -> Callable[[Callable[Concatenate[StageRun, P], A]], Callable[P, A]]:
+    """Make a function a stage: a Prefect task with our cache rule and an MLflow run of its own.
+
+    `name` may hold fields of the parameters, as in `convert-{target}`. A hit shows as `Cached` in Prefect. The index of
+    what was made is MLflow, not the result files of one worker, so a hit is a hit on every machine. Of two at once on
+    one machine the second waits, and finds what the first made. With `reuse=False` it always runs: what it measures is
+    this machine at this time; or what it makes of these arguments only running it can tell.
+    """
+
+    def decorate(function: Callable[Concatenate[StageRun, P], A]) -> Callable[P, A]:
+        signature = inspect.signature(function)
+        signature = signature.replace(parameters=list(signature.parameters.values())[1:])
+        kind: type[A] = get_type_hints(function)["return"]
+
+        @functools.wraps(function)
+        def body(*args: P.args, **kwargs: P.kwargs) -> A | State[A]:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            title = name.format(**bound.arguments)
+            began = time.time()
+            key = cache_key(name, function.__module__, bound.arguments)
+            parent = tracking.run_of_flow(str(flow_run.id or ""))
+            again = reuse if isinstance(reuse, bool) else reuse(bound.arguments)
+            with _alone(title, key) if again else nullcontext():
+                found = tracking.find(key, kind) if again else None
+                if found is not None:
+                    seconds = time.time() - began
+                    _note_reuse(parent, title, found, seconds)
+                    listener().finished(title, seconds, found.run)
+                    return Completed(name="Cached", message=f"Reused from MLflow run {found.run}", data=found)
+                listener().started(title)
+                artifact = _work(title, key, parent, lambda run: function(run, *args, **kwargs), bound.arguments)
+            listener().finished(title, time.time() - began, "")
+            return artifact
+
+        body.__signature__ = signature  # type: ignore[attr-defined]  # Prefect reads the parameters from here
+        prefect_task: Callable[P, Any] = task(
+            name=name.split("-{")[0],
+            task_run_name=name,
+            cache_policy=NO_CACHE,  # the body has its own rule, see above
+            persist_result=True,
+            result_serializer="json",  # the default pickles
+            retries=3,
+            retry_delay_seconds=[2, 10, 30],
+            retry_condition_fn=_can_help,
+        )(body)
+
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> A:
+            result = prefect_task(*args, **kwargs)
+            artifact: A = result.result() if isinstance(result, State) else result
+            return artifact
+
+        call.__signature__ = signature  # type: ignore[attr-defined]
+        call.task = prefect_task  # type: ignore[attr-defined]  # for `.submit` and `.with_options`
+        return call
+
+    return decorate
+
+
+def _alone(title: str, key: str) -> AbstractContextManager[None]:
+    """What is trained goes on from the checkpoints of its key, so no two may write them."""
+    file = home() / "checkpoints" / f"{key}.lock"
+    return alone(file, lambda: listener().note(title, "another run is making the same, and this one waits for it"))
+
+
+def _work(title: str, key: str, parent: str, function: Callable[[StageRun], A], arguments: Mapping[str, Any]) -> A:
+    """Run the function inside an MLflow run; the tag that makes it findable is written last."""
+    tags = {tracking.ROLE: "stage", "slimline.stage": title, tracking.FLOW_RUN: str(flow_run.id or "")}
+    run_id = tracking.start_run(title, tags, _parameters(arguments), parent)
+    checkpoints = home() / "checkpoints" / key
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f"slimline-{title}-") as work:
+            artifact = function(StageRun(title, run_id, Path(work), checkpoints, [])).model_copy(update={"key": key})
+        tracking.set_tags(run_id, {tracking.RESULT: artifact.model_dump_json(), tracking.KEY: key})
+    except BaseException:
+        tracking.end_run(run_id, failed=True)
+        raise
+    tracking.end_run(run_id, failed=False)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return artifact
+
+
+def _note_reuse(parent: str, title: str, found: Artifact, seconds: float) -> None:
+    if parent:
+        note = {"run": found.run, "seconds": round(seconds, 3), "at": int(time.time() * 1000)}
+        tracking.set_tags(parent, {tracking.REUSED + title: json.dumps(note)})
+
+
+def _parameters(arguments: Mapping[str, Any]) -> dict[str, str]:
+    """A stage's inputs as MLflow parameters: settings by name, artifacts by digest."""
+    flat: dict[str, str] = {}
+    for name, value in arguments.items():
+        if isinstance(value, Artifact):
+            flat[name] = f"{value.stage}:{value.sha256[:12]}"
+        elif isinstance(value, BaseModel):
+            flat |= tracking.flatten(value.model_dump(mode="json"), f"{name}.")
+        elif isinstance(value, str | int | float | bool):
+            flat[name] = str(value)
+    return flat
+
+
+def _can_help(_task: "Task[Any, Any]", _run: TaskRun, state: State[Any]) -> bool:
+    """A retry helps when the store or the network failed, never when the input or the computation is wrong."""
+    try:
+        state.result()
+    except InvalidInput:
+        return False
+    except StoreError:
+        return True
+    except SlimlineError:
+        return False
+    except Exception as error:
+        names = {cls.__name__ for cls in type(error).__mro__}
+        status = getattr(error, "get_http_status_code", lambda: 0)()
+        return isinstance(error, ConnectionError | TimeoutError) or "RequestException" in names or status >= 500
+    return False

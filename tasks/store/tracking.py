@@ -1,0 +1,400 @@
+"""The store and the memory: everything Slimline keeps is in MLflow, and this is the only module that imports it.
+
+MLflow takes seconds to import, so it is imported when something is first kept or looked up, never with the recipe.
+"""
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel
+
+from tasks.contract.artifact import Artifact, digest_folder
+from tasks.contract.errors import StoreError
+from tasks.contract.state_folder import home
+from tasks.store.metric_names import metric_name
+from tasks.store.process import this_process
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+A = TypeVar("A", bound=Artifact)
+
+KEY = "slimline.key"  # tag: the stage's cache key
+RESULT = "slimline.result"  # tag: the artifact as JSON; set last, so a run without it made nothing
+FLOW_RUN = "prefect.flow_run_id"  # tag: the Prefect flow run
+ROLE = "slimline.role"  # tag: `stage` on a stage's run, what kind of flow run it was on their parent
+PROCESS = "slimline.process"  # tag: which process of which machine began a run, and when that process did
+REUSED = "slimline.reused."  # tag on the parent run: which run a stage's artifact came from
+
+
+def tracking_uri() -> str:
+    """`MLFLOW_TRACKING_URI` where it is set, else an SQLite file in the state folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow.db'}"
+
+
+def is_local() -> bool:
+    """Whether the store is on this machine's disk, where artifacts can be read in place."""
+    return tracking_uri().startswith("sqlite:")
+
+
+@cache
+def client() -> "MlflowClient":
+    """The one connection of this process; makes the database on first use."""
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # table creation is nothing a person needs to read
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # the display shows what takes time
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # standard output may be one JSON object
+    for way in ("UPLOAD", "DOWNLOAD"):  # else a server with a bucket sends its clients there, where they may not reach
+        os.environ.setdefault(f"MLFLOW_ENABLE_PROXY_MULTIPART_{way}", "false")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # MLflow warns on machines that have no git
+    import logging
+
+    import mlflow
+
+    mlflow.set_tracking_uri(tracking_uri())
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return mlflow.MlflowClient()
+
+
+@contextmanager
+def unless(*codes: str) -> Iterator[None]:
+    """Pass over the block's failure if MLflow's reason for it is one of these, such as `RESOURCE_ALREADY_EXISTS`."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code not in codes:
+            raise
+
+
+@cache
+def experiment() -> str:
+    """The id of the experiment named by `MLFLOW_EXPERIMENT_NAME`, else `slimline`."""
+    from mlflow.exceptions import MlflowException
+
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "slimline"
+    found = client().get_experiment_by_name(name)
+    if found is None:
+        # a server decides itself where its artifacts go
+        location = (home() / "artifacts").as_uri() if is_local() else None
+        try:
+            return str(client().create_experiment(name, artifact_location=location))
+        except MlflowException:  # another worker was faster
+            found = client().get_experiment_by_name(name)
+            if found is None:
+                raise
+    return str(found.experiment_id)
+
+
+def ui_url(run_id: str = "") -> str:
+    """Where a browser finds a run: on the tracking server, or on `mlflow server` at its default address.
+
+    `SLIMLINE_MLFLOW_UI_URL` says what browsers call the server, where that is not what workers call it.
+    """
+    uri = tracking_uri()
+    server = os.environ.get("SLIMLINE_MLFLOW_UI_URL") or (uri if uri.startswith("http") else "http://127.0.0.1:5000")
+    parts = urlsplit(server.rstrip("/"))
+    server = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # a link is shown: no password in it
+    return f"{server}/#/experiments/{experiment()}" + (f"/runs/{run_id}" if run_id else "")
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings as MLflow parameters with dotted names."""
+    flat: dict[str, str] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = str(value)
+    return flat
+
+
+def start_run(name: str, tags: Mapping[str, str], parameters: Mapping[str, str], parent: str = "") -> str:
+    """Open a run and say what it is; returns its id."""
+    from mlflow.entities import Param
+
+    links = {"mlflow.parentRunId": parent} if parent else {}
+    run = client().create_run(experiment(), run_name=name, tags={**tags, **links, PROCESS: this_process()})
+    entries = [Param(key, value[:6000]) for key, value in parameters.items()]
+    for start in range(0, len(entries), 100):  # the tracking server takes 100 parameters a call
+        client().log_batch(run.info.run_id, params=entries[start : start + 100])
+    return str(run.info.run_id)
+
+
+def end_run(run_id: str, *, failed: bool) -> None:
+    """Close a run; one that fails of what is no error, such as Ctrl-C or a worker's end, was killed."""
+    failure = "FAILED" if isinstance(sys.exception(), Exception) else "KILLED"
+    client().set_terminated(run_id, failure if failed else "FINISHED")
+
+
+def find(key: str, kind: type[A]) -> A | None:
+    """The artifact that a finished run made under this key, if its bytes are still what they were; else nothing."""
+    runs = client().search_runs(
+        [experiment()],
+        f"tags.`{KEY}` = '{key}' and attributes.status = 'FINISHED'",
+        order_by=["attributes.start_time DESC"],
+        max_results=10,
+    )
+    for run in runs:
+        result = run.data.tags.get(RESULT)
+        if result is None:
+            continue
+        artifact = kind.model_validate_json(result)
+        try:
+            _fetched[artifact.sha256] = _download(artifact)
+        except StoreError:
+            continue  # deleted or damaged since: it is made again, not handed on
+        return artifact
+    return None
+
+
+_fetched: dict[str, Path] = {}
+
+
+def fetch(artifact: Artifact) -> Path:
+    """A local folder with the artifact's bytes, checked against its digest.
+
+    Raises:
+        StoreError: it is not in the store any more, or what is there is something else.
+
+    """
+    here = _fetched.get(artifact.sha256)
+    if here is None or not here.is_dir() or digest_folder(here) != artifact.sha256:
+        here = _fetched[artifact.sha256] = _download(artifact)
+    return here
+
+
+@cache
+def _downloads() -> "tempfile.TemporaryDirectory[str]":
+    """Where artifacts from a remote store go; it goes with the process."""
+    return tempfile.TemporaryDirectory(prefix="slimline-")
+
+
+def download(uri: str) -> Path:
+    """A local folder with what is at an address of the store.
+
+    Raises:
+        StoreError: nothing is there.
+
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+    from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
+
+    try:
+        client()
+        if is_local() and uri.startswith("runs:/"):  # MLflow would copy what a run's address leads to
+            uri = RunsArtifactRepository.get_underlying_uri(uri)
+        # a store on this machine's disk is read in place: without a destination MLflow returns the path itself
+        destination = None if is_local() else tempfile.mkdtemp(dir=_downloads().name)
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=destination))
+    except (MlflowException, OSError) as error:
+        raise StoreError(f"{uri} is not in the store: {error}") from error
+
+
+def _download(artifact: Artifact) -> Path:
+    local = download(artifact.uri)
+    found = digest_folder(local)
+    if found != artifact.sha256:
+        raise StoreError(
+            f"{artifact.stage}: {artifact.uri} holds sha256 {found[:12]}…, what was kept had {artifact.sha256[:12]}…"
+        )
+    return local
+
+
+def keep_model(run_id: str, name: str, folder: Path, tags: Mapping[str, str], parents: Sequence[str] = ()) -> str:
+    """Put a model's files in the store as a LoggedModel of the run; returns its `models:/m-…` address.
+
+    The model is READY only when every file has arrived.
+    """
+    from mlflow.entities import LoggedModelInput, LoggedModelOutput
+
+    model = client().create_logged_model(experiment(), name=name, source_run_id=run_id, tags=dict(tags))
+    client().log_model_artifacts(model.model_id, str(folder))
+    client().finalize_logged_model(model.model_id, "READY")
+    client().log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    inputs = [LoggedModelInput(uri.removeprefix("models:/")) for uri in parents if uri.startswith("models:/m-")]
+    if inputs:
+        client().log_inputs(run_id, models=inputs)
+    return f"models:/{model.model_id}"
+
+
+def keep_folder(run_id: str, folder: Path, name: str) -> str:
+    """Put a folder of files among a run's artifacts; returns its `runs:/…` address."""
+    client().log_artifacts(run_id, str(folder), name)
+    return f"runs:/{run_id}/{name}"
+
+
+def log_metrics(run_id: str, values: Mapping[str, float], *, step: int = 0, model: str = "", data: str = "") -> None:
+    """Metrics of a run, and of a model of it where its address is given."""
+    import time
+
+    from mlflow.entities import Metric
+
+    named: dict[str, Any] = {"model_id": model.removeprefix("models:/")} if model else {}
+    if data:
+        named |= {"dataset_name": "test", "dataset_digest": data[:32]}
+    now = int(time.time() * 1000)
+    client().log_batch(
+        run_id, metrics=[Metric(metric_name(name), float(value), now, step, **named) for name, value in values.items()]
+    )
+
+
+def log_dataset(run_id: str, name: str, digest: str, source: str, profile: Mapping[str, Any], context: str) -> None:
+    """The data set that a run used, under our digest (its first 32 digits: what MLflow's database has room for)."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.exceptions import MlflowException
+
+    entity = Dataset(name, digest[:32], "local", json.dumps({"uri": source}), profile=json.dumps(dict(profile)))
+    used = [DatasetInput(entity, [InputTag("mlflow.data.context", context)])]
+    try:
+        client().log_inputs(run_id, used)
+    except MlflowException as error:
+        if error.error_code != "BAD_REQUEST":
+            raise
+        # MLflow looks for the data set and then adds it: another run did so in between, and now it is found
+        client().log_inputs(run_id, used)
+
+
+def log_figure(run_id: str, figure: "Figure", name: str) -> None:
+    """A plot among a run's artifacts."""
+    client().log_figure(run_id, figure, name)
+
+
+def log_text(run_id: str, text: str, name: str) -> None:
+    """A text file among a run's artifacts."""
+    client().log_text(run_id, text, name)
+
+
+def set_tags(run_id: str, tags: Mapping[str, str]) -> None:
+    """Tags of a run; one that is there is replaced."""
+    for name, value in tags.items():
+        client().set_tag(run_id, name, value)
+
+
+@contextmanager
+def system_metrics(run_id: str) -> Iterator[None]:
+    """Processor, memory and disk of this machine, sampled into a run while the block lasts."""
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    interval = float(os.environ.get("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL") or 5)
+    monitor: Any = SystemMetricsMonitor  # MLflow has no annotations here
+    monitor = monitor(run_id, sampling_interval=interval)
+    monitor.start()
+    try:
+        yield
+    finally:
+        monitor.finish()
+
+
+class StageRecord(BaseModel, frozen=True):
+    """How one stage of a compression went."""
+
+    stage: str
+    seconds: float
+    run: str
+    reused: bool
+
+
+def stages_of(parent: str) -> list[StageRecord]:
+    """Every stage of a compression, reused ones included, in the order in which they ended."""
+    made = {
+        run.info.run_id: (run.info.end_time, run.info.run_name, (run.info.end_time - run.info.start_time) / 1000, False)
+        for run in children(parent)
+        if run.info.status == "FINISHED"
+    }
+    notes = {
+        name.removeprefix(REUSED): json.loads(value)
+        for name, value in client().get_run(parent).data.tags.items()
+        if name.startswith(REUSED)
+    }
+    # a flow run that is retried finds what it made itself before: that is no reuse
+    reused = {
+        note["run"]: (note["at"], name, note["seconds"], True)
+        for name, note in notes.items()
+        if note["run"] not in made
+    }
+    return [
+        StageRecord(stage=name, seconds=seconds, run=run, reused=again)
+        for run, (_, name, seconds, again) in sorted((made | reused).items(), key=lambda item: item[1][0])
+    ]
+
+
+def children(parent: str) -> "list[Run]":
+    """The runs that a run is the parent of, in the order in which they began."""
+    return list(
+        client().search_runs(
+            [experiment()],
+            f"tags.`mlflow.parentRunId` = '{parent}'",
+            order_by=["attributes.start_time ASC"],
+            max_results=1000,
+        )
+    )
+
+
+_parents: dict[str, str] = {}
+
+
+def run_of_flow(flow_run: str) -> str:
+    """The parent run of a Prefect flow run, empty if there is none: how a stage on any machine finds it."""
+    if flow_run and flow_run not in _parents:
+        runs = client().search_runs(
+            [experiment()], f"tags.`{FLOW_RUN}` = '{flow_run}' and tags.`{ROLE}` != 'stage'", max_results=1
+        )
+        if runs:
+            _parents[flow_run] = str(runs[0].info.run_id)
+    return _parents.get(flow_run, "")
+
+
+def save_model(
+    folder: Path, source: Path, place: Path, example: "np.ndarray", requirements: Sequence[str], columns: Sequence[str]
+) -> None:
+    """Lay an MLflow model out, whose default flavour is the file `source` at its `place` in the folder.
+
+    Its signature has the file's own names and a free batch axis. An ONNX file of tensors is asked by MLflow itself,
+    all else by `slimline_pyfunc`, which goes along. MLflow's signatures of columns refuse whole numbers: not given.
+    """
+    import mlflow
+    import numpy as np
+    import onnx
+    import pandas as pd
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types.schema import Schema, TensorSpec
+
+    from tasks.formats import slimline_pyfunc  # not above: all formats come with it
+
+    file, loader = slimline_pyfunc.open_file(source), Path(slimline_pyfunc.__file__)
+    given, wanted = (
+        Schema([TensorSpec(np.dtype(end.dtype), (-1, *end.shape), end.name)]) for end in (file.given, file.wanted)
+    )
+    by_mlflow = source.suffix == ".onnx" and not columns
+    options: dict[str, Any] = {
+        "signature": ModelSignature(None if columns else given, wanted),
+        "input_example": pd.DataFrame(example, columns=columns) if columns else {file.given.name: example},
+        "metadata": {"columns": list(columns)} if columns else None,
+        "pip_requirements": list(requirements),
+        "code_paths": None if by_mlflow else [str(loader)],
+    }
+    if source.suffix == ".onnx":
+        options |= {"onnx_execution_providers": ["CPUExecutionProvider"], "save_as_external_data": False}
+        mlflow.onnx.save_model(onnx.load(source), folder, **options)
+    else:
+        mlflow.pyfunc.save_model(folder, loader_module=loader.stem, **options)
+    about = Model.load(folder)
+    if not by_mlflow:
+        about.flavors["python_function"] |= {"loader_module": loader.stem, "data": place.as_posix()}
+    if source.is_dir():
+        about.add_flavor("tensorflow", model_type="tf2-module", saved_model_dir=place.as_posix())
+    about.save(folder / "MLmodel")

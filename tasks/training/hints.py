@@ -1,0 +1,172 @@
+"""What a student learns from inside its teacher: layers of both that are to show the same, each in its own measure."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from tasks.contract.errors import ModelError
+from tasks.keras_graph.rebuild import kind
+from tasks.training.losses import TINY, Hint, Lesson, Objective, Teaching
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+# Distances among a batch's examples grow with their square, angles with their cube: so many examples are looked at.
+RELATED = 64
+WRAPPERS = frozenset({"PruneLowMagnitude", "QuantizeWrapperV2"})  # what may be around the layer that is meant
+
+Maps = Sequence["tf.Variable | None"]
+
+
+def hinted(
+    objective: Objective, teacher: "tf.keras.Model", teaching: Teaching, *, lost: Callable[[str], None] | None = None
+) -> Objective:
+    """An objective plus the weighted distance between layers of the student and of the teacher.
+
+    The teacher is asked at each step, as far as the last of its layers: what it shows inside is too large to keep.
+
+    Args:
+        objective: what else is minimised.
+        teacher: the model that teaches.
+        teaching: which layers, by what distance, and its weight.
+        lost: told of layers that the student does not have; the objective is then left as it is. None raises.
+
+    Raises:
+        ModelError: when the objective is given its model: no such layer, or layers that do not correspond.
+
+    """
+    import tensorflow as tf
+
+    if teaching.hint == "none":
+        return objective
+    distance = HINTS[teaching.hint]
+
+    def lesson(student: "tf.keras.Model") -> Lesson:
+        wanted = [_layer(teacher, name, "distill.teacher_layer").output for name in teaching.teacher_layers]
+        try:
+            own = [_layer(student, name, "distill.student_layer").output for name in teaching.student_layers]
+        except ModelError as error:
+            if lost is None:
+                raise
+            lost(f"the teacher goes on with its predictions only, without {teaching.hint}: {error}")
+            return objective(student)
+        for name, ours, theirs in zip(teaching.student_layers, own, wanted, strict=True):
+            _check(teaching.hint, name, ours, theirs)
+        maps = [_map(ours, theirs) if teaching.hint == "features" else None for ours, theirs in zip(own, wanted)]  # noqa: B905
+        seen = tf.keras.Model(teacher.inputs, wanted)
+        both = tf.keras.Model(student.inputs, [*student.outputs, *own])
+        found: list[tf.Tensor] = []
+
+        def forward(x: "tf.Tensor", training: bool) -> "tf.Tensor":  # one pass for predictions and layers
+            predictions, *found[:] = both(x, training=training)
+            return predictions
+
+        base = objective(forward)
+
+        def loss(
+            x: "tf.Tensor", y: "tf.Tensor", taught: "tf.Tensor | None", training: bool
+        ) -> "tuple[tf.Tensor, tf.Tensor]":
+            total, predictions = base.loss(x, y, taught, training)
+            targets = tf.nest.flatten(seen(x, training=False))
+            for ours, theirs, mapping in zip(found, targets, maps, strict=True):
+                mapped = tf.tensordot(ours, mapping, 1) if mapping is not None else ours
+                total += teaching.weight * distance(mapped, tf.stop_gradient(theirs))
+            return total, predictions
+
+        return Lesson(loss, (*base.weights, *(each for each in maps if each is not None)), base.kept)
+
+    return lesson
+
+
+def feature_distance(student: "tf.Tensor", teacher: "tf.Tensor") -> "tf.Tensor":
+    """The mean squared error over the mean square of the teacher's features `(batch, …, channels)` (FitNets).
+
+    So that a weight means the same for any pair of layers. Where the channels differ, a linear map from the student's
+    to the teacher's is learned beside the student: 1x1 for images, and not kept. Unlike in Romero et al. (2015), both
+    losses are minimised together, not in turn.
+    """
+    import tensorflow as tf
+
+    return tf.reduce_mean(tf.square(student - teacher)) / (tf.reduce_mean(tf.square(teacher)) + TINY)
+
+
+def attention_distance(student: "tf.Tensor", teacher: "tf.Tensor") -> "tf.Tensor":
+    """The mean squared distance between the attention maps of features `(batch, …, channels)`: from 0 to 2.
+
+    A map is the mean of squares over the channels, flattened, at length 1 (Zagoruyko and Komodakis, 2017): neither the
+    size of the features nor the number of channels counts.
+    """
+    import tensorflow as tf
+
+    def attention(features: "tf.Tensor") -> "tf.Tensor":
+        energy = tf.reduce_mean(tf.square(features), axis=-1)
+        return tf.math.l2_normalize(tf.reshape(energy, (tf.shape(energy)[0], -1)), axis=-1, epsilon=TINY**2)
+
+    return tf.reduce_mean(tf.reduce_sum(tf.square(attention(student) - attention(teacher)), axis=-1))
+
+
+def relational_distance(student: "tf.Tensor", teacher: "tf.Tensor") -> "tf.Tensor":
+    """How differently the examples of a batch lie to each other, features `(batch, …)` of any two sizes (Park, 2019).
+
+    The Huber loss of the distances between two examples, in units of their mean, plus twice that of the cosines of the
+    angles between three (Park et al. weigh them 1 to 2). At most the first 64 examples of a batch are looked at.
+    """
+    import tensorflow as tf
+
+    def relations(features: "tf.Tensor") -> "tuple[tf.Tensor, tf.Tensor]":
+        points = features[:RELATED]
+        points = tf.reshape(points, (tf.shape(points)[0], -1))
+        ways = points[None, :] - points[:, None]  # (from, to, values)
+        squares = tf.reduce_sum(tf.square(ways), axis=-1)
+        apart = squares > 0
+        lengths = tf.where(apart, tf.sqrt(tf.where(apart, squares, 1.0)), 0.0)  # the root has no slope at 0
+        pairs = tf.reduce_sum(tf.cast(apart, tf.float32))
+        unit = ways / tf.where(apart, lengths, 1.0)[..., None]
+        return lengths / (tf.math.divide_no_nan(tf.reduce_sum(lengths), pairs) + TINY), tf.matmul(
+            unit, unit, transpose_b=True
+        )
+
+    def huber(one: "tf.Tensor", other: "tf.Tensor") -> "tf.Tensor":
+        error = tf.abs(one - other)
+        return tf.reduce_mean(tf.where(error < 1, 0.5 * tf.square(error), error - 0.5))
+
+    (lengths, angles), (wanted_lengths, wanted_angles) = relations(student), relations(teacher)
+    return huber(lengths, wanted_lengths) + 2 * huber(angles, wanted_angles)
+
+
+HINTS: dict[Hint, Callable[["tf.Tensor", "tf.Tensor"], "tf.Tensor"]] = {
+    "features": feature_distance,
+    "attention": attention_distance,
+    "relational": relational_distance,
+}
+
+
+def _check(hint: Hint, name: str, own: "tf.Tensor", wanted: "tf.Tensor") -> None:
+    """Refuses layers whose positions do not correspond; relations have none."""
+    ours, theirs = tuple(own.shape[1:]), tuple(wanted.shape[1:])
+    if hint == "attention" and len(ours) < 2:
+        raise ModelError("distill.student_layer", name, f"gives {ours}: attention needs positions, as images have them")
+    if hint != "relational" and ours[:-1] != theirs[:-1]:
+        raise ModelError(
+            "distill.student_layer",
+            name,
+            f"gives {ours}, the teacher's layer {theirs}; name layers that agree in all but the last axis",
+        )
+
+
+def _map(own: "tf.Tensor", wanted: "tf.Tensor") -> "tf.Variable | None":
+    """A linear map from the student's channels to the teacher's, where they differ."""
+    import tensorflow as tf
+
+    if own.shape[-1] == wanted.shape[-1]:
+        return None
+    start = tf.keras.initializers.GlorotUniform(seed=0)((own.shape[-1], wanted.shape[-1]))
+    return tf.Variable(start, name="feature_map")
+
+
+def _layer(model: "tf.keras.Model", name: str, field: str) -> "tf.keras.layers.Layer":
+    named = {layer.layer.name: layer for layer in model.layers if kind(layer) in WRAPPERS}
+    named |= {layer.name: layer for layer in model.layers}
+    if name not in named:
+        names = ", ".join(layer.name for layer in model.layers)
+        raise ModelError(field, name, f"{model.name} has no such layer; it has: {names}")
+    return named[name]

@@ -1,0 +1,344 @@
+"""Training: one loop for every stage that trains, which can be killed at any time and goes on where it was."""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from tasks.contract.errors import SlimlineError
+from tasks.data import Dataset
+from tasks.keras_graph.output_meaning import in_probabilities
+from tasks.training.checkpoint import Progress, Values, resume, save
+from tasks.training.losses import Lesson, Objective, scores
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+STEPS_AT_ONCE = 64  # between returns to Python: many enough to cost nothing, few enough that Ctrl-C is heard
+
+EpochReport = Callable[[int, int, Values], None]  # (epoch from 1, epochs, figures)
+
+
+class FitConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """How long and how fast a model learns."""
+
+    epochs: int = Field(
+        20,
+        ge=0,
+        le=10_000,
+        description="Most passes over the training examples: more take longer and may learn more; 0 leaves the model.",
+        json_schema_extra={"position": 0},
+    )
+    batch_size: int = Field(
+        64,
+        ge=1,
+        le=65_536,
+        description="Examples a step: more make an epoch faster and each epoch's learning coarser.",
+        json_schema_extra={"position": 1},
+    )
+    optimizer: Literal["adam", "sgd", "rmsprop"] = Field(
+        "adam",
+        description="What makes steps of gradients: adam (AdamW with weight_decay), sgd (with momentum 0.9), rmsprop.",
+        json_schema_extra={"position": 2},
+    )
+    learning_rate: float = Field(
+        0.001,
+        gt=0,
+        le=10,
+        description="Size of a step: higher learns faster, until it learns nothing.",
+        json_schema_extra={"position": 3},
+    )
+    schedule: Literal["constant", "cosine", "step"] = Field(
+        "cosine",
+        description="How the step size falls: not at all, along a cosine to zero, or to a tenth at half and again at "
+        "three quarters of the epochs.",
+        json_schema_extra={"position": 4},
+    )
+    warmup_epochs: float = Field(
+        0.0,
+        ge=0,
+        le=1_000,
+        description="Epochs in which the step size rises from zero: more make a start with large steps safer.",
+        json_schema_extra={"position": 5},
+    )
+    weight_decay: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Pulls kernels towards zero, by this share of the learning rate each step: higher fits the "
+        "training examples less closely.",
+        json_schema_extra={"position": 6},
+    )
+    patience: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="Stop after so many epochs without a better validation score: more wait longer; 0 never stops.",
+        json_schema_extra={"position": 7},
+    )
+
+
+def fit(
+    model: "tf.keras.Model",
+    data: Dataset,
+    config: FitConfig,
+    objective: Objective,
+    *,
+    seed: int,
+    report: EpochReport,
+    checkpoints: Path | None = None,
+    on_step: Callable[[int], None] | None = None,
+    on_epoch_end: Callable[[int], None] | None = None,
+    best_from: int = 1,
+) -> None:
+    """Train a model in place; it ends with the weights of its best epoch by validation score (then by validation loss).
+
+    The same model, data, config, objective and seed on the same machine give the same weights, bit by bit. With
+    `checkpoints` this also holds for a training that was killed and called again: it goes on after its last whole
+    epoch, and first reports the epochs that it already had. Shuffling, augmentation and dropout are drawn from seed and
+    epoch for this. Not reached: layers of the user's own that keep random state outside Keras' generator, and variables
+    that an objective changes without naming them among its lesson's weights.
+
+    Args:
+        model: Keras 2 model from `(batch, *data.input_shape)` to `(batch, *data.output_shape)`.
+        data: what is learned (train) and what the best epoch is chosen by (validation).
+        config: how.
+        objective: what is made small. A model's own regularisation losses are added; a teacher's answers that its
+            lesson keeps go along with the examples, as long as these are not changed anew each epoch.
+        seed: of everything random.
+        report: told of each epoch: loss, score, validation_loss, validation_score, learning_rate, seconds. Loss and
+            score of the training are means over the epoch while the model changed.
+        checkpoints: an existing folder, of this training only.
+        on_step: called before each step with its number from 0; makes each step a call of its own.
+        on_epoch_end: called after an epoch's last step with its number from 1, before validation.
+        best_from: the first epoch that may be chosen, for models that are not what they are to be before.
+
+    Raises:
+        SlimlineError: the loss is no number any more.
+
+    """
+    if not config.epochs:
+        return
+    import tensorflow as tf
+
+    tf.config.experimental.enable_op_determinism()
+    if data.config.problem == "classification":
+        model = in_probabilities(model)
+    tf.keras.utils.set_random_seed(seed)
+    total = math.ceil(data.counts["train"] / config.batch_size)
+    lesson = objective(model)
+    weights = [*model.trainable_weights, *lesson.weights]
+    optimizer = _optimizer(config)
+    optimizer.build(weights)
+    state = [*model.weights, *lesson.weights, *optimizer.variables]
+    identity = _identity(model, data, config, seed, best_from)
+    progress, best = resume(checkpoints, identity, state, len(model.weights))
+    for epoch, values in enumerate(progress.history, 1):
+        report(epoch, config.epochs, values)
+
+    with _seedable(model) as generators:
+        run, validate = _steps(model, data, config, lesson, optimizer, weights, total)
+        while progress.epoch < config.epochs and not _gave_up(progress, config, best_from):
+            began = time.perf_counter()
+            epoch = progress.epoch + 1
+            for number, generator in enumerate(generators):
+                generator.reset_from_seed(derived(seed, epoch, number + 1))
+            view = data.view(epoch)
+            batches = data.batches(
+                "train",
+                config.batch_size,
+                shuffle_seed=derived(seed, epoch, 0),
+                augment=True,
+                view=view,
+                beside=lesson.kept("train", view) if lesson.kept and view is not None else None,
+            )
+            loss, score = run(batches, (epoch - 1) * total, on_step)
+            if on_epoch_end is not None:
+                on_epoch_end(epoch)
+            validation_loss, validation_score = validate()
+            values = {
+                "loss": loss,
+                "score": score,
+                "validation_loss": validation_loss,
+                "validation_score": validation_score,
+                "learning_rate": float(optimizer.learning_rate.numpy()),
+                "seconds": time.perf_counter() - began,
+            }
+            if not all(map(math.isfinite, values.values())):
+                raise SlimlineError(
+                    f"training: the loss is no number any more in epoch {epoch} (loss {loss}, validation loss "
+                    f"{validation_loss}): lower fit.learning_rate, which is {config.learning_rate:g}, or raise "
+                    "fit.warmup_epochs"
+                )
+            progress.epoch = epoch
+            progress.history.append(values)
+            figure = (validation_score, -validation_loss)
+            if epoch >= best_from and (not best or figure > progress.best):
+                progress.best, progress.best_epoch = figure, epoch
+                best = [variable.numpy() for variable in model.weights]
+            if checkpoints is not None:
+                save(checkpoints, identity, progress, state, best)
+            report(epoch, config.epochs, values)
+    if best:
+        for variable, value in zip(model.weights, best, strict=True):
+            variable.assign(value)
+
+
+def derived(seed: int, *numbers: int) -> int:
+    """Another seed for each tuple of numbers, of 63 bits: neighbouring seeds must not give related streams."""
+    text = ":".join(map(str, (seed, *numbers)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
+
+
+def learning_rate(config: FitConfig, step: "tf.Tensor", total: int) -> "tf.Tensor":
+    """The step size at a step (counted from 0) of `total` an epoch, float32.
+
+    Warm-up is linear (Goyal et al., 2017), the cosine falls to zero (Loshchilov and Hutter, 2017), the steps are those
+    of He et al. (2016).
+    """
+    import tensorflow as tf
+
+    step = tf.cast(step, tf.float32)
+    last, warm = float(config.epochs * total), config.warmup_epochs * total
+    if config.schedule == "cosine":
+        share = tf.clip_by_value((step - warm) / max(last - warm, 1.0), 0.0, 1.0)
+        factor = 0.5 * (1 + tf.cos(math.pi * share))
+    elif config.schedule == "step":
+        factor = 0.1 ** (tf.cast(step >= last / 2, tf.float32) + tf.cast(step >= 3 * last / 4, tf.float32))
+    else:
+        factor = tf.ones_like(step)
+    if warm:
+        factor *= tf.minimum((step + 1) / warm, 1.0)
+    return config.learning_rate * factor
+
+
+def _optimizer(config: FitConfig) -> "tf.keras.optimizers.Optimizer":
+    import tensorflow as tf
+
+    options = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay or None}
+    if config.optimizer == "sgd":
+        optimizer = tf.keras.optimizers.SGD(momentum=0.9, nesterov=True, **options)
+    elif config.optimizer == "rmsprop":
+        optimizer = tf.keras.optimizers.RMSprop(**options)
+    else:
+        optimizer = tf.keras.optimizers.Adam(**options)
+    if config.weight_decay:  # decoupled (Loshchilov and Hutter, 2019); shifts and scales are no kernels
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+Run = Callable[["tf.data.Dataset", int, Callable[[int], None] | None], tuple[float, float]]
+
+
+def _steps(
+    model: "tf.keras.Model",
+    data: Dataset,
+    config: FitConfig,
+    lesson: Lesson,
+    optimizer: "tf.keras.optimizers.Optimizer",
+    weights: "list[tf.Variable]",
+    total: int,
+) -> tuple[Run, Callable[[], tuple[float, float]]]:
+    """One epoch's training and one validation, each compiled once: sums stay inside TensorFlow until the end."""
+    import tensorflow as tf
+
+    problem, variance = data.config.problem, data.variance
+    sums = tf.Variable(tf.zeros(3, tf.float64), trainable=False, name="sums")  # losses, scores, examples
+
+    def note(loss: "tf.Tensor", y: "tf.Tensor", predictions: "tf.Tensor") -> None:
+        count = tf.cast(tf.shape(predictions)[0], tf.float64)
+        score = tf.reduce_sum(tf.cast(scores(problem, y, predictions, variance), tf.float64))
+        sums.assign_add(tf.stack([tf.cast(loss, tf.float64) * count, score, count]))
+
+    def next_of(batches: "Iterator[tuple[tf.Tensor, ...]]") -> "tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]":
+        x, y, *taught = next(batches)
+        return x, y, taught[0] if taught else None
+
+    def steps(batches: "Iterator[tuple[tf.Tensor, ...]]", first: "tf.Tensor", count: "tf.Tensor") -> None:
+        for step in tf.range(first, first + count):
+            x, y, taught = next_of(batches)
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(weights)
+                loss, predictions = lesson.loss(x, y, taught, True)
+                penalised = loss + tf.add_n(model.losses) if model.losses else loss
+            gradients = tape.gradient(penalised, weights)
+            optimizer.learning_rate.assign(learning_rate(config, step, total))
+            optimizer.apply_gradients(
+                (gradient, variable)
+                for gradient, variable in zip(gradients, weights, strict=True)
+                if gradient is not None
+            )
+            note(loss, y, predictions)
+
+    def checks(batches: "Iterator[tuple[tf.Tensor, ...]]", count: "tf.Tensor") -> None:
+        for _ in tf.range(count):
+            x, y, taught = next_of(batches)
+            loss, predictions = lesson.loss(x, y, taught, False)
+            note(loss, y, predictions)
+
+    train_steps, validation_steps = tf.function(steps), tf.function(checks)
+
+    def means() -> tuple[float, float]:
+        loss, score, count = sums.numpy()
+        sums.assign(tf.zeros(3, tf.float64))
+        return float(loss / count), float(score / count)
+
+    def run(batches: "tf.data.Dataset", first: int, on_step: Callable[[int], None] | None) -> tuple[float, float]:
+        iterator = iter(batches)
+        stride = STEPS_AT_ONCE if on_step is None else 1
+        for start in range(0, total, stride):
+            if on_step is not None:
+                on_step(first + start)
+            train_steps(iterator, tf.constant(first + start), tf.constant(min(stride, total - start)))
+        return means()
+
+    at_once = max(config.batch_size, 256)  # nothing is kept for gradients, so more fit
+    taught = lesson.kept("validation", 0) if lesson.kept else None
+    validation = data.batches("validation", at_once, beside=taught)
+    count = math.ceil(data.counts["validation"] / at_once)
+
+    def validate() -> tuple[float, float]:
+        validation_steps(iter(validation), tf.constant(count))
+        return means()
+
+    return run, validate
+
+
+@contextmanager
+def _seedable(model: "tf.keras.Model") -> Iterator[list["tf.random.Generator"]]:
+    """Gives dropout and its like generators that can be set anew at each epoch, as long as the block lasts.
+
+    Keras 2 draws from stateful operations otherwise, whose state lives in a compiled kernel, out of reach.
+    """
+    holders = [layer._random_generator for layer in model.submodules if hasattr(layer, "_random_generator")]
+    before = [(holder._rng_type, holder._built, getattr(holder, "_generator", None)) for holder in holders]
+    for holder in holders:
+        holder._rng_type, holder._built = holder.RNG_STATEFUL, False
+        holder._maybe_init()
+    try:
+        yield [holder._generator for holder in holders]
+    finally:
+        for holder, (kind, built, generator) in zip(holders, before, strict=True):
+            holder._rng_type, holder._built, holder._generator = kind, built, generator
+
+
+def _gave_up(progress: Progress, config: FitConfig, best_from: int) -> bool:
+    since = progress.epoch - max(progress.best_epoch, best_from - 1)
+    return bool(config.patience) and since >= config.patience
+
+
+def _identity(model: "tf.keras.Model", data: Dataset, config: FitConfig, seed: int, best_from: int) -> str:
+    """What a checkpoint must have been made under to be gone on from: the same training from the same start."""
+    digest = hashlib.sha256(
+        json.dumps([config.model_dump(), data.digest, data.config.treatment, seed, best_from]).encode()
+    )
+    for variable in model.weights:
+        digest.update(str(variable.shape).encode() + np.ascontiguousarray(variable.numpy()).tobytes())
+    return digest.hexdigest()

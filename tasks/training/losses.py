@@ -1,0 +1,202 @@
+"""What a training makes small: the labels' loss, the teacher's, or both."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from tasks.contract.problem import Problem
+from tasks.data import Split
+from tasks.data.statistics import Variance
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+Hint = Literal["none", "features", "attention", "relational"]
+Forward = Callable[..., "tf.Tensor"]  # a model, or what stands for it: (inputs, training=…) -> predictions
+
+# (inputs (batch, …), targets, the teacher's answers if they are kept, training)
+# -> (loss, a scalar meaned over the batch; predictions (batch, …))
+Loss = Callable[["tf.Tensor", "tf.Tensor", "tf.Tensor | None", bool], tuple["tf.Tensor", "tf.Tensor"]]
+
+# (split, view) -> what the teacher says of its examples, float32 (examples, …); nothing if it must be asked
+Kept = Callable[[Split, int], np.ndarray | None]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """An objective that knows its model: the loss, what is trained beside the model, and the answers kept for it."""
+
+    loss: Loss
+    weights: tuple["tf.Variable", ...] = ()
+    kept: Kept | None = None
+
+
+Objective = Callable[[Any], Lesson]  # a training gives it the Keras model that it trains
+
+TINY = 1e-7  # the smallest probability whose logarithm is taken: float32 keeps about seven digits beside 1
+
+
+class Teaching(BaseModel, frozen=True, extra="forbid"):
+    """How a teacher's predictions count beside the labels."""
+
+    temperature: float = Field(
+        4.0,
+        ge=1,
+        le=100,
+        description="Softens the teacher's probabilities: higher shows the student more of how it confuses classes.",
+        json_schema_extra={"position": 0},
+    )
+    mix: float = Field(
+        0.7,
+        ge=0,
+        le=1,
+        description="The teacher's share of the loss: higher trusts it more and the labels less; 0 leaves it out.",
+        json_schema_extra={"position": 1},
+    )
+    hint: Hint = Field(
+        "none",
+        description="What the student also learns from inside the teacher: nothing, layers' outputs, where they look, "
+        "or how examples lie to each other.",
+        json_schema_extra={"position": 2},
+    )
+    teacher_layers: tuple[str, ...] = Field(
+        (), description="For a hint: the teacher's layers.", json_schema_extra={"position": 3}
+    )
+    student_layers: tuple[str, ...] = Field(
+        (), description="For a hint: the student's layers, in the same order.", json_schema_extra={"position": 4}
+    )
+    weight: float = Field(
+        1.0,
+        gt=0,
+        le=1_000,
+        description="For a hint: its weight beside the other loss; higher imitates more closely.",
+        json_schema_extra={"position": 5},
+    )
+
+
+def supervised(problem: Problem, variance: Variance) -> Objective:
+    """The labels' loss: cross-entropy, or the mean squared error in units of the targets' variance, each of its own."""
+    by_labels = LOSSES[problem]
+
+    def lesson(model: Forward) -> Lesson:
+        def loss(
+            x: "tf.Tensor", y: "tf.Tensor", _taught: "tf.Tensor | None", training: bool
+        ) -> tuple["tf.Tensor", "tf.Tensor"]:
+            predictions = model(x, training=training)
+            return by_labels(y, predictions, variance), predictions
+
+        return Lesson(loss)
+
+    return lesson
+
+
+def softened(
+    problem: Problem, variance: Variance, teacher: "tf.keras.Model", teaching: Teaching, kept: Kept | None = None
+) -> Objective:
+    """The labels' loss mixed with the distance to what the teacher says of the same, possibly augmented, inputs.
+
+    For classes, mix * T² * KL(teacher softened by T || student softened by T) + (1 - mix) * cross-entropy (Hinton,
+    Vinyals and Dean, 2015); T² keeps the gradients' size as the temperature changes. Else the squared distance to the
+    teacher's values takes the place of the divergence. The teacher is asked where its answers are not at hand.
+    """
+    import tensorflow as tf
+
+    if not teaching.mix:
+        return supervised(problem, variance)
+    by_labels = LOSSES[problem]
+
+    def lesson(model: Forward) -> Lesson:
+        def loss(
+            x: "tf.Tensor", y: "tf.Tensor", taught: "tf.Tensor | None", training: bool
+        ) -> tuple["tf.Tensor", "tf.Tensor"]:
+            if taught is None:
+                taught = tf.stop_gradient(said(problem, teacher(x, training=False)))
+            predictions = model(x, training=training)
+            if problem == "classification":
+                distance = softened_divergence(taught, predictions, teaching.temperature)
+            else:
+                distance = by_labels(taught, predictions, variance)
+            return teaching.mix * distance + (1 - teaching.mix) * by_labels(y, predictions, variance), predictions
+
+        return Lesson(loss, kept=kept)
+
+    return lesson
+
+
+def said(problem: Problem, predictions: "tf.Tensor") -> "tf.Tensor":
+    """Predictions as a student is taught them: of classes the log-probabilities, which no confidence rounds away."""
+    return log_probabilities(predictions) if problem == "classification" else predictions
+
+
+def scores(problem: Problem, y: "tf.Tensor", predictions: "tf.Tensor", variance: Variance) -> "tf.Tensor":
+    """How good each prediction is `(batch,)`: 1 or 0 for a class, else 1 - mean squared error / variance.
+
+    Where each of several targets has its own variance, the mean is taken in these units.
+    """
+    import tensorflow as tf
+
+    if problem == "classification":
+        return tf.cast(tf.argmax(predictions, axis=-1, output_type=tf.int64) == tf.cast(y, tf.int64), tf.float32)
+    squares, unit = _squares(y, predictions, variance)
+    return 1 - tf.reduce_mean(squares, axis=list(range(1, len(predictions.shape)))) / unit
+
+
+def cross_entropy(y: "tf.Tensor", probabilities: "tf.Tensor", _variance: Variance = 1.0) -> "tf.Tensor":
+    """Mean -log p of the labels `(batch,)` under probabilities `(batch, classes)`."""
+    import tensorflow as tf
+
+    return -tf.reduce_mean(tf.gather(log_probabilities(probabilities), tf.cast(y, tf.int32), axis=1, batch_dims=1))
+
+
+def squared_error(y: "tf.Tensor", predictions: "tf.Tensor", variance: Variance) -> "tf.Tensor":
+    """Mean squared error in units of the variance, each target's own: 1 is what predicting the mean would give."""
+    import tensorflow as tf
+
+    squares, unit = _squares(y, predictions, variance)
+    return tf.reduce_mean(squares) / unit
+
+
+def _squares(y: "tf.Tensor", predictions: "tf.Tensor", variance: Variance) -> tuple["tf.Tensor", float]:
+    """Squared errors, and the variance that their mean is a multiple of: in these units already if each has its own."""
+    import tensorflow as tf
+
+    squares = tf.square(tf.cast(y, tf.float32) - predictions)
+    if isinstance(variance, float):
+        return squares, variance
+    return squares / tf.constant(variance, tf.float32), 1.0
+
+
+LOSSES: dict[Problem, Callable[[Any, Any, Variance], Any]] = {
+    "classification": cross_entropy,
+    "regression": squared_error,
+    "reconstruction": squared_error,
+}
+
+
+def softened_divergence(taught: "tf.Tensor", student: "tf.Tensor", temperature: float) -> "tf.Tensor":
+    """T² * mean KL between a teacher's log-probabilities and a student's probabilities, softened by a temperature T.
+
+    Both `(batch, classes)`. Softmax turns log-probabilities into the same softened probabilities as the logits would.
+    """
+    import tensorflow as tf
+
+    taught = tf.nn.log_softmax(taught / temperature)
+    given = tf.nn.log_softmax(log_probabilities(student) / temperature)
+    return temperature**2 * tf.reduce_mean(tf.reduce_sum(tf.exp(taught) * (taught - given), axis=-1))
+
+
+def log_probabilities(probabilities: "tf.Tensor") -> "tf.Tensor":
+    """Their logarithm, from the logits where the graph still has them: a probability that became 0 has no gradient."""
+    import tensorflow as tf
+
+    if not tf.executing_eagerly():
+        made = probabilities.op
+        if made.type == "Softmax":
+            return tf.nn.log_softmax(made.inputs[0])
+        if made.type == "ConcatV2" and made.inputs[1].op.type == "Sigmoid":  # as `probabilities_of` has it
+            logits = made.inputs[1].op.inputs[0]
+            return tf.concat([tf.math.log_sigmoid(-logits), tf.math.log_sigmoid(logits)], axis=-1)
+    return tf.math.log(tf.maximum(probabilities, TINY))

@@ -1,0 +1,145 @@
+"""New data: their labels are numbered as the model numbers them, and their last examples count."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from tasks.contract.errors import DataError
+from tasks.data import DataConfig
+from tasks.data.new import NewDataConfig, _as_the_model_numbers, open_new
+
+MODEL = ("cat", "dog", "owl")
+CONFIG = DataConfig(reader="npz", source="x.npz")
+
+
+@pytest.mark.parametrize(
+    ("y", "theirs", "expected"),
+    [
+        ([2, 0, 1], (), [2, 0, 1]),
+        (["owl", "cat"], (), [2, 0]),
+        ([0, 1], ("dog", "owl"), [1, 2]),  # the source lacks a class, and numbers the others from 0
+        ([0, 2], ("owl", "dog", "cat"), [2, 0]),  # another order
+        ([0, 2], ("Katze", "Hund", "Eule"), [0, 2]),  # the recipe renamed them
+    ],
+)
+def test_labels_become_the_model_s_numbers(y, theirs, expected):
+    config = CONFIG.model_copy(update={"classes": MODEL}) if "Katze" in theirs else CONFIG
+    np.testing.assert_array_equal(_as_the_model_numbers(np.array(y), config, theirs, MODEL), expected)
+
+
+@pytest.mark.parametrize(
+    ("y", "theirs", "message"),
+    [
+        ([0, 7], ("cat", "dog"), "labels 0 to 7"),
+        ([0, -1], ("cat", "dog"), "labels -1 to 0"),
+        ([0, 3], (), "labels 0 to 3"),
+        (["fox"], (), "'fox'"),
+        ([0, 1, 2], ("cat", "fox", "owl"), "'fox'.*the model knows 'cat', 'dog', 'owl'"),
+        ([0], ("cat", "fox"), "'fox'.*the model knows 'cat', 'dog', 'owl'"),
+    ],
+)
+def test_labels_that_the_model_does_not_know_are_refused(y, theirs, message):
+    with pytest.raises(DataError, match=message):
+        _as_the_model_numbers(np.array(y), CONFIG, theirs, MODEL)
+
+
+def test_what_is_read_otherwise_is_read_as_the_recipe_says():
+    recipe = DataConfig(reader="folder", source="old", image_size=32, color="grey", scaling="unit", flip=True, limit=9)
+    images = NewDataConfig(reader="folder", source="new").beside(recipe)
+    assert images == recipe.model_copy(update={"source": "new", "limit": 0})
+    arrays = NewDataConfig(reader="npz", source="new.npz").beside(recipe)  # which resizes nothing
+    assert (arrays.image_size, arrays.color, arrays.scaling, arrays.flip) == (0, "auto", "unit", True)
+
+
+def test_a_folder_without_labels_and_one_that_lacks_a_class(tmp_path: Path):
+    for name in ("dog", "owl"):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            Image.new("L", (8, 8), 40 * number + len(name)).save(tmp_path / name / f"{number}.png")
+    config = DataConfig(reader="folder", source=str(tmp_path))
+    found = open_new(config, labels=True, classes=MODEL, input_shape=(8, 8, 1), limit=100)
+    assert found.x.shape == (8, 8, 8, 1)
+    assert sorted(found.y) == [1] * 4 + [2] * 4
+    assert open_new(config, labels=False, classes=MODEL, input_shape=(8, 8, 1), limit=100).y is None
+
+
+def test_the_last_rows_of_a_table(tmp_path: Path):
+    pq.write_table(pa.table({"a": np.arange(20_000.0), "b": np.zeros(20_000)}), tmp_path / "new.parquet")
+    config = DataConfig(reader="table", source=str(tmp_path / "new.parquet"))
+    found = open_new(config, labels=False, classes=(), input_shape=(2,), limit=9000)
+    assert (found.held, len(found.x)) == (20_000, 9000)
+    np.testing.assert_array_equal(found.x[:, 0], np.arange(11_000, 20_000))
+
+
+KNOWN = ("width", "height", "age")
+
+
+def table(path: Path, *names: str, **config: object) -> DataConfig:
+    """A table whose columns hold their names' lengths and the row's number, and labels where there are."""
+    values = {name: [f"{len(name)}.{row:02}" for row in range(20)] for name in names}
+    values |= {name: [str(row % 2) for row in range(20)] for name in names if name == "label"}
+    lines = [",".join(names), *(",".join(row) for row in zip(*values.values(), strict=True))]
+    path.write_text("\n".join(lines))
+    return DataConfig(reader="table", source=str(path), **config)
+
+
+def opened(config: DataConfig, *, labels: bool = True):
+    return open_new(
+        config,
+        labels=labels,
+        classes=("0", "1"),
+        input_shape=(3,),
+        limit=100,
+        columns=KNOWN,
+        target_columns=("label",),
+    )
+
+
+@pytest.mark.parametrize("names", [("width", "height", "age", "label"), ("label", "age", "width", "height")])
+def test_columns_are_found_by_name_in_any_order(tmp_path: Path, names):
+    found = opened(table(tmp_path / "new.csv", *names))
+    np.testing.assert_array_equal(found.x.astype(int), [[5, 6, 3]] * 20)
+    np.testing.assert_array_equal(found.y, np.arange(20) % 2)
+    assert found.notes == ()
+    assert opened(table(tmp_path / "new.csv", *names), labels=False).y is None
+
+
+def test_columns_that_the_model_does_not_know_are_left_out_and_told(tmp_path: Path):
+    path = tmp_path / "new.csv"
+    config = table(path, "color", *KNOWN, "label", "extra")
+    path.write_text(path.read_text().replace("5.", "red", 1))  # which is no number, and does not matter
+    found = opened(config)
+    np.testing.assert_array_equal(found.x.astype(int), [[5, 6, 3]] * 20)
+    assert found.notes == ("Columns that the model does not know are left out: color, extra.",)
+
+
+def test_a_column_that_is_missing_or_renamed_is_refused_by_name(tmp_path: Path):
+    renamed = table(tmp_path / "new.csv", "width", "height", "Age", "label")
+    with pytest.raises(DataError, match=r"no column 'age'.*it has width, height, Age, label.*data.input"):
+        opened(renamed)
+    found = opened(renamed.model_copy(update={"input": "width, height, Age"}))  # the way out
+    np.testing.assert_array_equal(found.x.astype(int), [[5, 6, 3]] * 20)
+    with pytest.raises(DataError, match="the model takes 3 columns: width, height, age"):
+        opened(renamed.model_copy(update={"input": "width,height"}))
+    with pytest.raises(DataError, match=r"data.target: 'label'.*width, height, age"):
+        opened(table(tmp_path / "new.csv", *KNOWN))
+
+
+def test_the_recipe_s_columns_are_the_new_table_s_but_not_another_reader_s():
+    recipe = DataConfig(reader="table", source="old.csv", input="a,b", target="price")
+    same, other = (NewDataConfig(reader=reader, source="new").beside(recipe) for reader in ("table", "npz"))
+    assert (same.input, same.target) == ("a,b", "price")
+    assert (other.input, other.target) == ("", "")
+    assert NewDataConfig(reader="table", source="new", target="cost").beside(recipe).target == "cost"
+
+
+@pytest.mark.parametrize(("y", "expected"), [([1, 2], [0, 1]), ([3, 1], [2, 0])])
+def test_labels_of_classes_that_are_numbers_go_by_their_names(y, expected):
+    found = _as_the_model_numbers(np.array(y), CONFIG, (), ("1", "2", "3"))
+    np.testing.assert_array_equal(found, expected)
+    with pytest.raises(DataError, match="also hold '0'"):
+        _as_the_model_numbers(np.array([0, 1]), CONFIG, (), ("1", "2", "3"))

@@ -1,0 +1,250 @@
+"""What a person does in a browser, from `make up` on: the form, the run, the evidence, the registry.
+
+The screenshots that are taken on the way are the README's pictures:
+`make test-browser SCREENSHOTS=deployments/pictures`.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from postgres import free_port
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
+)
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed (Debian: apt-get install chromium)"),
+]
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory) -> Iterator[dict[str, str]]:
+    """`make up` in a state folder of its own, and its two addresses as it prints them."""
+    state = tmp_path_factory.mktemp("up")
+    ports = {"PREFECT_SERVER_API_PORT": free_port(), "MLFLOW_PORT": free_port()}
+    environment = {**os.environ, "SLIMLINE_HOME": str(state)}
+    for name in ("PREFECT_HOME", "PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
+        environment.pop(name, None)
+    process = subprocess.Popen(
+        ["make", "up", *(f"{name}={port}" for name, port in ports.items())],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if "Ctrl-C" in line:
+            break
+    addresses = dict(line.split() for line in said if line.startswith(("Prefect", "MLflow")))
+    assert set(addresses) == {"Prefect", "MLflow"}, "".join(said)
+    yield {**addresses, "state": str(state), "pid": str(process.pid)}
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
+    process.wait(timeout=90)
+    process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # Chromium's own sandbox needs rights that root in a container has not
+        sandbox = [] if os.geteuid() else ["--no-sandbox"]
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox)
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser):
+    opened = browser.new_page(viewport={"width": 1400, "height": 900}, color_scheme="light")
+    opened.set_default_timeout(30_000)
+    yield opened
+    opened.close()
+
+
+def picture(page, name: str) -> None:
+    """Keep a screenshot, where `SCREENSHOTS` names a folder for them."""
+    folder = os.environ.get("SCREENSHOTS")
+    if folder:
+        page.wait_for_timeout(1000)  # animations end
+        page.screenshot(path=ROOT / folder / f"{name}.png")
+
+
+def label(*path: str) -> str:
+    """XPath to a field's label in the form: the first of this name behind the group of that name."""
+    steps = ("descendant", *["following"] * (len(path) - 1))
+    found = zip(steps, path, strict=True)
+    return "//body" + "".join(f"/{step}::label[starts-with(normalize-space(.), '{name}')][1]" for step, name in found)
+
+
+def type_in(page, text: str, *path: str) -> None:
+    page.locator(f"xpath={label(*path)}/following::*[self::input or self::textarea][1]").fill(text)
+
+
+def choose(page, option: str, *path: str) -> None:
+    """Open a drop-down with the keyboard, and take one of its options."""
+    page.locator(f"xpath={label(*path)}/following::*[contains(@class, 'p-select')][1]//button").first.focus()
+    page.keyboard.press("Space")
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+@pytest.fixture(scope="module")
+def finished(up, page) -> str:
+    """The address of a flow run that was started by the form and has completed."""
+    page.goto(f"{up['Prefect']}/deployments")
+    page.get_by_role("link", name="form", exact=True).first.click()
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_text("Custom run").click()
+    page.get_by_text("What the registered model is called").wait_for()
+    type_in(page, "5", "Seed")
+    type_in(page, "8", "Teacher", "Epochs")
+    choose(page, "post_training", "Quantize", "Method")
+    page.evaluate("scrollTo(0, 0)")
+    picture(page, "form")
+    page.get_by_role("button", name="Submit").click()
+    page.get_by_text("View run").first.dispatch_event("click")  # the toast slides in, and goes by itself
+    page.get_by_text("Completed", exact=True).first.wait_for(timeout=300_000)
+    return page.url
+
+
+def test_the_run_shows_its_stages_and_its_artifacts(finished, page):
+    page.get_by_text("Task Runs", exact=True).click()
+    for stage in ("train-teacher", "quantize-static", "validate", "register"):
+        page.get_by_text(stage, exact=True).first.wait_for()
+    page.get_by_text("Logs", exact=True).click()
+    picture(page, "run")
+    page.get_by_text("Artifacts", exact=True).click()
+    for artifact in ("evidence", "version", "mlflow-run"):
+        page.get_by_text(artifact, exact=True).first.wait_for()
+
+
+def open_artifact(up: dict[str, str], page, key: str) -> None:
+    """The newest artifact of this key, by the page that lists all of them."""
+    page.goto(f"{up['Prefect']}/artifacts/key/{key}")
+    page.locator("a[href^='/artifacts/artifact/']").first.click()
+
+
+def test_the_evidence_is_a_table_in_prefect(up, finished, page):
+    open_artifact(up, page, "evidence")
+    page.get_by_text("compressed *").first.wait_for()
+    assert "100.0%" in page.inner_text("body")
+    picture(page, "evidence")
+
+
+def test_the_link_leads_to_mlflow(up, finished, page):
+    open_artifact(up, page, "mlflow-run")
+    link = page.locator(f"a[href^='{up['MLflow']}']").first
+    link.wait_for()
+    page.goto(link.get_attribute("href"))
+    page.get_by_text("teacher.fit.epochs").first.wait_for()
+    assert page.get_by_text("FINISHED").or_(page.get_by_text("Finished")).count() > 0
+
+
+def test_the_registry_shows_the_version_with_alias_card_and_tags(up, finished, page):
+    page.goto(f"{up['MLflow']}/#/models/digits")
+    page.get_by_text("candidate").first.wait_for()
+    picture(page, "registry")
+    page.goto(f"{up['MLflow']}/#/models/digits/versions/1")
+    page.get_by_text("What was measured").first.wait_for()
+    assistant = page.locator(
+        "xpath=//*[text()='MLflow Assistant']/following::button[3]"
+    )  # it covers a third of the page
+    if assistant.count():
+        assistant.click()
+    said = page.inner_text("body")
+    for words in ("candidate", "integer_share", "latency_p50_ms", "size_bytes", "What the evidence does not say"):
+        assert words in said
+    picture(page, "version")
+
+
+def test_a_person_approves_a_promotion_with_the_comparison_on_the_form(up, finished, page):
+    page.goto(f"{up['Prefect']}/deployments")
+    # rollback's deployment has the name too; rows appear one after the other
+    page.locator("xpath=//a[normalize-space()='registered'][contains(normalize-space(..), 'promote')]").first.click()
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_text("Custom run").click()
+    page.get_by_text("How long to wait for a person").wait_for()
+    type_in(page, "300", "approval_seconds")
+    page.get_by_role("button", name="Submit").click()
+    page.get_by_text("View run").first.dispatch_event("click")
+    page.get_by_text("Paused", exact=True).first.wait_for(timeout=120_000)
+    page.get_by_role("button", name="Resume").first.click()
+    form = page.get_by_role("dialog")
+    form.get_by_text("There is no champion: the candidate has only its budget to keep.").wait_for()
+    form.locator("input[type=checkbox]").first.evaluate("box => box.click()")  # hidden behind its drawn switch
+    form.locator("textarea").first.fill("as accurate, and far smaller")
+    picture(page, "approval")
+    form.get_by_role("button", name="Submit").click()
+    page.get_by_text("Completed", exact=True).first.wait_for(timeout=120_000)
+    page.goto(f"{up['MLflow']}/#/models/digits")
+    page.get_by_text("champion").first.wait_for()
+    page.goto(f"{up['MLflow']}/#/models/digits/versions/1")
+    page.get_by_text("as accurate, and far smaller").first.wait_for()
+
+
+def test_the_form_refuses_what_is_out_of_bounds(up, finished, page):
+    page.goto(f"{up['Prefect']}/deployments")
+    page.get_by_role("link", name="form", exact=True).first.click()
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_text("Custom run").click()
+    page.get_by_text("What the registered model is called").wait_for()
+    before = page.url
+    type_in(page, "-1", "Seed")
+    page.get_by_role("button", name="Submit").click()
+    page.get_by_text("minimum").or_(page.get_by_text("less than")).first.wait_for()
+    assert page.url == before
+
+
+def family(up: dict[str, str]) -> list[psutil.Process]:
+    """Everything that `make up` began."""
+    return psutil.Process(int(up["pid"])).children(recursive=True)
+
+
+def test_nothing_listens_beyond_loopback(up, finished):
+    ours = {process.pid for process in family(up)}
+    listening = {
+        connection.laddr.ip
+        for connection in psutil.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.pid in ours
+    }
+    assert listening == {"127.0.0.1"}
+
+
+def test_a_taken_port_is_named(up, tmp_path):
+    taken = up["MLflow"].rpartition(":")[2]
+    environment = {**os.environ, "SLIMLINE_HOME": str(tmp_path)}
+    command = ["make", "up", f"PREFECT_SERVER_API_PORT={free_port()}", f"MLFLOW_PORT={taken}"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0
+    assert f"MLFLOW_PORT: {taken}: cannot be had" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_status_and_down(up, finished):
+    """The last one: what was up is down after it, and no process is left."""
+    environment = {**os.environ, "SLIMLINE_HOME": up["state"]}
+    begun = family(up)
+    assert len(begun) >= 4
+    said = subprocess.run(["make", "status"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert said.stdout.count("RUNNING") == 3
+    assert up["Prefect"] in said.stdout
+    done = subprocess.run(["make", "down"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert "all is down" in done.stdout
+    assert not [process for process in begun if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    said = subprocess.run(["make", "status"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert "nothing is up" in said.stdout

@@ -1,0 +1,235 @@
+"""The flow on real data, real stores and a real Prefect server: the smallest recipe that goes through every stage."""
+
+import json
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import TINY, Slimline
+from servers import postgres_servers
+
+from tasks.contract.artifact import digest_folder
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def slimline(request, tmp_path_factory):
+    """On SQLite with a server that it starts itself, and with both servers on PostgreSQL."""
+    folder = tmp_path_factory.mktemp("slimline")
+    if request.param == "sqlite":
+        yield Slimline(folder)
+        return
+    with postgres_servers(folder / "servers") as servers:
+        yield Slimline(folder, servers)
+
+
+@pytest.fixture(scope="module")
+def first(slimline) -> dict:
+    return slimline.result(TINY)
+
+
+@pytest.fixture
+def store(slimline, first, monkeypatch):
+    from stores import forget
+
+    monkeypatch.setenv("SLIMLINE_HOME", str(slimline.state))
+    forget()
+    if slimline.servers:
+        os.environ["MLFLOW_TRACKING_URI"] = slimline.servers.urls["mlflow"]
+    yield slimline.state
+    forget()
+
+
+def prefect_states(slimline: Slimline, kind: str, flow: str) -> list[str]:
+    """What Prefect remembers of a flow run, by name or id, or of its task runs: also after its server is gone."""
+    if slimline.servers:
+        runs = slimline.servers.api("flow_runs/filter", {})
+        (run,) = [run for run in runs if flow in (run["id"], run["name"])]
+        tasks = {"flow_runs": {"id": {"any_": [run["id"]]}}}
+        found = [run] if kind == "flow_run" else slimline.servers.api("task_runs/filter", tasks)
+        return [each["state_name"] for each in found]
+    question = (
+        "select state_name from flow_run where name = ? or id = ?"
+        if kind == "flow_run"
+        else "select task_run.state_name from task_run join flow_run on flow_run.id = flow_run_id "
+        "where flow_run.name = ? or flow_run.id = ?"
+    )
+    with sqlite3.connect(slimline.state / "prefect" / "prefect.db") as database:
+        return [state for (state,) in database.execute(question, (flow, flow))]
+
+
+def test_a_recipe_ends_with_a_registered_version(first, store):
+    from tasks.store import tracking
+
+    assert first["name"] == "tiny"
+    assert first["version"] == 1
+    assert first["reused"] == []
+    version = tracking.client().get_model_version("tiny", "1")
+    assert version.aliases == ["candidate"]
+    assert version.description.startswith("# tiny")
+    for tag in (
+        "slimline.content",
+        "slimline.recipe",
+        "slimline.data",
+        "prefect.flow_run_id",
+        "accuracy",
+        "integer_share",
+    ):
+        assert version.tags[tag]
+    assert version.tags["prefect.flow_run_id"] == first["flow_run"]
+    assert version.run_id == first["runs"]["register"]
+
+
+def test_mlflow_and_prefect_know_each_other(slimline, first, store):
+    from tasks.store import tracking
+
+    parent = tracking.client().get_run(first["mlflow_run"])
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["prefect.flow_run_id"] == first["flow_run"]
+    assert parent.data.params["student.width"] == "0.25"
+    assert prefect_states(slimline, "flow_run", first["flow_run"]) == ["Completed"]
+    assert prefect_states(slimline, "task_run", first["flow_run"]) == ["Completed"] * len(first["seconds"])
+    assert any(name.startswith("system/") for name in parent.data.metrics)
+    children = tracking.stages_of(first["mlflow_run"])
+    assert {"prepare", "train-teacher", "distill", "prune", "quantize-training", "validate", "register"} <= {
+        child.stage for child in children
+    }
+    distilled = tracking.client().get_run(first["runs"]["distill"])
+    assert distilled.data.tags["mlflow.parentRunId"] == first["mlflow_run"]
+    history = tracking.client().get_metric_history(first["runs"]["distill"], "loss")
+    assert [point.step for point in history] == list(range(1, 9))
+    (dataset,) = tracking.client().get_run(first["runs"]["prepare"]).inputs.dataset_inputs
+    assert dataset.dataset.digest == tracking.client().get_model_version("tiny", "1").tags["slimline.data"][:32]
+    pruned = tracking.client().get_run(first["runs"]["prune"])
+    sparsities = {name: value for name, value in pruned.data.metrics.items() if name.startswith("sparsity/")}
+    assert sparsities
+    assert max(sparsities.values()) == pytest.approx(0.5, abs=0.05)
+
+
+def test_what_is_registered_answers_raw_images(first, store, tmp_path):
+    import mlflow
+    from sklearn.datasets import load_digits
+
+    from tasks.store import tracking
+
+    tracking.client()
+    model = mlflow.pyfunc.load_model("models:/tiny@candidate", dst_path=tmp_path)
+    digits = load_digits()
+    images = digits.images[:200, ..., None].astype(np.float32)
+    (probabilities,) = model.predict(images).values()
+    assert probabilities.shape == (200, 10)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-3)
+    assert (probabilities.argmax(axis=1) == digits.target[:200]).mean() > 0.5
+    requirements = mlflow.pyfunc.get_model_dependencies("models:/tiny@candidate")
+    assert "tensorflow" not in Path(requirements).read_text()
+
+
+def test_a_version_holds_all_that_it_takes_to_trust_it(first, store):
+    from tasks.store import tracking
+
+    folder = tracking.download(first["uri"])
+    held = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert {"MLmodel", "model.onnx", "labels.json", "recipe.yaml", "README.md", "formats/litert/model.tflite"} <= held
+    assert {"evidence/evidence.json", "evidence/index.html", "profile.json", "sample.npz"} <= held
+    with np.load(folder / "sample.npz") as sample:
+        assert sample["examples"].shape == (16, 8, 8, 1)
+        for target in ("onnxruntime", "litert", "savedmodel"):
+            np.testing.assert_allclose(sample[target].sum(axis=1), 1, atol=1e-3)
+    assert json.loads((folder / "labels.json").read_text()) == [str(digit) for digit in range(10)]
+    evidence = json.loads((folder / "evidence" / "evidence.json").read_text())
+    shipped = [file for file in evidence["files"] if file["shipped"]]
+    assert {file["target"] for file in shipped} == {"onnxruntime", "litert", "savedmodel"}
+    (served,) = [file for file in shipped if file["target"] == "onnxruntime"]
+    assert served["precision"] == "int8"
+    assert served["integer_share"] > 0.99
+
+
+def test_again_unchanged_everything_is_reused_and_no_tensorflow_is_imported(slimline, first):
+    native = slimline.state / "native.log"  # where file descriptor 2 leads, which importtime writes to
+    native.unlink()
+    done = slimline.run(TINY, python=("-X", "importtime"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    result = json.loads(done.stdout)
+    assert set(result["reused"]) == set(result["seconds"]) == set(first["seconds"])
+    assert result["version"] == 1
+    assert prefect_states(slimline, "task_run", result["flow_run"]) == ["Cached"] * len(result["reused"])
+    imported = {
+        line.rsplit("|", 1)[-1].strip().split(".")[0]
+        for line in (done.stderr + native.read_text()).splitlines()
+        if line.startswith("import time:")
+    }
+    assert "prefect" in imported
+    assert not imported & {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization", "tf2onnx"}
+
+
+def test_change_only_quantize_and_what_came_before_is_reused(slimline, first):
+    result = slimline.result(TINY, "quantize.calibration_examples=48")
+    assert {"prepare", "train-teacher", "distill", "prune"} <= set(result["reused"])
+    assert not {"quantize-training", "validate", "register"} & set(result["reused"])
+
+
+def test_a_deleted_artifact_is_made_again(slimline, first, store):
+    from tasks.store import tracking
+
+    run = tracking.client().get_run(first["runs"]["distill"])
+    uri = json.loads(run.data.tags[tracking.RESULT])["uri"]
+    (kept,) = slimline.artifacts.rglob(uri.removeprefix("models:/"))
+    assert digest_folder(kept / "artifacts") == digest_folder(tracking.download(uri))
+    shutil.rmtree(kept)
+    result = slimline.result(TINY)
+    assert "distill" not in result["reused"]
+    assert {"prepare", "train-teacher", "prune", "register"} <= set(result["reused"])  # the same bytes came out again
+    made = tracking.client().get_run(result["runs"]["distill"])
+    assert json.loads(made.data.tags[tracking.RESULT])["sha256"] == json.loads(run.data.tags[tracking.RESULT])["sha256"]
+
+
+def test_an_impossible_budget_registers_nothing_and_says_why(slimline, first, store):
+    from tasks.store import tracking
+
+    done = slimline.run(TINY, "budget.max_size_bytes=10", "name=impossible")
+    assert done.returncode == 1
+    assert "budget.max_size_bytes = 10" in done.stderr
+    assert "student.width" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not tracking.client().search_registered_models("name = 'impossible'")
+    (parent,) = tracking.client().search_runs(
+        [tracking.experiment()], "attributes.run_name = 'impossible' and tags.`slimline.role` = 'compression'"
+    )
+    assert parent.info.status == "FAILED"
+    assert prefect_states(slimline, "flow_run", "impossible") == ["Failed"]
+    assert "max_size_bytes" in parent.data.tags["slimline.error"]
+
+
+def test_left_out_stages_are_said_and_skipped(slimline, first):
+    plain = {
+        **TINY,
+        "distill": {"method": "none"},
+        "prune": {"method": "none"},
+        "quantize": {"method": "none"},
+        "student": {},
+    }
+    done = slimline.run({**plain, "targets": ["onnxruntime"]})
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert {"prune", "distill"}.isdisjoint(result["seconds"])
+    assert not any(stage.startswith("quantize") for stage in result["seconds"])
+    assert "prune: left out" in done.stderr
+    assert "train-teacher" in result["reused"]
+
+
+def test_auto_tries_every_way_and_ships_the_one_it_chose(slimline, first, store):
+    from tasks.store import tracking
+
+    result = slimline.result(
+        {**TINY, "targets": ["onnxruntime"], "quantize": {**TINY["quantize"], "method": "auto"}, "name": "chosen"}
+    )
+    assert {"train-teacher", "distill", "prune"} <= set(result["reused"])
+    evidence = json.loads((tracking.download(result["uri"]) / "evidence" / "evidence.json").read_text())
+    ways = ["teacher", "student", "float16", "dynamic", "static", "toolchain", "mixed", "training"]
+    assert [row["route"] for row in evidence["tried"]] == ways
+    (taken,) = [row for row in evidence["tried"] if row["chosen"]]
+    (served,) = [file for file in evidence["files"] if file["shipped"]]
+    assert taken["route"] != "teacher"
+    assert (taken["precision"], taken["size_bytes"]) == (served["precision"], served["size_bytes"])

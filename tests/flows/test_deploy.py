@@ -1,0 +1,178 @@
+"""`slimline deploy`: a registered version through the real flow, into the registry, Prefect and a folder."""
+
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+import yaml
+from command_line import ROOT
+from registered import versions
+
+from tasks.contract.errors import OutputTaken, TargetMissing, TooSlow, VersionError
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory, prefect_server, empty_store):
+    """A champion for ONNX Runtime and LiteRT, in float."""
+    from tasks.store import registry
+
+    home = tmp_path_factory.mktemp("state")
+    with versions(home, empty_store, {"targets": ["onnxruntime", "litert"]}):
+        registry.set_alias("tiny", registry.CHAMPION, 1)
+        yield home
+
+
+@pytest.fixture
+def quick():
+    from tasks.bundles.client import TrialConfig
+
+    return TrialConfig(requests=20)
+
+
+def tags() -> dict[str, str]:
+    from tasks.store import registry
+
+    return registry.version_of("tiny", 1).tags
+
+
+def page(key: str) -> str:
+    """The newest of Prefect's artifacts with a key."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+    from prefect.client.schemas.sorting import ArtifactSort
+
+    wanted = ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC, limit=1)
+    return str(found[0].data)
+
+
+@pytest.mark.parametrize("server", ["edge", "docker"])
+def test_a_champion_is_deployed_marked_and_written(server, home, quick, tmp_path):
+    from flows.deploy import deploy
+    from tasks.contract.artifact import digest_folder
+    from tasks.store import tracking
+
+    result = deploy("models:/tiny@champion", server, trial=quick, output=str(tmp_path / "bundle"))
+    assert (result.uri, result.server) == ("models:/tiny/1", server)
+    assert digest_folder(tmp_path / "bundle") == result.sha256 == digest_folder(tracking.download(result.bundle))
+    tag = tags()[f"deployed.{server}"]
+    assert result.sha256[:12] in tag
+    assert "server run: true" in tag
+    assert result.flow_run_url in tag
+    manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
+    assert manifest["evidence_sha256"] == tags()["slimline.evidence"]
+    shown = page(f"deployed-{server}")
+    assert result.start in shown
+    assert str(tmp_path / "bundle") in shown
+    run = tracking.client().search_runs(
+        [tracking.experiment()], f"tags.`{tracking.ROLE}` = 'deployment'", max_results=1, order_by=["start_time DESC"]
+    )[0]
+    assert run.info.status == "FINISHED"
+    assert {stage.stage for stage in tracking.stages_of(run.info.run_id)} == {f"bundle-{server}", "trial"}
+
+
+def test_an_archive_holds_the_same_files(home, quick, tmp_path):
+    from flows.deploy import deploy
+
+    result = deploy("models:/tiny/1", "edge", trial=quick, output=str(tmp_path / "tiny.tar.gz"))
+    with tarfile.open(tmp_path / "tiny.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    from tasks.contract.artifact import digest_folder
+
+    assert digest_folder(tmp_path / "tiny") == result.sha256
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny", "tiny.tar.gz"], "nothing is left beside it"
+
+
+def test_a_bundle_that_fails_is_not_marked_and_not_written(home, quick, tmp_path):
+    from flows.deploy import deploy
+    from tasks.store import registry, tracking
+
+    tracking.client().delete_model_version_tag("tiny", "1", "deployed.edge")
+    assert "deployed.edge" not in registry.version_of("tiny", 1).tags
+    strict = quick.model_copy(update={"max_latency_ms": 1e-6})
+    with pytest.raises(TooSlow, match="were promised"):
+        deploy("models:/tiny@champion", "edge", trial=strict, output=str(tmp_path / "bundle"))
+    assert "deployed.edge" not in registry.version_of("tiny", 1).tags
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_there_is_named_before_anything_is_done(home, quick, tmp_path):
+    from flows.deploy import deploy
+
+    with pytest.raises(VersionError, match=r"models:/tiny@nobody.*no such version"):
+        deploy("models:/tiny@nobody", "edge", trial=quick)
+    with pytest.raises(TargetMissing, match=r"no file for tensorrt, only for onnxruntime, litert: put `targets: "):
+        deploy("models:/tiny/1", "triton", trial=quick)
+    with pytest.raises(OutputTaken, match="is there already"):
+        deploy("models:/tiny/1", "edge", trial=quick, output=str(tmp_path))
+    with pytest.raises(OutputTaken, match="make it first"):
+        deploy("models:/tiny/1", "edge", trial=quick, output=str(tmp_path / "not" / "there"))
+
+
+def test_a_damaged_version_is_not_laid_out(home, quick, tmp_path):
+    from flows.deploy import deploy
+    from tasks.store import tracking
+
+    file = tracking.download("models:/tiny/1") / "formats" / "litert" / "model.tflite"
+    content = file.read_bytes()
+    file.write_bytes(content[:-100])
+    try:
+        with pytest.raises(VersionError, match=r"its litert file is not the one that was measured"):
+            deploy("models:/tiny/1", "edge", trial=quick, output=str(tmp_path / "bundle"))
+    finally:
+        file.write_bytes(content)
+    assert not list(tmp_path.iterdir())
+
+
+def slimline(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    import os
+
+    environment = {**os.environ, "SLIMLINE_HOME": str(home)}
+    for name in ("MLFLOW_TRACKING_URI", "PYTHONWARNINGS"):
+        environment.pop(name, None)
+    command = [sys.executable, "-m", "flows.cli", "deploy", *words]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_the_command_line(home, tmp_path):
+    done = slimline(
+        home, "models:/tiny@champion", "--to", "edge", "--output", str(tmp_path / "e"), "--json", "trial.requests=20"
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["uri"] == "models:/tiny/1"
+    assert told["trial"]["server_run"] is True
+    assert (tmp_path / "e" / "predict.py").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("models:/tiny@champion", "--to", "toaster"), "to: 'toaster': .*'tfserving'"),
+        (("tiny", "--to", "edge"), "version: 'tiny'"),
+        (("models:/tiny@champion", "--to", "edge", "trial.requests=1"), r"trial\.requests: 1"),
+    ],
+)
+def test_wrong_words_end_with_2_and_a_line(words, says, home):
+    import re
+
+    done = slimline(home, *words)
+    assert done.returncode == 2, done.stderr
+    assert re.search(says, done.stderr), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_prefect_s_form_has_bounds_and_descriptions():
+    from prefect.utilities.callables import parameter_schema
+
+    from flows.deploy import deploy
+
+    schema = parameter_schema(deploy).model_dump()
+    trial = schema["definitions"]["TrialConfig"]["properties"]
+    assert all(field["description"] for field in trial.values())
+    assert schema["properties"]["to"]["enum"] == ["tfserving", "triton", "kserve", "docker", "edge"]
+    assert yaml.safe_load(json.dumps(schema["properties"]["version"]["default"])) == "models:/digits@champion"

@@ -1,0 +1,160 @@
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.recipe import Recipe
+from flows.recipe_file import check_settings, read_recipe
+from tasks.contract.errors import RecipeError
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = sorted((ROOT / "deployments" / "recipes").glob("*.yaml"))
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "recipe.yaml"
+    file.write_text(text)
+    return file
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_every_shipped_recipe_is_one(file):
+    recipe = read_recipe(file)
+    assert recipe.name == file.stem
+
+
+def test_a_recipe_survives_its_own_yaml():
+    recipe = read_recipe(SHIPPED[0], ["student.width=0.5", "validate.confidence=0.9"])
+    assert check_settings(yaml.safe_load(recipe.as_yaml())) == recipe
+    assert recipe.student.width == 0.5
+    assert recipe.validation.confidence == 0.9
+    assert "validate:" in recipe.as_yaml()
+    assert "register:" in recipe.as_yaml()
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "value", "remedy"),
+    [
+        ("name: a\nstudent: {widht: 2}", "student.widht", 2, "did you mean `width`"),
+        ("name: a\nstudents: {}", "students", {}, "did you mean `student`"),
+        ("name: a\nstudent: {width: -1}", "student.width", -1, "greater than 0"),
+        ("name: a\nprune: {method: magnitude, sparsity: 1.5}", "prune.sparsity", 1.5, "less than"),
+        ("name: A B", "name", "A B", "pattern"),
+        ("seed: 1", "name", None, "must be given"),
+        ("name: a\nname: b", "recipe", None, "stands here twice"),
+        ("name: a\nprune: [1", "recipe", None, "not plain YAML"),
+        ("!!python/object/apply:os.system ['true']", "recipe", None, "not plain YAML"),
+        ("name: !!python/name:os.system", "recipe", None, "not plain YAML"),
+        ("1: 2", "recipe", None, "not a name"),
+        ("- a", "recipe", None, "mapping"),
+        ("", "recipe", None, "mapping"),
+        ("name: a\ntargets: [onnxruntime, onnxruntime]", "targets", None, "once"),
+        ("name: a\ntargets: [tensorrt, litert]", "targets", None, "tensorrt cannot be the first"),
+        ("name: a\ntargets: [coreml]", "targets.0", "coreml", "'litert'"),
+        ("name: a\nbudget: {max_accuracy_drop: .nan}", "budget.max_accuracy_drop", None, "finite number"),
+        ("name: a\ndistill: {method: soft_targets}", "recipe", "a", "name a student"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, text, field, value, remedy):
+    with pytest.raises(RecipeError) as refused:
+        read_recipe(written(tmp_path, text))
+    assert refused.value.field == field
+    assert remedy in str(refused.value)
+    if value is not None:
+        assert refused.value.value == value
+    assert refused.value.exit_code == 2
+
+
+def test_a_teacher_that_is_cut_may_teach_what_is_left_of_it(tmp_path):
+    layers = "teacher_layer: block2_relu, student_layer: block2_relu"
+    cut = read_recipe(
+        written(tmp_path, f"name: a\ndistill: {{method: attention, {layers}}}\nprune: {{method: channels}}")
+    )
+    assert cut.student.model == "teacher"
+    assert cut.distill.teaching.hint == "attention"
+
+
+def test_every_mistake_has_its_line(tmp_path):
+    with pytest.raises(RecipeError) as refused:
+        read_recipe(written(tmp_path, "name: a\nseed: -1\nstudent: {width: 0}\nbudgets: {}"))
+    message = str(refused.value)
+    assert "seed: -1" in message
+    assert "student.width: 0" in message
+    assert "budgets" in message
+
+
+@pytest.mark.parametrize("override", ["student.width", "=1", "a..b=1", "name.x=1"])
+def test_overrides_are_checked(tmp_path, override):
+    with pytest.raises(RecipeError):
+        read_recipe(written(tmp_path, "name: a"), [override])
+
+
+def test_a_missing_or_huge_file_is_named(tmp_path):
+    with pytest.raises(RecipeError, match=r"nowhere\.yaml"):
+        read_recipe(tmp_path / "nowhere.yaml")
+    with pytest.raises(RecipeError, match="at most"):
+        read_recipe(written(tmp_path, "#" * 2_000_000))
+    with pytest.raises(RecipeError, match="cannot be read"):
+        read_recipe(tmp_path)
+
+
+def test_nothing_in_a_recipe_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecipeError):
+        read_recipe(written(tmp_path, "!!python/object/apply:os.mkdir ['made']"))
+    assert not (tmp_path / "made").exists()
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+settings_like = st.dictionaries(
+    st.sampled_from([*Recipe.model_json_schema()["properties"], "x", "validation"]), json_values
+)
+
+
+@given(settings_like)
+def test_any_settings_are_a_recipe_or_a_named_mistake(settings):
+    refused = None
+    try:
+        recipe = check_settings(settings)
+    except RecipeError as error:
+        refused = error
+    if refused is None:
+        assert check_settings(json.loads(recipe.model_dump_json())) == recipe
+    else:
+        assert refused.field
+        assert refused.remedy
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_a_recipe_or_a_named_mistake(tmp_path_factory, text):
+    file = tmp_path_factory.mktemp("text") / "recipe.yaml"
+    file.write_bytes(text.encode(errors="surrogatepass"))
+    with pytest.raises(RecipeError):
+        read_recipe(file)
+
+
+@given(st.floats(min_value=0.01, max_value=8), st.integers(min_value=0, max_value=2**31 - 1))
+def test_overrides_mean_what_the_file_means(width, seed):
+    base = SHIPPED[0]
+    overridden = read_recipe(base, [f"student.width={width!r}", f"seed={seed}"])
+    settings = yaml.safe_load(base.read_text())
+    settings["student"]["width"], settings["seed"] = width, seed
+    assert overridden == check_settings(settings)
+
+
+def test_the_schema_is_a_form():
+    schema = Recipe.model_json_schema()
+    assert set(schema["properties"]) >= {"validate", "register", "budget", "targets"}
+    for name, model in [("Recipe", schema), *schema["$defs"].items()]:
+        for field, facts in model["properties"].items():
+            meaning = facts if "$ref" not in facts else {**schema["$defs"][facts["$ref"].split("/")[-1]], **facts}
+            assert meaning.get("description"), f"{name}.{field} says what turning it does"
+            assert "position" in facts, f"{name}.{field} has its place in the form"
+            assert "anyOf" not in facts, f"{name}.{field}: a union makes a poor form"

@@ -1,0 +1,106 @@
+"""Random models of all layers, on images and masked sequences: right in every format, or refused by a layer's name."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, example, given, note, settings
+from hypothesis import strategies as st
+from random_graphs import heads
+from random_layers import (
+    image_graphs,
+    image_model,
+    images,
+    sequence_ends,
+    sequence_graphs,
+    sequence_model,
+    sequences,
+)
+
+from tasks.contract.errors import ConversionError, ModelError
+from tasks.formats import FORMATS
+from tasks.formats.parity import STEPS, hold_answers, sizes_apart
+from tasks.quantization.fake_quantization import fake_quantized
+from tasks.quantization.parameters import is_fake_quantized
+from tasks.quantization.sensitivity import slack
+
+TARGETS = ("onnxruntime", "litert", "savedmodel")
+X, S = images(32), sequences(32)
+NOTHING = 1e-4  # that all answers of a model span; its inputs and weights are of the size of 1
+MANY = settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
+FEW = settings(MANY, max_examples=2)
+
+
+def held_in_every_format(model: Any, x: np.ndarray) -> None:
+    """Float files answer as Keras, int8 files as the fake-quantized model within the stated steps, by channel."""
+    import tensorflow as tf
+
+    # a norm of a norm in the mean is nothing but what sums are rounded by, in which no two kernels agree
+    assume(np.ptp(model.predict(x, verbose=0)) > NOTHING)
+    sources = {"float32": model}
+    try:
+        held = fake_quantized(model, x)
+        sources |= {"int8": held} if is_fake_quantized(held) else {}
+    except (ConversionError, ModelError) as refusal:
+        named(refusal, model)
+    for precision, source in sources.items():
+        wanted = source.predict(x, verbose=0)
+        by = slack(source, x) if precision == "int8" else None
+        for target in TARGETS:
+            with tempfile.TemporaryDirectory() as folder:
+                try:
+                    FORMATS[target].write(source, Path(folder), precision, classes=())
+                except ConversionError as refusal:
+                    named(refusal, model)
+                    continue
+                call = FORMATS[target].load(Path(folder))
+                found = call(x)
+                difference = hold_answers(found, wanted, target, precision, by=by)
+                note(f"{target} {precision}: {difference} ({STEPS[target]}, {by})")
+                assert difference is None, (target, precision, str(difference))
+                assert not (apart := sizes_apart(call, target, precision, x, len(x), found, by=by)), (
+                    target,
+                    precision,
+                    apart,
+                )
+    tf.keras.backend.clear_session()
+
+
+def named(refusal: Exception, model: Any) -> None:
+    """A refusal names a layer of the model, and is no surprise in the middle of a file."""
+    note(f"refused: {refusal}")
+    assert any(f"'{layer.name}'" in str(refusal) for layer in model.layers), str(refusal)
+
+
+@FEW
+@given(graph=image_graphs, head=heads)
+@example(
+    graph=(("merge", "Concatenate", True), ("smoothed", "Average", 3, "same"), ("groups", 2, "swish")), head="mean"
+)
+@example(graph=(("stretched", 2, 3, "same"), ("layer_norm",), ("resize", "bilinear")), head="softmax")
+def test_a_few_graphs_of_images(graph, head):
+    held_in_every_format(image_model(graph, head), X)
+
+
+@FEW
+@given(graph=sequence_graphs, end=sequence_ends, masked=st.booleans())
+@example(graph=(("dense", 5, "relu"), ("both_ways", "LSTM", "concat")), end="last", masked=True)
+@example(graph=(("attention", 2, 3), ("conv", 4, 3, "causal", "tanh")), end="mean", masked=False)
+def test_a_few_graphs_of_sequences(graph, end, masked):
+    held_in_every_format(sequence_model(graph, end, masked=masked), S)
+
+
+@pytest.mark.slow
+@MANY
+@given(graph=image_graphs, head=heads)
+def test_thousands_of_graphs_of_images(graph, head):
+    held_in_every_format(image_model(graph, head), X)
+
+
+@pytest.mark.slow
+@MANY
+@given(graph=sequence_graphs, end=sequence_ends, masked=st.booleans())
+def test_thousands_of_graphs_of_sequences(graph, end, masked):
+    held_in_every_format(sequence_model(graph, end, masked=masked), S)

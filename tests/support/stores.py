@@ -1,0 +1,14 @@
+"""The connection of this process to its store."""
+
+import os
+
+
+def forget() -> None:
+    """Drop the connection of the process, as a new process would have none."""
+    from tasks.store import tracking
+
+    for cached in (tracking.client, tracking.experiment):
+        cached.cache_clear()
+    tracking._fetched.clear()
+    tracking._parents.clear()
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow sets it for child processes

@@ -1,0 +1,268 @@
+"""Bundles that are started, asked and timed; and what people hear when one fails."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from registered import versions
+
+from tasks.bundle import bundle
+from tasks.bundles import BUNDLES
+from tasks.bundles.client import TrialConfig, running
+from tasks.bundles.contents import BundleConfig, Contents
+from tasks.contract.errors import BundleDamaged, BundleMismatch, PortTaken, ServerFailed, SmokeTestFailed, TooSlow
+from tasks.trial import trial
+from tasks.versions.manifest import write_manifest
+from tasks.versions.recorded_answers import held_against
+from tasks.versions.version import open_version
+
+QUICK = TrialConfig(requests=20)
+TARGETS = {
+    "targets": ["onnxruntime", "litert", "savedmodel", "tensorrt"],
+    "quantize": {"method": "post_training"},
+    "convert": {"litert_io": "int8"},  # the program for small devices has to reckon in steps then
+}
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory, prefect_server, empty_store) -> dict[str, Path]:
+    """A bundle of one version for every server."""
+    from tasks.store import tracking
+
+    with versions(tmp_path_factory.mktemp("state"), empty_store, TARGETS):
+        version = open_version("models:/tiny/1", tracking.download("models:/tiny/1"))
+        folders = {}
+        for server in BUNDLES:
+            folders[server] = tmp_path_factory.mktemp(server)
+            bundle(folders[server], server, Contents("tiny", 1, version, BundleConfig()))
+        yield folders
+
+
+@pytest.fixture
+def copied(bundles, tmp_path):
+    """A bundle to change; `seal` makes its manifest anew, as somebody would who changes it on purpose."""
+
+    class Copied:
+        def __call__(self, server: str) -> Path:
+            return Path(shutil.copytree(bundles[server], tmp_path / server))
+
+        def seal(self, folder: Path) -> None:
+            about = json.loads((folder / "manifest.json").read_text())
+            del about["files"]
+            (folder / "manifest.json").unlink()
+            write_manifest(folder, **about)
+
+    return Copied()
+
+
+@pytest.mark.parametrize(
+    ("server", "ways"),
+    [
+        ("tfserving", set()),
+        ("triton", set()),
+        ("edge", {"LiteRT"}),
+        ("docker", {"gRPC", "REST"}),
+        ("kserve", {"gRPC", "REST"}),
+    ],
+)
+def test_a_bundle_answers_as_when_it_was_registered(server, ways, copied):
+    found = trial(copied(server), QUICK)
+    assert found.examples == 16
+    assert found.largest_difference < 1e-5
+    assert found.server_run == (server not in ("tfserving", "triton")), "what was not run is not said to have been"
+    assert set(found.latency_p50_ms) == ways
+    assert all(took > 0 for took in found.latency_p50_ms.values())
+
+
+BLOCK = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("tensorflow", "tf_keras", "keras", "mlflow", "prefect", "tf2onnx", "flows"):
+            raise ModuleNotFoundError(f"{name} is not in the image")
+        return None
+
+sys.meta_path.insert(0, Blocked())
+"""
+
+
+@pytest.mark.parametrize("server", ["docker", "kserve"])
+def test_the_server_needs_nothing_but_the_bundle(server, copied, tmp_path):
+    """As in the image: without TensorFlow, MLflow and Prefect, and with no code of ours but the bundle's."""
+    folder = copied(server)
+    code = folder / ("server" if server == "kserve" else ".")
+    (code / "sitecustomize.py").write_text(BLOCK)
+    blocked = [sys.executable, "-c", "import mlflow"]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(code)}
+    assert "is not in the image" in subprocess.run(blocked, env=environment, capture_output=True, text=True).stderr
+    where = subprocess.run(
+        [sys.executable, "-c", "import tasks.serving; print(tasks.serving.__file__)"],
+        cwd=code,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert Path(where.stdout.strip()).is_relative_to(code.resolve()), where.stderr
+    with running(code, folder / "model", QUICK) as (ports, process):
+        import tritonclient.http
+
+        client = tritonclient.http.InferenceServerClient(f"127.0.0.1:{ports['REST']}")
+        assert client.is_model_ready("tiny")
+        client.close()
+    assert process.returncode is not None, "it is gone when the block ends"
+
+
+@pytest.mark.parametrize(
+    ("server", "file"),
+    [
+        ("tfserving", "models/tiny/1/saved_model.pb"),
+        ("triton", "cpu/tiny/1/model.onnx"),
+        ("docker", "model/model.onnx"),
+        ("kserve", "model/model.onnx"),
+        ("edge", "model.tflite"),
+    ],
+)
+def test_a_model_that_was_cut_off_is_named(server, file, copied):
+    folder = copied(server)
+    content = (folder / file).read_bytes()
+    (folder / file).write_bytes(content[: len(content) // 2])
+    with pytest.raises(
+        BundleDamaged, match=rf"{file} is not the file that was put there: sha256 \w+.*deploy the version"
+    ):
+        trial(folder, QUICK)
+
+
+def test_a_file_that_is_missing_or_more_is_named(copied):
+    folder = copied("edge")
+    (folder / "labels.txt").unlink()
+    with pytest.raises(BundleDamaged, match=r"labels\.txt is not the file .*: sha256 nothing"):
+        trial(folder, QUICK)
+    folder = copied("docker")
+    (folder / "tasks" / "more.py").write_text("")
+    with pytest.raises(BundleDamaged, match=r"tasks/more\.py .* in the manifest nothing"):
+        trial(folder, QUICK)
+    (folder / "manifest.json").write_text("{")
+    with pytest.raises(BundleDamaged, match=r"manifest\.json cannot be read"):
+        trial(folder, QUICK)
+
+
+@pytest.mark.parametrize(
+    ("server", "file"),
+    [
+        ("tfserving", "models/tiny/1/saved_model.pb"),
+        ("triton", "cpu/tiny/1/model.onnx"),
+        ("edge", "model.tflite"),
+    ],
+)
+def test_a_damaged_model_with_a_manifest_to_match_does_not_run(server, file, copied):
+    folder = copied(server)
+    (folder / file).write_bytes(b"\0" * 1000)
+    copied.seal(folder)
+    with pytest.raises(BundleMismatch, match=r"the model in the bundle cannot be run: .*compress again"):
+        trial(folder, QUICK)
+
+
+@pytest.mark.parametrize(
+    ("server", "file", "before", "after", "says"),
+    [
+        (
+            "triton",
+            "cpu/tiny/config.pbtxt",
+            "dims: [8, 8, 1]",
+            "dims: [8, 8, 3]",
+            r"inputs are .*\(8, 8, 3\).*\(8, 8, 1\)",
+        ),
+        ("triton", "gpu/tiny/config.pbtxt", 'name: "probabilities"', 'name: "scores"', r"outputs are .*'scores'"),
+        ("triton", "gpu/tiny/config.pbtxt", "versions: [1]", "versions: [7]", r"names tiny version \[7\]"),
+        ("triton", "cpu/tiny/config.pbtxt", "max_batch_size", "max_batch", r"cannot be parsed: .*max_batch"),
+        ("tfserving", "config/models.config", "/models/tiny", "/models/other", r"from /models/other"),
+        ("tfserving", "config/models.config", "versions: 1", "versions: 7", r"version 7"),
+        ("kserve", "inference-service.yaml", "/tiny/1", "/tiny/7", r"storageUri .*/tiny/7.*end with /tiny/1"),
+        ("kserve", "inference-service.yaml", "runtime: slimline", "runtime: other", r"asks for other"),
+        ("edge", "metadata.json", "int8", "float32", r"metadata\.json does not fit"),
+    ],
+)
+def test_a_configuration_that_does_not_fit_is_named(server, file, before, after, says, copied):
+    folder = copied(server)
+    text = (folder / file).read_text()
+    assert before in text
+    (folder / file).write_text(text.replace(before, after))
+    copied.seal(folder)
+    with pytest.raises(BundleMismatch, match=rf"(?s){says}"):
+        trial(folder, QUICK)
+
+
+def test_a_port_that_is_taken_is_named(copied):
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        port = held.getsockname()[1]
+        with pytest.raises(PortTaken, match=rf"trial\.grpc_port: {port}: cannot be listened on .*take 0") as caught:
+            trial(copied("docker"), TrialConfig(requests=20, grpc_port=port))
+    assert caught.value.exit_code == 2
+
+
+def test_a_promise_that_is_not_kept_is_named(copied):
+    with pytest.raises(TooSlow, match=r"ms for one example by LiteRT, and 1e-06 ms were promised .*max_latency_ms"):
+        trial(copied("edge"), TrialConfig(requests=20, max_latency_ms=1e-6))
+
+
+def test_a_server_that_ends_at_once_says_why(copied):
+    folder = copied("docker")
+    main = folder / "tasks" / "serving" / "__main__.py"
+    main.write_text('raise SystemExit("no licence to serve")\n')
+    copied.seal(folder)
+    with pytest.raises(ServerFailed, match=r"ended at once \(exit code 1\)\. It said: no licence to serve"):
+        trial(folder, QUICK)
+
+
+def test_a_program_that_fails_says_why(copied):
+    folder = copied("edge")
+    (folder / "predict.py").write_text("raise RuntimeError('no device')\n")
+    copied.seal(folder)
+    with pytest.raises(ServerFailed, match=r"predict\.py ended with exit code 1.*no device"):
+        trial(folder, QUICK)
+
+
+@pytest.mark.parametrize("server", ["edge", "docker"])
+def test_other_answers_fail(server, copied):
+    folder = copied(server)
+    place = folder / "model" if server == "docker" else folder
+    with np.load(place / "sample.npz") as sample:
+        arrays = dict(sample)
+    target = BUNDLES[server].TARGET
+    arrays[target] = arrays[target].copy()
+    arrays[target][3] = arrays[target][3][::-1]
+    np.savez_compressed(place / "sample.npz", **arrays)
+    if server == "docker":
+        copied.seal(place)
+    copied.seal(folder)
+    # our server may refuse what its own sample tells it, before the client can
+    with pytest.raises((SmokeTestFailed, ServerFailed), match=r"1 of 16 examples otherwise|ended at once"):
+        trial(folder, QUICK)
+
+
+def test_what_is_no_number_is_as_far_away_as_can_be():
+    recorded = np.ones((2, 3), np.float32)
+    assert held_against(recorded, recorded + 1e-6, "it") == pytest.approx(1e-6, rel=0.1)
+    with pytest.raises(SmokeTestFailed, match=r"1 of 2 examples otherwise .* by up to inf"):
+        held_against(recorded, np.array([[1, 1, np.nan], [1, 1, 1]], np.float32), "it")
+    with pytest.raises(SmokeTestFailed, match="in the shape"):
+        held_against(recorded, recorded[:1], "it")
+
+
+def test_the_cluster_s_runtime_is_the_bundle_s(bundles):
+    """What deployments/serving has for a whole cluster is what a bundle has for its namespace."""
+    ours = yaml.safe_load((ROOT / "deployments" / "serving" / "cluster-serving-runtime.yaml").read_text())
+    made = yaml.safe_load((bundles["kserve"] / "serving-runtime.yaml").read_text())
+    assert ours["kind"] == "ClusterServingRuntime"
+    assert ours["spec"] == made["spec"]

@@ -1,0 +1,193 @@
+import numpy as np
+import pytest
+from zoo_ends import ends_for
+
+from tasks.contract.errors import ModelError
+from tasks.data import DataConfig, open_data
+from tasks.zoo import ARCHITECTURES, Ends, ModelConfig, build_model, check_model, ends_of
+
+IMAGE = Ends((8, 8, 1), (3,), "classification")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return open_data(DataConfig(reader="digits", limit=120))
+
+
+@pytest.fixture
+def table(tmp_path):
+    draws = np.random.default_rng(0)
+    x = draws.normal((100, -3), (20, 0.1), (200, 2)).astype(np.float32)
+    y = np.stack([1000 + x[:, 0], 5 * x[:, 1]], axis=1).astype(np.float32)
+    np.savez(tmp_path / "table.npz", x=x, y=y)
+    return open_data(DataConfig(reader="npz", source=str(tmp_path / "table.npz"), problem="regression", target="y"))
+
+
+@pytest.mark.parametrize(
+    ("name", "ends", "parameters"),
+    [
+        ("resnet8", Ends((32, 32, 3), (10,), "classification"), 78_666),
+        ("resnet6", Ends((32, 32, 3), (10,), "classification"), 98_394),
+        ("ds_cnn", Ends((49, 10, 1), (12,), "classification"), 24_908),
+        ("mobilenet", Ends((96, 96, 3), (2,), "classification"), 221_794),
+        ("autoencoder", Ends((640,), (640,), "reconstruction"), 269_992),
+    ],
+)
+def test_the_references_are_rebuilt_to_the_parameter(name, ends, parameters):
+    assert ARCHITECTURES[name].build(ends, 1.0).count_params() == parameters
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_half_the_width_is_less_than_half_the_weights(name):
+    whole, half = (ARCHITECTURES[name].build(ends_for(name), width).count_params() for width in (1.0, 0.5))
+    assert 0.2 < half / whole < 0.75
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_names_do_not_depend_on_what_was_built_before(name):
+    first, second = (ARCHITECTURES[name].build(ends_for(name), 0.25) for _ in range(2))
+    assert first.get_config() == second.get_config()
+    assert first.layers[0].name == "input"
+
+
+@pytest.mark.parametrize("name", ["cnn", "mlp", "resnet8", "resnet6", "ds_cnn", "mobilenet"])
+def test_a_classification_ends_in_probabilities(name):
+    ends = ends_for(name)
+    model = ARCHITECTURES[name].build(ends, 0.25)
+    out = model(np.random.default_rng(1).normal(size=(4, *ends.input_shape)).astype(np.float32)).numpy()
+    assert out.shape == (4, 3)
+    np.testing.assert_allclose(out.sum(axis=1), 1, rtol=1e-5)
+    assert model.layers[-1].name == "probabilities"
+
+
+def test_raw_values_are_scaled_inside_the_model(digits):
+    ends = ends_of(digits)
+    model = ARCHITECTURES["cnn"].build(ends, 0.25)
+    x, _ = digits.arrays("train")
+    scaled = x * ends.input_scale[0] + ends.input_offset[0]
+    assert scaled.min() == 0
+    assert scaled.max() == 1
+    np.testing.assert_allclose(model.get_layer("preprocessing")(x), scaled, atol=1e-6)
+
+
+def test_each_value_of_a_table_is_standardized_by_itself(table):
+    model = build_model(ModelConfig(model="mlp"), table, seed=0)
+    x, _ = table.arrays("train")
+    scaled = model.get_layer("preprocessing")(x).numpy()
+    np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-3)
+    np.testing.assert_allclose(scaled.std(axis=0), 1, atol=1e-3)
+
+
+def test_a_regression_gives_raw_units_from_the_start(table):
+    model = build_model(ModelConfig(model="mlp"), table, seed=0)
+    x, y = table.arrays("train")
+    before = model(x).numpy()
+    np.testing.assert_allclose(before.mean(axis=0), y.mean(axis=0), atol=2 * y.std(axis=0).max())
+
+
+def test_a_reconstruction_gives_the_inputs_shape(tmp_path):
+    x = np.random.default_rng(0).integers(0, 255, (60, 4, 4, 1)).astype(np.uint8)
+    np.savez(tmp_path / "images.npz", x=x)
+    data = open_data(DataConfig(reader="npz", source=str(tmp_path / "images.npz"), problem="reconstruction"))
+    model = build_model(ModelConfig(model="autoencoder", width=0.1), data, seed=0)
+    assert model.output_shape == (None, 4, 4, 1)
+    assert abs(float(np.mean(model(x.astype(np.float32)))) - x.mean()) < 10
+
+
+def test_the_same_seed_gives_the_same_weights(digits):
+    config = ModelConfig(model="cnn", width=0.25)
+    one, same, other = (build_model(config, digits, seed=seed).get_weights() for seed in (1, 1, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(one, same, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "output", "problem", "says"),
+    [
+        ("resnet9", (8, 8, 1), (10,), "classification", "cnn, mlp, resnet8, resnet6, ds_cnn, mobilenet, autoencoder"),
+        ("cnn", (8,), (10,), "classification", "`mlp` takes any"),
+        ("cnn", (2, 8, 1), (10,), "classification", "at least 4x4"),
+        ("cnn", (8, 8, 1), (8, 8, 1), "reconstruction", "these are: autoencoder"),
+        ("autoencoder", (8, 8, 1), (10,), "classification", "these are: cnn, mlp"),
+        ("nowhere.h5", (8, 8, 1), (10,), "classification", "nor a file that is there"),
+        ("no.such.module:build", (8, 8, 1), (10,), "classification", "no module no.such.module"),
+    ],
+)
+def test_a_model_that_cannot_be_is_refused_by_name(model, shape, output, problem, says):
+    with pytest.raises(ModelError, match=r"teacher\.model") as caught:
+        check_model(ModelConfig(model=model), shape, output, problem, field="teacher")
+    assert says in str(caught.value)
+    assert model in str(caught.value)
+
+
+MODULE = """
+import tensorflow as tf
+
+def build(input_shape, output_shape):
+    i = tf.keras.Input(input_shape)
+    return tf.keras.Model(i, tf.keras.layers.Dense(output_shape[0])(tf.keras.layers.Flatten()(i)))
+
+def fixed():
+    return tf.keras.Sequential([tf.keras.Input((5,)), tf.keras.layers.Dense(10)])
+
+def wrong():
+    return "a model"
+
+def broken():
+    raise RuntimeError("no weights here")
+"""
+
+
+@pytest.fixture
+def functions(tmp_path, monkeypatch):
+    (tmp_path / "theirs_zoo.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "theirs_zoo.py"
+
+
+def test_a_function_builds_the_model(functions, digits):
+    config = ModelConfig(model="theirs_zoo:build")
+    check_model(config, digits.input_shape, digits.output_shape, "classification")
+    first, second = (build_model(config, digits, seed=3) for _ in range(2))
+    assert first.output_shape == (None, 10)
+    assert [layer.name for layer in first.layers] == [layer.name for layer in second.layers]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("fixed", "takes examples of shape (5,); the data's have (8, 8, 1)"),
+        ("wrong", "not a Keras 2 model"),
+        ("broken", "no weights here"),
+        ("absent", "AttributeError"),
+    ],
+)
+def test_a_function_that_builds_no_fitting_model_is_refused(functions, digits, name, says):
+    with pytest.raises(ModelError) as caught:
+        check_model(ModelConfig(model=f"theirs_zoo:{name}"), digits.input_shape, digits.output_shape, "classification")
+    assert says in str(caught.value)
+
+
+def test_a_fingerprint_is_of_content_not_of_place(functions, tmp_path):
+    zoo = {ModelConfig(model="cnn", width=width, trust=trust).fingerprint() for width in (1, 2) for trust in (0, 1)}
+    assert len(zoo) == 2
+    before = ModelConfig(model="theirs_zoo:build").fingerprint()
+    functions.write_text(MODULE + "\n# changed\n")
+    assert ModelConfig(model="theirs_zoo:build").fingerprint() != before
+    for place in ("a.h5", "b.h5"):
+        (tmp_path / place).write_bytes(b"the same")
+    assert len({ModelConfig(model=str(tmp_path / place)).fingerprint() for place in ("a.h5", "b.h5")}) == 1
+    (tmp_path / "b.h5").write_bytes(b"not the same")
+    assert len({ModelConfig(model=str(tmp_path / place)).fingerprint() for place in ("a.h5", "b.h5")}) == 2
+
+
+def test_knowing_the_zoo_needs_no_tensorflow():
+    import subprocess
+    import sys
+
+    program = (
+        "import sys, tasks.zoo, tasks.training.loop, tasks.training.losses; "
+        "print('tensorflow' in sys.modules, 'h5py' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False", "False"]
