@@ -41,6 +41,9 @@ lint: $(READY) ## what a reviewer should not have to say
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/deptry .
+	@# and with the tests, which may import what is for developers alone; their shared modules lie in a root of their own
+	$(BIN)/deptry . tests/support --exclude '\.|build/' --ignore DEP002,DEP004
 
 format: $(READY) ## mend what can be mended
 	$(BIN)/ruff check --fix .
