@@ -12,6 +12,7 @@ from scipy import optimize, stats
 from sklearn import metrics as sk
 
 from tasks.measuring.intervals import (
+    RESAMPLES,
     bootstrap_mean,
     independent_difference,
     interval,
@@ -36,12 +37,27 @@ confidences = st.floats(0.5, 0.999)
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), confidences)
-def test_wilson_is_scipys(counts, confidence):
+@example((0, 1), 0.95)
+@example((5000, 5000), 0.999)
+def test_wilson_ends_where_the_score_test_rejects(counts, confidence):
+    """The ends are the shares p with (right / n - p)² = z² p (1 - p) / n, in six digits as figures are kept."""
     right, n = counts
-    theirs = stats.binomtest(right, n).proportion_ci(confidence, method="wilson")
-    ours = wilson(right, n, confidence)
-    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), rel=1e-5, abs=1e-9)
-    assert ours.low <= ours.estimate <= ours.high
+    z = stats.norm.ppf((1 + confidence) / 2)
+    roots = np.roots([n + z * z, -(2 * right + z * z), right * right / n]) if 0 < right < n else ()
+    low, high = sorted(roots) or ((0, z * z / (n + z * z)) if right == 0 else (n / (n + z * z), 1))
+    actual = wilson(right, n, confidence)
+    assert (actual.low, actual.high) == pytest.approx((low, high), rel=5.1e-6, abs=1e-9)
+    assert actual.low <= actual.estimate <= actual.high
+
+
+@pytest.mark.parametrize(
+    ("right", "n", "low", "high"),
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilson_is_the_published_one(right, n, low, high):
+    """Newcombe 1998, Statistics in Medicine 17:857-872, table I, method 3."""
+    actual = wilson(right, n)
+    assert (actual.low, actual.high) == pytest.approx((low, high), abs=5e-5)
 
 
 def test_tangos_own_example():
@@ -123,13 +139,26 @@ def test_tango_covers_what_it_claims():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_bootstrap_is_scipys_bca(seed):
+@pytest.mark.parametrize("resamples", [RESAMPLES, 9999])
+def test_bootstrap_is_scipys_bca(seed, resamples):
     values = np.random.default_rng(seed).exponential(size=80)
-    theirs = stats.bootstrap((values,), np.mean, n_resamples=9999, method="BCa", rng=seed).confidence_interval
+    theirs = stats.bootstrap((values,), np.mean, n_resamples=resamples, method="BCa", rng=seed).confidence_interval
     ours = bootstrap_mean(values, seed=seed)
-    width = theirs.high - theirs.low
+    noise = (1e-5 if resamples == RESAMPLES else 0.08) * (theirs.high - theirs.low)  # the same draws, or others
     assert ours.estimate == pytest.approx(values.mean(), rel=1e-5)
-    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.08 * width)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=noise)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 20, 100])
+def test_resamples_with_the_mean_of_the_sample_count_half(n):
+    """SciPy knows them where sums are exact, of whole numbers; of tenths each order of summing rounds otherwise."""
+    for seed in range(4):
+        whole = np.random.default_rng(seed).permutation(np.arange(n) % 3 * (np.arange(n) < max(3, n // 8)))
+        theirs = stats.bootstrap(
+            (whole,), np.mean, n_resamples=RESAMPLES, method="BCa", rng=np.random.default_rng(seed)
+        ).confidence_interval
+        ours = bootstrap_mean(whole * 0.1, seed=seed)
+        assert (ours.low, ours.high) == pytest.approx((theirs.low / 10, theirs.high / 10), abs=1e-6)
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40))
@@ -141,10 +170,22 @@ def test_bootstrap_holds_the_mean_for_any_values(values):
     assert found == bootstrap_mean(np.array(values)), "the same seed gives the same interval"
 
 
-def test_values_that_are_all_the_same_have_no_width():
-    found = bootstrap_mean(np.full(50, 0.1))
-    assert found.low == found.estimate == found.high == 0.1
-    assert bootstrap_mean(np.array([3.0])).high == 3
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("values", [[0.1] * 50, [3.0], [0.0], [0.0, 5e-324], [1e6, 1e6 + 1e-10], [0.1 + 0.2, 0.3] * 9])
+def test_values_that_are_as_good_as_the_same_have_no_width(values):
+    actual = bootstrap_mean(np.array(values))
+    assert actual.low == actual.estimate == actual.high == pytest.approx(values[0], rel=1e-6, abs=1e-300)
+
+
+@pytest.mark.filterwarnings("error")
+def test_differences_that_vanish_when_squared_have_an_interval():
+    """Where SciPy's has no number."""
+    values = np.array([0.0, 1e-111, 3e-111])
+    actual = bootstrap_mean(values)
+    assert 0 <= actual.low <= actual.estimate <= actual.high <= 3e-111
+    assert actual.estimate == pytest.approx(values.mean(), rel=1e-5)
+    with pytest.warns(stats.DegenerateDataWarning), np.errstate(all="ignore"):
+        assert np.isnan(stats.bootstrap((values,), np.mean, method="BCa", rng=0).confidence_interval.low)
 
 
 def test_one_model_twice_drops_nothing_yet_tango_has_a_width():
