@@ -1,10 +1,11 @@
 """Where state lies on this machine: one folder, `.slimline/` here unless `SLIMLINE_HOME` names another."""
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 
 def home() -> Path:
@@ -16,28 +17,26 @@ def home() -> Path:
 
 @contextmanager
 def alone(file: Path, waits: Callable[[], None]) -> Iterator[None]:
-    """Holds a file that one thread or process of this machine can hold at a time; its end, however it comes, frees it.
+    """Locks a file for one thread or process of this machine at a time; its end, however it comes, unlocks it.
 
     Args:
-        file: made here, and removed when it is free; its folder is made too.
-        waits: called once if another holds it.
+        file: made here, and removed when it is unlocked; its folder is made too.
+        waits: called once if another has it locked.
+
+    Raises:
+        OSError: the file system cannot lock files. A mark in its place would outlive a process that was killed.
+        RuntimeError: this thread has it locked already.
 
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    waited = False
-    while True:
-        with file.open("a") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if not waited:
-                    waits()
-                waited = True
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            if not os.fstat(handle.fileno()).st_nlink:
-                continue  # who held it has removed it: what is locked is no longer the file of that name
-            try:
-                yield
-            finally:
-                file.unlink()
-            return
+    lock = FileLock(file, fallback_to_soft=False)
+    try:
+        locked = lock.acquire(blocking=False)
+    except Timeout:
+        waits()
+        locked = lock.acquire()
+    with locked:
+        try:
+            yield
+        finally:
+            file.unlink()  # while it is locked: who waits sees that the file has lost its name, and takes the next one
