@@ -86,7 +86,7 @@ def serve(
 ) -> None:
     """Serve an opened version until SIGTERM, with something that runs beside the model."""
     from tasks.serving.model import ServedModel
-    from tasks.serving.server import Server
+    from tasks.serving.server import run
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     config = told(options)
@@ -97,7 +97,7 @@ def serve(
         rpc = address(config.host, config.grpc_port)
         print(f"{served.name} version {served.version}: REST {rest}, gRPC {rpc}\ncurl {rest}", flush=True)
 
-    asyncio.run(Server(config).run(model, beside(model), ready))
+    asyncio.run(run(model, config, beside(model), ready))
 
 
 if __name__ == "__main__":

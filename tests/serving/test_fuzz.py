@@ -110,8 +110,13 @@ def test_grpc(server):
 
     # kserve's messages and tritonclient's have the same names, and other tests of this process may have taken either
     program = f"from test_fuzz import ask_grpc; ask_grpc({server.grpc!r}, {MOST})"
+    reached = os.pathsep.join([os.path.dirname(__file__), *sys.path])
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=os.path.dirname(__file__), capture_output=True, text=True, timeout=3000
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": reached},
+        capture_output=True,
+        text=True,
+        timeout=3000,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
