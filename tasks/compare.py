@@ -12,7 +12,7 @@ from tasks.formats import FORMATS
 from tasks.formats.onnx.saturation import told
 from tasks.formats.sizes import sizes
 from tasks.measuring import arrays, intervals, timing
-from tasks.measuring.answers import Call, answers_of
+from tasks.measuring.answers import Predict, answers_of
 from tasks.measuring.config import ValidateConfig
 from tasks.measuring.machine import comparable, describe_machine, load_average
 from tasks.measuring.scores import SCORE_NAMES, example_scores
@@ -131,7 +131,7 @@ def _hold_together(versions: Mapping[str, OpenVersion], profiles: Mapping[str, P
     return []
 
 
-def _by_name(call: Call, profile: Profile, data: Dataset) -> Call:
+def _by_name(call: Predict, profile: Profile, data: Dataset) -> Predict:
     """A version's file, asked with these data's columns in its own order, and with its targets in theirs."""
     order = _places(profile.columns, data.columns)
     values = data.config.problem == "regression"  # of a classification the one target is no answer's name

@@ -25,7 +25,7 @@ from tasks.formats.keras import files as keras
 from tasks.formats.parity import hold_answers, said, sizes_apart
 from tasks.formats.sizes import sizes
 from tasks.measuring import intervals, timing
-from tasks.measuring.answers import Call, Outputs, answers_fit, answers_of
+from tasks.measuring.answers import Outputs, Predict, answers_fit, answers_of
 from tasks.measuring.arrays import Floats
 from tasks.measuring.config import ValidateConfig
 from tasks.measuring.machine import describe_machine, load_average
@@ -214,7 +214,7 @@ def _measure_target(
     return measured
 
 
-def _hold(file: Measured, call: Call, answers: Outputs, model: InKeras, x: Outputs, batch: int) -> None:
+def _hold(file: Measured, call: Predict, answers: Outputs, model: InKeras, x: Outputs, batch: int) -> None:
     """Hold a file's answers against its Keras model's, and against its own one and two at a time.
 
     Raises:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 Outputs = npt.NDArray[np.float32]
-Call = Callable[[Outputs], Outputs]
-Open = Callable[[], Call]
+Predict = Callable[[Outputs], Outputs]
+Open = Callable[[], Predict]
 COMPARED = 1000  # test inputs on which a file and its Keras model are held against each other
 BATCH = 100
 ORDERS = 20  # of the files in a timing
@@ -169,12 +169,12 @@ def _failure(route: Route, error: Exception) -> Row:
     )
 
 
-def predicting(model: "tf.keras.Model") -> Call:
+def predicting(model: "tf.keras.Model") -> Predict:
     """A Keras model as a function from float32 inputs to float32 outputs."""
     return lambda x: np.asarray(model(x, training=False), np.float32)
 
 
-def answers_of(call: Call, x: Outputs) -> Outputs:
+def answers_of(call: Predict, x: Outputs) -> Outputs:
     """Answers `(n, ...)` to inputs `(n, ...)`, a batch at a time."""
     return np.concatenate([call(x[start : start + BATCH]) for start in range(0, len(x), BATCH)])
 

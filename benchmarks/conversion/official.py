@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
-from benchmarks.conversion.measure import Call, Open, Outputs, answers_of, predicting, time_in_orders
+from benchmarks.conversion.measure import Open, Outputs, Predict, answers_of, predicting, time_in_orders
 from benchmarks.say import say
 from flows.recipe import Recipe
 from flows.recipe_file import read_recipe
@@ -183,7 +183,7 @@ def _files(model: "tf.keras.Model", held: "tf.keras.Model", int8: Path, data: Da
     return [*files, File("official int8", "litert", folder, partial(_integers_outside, folder))]
 
 
-def _integers_outside(folder: Path) -> Call:
+def _integers_outside(folder: Path) -> Predict:
     """A function from float32 inputs to float32 outputs of a file that takes and gives 8-bit integers.
 
     The official files are asked one input at a time, as on the devices that they are made for.
@@ -209,7 +209,7 @@ def _integers_outside(folder: Path) -> Call:
     return run
 
 
-def _scores(call: Call, asked: dict[str, tuple[Outputs, npt.NDArray[Any]]]) -> Scores:
+def _scores(call: Predict, asked: dict[str, tuple[Outputs, npt.NDArray[Any]]]) -> Scores:
     """1.0 for each right answer and 0.0 for each wrong one."""
     return {name: example_scores("classification", y, answers_of(call, x), 1.0) for name, (x, y) in asked.items()}
 

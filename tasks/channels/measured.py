@@ -14,7 +14,7 @@ from tasks.channels.config import Goal
 from tasks.contract.artifact import Precision
 from tasks.formats import FORMATS
 from tasks.formats.sizes import sizes
-from tasks.measuring.answers import Call
+from tasks.measuring.answers import Predict
 from tasks.measuring.arrays import Floats
 from tasks.measuring.timing import ratio_interval, time_in_turn
 from tasks.quantization.fake_quantization import fake_quantized
@@ -40,7 +40,7 @@ class Measured:
     def __init__(self, goal: Goal, classes: tuple[str, ...], x: np.ndarray) -> None:
         self.goal, self.classes, self.x = goal, classes, x[:CALIBRATION]
 
-    def file(self, model: "tf.keras.Model", precision: Precision) -> tuple[int, Call]:
+    def file(self, model: "tf.keras.Model", precision: Precision) -> tuple[int, Predict]:
         """The bytes of a model's file, and the loaded file."""
         form = FORMATS[self.goal.target]
         source = fake_quantized(model, self.x) if precision == "int8" else model
@@ -49,11 +49,11 @@ class Measured:
             form.write(source, folder, precision, classes=self.classes)
             return sizes(folder, self.goal.target)[0], form.load(folder, self.goal.threads)
 
-    def shipped(self, model: "tf.keras.Model") -> tuple[int, Call]:
+    def shipped(self, model: "tf.keras.Model") -> tuple[int, Predict]:
         """The same in the precision that ships."""
         return self.file(model, self.goal.precision)
 
-    def times(self, call: Call, other: Call) -> tuple[Floats, Floats]:
+    def times(self, call: Predict, other: Predict) -> tuple[Floats, Floats]:
         """Seconds of two files, one example at a time, in turn."""
         found = time_in_turn({"a": call, "b": other}, self.x[:1], ROUNDS, WARMUP, SECONDS)
         return found["a"], found["b"]

@@ -13,7 +13,7 @@ from tasks.contract.errors import SlimlineError
 from tasks.formats import FORMATS
 from tasks.keras_graph.rebuild import calls_of
 from tasks.measuring.agreement import Difference, furthest, mean_steps
-from tasks.measuring.answers import Call
+from tasks.measuring.answers import Predict
 from tasks.measuring.arrays import Outputs
 from tasks.quantization.sensitivity import Slack, slack
 
@@ -64,7 +64,7 @@ def hold_answers(
 
 
 def sizes_apart(
-    call: Call,
+    call: Predict,
     target: Target,
     precision: Precision,
     x: Outputs,
@@ -143,7 +143,7 @@ def _apart(model: "tf.keras.Model", target: Target, precision: Precision, x: Out
 
 
 @contextmanager
-def _written(model: "tf.keras.Model", target: Target, precision: Precision) -> Iterator[Call]:
+def _written(model: "tf.keras.Model", target: Target, precision: Precision) -> Iterator[Predict]:
     """A file made of a model, as a function, as long as the block lasts."""
     with tempfile.TemporaryDirectory(prefix="slimline-parity-") as folder:
         FORMATS[target].write(model, Path(folder), precision, classes=())

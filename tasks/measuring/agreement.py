@@ -1,7 +1,7 @@
-"""Whether answers are those that they stand for: held against them output by output, on NumPy arrays and nothing else.
+"""Whether answers are those that they stand for: compared channel by channel, on NumPy arrays and nothing else.
 
-Each output channel is held to a share of its own range, what its values span over all examples and places. A share of
-the largest of all would let a score of 0 to 1 go wrong unseen beside boxes in pixels.
+Each output channel may be off by a share of its own range, what its values span over all examples and places. A share
+of the largest of all would let a score of 0 to 1 go wrong unseen beside boxes in pixels.
 """
 
 from typing import NamedTuple
@@ -34,48 +34,48 @@ class Difference(NamedTuple):
         return f"output {self.channel} is {off}, where its values span {self.span:.3g}"
 
 
-def furthest(found: Outputs, wanted: Outputs) -> Difference:
+def furthest(actual: Outputs, expected: Outputs) -> Difference:
     """The output channel that is furthest from what it should be.
 
     Args:
-        found: answers `(n, …, channels)`.
-        wanted: what they should be, of the same shape; what is no number there is never agreed with.
+        actual: answers `(n, …, channels)`.
+        expected: what they should be, of the same shape; what is no number there is never agreed with.
 
     """
-    wanted = _rows(wanted)
-    off = np.abs(_rows(found) - wanted)
+    expected = _rows(expected)
+    off = np.abs(_rows(actual) - expected)
     off[~np.isfinite(off)] = np.inf
     sizes = off.max(axis=0)
-    spans = np.ptp(wanted, axis=0)
-    largest = np.abs(wanted).max(axis=0)
-    spans = np.where(spans > 0, spans, largest)  # a channel that never changes is held to its value
+    spans = np.ptp(expected, axis=0)
+    largest = np.abs(expected).max(axis=0)
+    spans = np.where(spans > 0, spans, largest)  # of a channel that never changes, its value
     limits = FLOAT * spans + NOISE * largest.max(initial=0)
     shares = np.nan_to_num(sizes / np.maximum(limits, np.finfo(np.float32).tiny), nan=np.inf)
     channel = int(np.argmax(shares))
     return Difference(channel, float(sizes[channel]), float(spans[channel]), float(shares[channel]))
 
 
-def mean_steps(found: Outputs, wanted: Outputs, step: float, most: float, most_shift: float) -> Difference:
+def mean_steps(actual: Outputs, expected: Outputs, step: float, most: float, most_shift: float) -> Difference:
     """The output channel of an integer file that is furthest from what it should be, in the mean over all examples.
 
     Sums that are rounded to the other step scatter answers to both sides; a fault moves them to one.
 
     Args:
-        found: answers `(n, …, channels)`.
-        wanted: what they should be, of the same shape.
+        actual: answers `(n, …, channels)`.
+        expected: what they should be, of the same shape.
         step: the size of a step, in the outputs' unit.
         most: how many steps they may be off by, in the mean.
         most_shift: how many to one side, in the mean.
 
     """
-    wanted = _rows(wanted)
-    off = _rows(found) - wanted
+    expected = _rows(expected)
+    off = _rows(actual) - expected
     off[~np.isfinite(off)] = np.inf
     sizes, shifts = np.abs(off).mean(axis=0), np.abs(off.mean(axis=0))
     shares = np.nan_to_num(np.maximum(sizes / most, shifts / most_shift) / step, nan=np.inf)
     channel = int(np.argmax(shares))
     size = max(float(sizes[channel]), float(shifts[channel]))
-    return Difference(channel, size, float(np.ptp(wanted[:, channel])), float(shares[channel]))
+    return Difference(channel, size, float(np.ptp(expected[:, channel])), float(shares[channel]))
 
 
 def _rows(outputs: Outputs) -> np.ndarray:

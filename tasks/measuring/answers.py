@@ -3,31 +3,30 @@
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
 from tasks.contract.errors import ConversionError
 from tasks.contract.problem import one_for_two
+from tasks.measuring.arrays import Outputs as Outputs
 
-Outputs = npt.NDArray[np.float32]
-Call = Callable[[Outputs], Outputs]
+Predict = Callable[[Outputs], Outputs]  # an opened file, asked: examples `(n, …)` to answers `(n, …)`
 
 
-def answers_fit(given: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+def answers_fit(actual: tuple[int, ...], expected: tuple[int, ...]) -> bool:
     """Whether a prediction's shape is the data's `output_shape`, or one sigmoid's.
 
-    A model that gives one value where two are predicted, and is no such classifier, has been refused long before.
+    A model that answers one value where two are predicted, and is no such classifier, has been refused long before.
     """
-    return given == wanted or one_for_two(given, wanted)
+    return actual == expected or one_for_two(actual, expected)
 
 
-def answers_of(call: Call, x: Outputs, shape: tuple[int, ...], batch: int, title: str) -> Outputs:
+def answers_of(predict: Predict, x: Outputs, shape: tuple[int, ...], batch: int, title: str) -> Outputs:
     """A file's answers to all examples `(n, *shape)`, asked in batches; `title` is what a person calls it.
 
     Raises:
         ConversionError: they have another shape, or are not all finite.
 
     """
-    outputs = np.concatenate([call(x[start : start + batch]) for start in range(0, len(x), batch)])
+    outputs = np.concatenate([predict(x[start : start + batch]) for start in range(0, len(x), batch)])
     if not answers_fit(outputs.shape[1:], shape):
         raise ConversionError(
             f"{title}: {len(x)} examples are answered in the shape {outputs.shape}, not {(len(x), *shape)}: "

@@ -90,12 +90,12 @@ def tango(lost: int, gained: int, n: int, confidence: float = 0.95) -> Interval:
     """Tango's score interval for the paired difference of shares `(lost - gained) / n` (Tango 1998)."""
     z, estimate = _z(confidence), (lost - gained) / n
 
-    def end(far: float, wanted: float) -> float:
-        """Where the statistic, which falls as the difference grows, is `wanted`: between the estimate and `far`."""
+    def end(far: float, quantile: float) -> float:
+        """Where the statistic, which falls as the difference grows, is `quantile`: between the estimate and `far`."""
         near = estimate
         for _ in range(60):
             middle = (near + far) / 2
-            inside = abs(tango_statistic(lost, gained, n, middle)) < abs(wanted)
+            inside = abs(tango_statistic(lost, gained, n, middle)) < abs(quantile)
             near, far = (middle, far) if inside else (near, middle)
         return (near + far) / 2
 

@@ -40,11 +40,11 @@ class Machine(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     instruction_sets: tuple[str, ...] = Field(description="The ones it has of those that decide the speed of kernels.")
     cores: int = Field(ge=1, description="Logical processors of the machine.")
     usable_cores: int = Field(ge=1, description="Logical processors that this process may run on.")
-    memory_bytes: int = Field(ge=0, description="Of the machine; 0 if it is not told.")
+    memory_bytes: int = Field(ge=0, description="Of the machine; 0 if unknown.")
     virtual: bool = Field(
         description="Whether a hypervisor is seen: neighbours on the host may then slow a measurement."
     )
-    governor: str = Field(description="How the processor chooses its clock; empty if it is not told.")
+    governor: str = Field(description="How the processor chooses its clock; empty if unknown.")
     operating_system: str = Field(description="Its name and the kernel's version.")
     python: str = Field(description="Its version.")
     libraries: dict[str, str] = Field(description="Versions of the libraries that shape what was measured.")
@@ -66,13 +66,13 @@ class Machine(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 def comparable(one: Machine, other: Machine) -> bool:
     """Whether figures of two machines can be compared, latency included: the same processor, with the same sets.
 
-    The sets tell what a name does not: a hypervisor may hide some of them.
+    The sets show what a name does not: a hypervisor may hide some of them.
     """
     return (one.processor, one.instruction_sets) == (other.processor, other.instruction_sets)
 
 
 def load_average() -> float:
-    """Processes that ran or waited over the last minute; 0 where the system does not tell."""
+    """Processes that ran or waited over the last minute; 0 where the system has none."""
     try:
         return round(os.getloadavg()[0], 2)
     except OSError:
@@ -103,13 +103,13 @@ def describe_machine(load_before: float) -> Machine:
 
 def library_versions() -> dict[str, str]:
     """The versions of those that are installed, by name."""
-    found = {}
+    versions = {}
     for name in LIBRARIES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:  # it then shaped nothing here
             continue
-    return found
+    return versions
 
 
 def _processor_facts() -> dict[str, str]:

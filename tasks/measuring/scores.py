@@ -108,7 +108,7 @@ def further_figures(
     Returns:
         For a classification `balanced_accuracy`, `worst_class_recall` (over the classes that are in y) and `log_loss`
         in nats; otherwise `rmse` and `mae` in the target's unit. Each of several targets has its own, behind a slash
-        its name, and its `r2` where its variance is given.
+        its name, and its `r2` where there is a variance for each.
 
     """
     if problem == "regression" and y.ndim == 2 and y.shape[1] > 1:
@@ -116,8 +116,8 @@ def further_figures(
         each = [further_figures(problem, y[:, [n]], prediction[:, [n]]) for n in range(y.shape[1])]
         if np.ndim(variance):
             own = example_scores(problem, y, prediction, variance).mean(axis=0)
-            each = [{"r2": float(score), **found} for score, found in zip(own, each, strict=True)]
-        return {f"{kind}/{name}": found[kind] for kind in each[0] for name, found in zip(called, each, strict=True)}
+            each = [{"r2": float(score), **figures} for score, figures in zip(own, each, strict=True)]
+        return {f"{kind}/{name}": figures[kind] for kind in each[0] for name, figures in zip(called, each, strict=True)}
     if problem != "classification":
         error = prediction.astype(np.float64) - y
         return {"rmse": float(np.sqrt(np.square(error).mean())), "mae": float(np.abs(error).mean())}
@@ -142,5 +142,5 @@ def as_probabilities(outputs: Outputs) -> Floats:
     if values.min(initial=0) < -1e-3 or values.max(initial=0) > 1 + 1e-3:
         values = np.exp(values - values.max(axis=1, keepdims=True))
     values = np.clip(values, SMALLEST_PROBABILITY, None)
-    found: Floats = values / values.sum(axis=1, keepdims=True)
-    return found
+    shares: Floats = values / values.sum(axis=1, keepdims=True)
+    return shares

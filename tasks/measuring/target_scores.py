@@ -25,10 +25,10 @@ def by_target(
     """
     if reference.ndim == 1:
         return {}
-    found = {}
+    scores = {}
     for number, (before, after) in enumerate(zip(reference.T, candidate.T, strict=True)):
-        found[names[number] if names else f"target_{number}"] = TargetScore(
+        scores[names[number] if names else f"target_{number}"] = TargetScore(
             score=interval(after, "regression", confidence, seed),
             drop=paired_interval(before, after, "regression", confidence, seed),
         )
-    return found
+    return scores

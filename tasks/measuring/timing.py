@@ -2,8 +2,8 @@
 
 The interval of a ratio of median times is a percentile bootstrap over visits (clusters of rounds with pauses between
 them), because a noisy machine slows neighbouring rounds together and rounds drawn singly would claim too much. Measured
-again and again on a busy machine, 95% intervals from one sitting held the long-run ratio 25 times of 36, and these 39
-times of 48; calls of 4 µs were the worst.
+again and again on a busy machine, 95% intervals from one sitting contained the long-run ratio 25 times of 36, and these
+39 times of 48; calls of 4 µs were the worst.
 """
 
 import gc
@@ -83,7 +83,7 @@ def time_in_turn(
         rounds = max(int(affordable), min(rounds, FEWEST_ROUNDS))
     each = math.ceil(rounds / VISITS)
     visits = rounds // each
-    found = []
+    turns = []
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -91,11 +91,11 @@ def time_in_turn(
             if each > 1:
                 time.sleep(PAUSE)
                 _turn(calls, x, REWARMING, draw)
-            found.append(_turn(calls, x, each, draw))
+            turns.append(_turn(calls, x, each, draw))
     finally:
         if collecting:
             gc.enable()
-    return {name: np.array([visit[name] for visit in found], np.float64) / 1e9 for name in calls}
+    return {name: np.array([visit[name] for visit in turns], np.float64) / 1e9 for name in calls}
 
 
 def _turn(
