@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field
 
 from tasks.measuring.arrays import Figure
 
-Floats = npt.NDArray[np.floating]
+Values = npt.NDArray[np.floating]
 
 BINS = 10
 TIED = 0.05  # share of a reference in one value from which that value gets a bin of its own
@@ -40,7 +40,7 @@ class Drift(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     drifted: bool = Field(description="Beyond the limit, and no chance.")
 
 
-def distribution(values: Floats) -> Distribution:
+def distribution(values: Values) -> Distribution:
     """A reference of numbers `(n,)`, in bins that hold a tenth each as far as equal values let them."""
     values = np.asarray(values, np.float64)
     edges = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1]))
@@ -55,15 +55,15 @@ def class_distribution(numbers: npt.NDArray[np.int64], classes: int, most: int =
     return Distribution(edges=tuple(edges.tolist()), counts=_counted(np.asarray(numbers, np.float64), edges))
 
 
-def _counted(values: Floats, edges: Floats) -> tuple[int, ...]:
-    found = np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
-    return tuple(int(count) for count in found)
+def _counted(values: Values, edges: Values) -> tuple[int, ...]:
+    counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
+    return tuple(int(count) for count in counts)
 
 
 def drifts(
-    references: Mapping[str, Distribution], values: Mapping[str, Floats], *, limit: float, significance: float
+    references: Mapping[str, Distribution], values: Mapping[str, Values], *, limit: float, significance: float
 ) -> list[Drift]:
-    """Hold figures `(n,)` against their references, by name; those that moved furthest first.
+    """Compare figures `(n,)` with their references, by name; those that moved furthest first.
 
     Args:
         references: by name.
@@ -73,15 +73,16 @@ def drifts(
 
     """
     counts = {
-        name: _counted(np.asarray(values[name], np.float64), np.array(kept.edges)) for name, kept in references.items()
+        name: _counted(np.asarray(values[name], np.float64), np.array(reference.edges))
+        for name, reference in references.items()
     }
-    corrected = holm([homogeneity(kept.counts, counts[name]) for name, kept in references.items()])
-    found = []
-    for (name, kept), p_value in zip(references.items(), corrected, strict=True):
-        index = stability_index(kept.counts, counts[name])
+    corrected = holm([homogeneity(reference.counts, counts[name]) for name, reference in references.items()])
+    moved = []
+    for (name, reference), p_value in zip(references.items(), corrected, strict=True):
+        index = stability_index(reference.counts, counts[name])
         drifted = index > limit and p_value < significance
-        found.append(Drift(name=name, stability_index=index, p_value=p_value, drifted=drifted))
-    return sorted(found, key=lambda drift: (-drift.stability_index, drift.name))
+        moved.append(Drift(name=name, stability_index=index, p_value=p_value, drifted=drifted))
+    return sorted(moved, key=lambda drift: (-drift.stability_index, drift.name))
 
 
 def stability_index(reference: Sequence[int], counts: Sequence[int]) -> float:

@@ -26,7 +26,7 @@ def features_of(x: np.ndarray, columns: Sequence[str] = ()) -> Features:
     if values.ndim == 2 and values.shape[1] <= COLUMNS:
         return named(values, columns, "value")
     flat = values.reshape(len(values), -1)
-    found = {
+    features = {
         "mean": flat.mean(axis=1),
         "std": flat.std(axis=1),
         "minimum": flat.min(axis=1),
@@ -37,11 +37,11 @@ def features_of(x: np.ndarray, columns: Sequence[str] = ()) -> Features:
         np.abs(np.diff(values, axis=axis)).reshape(len(values), -1) for axis in positions if values.shape[axis] > 1
     ]
     if steps:
-        found["roughness"] = np.mean([step.mean(axis=1) for step in steps], axis=0)
+        features["roughness"] = np.mean([step.mean(axis=1) for step in steps], axis=0)
     if values.ndim > 2 and 1 < values.shape[-1] <= CHANNELS:
         means = values.reshape(len(values), -1, values.shape[-1]).mean(axis=1)
-        found |= {f"channel_{number}": column for number, column in enumerate(means.T)}
-    return found
+        features |= {f"channel_{number}": column for number, column in enumerate(means.T)}
+    return features
 
 
 def named(values: np.ndarray, names: Sequence[str], kind: str) -> Features:

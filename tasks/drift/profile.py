@@ -1,6 +1,6 @@
-"""What a version's data and answers were like when it was made: what new data are held against later.
+"""What a version's data and answers were like when it was made: what new data are compared with later.
 
-It travels with the version as `profile.json`, so that drift can be told without the training data.
+It travels with the version as `profile.json`, so that drift is seen without the training data.
 """
 
 import json

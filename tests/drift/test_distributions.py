@@ -13,15 +13,15 @@ counts = st.lists(st.integers(0, 5000), min_size=2, max_size=20)
 
 def test_bins_hold_a_tenth_each():
     values = np.random.default_rng(0).normal(size=10_000)
-    found = distribution(values)
-    assert len(found.counts) == 10
-    assert set(found.counts) == {1000}
-    np.testing.assert_allclose(found.edges, stats.norm.ppf(np.linspace(0.1, 0.9, 9)), atol=0.05)
+    reference = distribution(values)
+    assert len(reference.counts) == 10
+    assert set(reference.counts) == {1000}
+    np.testing.assert_allclose(reference.edges, stats.norm.ppf(np.linspace(0.1, 0.9, 9)), atol=0.05)
 
 
 def test_a_value_that_is_met_often_has_a_bin_of_its_own():
-    found = distribution(np.r_[np.zeros(700), np.linspace(1, 2, 300)])
-    zeros = found.counts[found.edges.index(0.0) + 1]
+    reference = distribution(np.r_[np.zeros(700), np.linspace(1, 2, 300)])
+    zeros = reference.counts[reference.edges.index(0.0) + 1]
     assert zeros == 700
     constant = distribution(np.full(50, 3.0))
     assert constant.counts == (0, 50, 0)
@@ -31,9 +31,9 @@ def test_a_value_that_is_met_often_has_a_bin_of_its_own():
 
 @pytest.mark.parametrize(("classes", "bins"), [(2, 2), (10, 10), (20, 20), (1000, 20)])
 def test_classes_are_bins_until_there_are_many(classes, bins):
-    found = class_distribution(np.arange(classes), classes)
-    assert len(found.counts) == bins
-    assert set(found.counts) == {classes // bins}
+    reference = class_distribution(np.arange(classes), classes)
+    assert len(reference.counts) == bins
+    assert set(reference.counts) == {classes // bins}
 
 
 def test_the_stability_index_is_the_sum_that_it_is_named_for():
@@ -78,9 +78,10 @@ def test_false_alarms_are_as_rare_as_is_said():
     references = {f"x{number}": distribution(random.normal(size=2000)) for number in range(8)}
     alarms = beyond = 0
     for _ in range(400):
-        found = drifts(references, {name: random.normal(size=60) for name in references}, limit=0.25, significance=0.05)
-        alarms += any(drift.drifted for drift in found)
-        beyond += any(drift.stability_index > 0.25 for drift in found)
+        values = {name: random.normal(size=60) for name in references}
+        moved = drifts(references, values, limit=0.25, significance=0.05)
+        alarms += any(drift.drifted for drift in moved)
+        beyond += any(drift.stability_index > 0.25 for drift in moved)
     assert stats.binomtest(alarms, 400, 0.05, alternative="greater").pvalue > 0.001, alarms
     assert beyond > 2 * alarms
 
@@ -91,18 +92,18 @@ def test_a_shift_is_found_and_named(shift):
     references = {name: distribution(random.normal(size=2000)) for name in ("a", "b", "c")}
     values = {name: random.normal(size=200) for name in references}
     values["b"] = values["b"] + shift
-    found = drifts(references, values, limit=0.25, significance=0.01)
-    assert [drift.name for drift in found if drift.drifted] == ["b"]
-    assert found[0].name == "b"
-    assert found[0].stability_index == pytest.approx(1, abs=0.4)  # of unit normals: the squared shift
+    moved = drifts(references, values, limit=0.25, significance=0.01)
+    assert [drift.name for drift in moved if drift.drifted] == ["b"]
+    assert moved[0].name == "b"
+    assert moved[0].stability_index == pytest.approx(1, abs=0.4)  # of unit normals: the squared shift
 
 
 def test_a_tiny_shift_of_many_examples_is_no_drift():
     random = np.random.default_rng(3)
     reference = {"x": distribution(random.normal(size=50_000))}
-    (found,) = drifts(reference, {"x": random.normal(size=50_000) + 0.05}, limit=0.25, significance=0.01)
-    assert found.p_value < 1e-6
-    assert not found.drifted
+    (drift,) = drifts(reference, {"x": random.normal(size=50_000) + 0.05}, limit=0.25, significance=0.01)
+    assert drift.p_value < 1e-6
+    assert not drift.drifted
 
 
 @given(st.integers(0, 2**32 - 1))

@@ -8,15 +8,15 @@ from tasks.drift.features import features_of
 
 def test_a_table_s_columns_are_looked_at_one_by_one():
     x = np.arange(12, dtype=np.float32).reshape(4, 3)
-    found = features_of(x)
-    assert list(found) == ["value_0", "value_1", "value_2"]
-    np.testing.assert_array_equal(found["value_1"], [1, 4, 7, 10])
+    features = features_of(x)
+    assert list(features) == ["value_0", "value_1", "value_2"]
+    np.testing.assert_array_equal(features["value_1"], [1, 4, 7, 10])
 
 
 def test_a_table_s_columns_go_by_their_names():
-    found = features_of(np.arange(12).reshape(4, 3), ("width", "height", "age"))
-    assert list(found) == ["width", "height", "age"]
-    np.testing.assert_array_equal(found["age"], [2, 5, 8, 11])
+    features = features_of(np.arange(12).reshape(4, 3), ("width", "height", "age"))
+    assert list(features) == ["width", "height", "age"]
+    np.testing.assert_array_equal(features["age"], [2, 5, 8, 11])
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (8, 8, 3), (100, 4), (640,), (1, 1, 2)])
@@ -32,12 +32,12 @@ def test_each_example_stands_for_itself(shape):
 def test_images_are_told_by_light_contrast_extremes_and_neighbours():
     ramp = np.tile(np.arange(4, dtype=np.uint8)[:, None], (1, 4))  # grows by one a row
     x = np.stack([ramp, np.full((4, 4), 9)]).astype(np.uint8)[..., None]
-    found = features_of(x)
-    np.testing.assert_allclose(found["mean"], [1.5, 9])
-    np.testing.assert_allclose(found["std"], [np.sqrt(1.25), 0])
-    np.testing.assert_allclose(found["minimum"], [0, 9])
-    np.testing.assert_allclose(found["maximum"], [3, 9])
-    np.testing.assert_allclose(found["roughness"], [0.5, 0])  # one along the rows, nothing along the columns
+    features = features_of(x)
+    np.testing.assert_allclose(features["mean"], [1.5, 9])
+    np.testing.assert_allclose(features["std"], [np.sqrt(1.25), 0])
+    np.testing.assert_allclose(features["minimum"], [0, 9])
+    np.testing.assert_allclose(features["maximum"], [3, 9])
+    np.testing.assert_allclose(features["roughness"], [0.5, 0])  # one along the rows, nothing along the columns
     colour = features_of(np.repeat(x, 3, axis=-1) * np.array([1, 2, 0], np.uint8))
     np.testing.assert_allclose(colour["channel_1"], [3, 18])
 
