@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    """Serve until SIGTERM; 1 if the version cannot be served, 2 if what was given is wrong."""
+    """Serve until SIGTERM; 1 if the version cannot be served, 2 if an option is wrong."""
     grammar = argparse.ArgumentParser(prog="python -m tasks.serving", description="Serve a folder that was laid out.")
     grammar.add_argument("folder", type=Path)
     add_options(grammar)
@@ -43,27 +43,27 @@ def add_options(grammar: argparse.ArgumentParser) -> None:
     grammar.add_argument("--threads", type=int, default=1, help="of ONNX Runtime, in one call")
 
 
-def told(options: argparse.Namespace) -> ServeConfig:
-    """What the options say, checked.
+def config_of(options: argparse.Namespace) -> ServeConfig:
+    """What the options ask for, checked.
 
     Raises:
         OptionWrong: names the option, its value, and what it can be.
 
     """
-    given = {name: value for name, value in vars(options).items() if name in ServeConfig.model_fields}
+    values = {name: value for name, value in vars(options).items() if name in ServeConfig.model_fields}
     try:
-        return ServeConfig(**given)
+        return ServeConfig(**values)
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
-        raise OptionWrong(f"--{name.replace('_', '-')}", given[name], first["msg"]) from error
+        raise OptionWrong(f"--{name.replace('_', '-')}", values[name], first["msg"]) from error
 
 
 def serve_folder(options: argparse.Namespace) -> None:
     """Serve the folder that the options name, until SIGTERM."""
     from tasks.serving.served import open_folder
 
-    told(options)  # before anything is opened
+    config_of(options)  # before anything is opened
 
     async def nothing() -> None:
         return None
@@ -75,7 +75,7 @@ def serve_registered(options: argparse.Namespace) -> None:
     """Serve what an address in the registry leads to, and follow it if it is an alias, until SIGTERM."""
     from tasks.serving.watch import find, following
 
-    told(options)
+    config_of(options)
     name, which = parse(options.version, ", or a folder")
     served = find(name, which, options.threads)
     serve(served, options, lambda model: following(model, which, options.threads, options.watch))
@@ -89,7 +89,7 @@ def serve(
     from tasks.serving.server import run
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
-    config = told(options)
+    config = config_of(options)
     model = ServedModel(served, config)
 
     def ready() -> None:

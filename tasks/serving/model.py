@@ -14,15 +14,14 @@ from kserve.utils.numpy_codec import from_np_dtype
 from prometheus_client import Counter, Gauge, Histogram
 
 from tasks.serving.limits import ServeConfig
-from tasks.serving.served import SLOW, Floats, Served
+from tasks.serving.served import SLOW, Float32, Served
 
-PLATFORM = "onnxruntime_onnx"
 NUMBERS = {"FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"}
 SERVED = Gauge("slimline_served_version", "1 for the version that is served.", ["model", "version"])
 WAITING = Gauge("slimline_waiting_requests", "Requests that wait for the runtime.")
 REFUSED = Counter("slimline_refused_requests", "Requests that were sent away because too many were under way.")
 BATCH = Histogram("slimline_request_examples", "Examples in a request.", buckets=(1, 2, 4, 8, 16, 32, 64, 256, 1024))
-Waiting = tuple[Served, Floats, "asyncio.Future[Floats]"]
+Waiting = tuple[Served, Float32, "asyncio.Future[Float32]"]
 
 
 class TooBusy(ModelNotReady):  # type: ignore[misc]  # kserve has no annotations
@@ -71,11 +70,11 @@ class ServedModel(Model):  # type: ignore[misc]
 
     async def get_input_types(self) -> list[dict[str, Any]]:
         """What it takes, in the protocol's words."""
-        return [_told(self.served.given)]
+        return [_described(self.served.input)]
 
     async def get_output_types(self) -> list[dict[str, Any]]:
         """What it gives."""
-        return [_told(self.served.wanted)]
+        return [_described(self.served.output)]
 
     async def predict(self, payload: Any, headers: dict[str, str] | None = None) -> InferResponse:  # noqa: ARG002
         """Answer one request.
@@ -90,10 +89,10 @@ class ServedModel(Model):  # type: ignore[misc]
         at_once = served.seconds * len(x) < SLOW
         answers = served.call(x) if at_once else await self._beside(served, x)
         BATCH.observe(len(x))
-        output = InferOutput(served.wanted.name, list(answers.shape), from_np_dtype(answers.dtype))
-        asked = {each.name: each for each in payload.request_outputs or ()}
-        wanted = asked.get(served.wanted.name)
-        binary = payload.use_binary_outputs if wanted is None or wanted.binary_data is None else wanted.binary_data
+        output = InferOutput(served.output.name, list(answers.shape), from_np_dtype(answers.dtype))
+        requested = {each.name: each for each in payload.request_outputs or ()}.get(served.output.name)
+        own = None if requested is None else requested.binary_data  # else the request's own wish holds for all
+        binary = payload.use_binary_outputs if own is None else own
         output.set_data_from_numpy(answers, binary_data=binary or payload.from_grpc)
         return InferResponse(
             payload.id or str(uuid.uuid4()),  # a REST response without one is refused by kserve's own schema
@@ -104,11 +103,11 @@ class ServedModel(Model):  # type: ignore[misc]
             use_binary_outputs=binary,
         )
 
-    async def _beside(self, served: Served, x: Floats) -> Floats:
+    async def _beside(self, served: Served, x: Float32) -> Float32:
         if len(self.waiting) >= self.max_waiting:
             REFUSED.inc()
             raise TooBusy(self.name, len(self.waiting))
-        answer: asyncio.Future[Floats] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Float32] = asyncio.get_running_loop().create_future()
         self.waiting.append((served, x, answer))
         if self.at_work is None or self.at_work.done():
             self.at_work = asyncio.create_task(self._work())
@@ -122,7 +121,7 @@ class ServedModel(Model):  # type: ignore[misc]
             x = batch[0][1] if len(batch) == 1 else np.concatenate([each for _, each, _ in batch])
             try:
                 answers = await loop.run_in_executor(self.thread, served.call, x)
-            except Exception as error:  # the runtime's own: each of these requests is told, and the next are answered
+            except Exception as error:  # the runtime's own: each of these requests gets it, and the next are answered
                 for _, _, answer in batch:
                     if not answer.done():
                         answer.set_exception(error)
@@ -146,11 +145,11 @@ class ServedModel(Model):  # type: ignore[misc]
         return batch
 
 
-def _told(tensor: Any) -> dict[str, Any]:
+def _described(tensor: Any) -> dict[str, Any]:
     return {"name": tensor.name, "datatype": from_np_dtype(np.dtype(tensor.dtype)), "shape": [-1, *tensor.shape]}
 
 
-def examples(payload: Any, served: Served, most: int) -> Floats:
+def examples(payload: Any, served: Served, most: int) -> Float32:
     """A request's examples `(n, …)`.
 
     Raises:
@@ -159,29 +158,29 @@ def examples(payload: Any, served: Served, most: int) -> Floats:
     """
     if not isinstance(payload, InferRequest):
         raise InvalidInput(f"ask by the Open Inference Protocol: POST /v2/models/{served.name}/infer")
-    given = served.given
-    right = f"{given.name} is FP32 with the shape [n, {', '.join(map(str, given.shape))}]"
+    name, shape_of_one = served.input.name, list(served.input.shape)
+    right = f"{name} is FP32 with the shape [n, {', '.join(map(str, shape_of_one))}]"
     names = [tensor.name for tensor in payload.inputs]
-    if names != [given.name]:
+    if names != [name]:
         raise InvalidInput(f"inputs {names[:5]}: the model takes one: {right}")
     for output in payload.request_outputs or ():
-        if output.name != served.wanted.name:
-            raise InvalidInput(f"outputs: {output.name!r}: the model gives one, {served.wanted.name}")
+        if output.name != served.output.name:
+            raise InvalidInput(f"outputs: {output.name!r}: the model gives one, {served.output.name}")
     (tensor,) = payload.inputs
     if tensor.datatype not in NUMBERS:
-        raise InvalidInput(f"{given.name}: datatype {str(tensor.datatype)[:20]!r}: {right}")
+        raise InvalidInput(f"{name}: datatype {str(tensor.datatype)[:20]!r}: {right}")
     shape = list(tensor.shape)
-    if len(shape) != len(given.shape) + 1 or shape[0] < 1 or shape[1:] != list(given.shape):
-        raise InvalidInput(f"{given.name}: shape {shape[:8]}: {right}, n from 1")
+    if not shape or shape[0] < 1 or shape[1:] != shape_of_one:
+        raise InvalidInput(f"{name}: shape {shape[:8]}: {right}, n from 1")
     if shape[0] > most:
-        raise InvalidInput(f"{given.name}: {shape[0]:,} examples: send no more than {most:,} at a time")
+        raise InvalidInput(f"{name}: {shape[0]:,} examples: send no more than {most:,} at a time")
     try:
         with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
             x = np.ascontiguousarray(tensor.as_numpy(), np.float32)
     except (ValueError, TypeError, OverflowError, MemoryError) as error:
-        raise InvalidInput(f"{given.name}: its data do not fill the shape {shape}: {str(error)[:200]}") from error
+        raise InvalidInput(f"{name}: its data do not fill the shape {shape}: {str(error)[:200]}") from error
     if not np.isfinite(x).all():
-        raise InvalidInput(f"{given.name}: holds NaN or infinity, which no example that it learned from had")
+        raise InvalidInput(f"{name}: holds NaN or infinity, which no example that it learned from had")
     if served.unknown and (sentence := served.unknown(x)):
-        raise InvalidInput(f"{given.name}: {sentence}")
+        raise InvalidInput(f"{name}: {sentence}")
     return x

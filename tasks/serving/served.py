@@ -1,6 +1,5 @@
 """A version that can be served: its files are those that were measured, and it answers as it did then."""
 
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from tasks.versions.recorded_answers import CLOSE, held_against
 from tasks.versions.version import SAMPLE, open_version
 
 log = logging.getLogger("slimline.serving")
-Floats = npt.NDArray[np.float32]
+Float32 = npt.NDArray[np.float32]
 TARGET: Target = "onnxruntime"
 TRIES = 30  # calls that are timed to decide how requests are answered
 SLOW = 0.002  # seconds from which a call is not made between requests but beside them
@@ -40,17 +39,16 @@ class Served:
 
     name: str
     version: str
-    given: Tensor
-    wanted: Tensor
-    labels: tuple[str, ...]
-    call: Callable[[Floats], Floats]
+    input: Tensor
+    output: Tensor
+    call: Callable[[Float32], Float32]
     seconds: float
     batch: bool
-    unknown: Callable[[Floats], str] | None = None
+    unknown: Callable[[Float32], str] | None = None
 
 
 def open_folder(folder: Path, threads: int) -> Served:
-    """A folder that was laid out for a server: `model.onnx` and what it is held to, with a manifest.
+    """A folder that was laid out for a server: `model.onnx`, what its answers are compared with, and a manifest.
 
     Raises:
         BundleDamaged: a file is not the one that was put there.
@@ -75,7 +73,7 @@ def open_registered(uri: str, name: str, version: int, folder: Path, threads: in
 
 
 def _opened(folder: Path, name: str, version: str, threads: int) -> Served:
-    (given,), (wanted,) = signature(folder / onnx.FILE)
+    (model_input,), (model_output,) = signature(folder / onnx.FILE)
     if sentence := told(f"the file of {name} version {version}", onnx.saturating(folder)):
         log.warning(sentence)
     call = onnx.load(folder, threads)
@@ -89,19 +87,18 @@ def _opened(folder: Path, name: str, version: str, threads: int) -> Served:
     return Served(
         name=name,
         version=version,
-        given=given,
-        wanted=wanted,
-        labels=tuple(json.loads((folder / "labels.json").read_text(encoding="utf-8"))),
+        input=model_input,
+        output=model_output,
         call=call,
         seconds=seconds,
-        # with ranges that are found anew for each call, an example's answer depends on its company
+        # with ranges that are computed anew for each call, an example's answer depends on its company
         batch=together < 0.8 * TOGETHER * seconds
         and bool(np.abs(singly - answers).max() <= CLOSE * np.abs(recorded).max()),
         unknown=unknown_ids(folder / onnx.FILE),
     )
 
 
-def _timed(call: Callable[[Floats], Floats], examples: Floats) -> float:
+def _timed(call: Callable[[Float32], Float32], examples: Float32) -> float:
     times = []
     for _ in range(TRIES):
         began = time.perf_counter()

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import fastapi
@@ -55,8 +55,8 @@ class Plane(DataPlane):  # type: ignore[misc]
         except InvalidInput:
             raise
         except Exception as error:
-            said = f"{type(error).__name__}: {str(error)[:200]}"
-            raise InvalidInput(f"the request does not follow the Open Inference Protocol: {said}") from error
+            reason = f"{type(error).__name__}: {str(error)[:200]}"
+            raise InvalidInput(f"the request does not follow the Open Inference Protocol: {reason}") from error
 
 
 class NoRepository(ModelRepositoryExtension):  # type: ignore[misc]
@@ -90,8 +90,8 @@ class Limit:
             return
         if self.under_way >= self.at_once:
             REFUSED.inc()
-            said = f"{self.under_way} requests are under way already: ask again later, or start another server"
-            await JSONResponse({"error": said}, 503, {"retry-after": "1"})(scope, receive, send)
+            message = f"{self.under_way} requests are under way already: ask again later, or start another server"
+            await JSONResponse({"error": message}, 503, {"retry-after": "1"})(scope, receive, send)
             return
         self.under_way += 1
         try:
@@ -138,15 +138,6 @@ async def no_versions(_: fastapi.Request, __: Exception) -> JSONResponse:
     return JSONResponse({"error": "versions are not asked for by number: the registry's alias decides"}, 404)
 
 
-class Rest(uvicorn.Server):
-    """Uvicorn's server, which leaves signals to `run`: that ends both protocols, and with exit code 0."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
-        yield
-
-
 async def run(
     model: ServedModel, config: ServeConfig, beside: Callable[[], Awaitable[None]], ready: Callable[[], None]
 ) -> None:
@@ -165,7 +156,7 @@ async def run(
     rest, rpc = rest_server(plane, repository, config), rpc_server(plane, repository, config)
     await rpc.start()
     ended = asyncio.Event()
-    for sign in (signal.SIGTERM, signal.SIGINT):
+    for sign in (signal.SIGTERM, signal.SIGINT):  # uvicorn listens too, and sends them again: to us, not to the system
         asyncio.get_running_loop().add_signal_handler(sign, ended.set)
     serving = asyncio.create_task(rest.serve())
     watching = asyncio.ensure_future(beside())
@@ -181,7 +172,7 @@ async def run(
         await watching
 
 
-def rest_server(plane: Plane, repository: NoRepository, config: ServeConfig) -> Rest:
+def rest_server(plane: Plane, repository: NoRepository, config: ServeConfig) -> uvicorn.Server:
     """The second version of the protocol and metrics, and nothing else, behind a port of one address.
 
     KServe's own `ModelServer` opens more (the protocol's first version, OpenAI's, a timing of every request), and can
@@ -208,7 +199,7 @@ def rest_server(plane: Plane, repository: NoRepository, config: ServeConfig) -> 
     app.add_api_route(path, answer, methods=["POST"], response_model=InferenceResponse, include_in_schema=False)
     register_v2_endpoints(app, plane, repository)
     app.add_middleware(Limit, config=config)
-    return Rest(
+    return uvicorn.Server(
         uvicorn.Config(
             app,
             host=config.host,

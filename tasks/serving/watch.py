@@ -50,12 +50,12 @@ def opened(version: registry.Registered, threads: int) -> Served:
 def following(model: ServedModel, which: str, threads: int, seconds: float) -> Callable[[], Awaitable[None]]:
     """Follow an alias for ever: a new version is opened and tried beside the old one, and then takes its place.
 
-    One that cannot be served is told in the log and not opened again, and the old one goes on; so it does while the
+    One that cannot be served is logged and not opened again, and the old one goes on; so it does while the
     registry is away.
     """
 
     async def follow() -> None:
-        refused, said = 0, ""
+        refused, logged = 0, ""
         while True:
             await asyncio.sleep(seconds)
             try:
@@ -66,17 +66,17 @@ def following(model: ServedModel, which: str, threads: int, seconds: float) -> C
                 if str(version.version) == model.served.version:
                     continue
                 try:
-                    found = await asyncio.to_thread(opened, version, threads)
+                    newer = await asyncio.to_thread(opened, version, threads)
                 except (VersionError, SmokeTestFailed):  # the files are what they are: no use in another look
                     refused = version.version
                     raise
             except Exception as error:  # whatever the registry or the file does, what is served goes on
-                if str(error) != said:
+                if str(error) != logged:
                     log.error("still serving version %s: %s", model.served.version, error)
-                said = str(error)
+                logged = str(error)
                 continue
-            said = ""
-            log.warning("version %s takes the place of version %s", found.version, model.served.version)
-            model.take(found)
+            logged = ""
+            log.warning("version %s takes the place of version %s", newer.version, model.served.version)
+            model.take(newer)
 
     return follow

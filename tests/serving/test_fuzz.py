@@ -41,7 +41,7 @@ def answered(answer: httpx.Response) -> None:
     """As what it was sent deserves."""
     assert answer.status_code < 500, answer.text
     if answer.status_code >= 400:
-        assert answer.text.strip(), "nothing is said"
+        assert answer.text.strip(), "without a word"
         assert "Traceback" not in answer.text
 
 
@@ -128,13 +128,13 @@ def ask_grpc(address: str, most: int) -> None:
     call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
 
     def ask(content: bytes) -> None:
-        code, said = None, ""
+        code, details = None, ""
         try:
             call(content, timeout=60)
         except grpc.RpcError as error:
-            code, said = error.code(), error.details()
+            code, details = error.code(), error.details()
         # what is no message at all is refused by gRPC itself
-        assert code is None or (said and (code in SENT_AWAY or "Error parsing message" in said)), (code, said)
+        assert code is None or (details and (code in SENT_AWAY or "Error parsing message" in details)), (code, details)
 
     wide = st.integers(-(2**63), 2**63 - 1)
 
@@ -168,7 +168,7 @@ def ask_grpc(address: str, most: int) -> None:
 def test_what_its_own_openapi_allows(server):
     """Every operation that the server tells of, with what its schema allows and with what it does not."""
     schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
-    operations = [found.ok() for found in schema.get_all_operations()]
+    operations = [operation.ok() for operation in schema.get_all_operations()]
     assert {"/v2/models/{model_name}/infer", "/v2/health/ready"} <= {each.path for each in operations}
     each_most = max(5, MOST // len(operations))
     for operation in operations:

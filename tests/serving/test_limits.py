@@ -66,7 +66,7 @@ async def main():
         slow = dataclasses.replace(served, call=call, seconds=1.0, batch=batch)
         model = ServedModel(slow, ServeConfig(max_batch=4, max_waiting=7))
         def request(number):
-            tensor = InferInput(served.given.name, [1, 8, 8, 1], "FP32")
+            tensor = InferInput(served.input.name, [1, 8, 8, 1], "FP32")
             tensor.set_data_from_numpy(examples[number : number + 1])
             return asyncio.ensure_future(model.predict(InferRequest(served.name, [tensor])))
         first = request(0)
@@ -90,7 +90,7 @@ async def main():
     quick = dataclasses.replace(served, call=call, seconds=1e-4)
     model = ServedModel(quick, ServeConfig())
     begun.clear(), go.clear()
-    many = InferInput(served.given.name, [100, 8, 8, 1], "FP32")
+    many = InferInput(served.input.name, [100, 8, 8, 1], "FP32")
     many.set_data_from_numpy(np.resize(examples, (100, 8, 8, 1)))
     large = asyncio.ensure_future(model.predict(InferRequest(served.name, [many])))
     while not begun.is_set():
@@ -154,7 +154,7 @@ def test_connections_that_ask_nothing_count_for_nothing(server, name):
 
 
 @pytest.mark.parametrize("way", ["grpc", "http"])
-def test_so_many_examples_are_told_how_many_may_come(server, name, way):
+def test_who_sends_too_many_examples_reads_how_many_may_come(server, name, way):
     library = LIBRARIES[way]
     client = library.InferenceServerClient(getattr(server, way))
     tensor = library.InferInput(name, [1025, 8, 8, 1], "FP32")
@@ -165,7 +165,7 @@ def test_so_many_examples_are_told_how_many_may_come(server, name, way):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--http-port", "70000"], "--http-port: 70000: Input should be less than or equal to 65535"),
         (["--threads", "0"], "--threads: 0: Input should be greater than or equal to 1"),
@@ -174,11 +174,11 @@ def test_so_many_examples_are_told_how_many_may_come(server, name, way):
         (["--host", "192.0.2.7"], "--host: '192.0.2.7': no address of this machine"),
     ],
 )
-def test_what_cannot_be_listened_on_is_named(folder, options, said):
+def test_what_cannot_be_listened_on_is_named(folder, options, message):
     command = [sys.executable, "-m", "tasks.serving", str(folder), *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -49,17 +49,17 @@ def server(folder, tmp_path_factory):
 def sample(home) -> dict[int, dict[str, np.ndarray]]:
     from tasks.store import tracking
 
-    found = {}
+    samples = {}
     for number in (1, 2):
         with np.load(tracking.download(f"models:/tiny/{number}") / "sample.npz") as arrays:
-            found[number] = dict(arrays)
-    return found
+            samples[number] = dict(arrays)
+    return samples
 
 
 @pytest.fixture(scope="module")
 def names(server) -> tuple[str, str]:
-    told = httpx.get(f"{server.url}/v2/models/tiny").json()
-    return told["inputs"][0]["name"], told["outputs"][0]["name"]
+    metadata = httpx.get(f"{server.url}/v2/models/tiny").json()
+    return metadata["inputs"][0]["name"], metadata["outputs"][0]["name"]
 
 
 @pytest.mark.parametrize("way", ["grpc", "http"])
@@ -74,8 +74,8 @@ def test_it_answers_as_when_it_was_registered(server, sample, names, way):
         tensor.set_data_from_numpy(taken)
         answer = client.infer("tiny", [tensor])
         np.testing.assert_allclose(answer.as_numpy(names[1]), y[: len(taken)], atol=1e-6)
-        told = answer.get_response()
-        assert (told["model_version"] if way == "http" else told.model_version) == "1"
+        response = answer.get_response()
+        assert (response["model_version"] if way == "http" else response.model_version) == "1"
     client.close()
 
 
@@ -83,14 +83,14 @@ def test_json_needs_no_id(server, sample, names):
     answer = httpx.post(f"{server.url}/v2/models/tiny/infer", json=question(sample[1]["examples"], names[0]))
     assert answer.status_code == 200
     (output,) = answer.json()["outputs"]
-    found = np.array(output["data"]).reshape(output["shape"])
-    np.testing.assert_allclose(found, sample[1]["onnxruntime"], atol=1e-6)
+    answers = np.array(output["data"]).reshape(output["shape"])
+    np.testing.assert_allclose(answers, sample[1]["onnxruntime"], atol=1e-6)
 
 
 def test_it_tells_what_it_takes(server):
-    told = httpx.get(f"{server.url}/v2/models/tiny").json()
-    assert [(each["datatype"], each["shape"]) for each in told["inputs"]] == [("FP32", [-1, 8, 8, 1])]
-    assert [(each["datatype"], each["shape"]) for each in told["outputs"]] == [("FP32", [-1, 10])]
+    metadata = httpx.get(f"{server.url}/v2/models/tiny").json()
+    assert [(each["datatype"], each["shape"]) for each in metadata["inputs"]] == [("FP32", [-1, 8, 8, 1])]
+    assert [(each["datatype"], each["shape"]) for each in metadata["outputs"]] == [("FP32", [-1, 10])]
     assert "request_predict_seconds" in httpx.get(f"{server.url}/metrics").text
 
 
@@ -270,8 +270,8 @@ def test_the_alias_is_followed_without_a_failed_request(home, sample, names, tmp
                 tensor = library.InferInput(names[0], list(x.shape), "FP32")
                 tensor.set_data_from_numpy(x)
                 answer = asked.infer("tiny", [tensor])
-                told = answer.get_response()
-                version = int(told["model_version"] if way == "http" else told.model_version)
+                response = answer.get_response()
+                version = int(response["model_version"] if way == "http" else response.model_version)
                 np.testing.assert_allclose(answer.as_numpy(names[1]), sample[version]["onnxruntime"], atol=1e-6)
                 served[version] += 1
             asked.close()
