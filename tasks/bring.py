@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 from tasks.contract.artifact import ModelArtifact, Precision, Role, Target
 from tasks.contract.errors import AnswersDiffer, ModelError
 from tasks.contract.progress import listener
-from tasks.data import DataConfig, Dataset, open_data
+from tasks.data import DataArtifact, Dataset, open_prepared
 from tasks.evidence.brought_answers import keep_answers
 from tasks.formats import FORMATS
 from tasks.formats.keras import files as keras
@@ -190,9 +190,11 @@ def bring(model: ModelConfig, data: Dataset, role: Role, door: Door, seed: int) 
 
 
 @stage("bring-{role}", reuse=lambda given: not given["model"].called)
-def bring_own(run: StageRun, role: Role, model: ModelConfig, data: DataConfig, door: Door, seed: int) -> ModelArtifact:
+def bring_own(
+    run: StageRun, role: Role, model: ModelConfig, data: DataArtifact, door: Door, seed: int
+) -> ModelArtifact:
     """Bring a model, and keep it in Keras 2 with what it answered as it came."""
-    brought, answers = bring(model, open_data(data), role, door, seed)
+    brought, answers = bring(model, open_prepared(data), role, door, seed)
 
     def write(folder: Path) -> None:
         keras.write(brought.model, folder)

@@ -10,6 +10,7 @@ import numpy as np
 
 from tasks.contract.artifact import digest_file
 from tasks.contract.errors import DataError
+from tasks.data.artifact import DataArtifact
 from tasks.data.config import TREATMENT, DataConfig, ReaderName
 from tasks.data.dataset import Dataset
 from tasks.data.opening import read_dataset
@@ -17,7 +18,19 @@ from tasks.data.readers import digits, folder, function, keras_datasets, npz, pa
 from tasks.data.source import OPTIONAL, Reader
 from tasks.data.splits import SPLITS, Split
 
-__all__ = ["READERS", "SPLITS", "DataConfig", "Dataset", "Reader", "Split", "describe", "fingerprint", "open_data"]
+__all__ = [
+    "READERS",
+    "SPLITS",
+    "DataArtifact",
+    "DataConfig",
+    "Dataset",
+    "Reader",
+    "Split",
+    "describe",
+    "fingerprint",
+    "open_data",
+    "open_prepared",
+]
 
 READERS: dict[ReaderName, Reader] = {
     "digits": digits.READER,
@@ -47,6 +60,20 @@ def fingerprint(config: DataConfig) -> str:
         "files": {name: digest_file(path) for name, path in reader.files(config).items()},
     }
     return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
+
+
+def open_prepared(data: DataArtifact) -> Dataset:
+    """The data set that a run prepared, read again from where its config says.
+
+    Raises:
+        DataError: it cannot be read, or is another one now.
+
+    """
+    opened = open_data(data.config)
+    if opened.digest != data.digest:
+        source = data.config.source or data.config.reader
+        raise DataError("data.source", source, "has changed since this run began: start it again")
+    return opened
 
 
 def open_data(config: DataConfig) -> Dataset:

@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tasks.contract.artifact import DataArtifact, Role
+from tasks.contract.artifact import Role
+from tasks.data.artifact import DataArtifact
 from tasks.evidence import plots
 from tasks.evidence.evidence import Evidence, FileEvidence, write_evidence
 from tasks.evidence.plots import TARGET_NAMES

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.contract.artifact import Role, Target
 from tasks.drift.distributions import Drift
 from tasks.evidence.evidence import Evidence, FileEvidence
+from tasks.formats import FORMATS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,12 +21,7 @@ PAPER = "#ffffff"
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
 COLORS: dict[Role, str] = {"teacher": "#8c959f", "student": "#56b4e9", "compressed": BLUE}
 
-TARGET_NAMES: dict[Target, str] = {
-    "onnxruntime": "ONNX Runtime",
-    "litert": "LiteRT",
-    "savedmodel": "SavedModel",
-    "tensorrt": "TensorRT",
-}
+TARGET_NAMES: dict[Target, str] = {target: form.TITLE for target, form in FORMATS.items()}
 MOST_NUMBERED = 20  # classes of a confusion matrix whose cells still have room for a number
 
 

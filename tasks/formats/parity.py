@@ -22,17 +22,11 @@ if TYPE_CHECKING:
 
 TINY = float(np.finfo(np.float32).tiny)
 FEW = 16  # examples that are asked one, two and many at a time
-# Steps that an integer file's answers may be off by in the mean over the examples and places of an output channel, and
-# to one side of it. Sums that are rounded to the other step move those behind them by a few, and more behind a tanh;
-# LiteRT rounds means and products once more; TensorRT's ranges lie about zero, with half the steps. Of the zoo's models
-# and of random graphs 0.04, 0.6, 0.5 and 2.6 were seen, where it is not a tanh of a tanh. Where a model's own answers
-# move by more, when next to nothing does, so may a file's: `unrest`.
-STEPS: dict[Target, tuple[float, float]] = {
-    "onnxruntime": (2.0, 0.75),
-    "savedmodel": (2.0, 0.75),
-    "litert": (3.0, 1.0),
-    "tensorrt": (8.0, 4.0),
-}
+# Each format's `STEPS`: what an integer file's answers may be off by in the mean over the examples and places of an
+# output channel, and to one side of it. Sums that are rounded to the other step move those behind them by a few, and
+# more behind a tanh. Of the zoo's models and of random graphs 0.04 (ONNX Runtime), 0.6 (SavedModel), 0.5 (LiteRT) and
+# 2.6 (TensorRT) were seen, where it is not a tanh of a tanh. Where a model's own answers move by more, when next to
+# nothing does, so may a file's: `sensitivity`.
 RESTLESS = 3.0  # times a model's unrest that a file of it may be off by, beside that
 
 
@@ -57,7 +51,7 @@ def hold_answers(
     elif precision == "int8" and by is not None:
         step = by.step or max(float(np.ptp(wanted)), TINY) / 255
         restless = RESTLESS * by.unrest / step
-        difference = mean_steps(found, wanted, step, *(most + restless for most in STEPS[target]))
+        difference = mean_steps(found, wanted, step, *(most + restless for most in FORMATS[target].STEPS))
     else:
         return None
     return difference if difference.share > 1 else None

@@ -9,8 +9,8 @@ import pytest
 from made_evidence import MACHINE, evidence_of, made
 from pydantic import ValidationError
 
-from tasks.contract.artifact import DataArtifact
 from tasks.contract.errors import StoreError
+from tasks.data.artifact import DataArtifact
 from tasks.evidence.disclosure import limits, methods
 from tasks.evidence.evidence import Evidence, Tried, figures, open_evidence, write_evidence
 from tasks.evidence.page import as_cell, duration, figures_of, lay_out, render_card, render_page, size, verdicts

@@ -16,7 +16,7 @@ from onnx import numpy_helper
 from tasks.contract.errors import AnswersDiffer
 from tasks.data import DataConfig, Dataset, open_data
 from tasks.quantization.fake_quantization import fake_quantized
-from tasks.validate import Measured, validate
+from tasks.validate import MeasuredFile, validate
 
 FLOAT, INTEGERS = "float32", "int8"
 
@@ -66,11 +66,11 @@ def models(data):
 
 
 @pytest.fixture(scope="module")
-def written(models, data, tmp_path_factory) -> Callable[..., list[Measured]]:
+def written(models, data, tmp_path_factory) -> Callable[..., list[MeasuredFile]]:
     """The teacher's float file for a target, and one in integers where that is asked for; each written once."""
-    made: dict[tuple[str, str, str], Measured] = {}
+    made: dict[tuple[str, str, str], MeasuredFile] = {}
 
-    def of(name: str, target: str, precision: str) -> list[Measured]:
+    def of(name: str, target: str, precision: str) -> list[MeasuredFile]:
         roles = {"teacher": FLOAT} if precision == FLOAT else {"teacher": FLOAT, "compressed": INTEGERS}
         for role, numbers in roles.items():
             if (name, target, numbers) not in made:
@@ -295,4 +295,4 @@ def test_every_fault_is_refused(fault, written, models, data, tmp_path):
     else:
         mutate(folder)
     with pytest.raises(AnswersDiffer, match=f"{target} in {precision}: output"):
-        validate([*others, Measured(**{**vars(right), "folder": folder})], data, QUICK, seed=0)
+        validate([*others, MeasuredFile(**{**vars(right), "folder": folder})], data, QUICK, seed=0)

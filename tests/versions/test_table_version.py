@@ -252,7 +252,7 @@ def _renamed(version, folder: Path):
 
 
 def test_another_name_is_another_version(home):
-    from tasks.contract.artifact import DataArtifact
+    from tasks.data.artifact import DataArtifact
     from tasks.register import content_digest
 
     sha = "0" * 64

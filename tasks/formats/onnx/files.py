@@ -41,7 +41,10 @@ if TYPE_CHECKING:
 
 FILE = "model.onnx"
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "dynamic", "int8")
+TITLE = "ONNX Runtime"
 RUNS_HERE = True
+REQUIREMENTS: tuple[str, ...] = ("mlflow", "onnx", "onnxruntime", "numpy")  # of asking a version through MLflow
+STEPS = (2.0, 0.75)
 OPSET = 17  # DequantizeLinear by channel needs 13; tf2onnx is tested up to 18, and older runtimes read 17
 IR_VERSION = 8  # the one that came with opset 17: a newer one would keep older runtimes out
 

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 FILE = ""  # the folder itself
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
+TITLE = "SavedModel"
 RUNS_HERE = True
+REQUIREMENTS: tuple[str, ...] = ("mlflow", "tensorflow", "numpy")  # of asking a version through MLflow
+STEPS = (2.0, 0.75)
 SIGNATURE = "serving_default"
 CLASSES = "classes.txt"  # among the assets, a name a line
 

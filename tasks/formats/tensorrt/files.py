@@ -36,7 +36,10 @@ if TYPE_CHECKING:
 
 FILE = "model.onnx"
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
+TITLE = "TensorRT"
 RUNS_HERE = False  # what is measured of a file here is not TensorRT's: no limit can be held against it
+REQUIREMENTS: tuple[str, ...] = ()  # of asking a version through MLflow
+STEPS = (8.0, 4.0)  # its ranges lie about zero, with half the steps
 
 
 def write(

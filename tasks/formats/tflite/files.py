@@ -39,7 +39,10 @@ if TYPE_CHECKING:
 
 FILE = "model.tflite"
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "dynamic", "int8")
+TITLE = "LiteRT"
 RUNS_HERE = True
+REQUIREMENTS: tuple[str, ...] = ("mlflow", "ai-edge-litert", "numpy")  # of asking a version through MLflow
+STEPS = (3.0, 1.0)  # it rounds means and products once more
 WAY_OUT = "name another target (savedmodel has every operator, onnxruntime many), or replace the layer"
 
 
