@@ -37,7 +37,7 @@ from tasks.contract.state_folder import home
 from tasks.formats import FORMATS
 from tasks.measuring.machine import describe_machine, load_average
 from tasks.store import tracking
-from tasks.versions.recorded_answers import held_against
+from tasks.versions.recorded_answers import compare_answers
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
@@ -204,7 +204,7 @@ def measure(uri: str, rounds: int, seconds: float) -> dict[str, Any]:
             version |= {"input": told["inputs"][0]["name"], "output": told["outputs"][0]["name"]}
             compared = ways(version, {"rest": rest, "grpc": rpc, "mlflow": flow}, call)
             for way, (connect, read) in compared.items():
-                held_against(y, read(connect()()).reshape(y.shape), way)
+                compare_answers(y, read(connect()()).reshape(y.shape), way)
             for number in range(rounds):
                 for count in CONNECTIONS:
                     for way, (connect, _) in compared.items():

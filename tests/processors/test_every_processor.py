@@ -206,8 +206,8 @@ def test_a_version_that_saturates_is_found_out(version, tmp_path, caplog):
 @pytest.mark.skipif(bool(missing("ARM64")), reason=missing("ARM64") or "it is here")
 def test_a_bundle_for_small_devices_is_tried_on_arm64(version, tmp_path):
     from tasks.bundle import bundle
-    from tasks.bundles.client import TrialConfig
     from tasks.bundles.contents import BundleConfig, Contents
+    from tasks.bundles.trial import TrialConfig
     from tasks.store import tracking
     from tasks.trial import trial
     from tasks.versions.version import open_version

@@ -16,8 +16,8 @@ from command_line import ROOT
 from registered import versions
 from small_models import convolutional, images
 
-from tasks.bundles.client import TrialConfig
 from tasks.bundles.contents import BundleConfig, Contents
+from tasks.bundles.trial import TrialConfig
 from tasks.contract.errors import ProcessorFailed, ProcessorMissing
 from tasks.formats import FORMATS
 from tasks.formats.last_integers import VISIBLE, Visible, floats_between
