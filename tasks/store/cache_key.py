@@ -84,8 +84,8 @@ def _content(value: Any) -> Any:
         return value.fingerprint()
     if isinstance(value, BaseModel):  # field by field, as there may be artifacts in it
         return {name: _content(each) for name, each in value}
-    if isinstance(value, Mapping):
-        return {str(key): _content(item) for key, item in value.items()}
+    if isinstance(value, Mapping):  # in pairs: of targets, the first one is the default
+        return [[str(key), _content(item)] for key, item in value.items()]
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_content(item) for item in value]
     return value
