@@ -101,8 +101,8 @@ def test_a_batch_carries_the_answers_to_what_it_shows(viewed, teacher, streamed)
     if streamed:
         from dataclasses import replace
 
-        x = viewed.held["train"].copy()
-        data = replace(viewed, held={}, stream=lambda _split: iter(np.array_split(x, 9)), _tensors={})
+        x = viewed.in_memory["train"].copy()
+        data = replace(viewed, in_memory={}, stream=lambda _split: iter(np.array_split(x, 9)), _tensors={})
     answers = keeper(teacher, viewed, never)("train", 1)
     count = 0
     batches = data.batches("train", 32, shuffle_seed=5, augment=True, view=1, beside=answers)

@@ -189,5 +189,5 @@ def test_knowing_the_zoo_needs_no_tensorflow():
         "import sys, tasks.zoo, tasks.training.loop, tasks.training.losses; "
         "print('tensorflow' in sys.modules, 'h5py' in sys.modules)"
     )
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["False", "False"]
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert printed.stdout.split() == ["False", "False"]
