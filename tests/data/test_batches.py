@@ -44,7 +44,7 @@ def collected(
 
 
 @pytest.mark.parametrize("problem", ["classification", "regression", "reconstruction"])
-def test_streamed_is_what_is_held(problem: str) -> None:
+def test_streamed_is_what_is_in_memory(problem: str) -> None:
     in_memory, streamed = dataset(problem=problem), dataset(streamed=True, problem=problem)
     assert in_memory.digest == streamed.digest
     np.testing.assert_allclose(in_memory.mean, streamed.mean, rtol=1e-12)
