@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import benchmarks.quiet  # noqa: F401  before what imports TensorFlow
-from benchmarks.compression.measure import Row, found, timed
+from benchmarks.compression.measure import Row, figures, timed
 from benchmarks.compression.ours import registered
 from benchmarks.compression.page import page, picture, table
 from benchmarks.compression.ways import Way, ways
@@ -83,7 +83,7 @@ def main() -> None:
 
     def measure(row: Row, folder: Path) -> None:
         name = f"{row.target}: {row.title}"
-        rows[name] = found(row, folder, subject, scores)
+        rows[name] = figures(row, folder, subject, scores)
         folders[name] = folder
 
     tuning = FitConfig(epochs=chosen.tuning_epochs, batch_size=128, learning_rate=1e-4)
@@ -96,8 +96,8 @@ def main() -> None:
             folder, seconds = _made(way, kept / "files", f"{came_from.name} {chosen.calibration} {tuning}")
             measure(row.model_copy(update={"work_seconds": seconds}), folder)
         except Exception as error:  # a way that cannot be gone is a row that says why
-            said = " ".join(str(error).split())[:300]
-            rows[name] = row.model_copy(update={"failure": f"{type(error).__name__}: {said}"})
+            message = " ".join(str(error).split())[:300]
+            rows[name] = row.model_copy(update={"failure": f"{type(error).__name__}: {message}"})
             say(f"{name}: {rows[name].failure}")
     common: dict[str, object] = {f"data.{name}": place for name, place in places.items()}
     common |= {"data.limit": chosen.images, "teacher.model": came_from / keras.FILE}

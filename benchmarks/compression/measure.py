@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from tasks.measuring.arrays import Floats
 
 THROUGHPUT_BATCH = 32
-FLOAT = "onnxruntime: float teacher"  # what all others are held against
+FLOAT = "onnxruntime: float teacher"  # what all others are compared with
 
 
 class Row(BaseModel, frozen=True):
-    """What was found of one file; all ratios are against the float teacher in ONNX Runtime."""
+    """What was measured of one file; all ratios are against the float teacher in ONNX Runtime."""
 
     title: str
     target: Target
@@ -47,7 +47,7 @@ class Row(BaseModel, frozen=True):
     throughput: float = 0.0  # examples a second, batch 32, one thread
 
 
-def found(row: Row, folder: Path, subject: Subject, scores: dict[str, "Floats"]) -> Row:
+def figures(row: Row, folder: Path, subject: Subject, scores: dict[str, "Floats"]) -> Row:
     """A row with all but times; the file's scores `(images,)` are put beside those of the others.
 
     Args:

@@ -62,14 +62,14 @@ def verdict(rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
         if not row.ours or row.drop is None or row.faster is None:
             continue
-        held = [
+        goals = [
             (f"at most {100 * MOST_LOST:g} point lost: {100 * row.drop.high:+.2f}", row.drop.high <= MOST_LOST),
             (f"{SMALLER:g} times smaller: {row.smaller:.1f}", row.smaller >= SMALLER),
             (f"{FASTER:g} times faster: {row.faster.estimate:.2f}", row.faster.estimate >= FASTER),
         ]
-        said = "; ".join(f"{what} ({'reached' if reached else '**missed**'})" for what, reached in held)
+        figures = "; ".join(f"{what} ({'reached' if kept else '**missed**'})" for what, kept in goals)
         better = [f"{RUNTIMES[other.target]} {other.title}" for other in rows if not other.ours and beats(other, row)]
-        yield f"**{RUNTIMES[row.target]}, {row.title}**: {said}. Better in accuracy, size and latency together: " + (
+        yield f"**{RUNTIMES[row.target]}, {row.title}**: {figures}. Better in accuracy, size and latency together: " + (
             f"{', '.join(better)}." if better else "none of the others."
         )
         yield ""
@@ -90,9 +90,9 @@ def table(rows: Sequence[Row]) -> str:
     ends = [f"{name}_{end}" for name in ("accuracy", "drop", "faster") for end in ("estimate", "low", "high")]
     writer.writerow([*plain, *ends])
     for row in rows:
-        found = row.model_dump()
-        intervals = [(found[name.rsplit("_", 1)[0]] or {}).get(name.rsplit("_", 1)[1], "") for name in ends]
-        writer.writerow([*(found[name] for name in plain), *intervals])
+        values = row.model_dump()
+        intervals = [(values[name.rsplit("_", 1)[0]] or {}).get(name.rsplit("_", 1)[1], "") for name in ends]
+        writer.writerow([*(values[name] for name in plain), *intervals])
     return text.getvalue()
 
 

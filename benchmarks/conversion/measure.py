@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 Outputs = npt.NDArray[np.float32]
-Call = Callable[[Outputs], Outputs]
-Open = Callable[[], Call]
-COMPARED = 1000  # test inputs on which a file and its Keras model are held against each other
+Predict = Callable[[Outputs], Outputs]
+Open = Callable[[], Predict]
+COMPARED = 1000  # test inputs on which a file and its Keras model are compared
 BATCH = 100
 ORDERS = 20  # of the files in a timing
 WARMUP = 10  # calls before an order's timing
 
 
 class Row(BaseModel, frozen=True):
-    """What was found of one file."""
+    """What was measured of one file."""
 
     route: str
     target: Target
@@ -60,7 +60,7 @@ class Row(BaseModel, frozen=True):
     speedup: Interval | None = None  # the runtime's float file's median over this one's
 
 
-class Found(BaseModel, frozen=True):
+class SubjectResult(BaseModel, frozen=True):
     """All rows of a subject, and the median times of each ONNX peer over those of each of ours."""
 
     subject: str
@@ -74,7 +74,7 @@ class Found(BaseModel, frozen=True):
 
 def measure(
     subject: Subject, routes: Sequence[Route], tuning: FitConfig, *, seed: int, rounds: int, seconds: float
-) -> Found:
+) -> SubjectResult:
     """Make every file of a subject and measure it.
 
     Args:
@@ -109,7 +109,7 @@ def measure(
         say(f"{subject.name}: timing {len(files)} files in turn")
         times = time_in_orders(files, subject.x[:1], rounds, seconds, seed)
     problem = subject.data.config.problem
-    return Found(
+    return SubjectResult(
         subject=subject.name,
         says=subject.says,
         score=SCORE_NAMES[problem],
@@ -138,13 +138,13 @@ def time_in_orders(files: Mapping[str, Open], x: Outputs, rounds: int, seconds: 
 
     """
     draw = np.random.default_rng(seed)
-    found: dict[str, list[Floats]] = {name: [] for name in files}
+    in_orders: dict[str, list[Floats]] = {name: [] for name in files}
     for _ in range(ORDERS):
         calls = {name: files[name]() for name in draw.permutation(list(files))}
         for name, times in timing.time_in_turn(calls, x, rounds // ORDERS, WARMUP, seconds / ORDERS).items():
-            found[name].append(times.ravel())
-    fewest = min(len(times) for orders in found.values() for times in orders)
-    return {name: np.stack([times[:fewest] for times in orders]) for name, orders in found.items()}
+            in_orders[name].append(times.ravel())
+    fewest = min(len(times) for orders in in_orders.values() for times in orders)
+    return {name: np.stack([times[:fewest] for times in orders]) for name, orders in in_orders.items()}
 
 
 def _models(
@@ -163,20 +163,23 @@ def _models(
 
 
 def _failure(route: Route, error: Exception) -> Row:
-    said = " ".join(str(error).split())[:300]
+    message = " ".join(str(error).split())[:300]
     return Row(
-        route=route.title, target=route.target, ours=route.ours, failure=f"{type(error).__name__}: {said}".rstrip(": ")
+        route=route.title,
+        target=route.target,
+        ours=route.ours,
+        failure=f"{type(error).__name__}: {message}".rstrip(": "),
     )
 
 
-def predicting(model: "tf.keras.Model") -> Call:
+def predicting(model: "tf.keras.Model") -> Predict:
     """A Keras model as a function from float32 inputs to float32 outputs."""
     return lambda x: np.asarray(model(x, training=False), np.float32)
 
 
-def answers_of(call: Call, x: Outputs) -> Outputs:
+def answers_of(predict: Predict, x: Outputs) -> Outputs:
     """Answers `(n, ...)` to inputs `(n, ...)`, a batch at a time."""
-    return np.concatenate([call(x[start : start + BATCH]) for start in range(0, len(x), BATCH)])
+    return np.concatenate([predict(x[start : start + BATCH]) for start in range(0, len(x), BATCH)])
 
 
 def _one(
@@ -192,11 +195,12 @@ def _one(
     began = time.perf_counter()
     route.write(model, subject, folder)
     seconds = time.perf_counter() - began
-    given, wanted = answers_of(form.load(folder, threads=1), subject.x), answers[route.source]
+    actual, expected = answers_of(form.load(folder, threads=1), subject.x), answers[route.source]
     audit = form.audit(folder, subject.x[:1])
     problem = subject.data.config.problem
-    score, expected = (
-        float(example_scores(problem, subject.y, outputs, subject.data.variance).mean()) for outputs in (given, wanted)
+    score, keras_score = (
+        float(example_scores(problem, subject.y, outputs, subject.data.variance).mean())
+        for outputs in (actual, expected)
     )
     row = Row(
         route=route.title,
@@ -205,17 +209,17 @@ def _one(
         seconds=seconds,
         kilobytes=(folder / form.FILE).stat().st_size / 1024,
         score=score,
-        from_keras=score - expected,
+        from_keras=score - keras_score,
         reference=route.source,
         macs=audit.macs,
         integer_share=audit.integer_share,
         kernels=audit.kernels,
         in_float=_by_reason(audit),
     )
-    given, wanted = given[:COMPARED], wanted[:COMPARED]
+    actual, expected = actual[:COMPARED], expected[:COMPARED]
     if problem == "classification":
-        return row.model_copy(update={"agreement": agreement(wanted, given)})
-    return row.model_copy(update={"worst_steps": float((np.abs(given - wanted) / steps).max())})
+        return row.model_copy(update={"agreement": agreement(expected, actual)})
+    return row.model_copy(update={"worst_steps": float((np.abs(actual - expected) / steps).max())})
 
 
 def _by_reason(audit: Audit) -> dict[str, tuple[str, ...]]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
-from benchmarks.conversion.measure import Call, Open, Outputs, answers_of, predicting, time_in_orders
+from benchmarks.conversion.measure import Open, Outputs, Predict, answers_of, predicting, time_in_orders
 from benchmarks.say import say
 from flows.recipe import Recipe
 from flows.recipe_file import read_recipe
@@ -130,18 +130,18 @@ def measure_official(
     say(f"{recipe.name}: reading, quantizing")
     data = open_data(recipe.data)
     model = build_model(recipe.teacher, data, seed=recipe.seed, field="teacher")
-    held = quantize(
+    quantized = quantize(
         model, data, recipe.quantize, teacher=None, teaching=Teaching(), seed=recipe.seed, report=lambda *_: None
     )
     x, y = data.arrays("test")
     inputs = np.load(models / brought.inputs)
-    asked = {"test": (x, y), "inputs": (inputs["x"].astype(np.float32), inputs["y"].astype(np.int64))}
+    splits = {"test": (x, y), "inputs": (inputs["x"].astype(np.float32), inputs["y"].astype(np.int64))}
     with tempfile.TemporaryDirectory(prefix="slimline-official-") as place:
-        files = _files(model, held, models / brought.int8, data, Path(place))
-        count = sum(len(labels) for _, labels in asked.values())
+        files = _files(model, quantized, models / brought.int8, data, Path(place))
+        count = sum(len(labels) for _, labels in splits.values())
         say(f"{recipe.name}: asking {len(files)} files for {count:,} answers each")
-        scores = {file.title: _scores(file.open(), asked) for file in files}
-        keras = _scores(predicting(model), asked)
+        scores = {file.title: _scores(file.open(), splits) for file in files}
+        keras = _scores(predicting(model), splits)
         say(f"{recipe.name}: timing {len(files)} files in turn")
         times = time_in_orders({file.title: file.open for file in files}, x[:1], rounds, seconds, seed)
         rows = tuple(_row(file, scores, times, x[:1], seed) for file in files)
@@ -163,13 +163,13 @@ def recipe_of(brought: Brought, models: Path, cifar: Path) -> Recipe:
     return read_recipe(RECIPES / f"{brought.recipe}.yaml", [f"{field}={path}" for field, path in places.items()])
 
 
-def _files(model: "tf.keras.Model", held: "tf.keras.Model", int8: Path, data: Dataset, place: Path) -> list[File]:
+def _files(model: "tf.keras.Model", quantized: "tf.keras.Model", int8: Path, data: Dataset, place: Path) -> list[File]:
     """Ours, float and int8 for each runtime, and the official one."""
     files = []
     targets: tuple[Target, ...] = ("onnxruntime", "litert")
     kinds: tuple[tuple[str, tf.keras.Model, Precision], ...] = (
         ("float", model, "float32"),
-        ("ours, int8", held, "int8"),
+        ("ours, int8", quantized, "int8"),
     )
     for target in targets:
         for name, source, precision in kinds:
@@ -183,7 +183,7 @@ def _files(model: "tf.keras.Model", held: "tf.keras.Model", int8: Path, data: Da
     return [*files, File("official int8", "litert", folder, partial(_integers_outside, folder))]
 
 
-def _integers_outside(folder: Path) -> Call:
+def _integers_outside(folder: Path) -> Predict:
     """A function from float32 inputs to float32 outputs of a file that takes and gives 8-bit integers.
 
     The official files are asked one input at a time, as on the devices that they are made for.
@@ -192,31 +192,31 @@ def _integers_outside(folder: Path) -> Call:
 
     interpreter = Interpreter(str(folder / tflite.FILE), num_threads=1)
     interpreter.allocate_tensors()
-    given, wanted = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    scale, zero = given["quantization"]
-    out_scale, out_zero = wanted["quantization"]
-    limits = np.iinfo(given["dtype"])
+    model_input, model_output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    scale, zero = model_input["quantization"]
+    out_scale, out_zero = model_output["quantization"]
+    limits = np.iinfo(model_input["dtype"])
 
     def run(inputs: Outputs) -> Outputs:
         outputs = []
         for example in inputs:
-            steps = np.clip(np.rint(example / scale) + zero, limits.min, limits.max).astype(given["dtype"])
-            interpreter.set_tensor(given["index"], steps[None])
+            steps = np.clip(np.rint(example / scale) + zero, limits.min, limits.max).astype(model_input["dtype"])
+            interpreter.set_tensor(model_input["index"], steps[None])
             interpreter.invoke()
-            outputs.append((interpreter.get_tensor(wanted["index"])[0].astype(np.float32) - out_zero) * out_scale)
+            outputs.append((interpreter.get_tensor(model_output["index"])[0].astype(np.float32) - out_zero) * out_scale)
         return np.stack(outputs)
 
     return run
 
 
-def _scores(call: Call, asked: dict[str, tuple[Outputs, npt.NDArray[Any]]]) -> Scores:
+def _scores(predict: Predict, splits: dict[str, tuple[Outputs, npt.NDArray[Any]]]) -> Scores:
     """1.0 for each right answer and 0.0 for each wrong one."""
-    return {name: example_scores("classification", y, answers_of(call, x), 1.0) for name, (x, y) in asked.items()}
+    return {name: example_scores("classification", y, answers_of(predict, x), 1.0) for name, (x, y) in splits.items()}
 
 
 def _row(file: File, scores: dict[str, Scores], times: dict[str, Floats], example: Outputs, seed: int) -> OfficialRow:
     official, own = scores["litert: official int8"], scores[file.title]
-    accuracy = {name: intervals.interval(found, "classification") for name, found in own.items()}
+    accuracy = {name: intervals.interval(scored, "classification") for name, scored in own.items()}
     below: dict[str, Interval | None] = dict.fromkeys(own)
     if own is not official:
         below |= {name: intervals.paired_interval(official[name], own[name], "classification") for name in own}

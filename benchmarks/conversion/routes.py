@@ -98,8 +98,8 @@ def tfmot_trained(subject: Subject, tuning: FitConfig, seed: int) -> "tf.keras.M
     after = next((layer for layer in whole.layers if layer.name == "output"), None)
     end = whole.outputs[0] if after is None else after.input
     core = quantize_model(_between(before.output, end, subject.name))
-    given = core(before.output)
-    model = tf.keras.Model(whole.inputs, given if after is None else after(given), name=subject.name)
+    output = core(before.output)
+    model = tf.keras.Model(whole.inputs, output if after is None else after(output), name=subject.name)
     objective = supervised(subject.data.config.problem, subject.data.variance)
     fit(model, subject.data, tuning, objective, seed=seed, report=reporter(f"{subject.name}: tfmot, fine-tuning"))
     return model
@@ -187,9 +187,9 @@ def tflite_static(model: "tf.keras.Model", subject: Subject, folder: Path) -> No
     (folder / tflite.FILE).write_bytes(converter.convert())
 
 
-def output_steps(held: "tf.keras.Model") -> np.ndarray:
+def output_steps(quantized: "tf.keras.Model") -> np.ndarray:
     """How far apart the values are that a fake-quantized model can give, in the unit of its output: one, or each's."""
-    last = [layer for layer in held.layers if kind(layer) == "QuantizeLayer"][-1]
+    last = [layer for layer in quantized.layers if kind(layer) == "QuantizeLayer"][-1]
     least, most = nudged(last)
-    scale = [np.asarray(layer.scale, np.float64) for layer in held.layers if layer.name == "output"]
+    scale = [np.asarray(layer.scale, np.float64) for layer in quantized.layers if layer.name == "output"]
     return np.asarray((most - least) / 255 * (scale[0] if scale else 1.0))

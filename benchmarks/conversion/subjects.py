@@ -135,8 +135,8 @@ def resized(images: Bytes, shape: Shape) -> Bytes:
         np.asarray(Image.fromarray(image).convert(mode).resize((width, height), Image.Resampling.BILINEAR))
         for image in images
     ]
-    found = np.stack(taken).reshape(len(images), height, width, -1)
-    return found.reshape(len(images), -1) if shape.flat else found
+    resized = np.stack(taken).reshape(len(images), height, width, -1)
+    return resized.reshape(len(images), -1) if shape.flat else resized
 
 
 def _trained(name: str, data: Dataset, kept: Path, fit: FitConfig, seed: int) -> "tf.keras.Model":

@@ -46,8 +46,8 @@ def write(subject: Subject, folder: Path) -> None:
         (folder / name).mkdir(parents=True, exist_ok=True)
     form.write(subject.model, folder / "float", "float32", classes=subject.data.classes)
     for kernels in KERNELS:
-        held = fake_quantized(subject.model, subject.examples, kernels=kernels)
-        form.write(held, folder / kernels, "int8", classes=subject.data.classes)
+        quantized = fake_quantized(subject.model, subject.examples, kernels=kernels)
+        form.write(quantized, folder / kernels, "int8", classes=subject.data.classes)
     (folder / "unsigned" / form.FILE).write_bytes(unsigned((folder / "full" / form.FILE).read_bytes()))
     np.save(folder / "example.npy", subject.x[:1])
 
@@ -75,14 +75,14 @@ def scales(model: bytes) -> dict[str, np.ndarray]:
     """The size of the steps of each kernel's channels `(channels,)`, by the operator's name; of empty channels NaN."""
     import onnx
 
-    found = {}
+    steps_of = {}
     for node, tensors in _kernels(onnx.load_from_string(model)):
         numbers, steps, zeros = (onnx.numpy_helper.to_array(tensor) for tensor in tensors)
         (axis,) = (each.i for each in node.attribute if each.name == "axis")
         others = tuple(place for place in range(numbers.ndim) if place != axis)
         some = (numbers != np.expand_dims(zeros, others)).any(axis=others)
-        found[node.name] = np.where(some, steps, np.nan)
-    return found
+        steps_of[node.name] = np.where(some, steps, np.nan)
+    return steps_of
 
 
 def _kernels(

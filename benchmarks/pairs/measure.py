@@ -58,7 +58,7 @@ class Row(BaseModel, frozen=True):
     elsewhere: dict[str, There]
 
 
-class Found(BaseModel, frozen=True):
+class NetworkResult(BaseModel, frozen=True):
     """All that was seen of a network.
 
     emulators: what emulates a processor that was asked. unasked: why one was not. digest: of the files, which a later
@@ -78,7 +78,7 @@ class Found(BaseModel, frozen=True):
     timing: Timing | None = None
 
 
-def measure(subject: Subject, folder: Path, emulated: int) -> Found:
+def measure(subject: Subject, folder: Path, emulated: int) -> NetworkResult:
     """Everything but times, of files that `files.write` put in a folder.
 
     Args:
@@ -107,7 +107,7 @@ def measure(subject: Subject, folder: Path, emulated: int) -> Found:
         made, switched = WAYS[way].made, WAYS[way].switched
         file = folder / made / form.FILE
         own, full = scores(here[way]), scores(here[FULL])
-        given = here[way][0]
+        outputs = here[way][0]
         classes = problem == "classification"
         return Row(
             kilobytes=file.stat().st_size / 1024,
@@ -116,8 +116,8 @@ def measure(subject: Subject, folder: Path, emulated: int) -> Found:
             saturating=None if switched else len(form.saturating(file.parent)),
             score=intervals.interval(own, problem),
             below=None if way == FULL else intervals.paired_interval(full, own, problem),
-            same_class=agreement(here["float"][0], given) if classes else None,
-            mse=None if classes else float(np.square(given - subject.y).mean()),
+            same_class=agreement(here["float"][0], outputs) if classes else None,
+            mse=None if classes else float(np.square(outputs - subject.y).mean()),
             score_here=float(own[:count].mean()),
             elsewhere={
                 processor: There(
@@ -130,7 +130,7 @@ def measure(subject: Subject, folder: Path, emulated: int) -> Found:
             },
         )
 
-    return Found(
+    return NetworkResult(
         network=name,
         says=subject.says,
         score=SCORE_NAMES[problem],
@@ -159,7 +159,7 @@ def _check(folder: Path, here: dict[str, Outputs], x: npt.NDArray[np.float32]) -
 
 def _asked(processor: str, models: dict[str, Visible], x: npt.NDArray[np.float32]) -> tuple[str, dict[str, Outputs]]:
     """What answers on an emulated processor, in words, and the answers of the files in integers."""
-    found = ask(
+    answers = ask(
         processor,
         {
             way: Question("onnxruntime", model.model, x, settings(switched=WAYS[way].switched))
@@ -168,9 +168,9 @@ def _asked(processor: str, models: dict[str, Visible], x: npt.NDArray[np.float32
         },
         PATIENCE,
     )
-    say(f"answered in {found.seconds:.0f} s")
-    runtime = f"ONNX Runtime {found.libraries['onnxruntime']}"
-    return f"{emulator_version(processor)}, -cpu {PROCESSORS[processor].model}, {runtime}", found.outputs
+    say(f"answered in {answers.seconds:.0f} s")
+    runtime = f"ONNX Runtime {answers.libraries['onnxruntime']}"
+    return f"{emulator_version(processor)}, -cpu {PROCESSORS[processor].model}, {runtime}", answers.outputs
 
 
 def _differ(model: Visible, here: Outputs, there: Outputs) -> float:
