@@ -46,7 +46,7 @@ def timed(size: int, widths: range, precision: str, rounds: int, seconds: float)
             FORMATS["onnxruntime"].write(source, folder, precision, classes=())
             calls[str(width)] = FORMATS["onnxruntime"].load(folder)
         times = time_in_turn(calls, examples[:1], rounds, 10, seconds)
-    return {int(width): float(np.median(times)) for width, each in times.items()}
+    return {int(width): float(np.median(each)) for width, each in times.items()}
 
 
 def excess(times: dict[int, float], multiple: int) -> float:

@@ -266,7 +266,7 @@ def test_the_image_is_small_and_not_root(server, bundles):
 
 def fields_known(file: Path, kind: str) -> subprocess.CompletedProcess[str]:
     """In a process of its own: kserve's protos and tritonclient's have the same names, and no process takes both."""
-    command = [sys.executable, Path(__file__).parent / "kubernetes_fields.py", kind, file]
+    command = [sys.executable, Path(__file__).parent / "support" / "kubernetes_fields.py", kind, file]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import benchmarks.quiet  # noqa: F401  before what imports TensorFlow
 from benchmarks.conversion.measure import SubjectResult, measure
-from benchmarks.conversion.official import BROUGHT, Official, measure_official
+from benchmarks.conversion.official import OFFICIAL_MODELS, Official, measure_official
 from benchmarks.conversion.page import page
 from benchmarks.conversion.routes import routes
 from benchmarks.conversion.subjects import SHAPES, cifar10, subject
@@ -80,14 +80,12 @@ def main() -> None:
         (chosen.results / "conversion.md").write_text(page(results, official, machine, notes))
 
     pace = {"seed": chosen.seed, "rounds": chosen.rounds, "seconds": chosen.seconds}
-    for brought in BROUGHT if chosen.official and chosen.data else ():
+    for paths in OFFICIAL_MODELS if chosen.official and chosen.data else ():
         try:
-            official.append(measure_official(brought, chosen.official, chosen.data, **pace))
+            official.append(measure_official(paths, chosen.official, chosen.data, **pace))
         except Exception as error:  # the page says why, and the rest is measured all the same
-            say(f"{brought.recipe} failed: {error}")
-            official.append(
-                Official(name=brought.recipe, says=f"Not measured: {type(error).__name__}: {error}", rows=())
-            )
+            say(f"{paths.recipe} failed: {error}")
+            official.append(Official(name=paths.recipe, says=f"Not measured: {type(error).__name__}: {error}", rows=()))
         write()
     ways = routes(chosen.peers.absolute())
     cifar = open_data(cifar10(chosen.data, chosen.images))

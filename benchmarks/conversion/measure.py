@@ -9,17 +9,16 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel
 
-from benchmarks.conversion.routes import Route, Source, keras_models, output_steps
+from benchmarks.conversion.routes import Route, SourceModel, keras_models, output_steps
 from benchmarks.conversion.subjects import Subject
 from benchmarks.say import say
 from tasks.contract.artifact import Target
 from tasks.formats import FORMATS
 from tasks.formats.audit import Audit
 from tasks.measuring import timing
-from tasks.measuring.arrays import Floats
+from tasks.measuring.arrays import Floats, Outputs
 from tasks.measuring.intervals import Interval
 from tasks.measuring.scores import SCORE_NAMES, agreement, example_scores
 from tasks.training.loop import FitConfig
@@ -27,7 +26,6 @@ from tasks.training.loop import FitConfig
 if TYPE_CHECKING:
     import tensorflow as tf
 
-Outputs = npt.NDArray[np.float32]
 Predict = Callable[[Outputs], Outputs]
 Open = Callable[[], Predict]
 COMPARED = 1000  # test inputs on which a file and its Keras model are compared
@@ -36,7 +34,7 @@ ORDERS = 20  # of the files in a timing
 WARMUP = 10  # calls before an order's timing
 
 
-class Row(BaseModel, frozen=True):
+class RouteRow(BaseModel, frozen=True):
     """What was measured of one file."""
 
     route: str
@@ -68,7 +66,7 @@ class SubjectResult(BaseModel, frozen=True):
     score: str
     tests: int
     macs: int
-    rows: tuple[Row, ...]
+    rows: tuple[RouteRow, ...]
     against: dict[str, dict[str, Interval]]
 
 
@@ -90,7 +88,7 @@ def measure(
     answers = {source: answers_of(predicting(model), subject.x) for source, model in models.items()}
     steps = output_steps(models["calibrated"]) if "calibrated" in models else np.ones(())
     with tempfile.TemporaryDirectory(prefix="slimline-conversion-") as place:
-        rows: dict[str, Row] = {}
+        rows: dict[str, RouteRow] = {}
         files: dict[str, Open] = {}
         for number, route in enumerate(routes):
             folder = Path(place) / str(number)
@@ -149,10 +147,10 @@ def time_in_orders(files: Mapping[str, Open], x: Outputs, rounds: int, seconds: 
 
 def _models(
     subject: Subject, tuning: FitConfig, seed: int
-) -> tuple[dict[Source, "tf.keras.Model"], dict[Source, Exception]]:
+) -> tuple[dict[SourceModel, "tf.keras.Model"], dict[SourceModel, Exception]]:
     """The Keras models that can be made, and why the others cannot."""
-    models: dict[Source, tf.keras.Model] = {}
-    failed: dict[Source, Exception] = {}
+    models: dict[SourceModel, tf.keras.Model] = {}
+    failed: dict[SourceModel, Exception] = {}
     for source, make in keras_models(subject, tuning, seed):
         try:
             models[source] = make()
@@ -162,9 +160,9 @@ def _models(
     return models, failed
 
 
-def _failure(route: Route, error: Exception) -> Row:
+def _failure(route: Route, error: Exception) -> RouteRow:
     message = " ".join(str(error).split())[:300]
-    return Row(
+    return RouteRow(
         route=route.title,
         target=route.target,
         ours=route.ours,
@@ -187,9 +185,9 @@ def _one(
     model: "tf.keras.Model",
     subject: Subject,
     folder: Path,
-    answers: dict[Source, Outputs],
+    answers: dict[SourceModel, Outputs],
     steps: np.ndarray,
-) -> Row:
+) -> RouteRow:
     """One file's row without its times."""
     form: ModuleType = FORMATS[route.target]
     began = time.perf_counter()
@@ -202,7 +200,7 @@ def _one(
         float(example_scores(problem, subject.y, outputs, subject.data.variance).mean())
         for outputs in (actual, expected)
     )
-    row = Row(
+    row = RouteRow(
         route=route.title,
         target=route.target,
         ours=route.ours,
@@ -230,7 +228,7 @@ def _by_reason(audit: Audit) -> dict[str, tuple[str, ...]]:
     return reasons
 
 
-def timed(row: Row, times: dict[str, Floats], title: str, seed: int) -> Row:
+def timed(row: RouteRow, times: dict[str, Floats], title: str, seed: int) -> RouteRow:
     """The row with its times; the runtime's float file is the one called `target: float`."""
     if title not in times:
         return row
@@ -240,7 +238,7 @@ def timed(row: Row, times: dict[str, Floats], title: str, seed: int) -> Row:
     return row.model_copy(update={"p25": p25, "p50": p50, "p75": p75, "speedup": speedup})
 
 
-def _against(rows: dict[str, Row], times: dict[str, Floats], seed: int) -> dict[str, dict[str, Interval]]:
+def _against(rows: dict[str, RouteRow], times: dict[str, Floats], seed: int) -> dict[str, dict[str, Interval]]:
     """For each of our ONNX files, each other ONNX file's median time over ours."""
     onnx = [title for title, row in rows.items() if row.target == "onnxruntime" and title in times]
     return {

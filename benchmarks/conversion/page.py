@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from benchmarks.conversion.measure import Row, SubjectResult
+from benchmarks.conversion.measure import RouteRow, SubjectResult
 from benchmarks.conversion.official import Official, OfficialRow
 from tasks.measuring.intervals import Interval
 from tasks.measuring.machine import Machine
@@ -26,8 +26,8 @@ def page(results: Sequence[SubjectResult], official: Sequence[Official], machine
         "each with the files opened anew: p50 with the quartiles. The ratio is the runtime's float file's median over "
         "this one's, with its 95% interval: above 1 is faster than float. Integers: the share of multiply-accumulates "
         "that the runtime's own graph has in integer kernels, by the same audit for every file. A file is compared "
-        "with the Keras model that it was made from, by the first 1,000 test inputs: ours and tfmot's against "
-        "their fake-quantized model, the others against the float one.",
+        "with the Keras model that it was made from, by the first 1,000 test inputs: ours and tfmot's with "
+        "their fake-quantized model, the others with the float one.",
     ]
     for subject in results:
         lines += ["", *_subject(subject)]
@@ -65,7 +65,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names) if len(set(names)) == len(names) <= MOST_NAMES else f"{len(names)} kernels"
 
 
-def _row(row: Row) -> str:
+def _row(row: RouteRow) -> str:
     name = f"**{row.route}**" if row.ours else row.route
     if row.failure:
         return f"| {RUNTIMES[row.target]} | {name} | | | | | | {row.failure.replace('|', '/')} | |"

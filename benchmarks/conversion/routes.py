@@ -23,7 +23,7 @@ from tasks.training.losses import Teaching, supervised
 if TYPE_CHECKING:
     import tensorflow as tf
 
-Source = Literal["float", "trained", "calibrated", "tfmot"]  # the Keras model that a file is made from
+SourceModel = Literal["float", "trained", "calibrated", "tfmot"]  # the Keras model that a file is made from
 NNCF = Path(__file__).parent.parent / "peers" / "nncf_int8.py"
 
 
@@ -37,7 +37,7 @@ class Route:
 
     title: str
     target: Target
-    source: Source
+    source: SourceModel
     write: Callable[["tf.keras.Model", Subject, Path], None]
     ours: bool = False
 
@@ -69,7 +69,7 @@ def routes(peers: Path) -> tuple[Route, ...]:
 
 def keras_models(
     subject: Subject, tuning: FitConfig, seed: int
-) -> Iterator[tuple[Source, Callable[[], "tf.keras.Model"]]]:
+) -> Iterator[tuple[SourceModel, Callable[[], "tf.keras.Model"]]]:
     """What the routes start from, each made when it is called."""
 
     def ours(method: Literal["training", "post_training"]) -> "tf.keras.Model":

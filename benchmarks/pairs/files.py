@@ -15,28 +15,30 @@ from tasks.quantization.fake_quantization import fake_quantized
 if TYPE_CHECKING:
     import onnx
 
-Made = Literal["float", "full", "pairs", "half", "unsigned"]
+KernelFile = Literal["float", "full", "pairs", "half", "unsigned"]
 KERNELS: tuple[Literal["full", "pairs", "half"], ...] = ("full", "pairs", "half")
 MIDDLE = 128  # of an unsigned byte: what zero becomes
 
 
 @dataclass(frozen=True)
-class Way:
+class KernelWay:
     """A file, and how it is opened. says: what it is, for a reader of the table."""
 
-    made: Made
+    made: KernelFile
     switched: bool = False
     says: str = ""
 
 
 FULL, PAIRS = "full range", "pair rule"
-WAYS: dict[str, Way] = {
-    "float": Way("float", says="not quantized"),
-    FULL: Way("full", says="steps of max\\|w\\| / 127, what ONNX Runtime's and LiteRT's own tools make"),
-    PAIRS: Way("pairs", says="what Slimline makes"),
-    "`reduce_range`": Way("half", says="steps of max\\|w\\| / 64: weights of seven bits"),
-    "U8U8": Way("unsigned", says="the full-range file with weights + 128 and zero points of 128, as uint8"),
-    "`x64quantprecision`": Way("full", True, "the full-range file, opened with ONNX Runtime's switch of that name"),
+WAYS: dict[str, KernelWay] = {
+    "float": KernelWay("float", says="not quantized"),
+    FULL: KernelWay("full", says="steps of max\\|w\\| / 127, what ONNX Runtime's and LiteRT's own tools make"),
+    PAIRS: KernelWay("pairs", says="what Slimline makes"),
+    "`reduce_range`": KernelWay("half", says="steps of max\\|w\\| / 64: weights of seven bits"),
+    "U8U8": KernelWay("unsigned", says="the full-range file with weights + 128 and zero points of 128, as uint8"),
+    "`x64quantprecision`": KernelWay(
+        "full", True, "the full-range file, opened with ONNX Runtime's switch of that name"
+    ),
 }
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from benchmarks.pairs.files import FULL, PAIRS, WAYS
-from benchmarks.pairs.measure import ELSEWHERE, NetworkResult, Row
-from benchmarks.pairs.timing import Timing
+from benchmarks.pairs.measure import ELSEWHERE, NetworkResult, WayRow
+from benchmarks.pairs.timing import NetworkTiming
 from tasks.measuring.intervals import Interval
 from tasks.measuring.machine import Machine
 
@@ -70,7 +70,7 @@ def _summary(results: Sequence[NetworkResult]) -> Iterator[str]:
         yield f"- {_bold(way)}: {what.says}"
 
 
-def _exact(rows: Iterator[Row]) -> str:
+def _exact(rows: Iterator[WayRow]) -> str:
     shares = [there.differ for row in rows for there in row.elsewhere.values()]
     if not shares:
         return ""
@@ -126,7 +126,7 @@ def _network(result: NetworkResult) -> Iterator[str]:
             yield f"| {_bold(way)} | {row.score_here:.4f} | {' | '.join(cells)} |"
 
 
-def _sitting(timing: Timing) -> str:
+def _sitting(timing: NetworkTiming) -> str:
     machine = timing.machine
     return (
         f"Times of {timing.date}: {machine.name}, {timing.rounds:,} rounds in {timing.orders} orders; load "
@@ -134,7 +134,7 @@ def _sitting(timing: Timing) -> str:
     )
 
 
-def _times(timing: Timing | None, way: str) -> tuple[str, str, str]:
+def _times(timing: NetworkTiming | None, way: str) -> tuple[str, str, str]:
     if timing is None:
         return "", "", ""
     time = timing.times[way]
@@ -176,7 +176,7 @@ def _score(result: NetworkResult) -> str:
     return {"r2": "R²"}.get(result.score, result.score)
 
 
-def _lost(row: Row) -> str:
+def _lost(row: WayRow) -> str:
     return f"{POINTS * row.below.estimate:+.2f}" if row.below else ""
 
 

@@ -13,12 +13,10 @@ from tasks.data.config import DataConfig
 from tasks.data.shuffle import placed, rebatched, shuffled
 from tasks.data.source import rows_per_chunk
 from tasks.data.splits import Split
-from tasks.data.statistics import Variance
+from tasks.data.statistics import Floats, Variance
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-Floats = npt.NDArray[np.float64]
 
 # A pipeline, and what makes inputs, targets and rows of its elements: both in one step of it, as each costs threads.
 Batches = tuple["tf.data.Dataset", Callable[..., tuple["tf.Tensor", "tf.Tensor", "tf.Tensor"]]]

@@ -16,7 +16,7 @@ from tasks.data.dataset import Dataset
 from tasks.data.labels import check_classes, numbered
 from tasks.data.scan import Scan, checked_inputs, limited, scan
 from tasks.data.source import Source, rows_per_chunk
-from tasks.data.splits import SPLITS, Mask, Membership, Split, assign
+from tasks.data.splits import SPLITS, Membership, RowMask, Split, assign
 from tasks.data.statistics import Variance, statistics_of
 
 NOTHING = "there is nothing to learn; the train split's must vary"
@@ -143,7 +143,7 @@ def splits_in_memory(scanned: Scan, members: Membership) -> dict[Split, np.ndarr
     return splits
 
 
-def moved_together(whole: np.ndarray, rows: Mask) -> np.ndarray:
+def moved_together(whole: np.ndarray, rows: RowMask) -> np.ndarray:
     """Some rows of an array, moved to its beginning."""
     step = rows_per_chunk(whole[0].nbytes)
     filled = 0

@@ -10,8 +10,8 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 Digests = npt.NDArray[np.uint64]
-Mask = npt.NDArray[np.bool_]
-Membership = dict[Split, tuple[str, Mask]]  # a split is some rows of one part
+RowMask = npt.NDArray[np.bool_]
+Membership = dict[Split, tuple[str, RowMask]]  # a split is some rows of one part
 
 
 def assign(
@@ -67,12 +67,12 @@ def assign(
     return members, left_out + len(free) - used
 
 
-def share(fraction: float, rows: Mask) -> int:
+def share(fraction: float, rows: RowMask) -> int:
     """A share of some rows, to the nearest whole row."""
     return round(fraction * int(np.count_nonzero(rows)))
 
 
-def draw(digests: Digests, strata: npt.NDArray[np.int64], free: Mask, count: int, seed: int) -> Mask:
+def draw(digests: Digests, strata: npt.NDArray[np.int64], free: RowMask, count: int, seed: int) -> RowMask:
     """Draws `count` of the free rows, by stratum, keeping rows of the same content together.
 
     The number is exact unless a stratum is so small that one row is more than its share, or rows of the same content

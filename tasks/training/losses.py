@@ -19,7 +19,7 @@ Forward = Callable[..., "tf.Tensor"]  # a model, or what stands for it: (inputs,
 
 # (inputs (batch, …), targets, soft targets: the teacher's answers if they are kept, training)
 # -> (loss, a scalar meaned over the batch; predictions (batch, …))
-Loss = Callable[["tf.Tensor", "tf.Tensor", "tf.Tensor | None", bool], tuple["tf.Tensor", "tf.Tensor"]]
+BatchLoss = Callable[["tf.Tensor", "tf.Tensor", "tf.Tensor | None", bool], tuple["tf.Tensor", "tf.Tensor"]]
 
 # (split, view) -> what the teacher answers to its examples, float32 (examples, …); nothing if it must be asked
 Kept = Callable[[Split, int], np.ndarray | None]
@@ -29,7 +29,7 @@ Kept = Callable[[Split, int], np.ndarray | None]
 class Lesson:
     """An objective that knows its model: the loss, what is trained beside the model, and the answers kept for it."""
 
-    loss: Loss
+    loss: BatchLoss
     weights: tuple["tf.Variable", ...] = ()
     kept: Kept | None = None
 
