@@ -11,7 +11,8 @@ from tasks.contract.errors import DataError, SmokeTestFailed, TargetMissing, Ver
 
 COLUMNS = ["width", "height", "age", "weight"]
 INT8 = {"method": "post_training"}
-DEFAULTS = {1: "formats/litert/model.tflite", 2: "formats/savedmodel", 3: "formats/litert/model.tflite"}
+LITERT = "formats/litert/model.tflite"
+DEFAULTS = {1: LITERT, 2: "formats/savedmodel", 3: LITERT, 4: LITERT}
 
 
 def items(count: int, seed: int) -> pd.DataFrame:
@@ -23,7 +24,10 @@ def items(count: int, seed: int) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, prefect_server, empty_store) -> Path:
-    """Version 1 has LiteRT's integers at its ends too, 2 a SavedModel before LiteRT, 3 a table in LiteRT."""
+    """Version 1 has LiteRT's integers at its ends too, 2 a SavedModel before LiteRT, 3 a table in LiteRT.
+
+    Version 4 is 2 with LiteRT first.
+    """
     folder = tmp_path_factory.mktemp("state")
     items(600, 0).to_csv(folder / "items.csv", index=False)
     table = {
@@ -32,7 +36,8 @@ def home(tmp_path_factory, prefect_server, empty_store) -> Path:
         "targets": ["litert"],
     }
     integers = {"targets": ["litert"], "quantize": INT8, "convert": {"litert_io": "int8"}}
-    with versions(folder, empty_store, integers, {"targets": ["savedmodel", "litert"]}, table):
+    orders = [{"targets": ["savedmodel", "litert"]}, {"targets": ["litert", "savedmodel"]}]
+    with versions(folder, empty_store, integers, orders[0], table, orders[1]):
         yield folder
 
 
@@ -57,15 +62,19 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     from sklearn.datasets import load_digits
 
     data = load_digits()
-    return data.images[..., None].astype(np.float32), digits.target
+    return data.images[..., None].astype(np.float32), data.target
 
 
 @pytest.mark.parametrize("version", DEFAULTS)
 def test_the_first_target_s_file_is_the_default_and_its_library_is_required(home, version):
     import yaml
 
+    from tasks.versions.version import open_version
+
     flavors = yaml.safe_load((opened(version) / "MLmodel").read_text())["flavors"]
     assert flavors["python_function"]["data"] == DEFAULTS[version]
+    default = open_version(f"models:/tiny/{version}", opened(version)).default()
+    assert default.target == DEFAULTS[version].split("/")[1], "what is monitored and smoke-tested"
     assert ("tensorflow" in flavors) == (version == 2)
     needed = (opened(version) / "requirements.txt").read_text()
     assert ("tensorflow==" in needed) == (version == 2)
