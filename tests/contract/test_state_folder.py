@@ -24,7 +24,7 @@ from pathlib import Path
 from tasks.contract.state_folder import alone
 
 with alone(Path(sys.argv[1]) / "one.lock", lambda: None):
-    print("locked", flush=True)
+    print("held", flush=True)
     time.sleep(600)
 """
 
@@ -62,7 +62,7 @@ def test_whoever_waits_is_told_once_and_let_in_after_a_failure(tmp_path):
 
 def test_a_killed_holder_holds_nothing(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "locked\n"
+    assert process.stdout.readline() == "held\n"
     process.kill()
     process.wait()
     assert (tmp_path / "one.lock").exists()
