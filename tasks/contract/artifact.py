@@ -47,7 +47,7 @@ class ModelArtifact(Artifact, frozen=True):
 
 
 class EvidenceArtifact(Artifact, frozen=True):
-    """What was measured, by validate as `evidence.json`, in the store with its page and plots."""
+    """A folder in the store with what a stage measured: JSON, and where it has them its page and plots."""
 
 
 class ChoiceArtifact(Artifact, frozen=True):

@@ -44,7 +44,7 @@ READERS: dict[ReaderName, Reader] = {
 
 
 def fingerprint(config: DataConfig) -> str:
-    """What `open_data` would read, told without decoding it: equal as long as the data set is; sha256 in hexadecimal.
+    """The digest of what `open_data` would read, without decoding it: equal as long as the data set is; sha256, hex.
 
     Covers the content of every file (never its place), what else the reader's result depends on, and the config but for
     `treatment`, which decides nothing about the examples.

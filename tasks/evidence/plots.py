@@ -1,6 +1,6 @@
 """Plots, each a Matplotlib figure of its own that knows nothing of a screen or of other figures.
 
-Colours are those of Okabe and Ito, which people with any colour vision tell apart; nothing is told by colour alone.
+Colours are those of Okabe and Ito, which people with any colour vision tell apart; nothing shows by colour alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -135,7 +135,7 @@ def confusion(evidence: Evidence, file: FileEvidence) -> "Figure":
 
 
 def drops(evidence: Evidence) -> "Figure":
-    """By how much each file's score lies below its teacher's, with intervals: the bad end is on the right."""
+    """How far each file's score lies below the teacher's in Keras, with intervals: the bad end is on the right."""
     files = [file for file in evidence.files if file.role != "teacher"]
     figure, (panel,) = _panels(1, 1, width=9, height=1.5 + 0.42 * max(len(files), 1))
     unit = 100 if evidence.score == "accuracy" else 1

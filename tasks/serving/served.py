@@ -18,7 +18,7 @@ from tasks.formats.onnx.saturation import told
 from tasks.formats.onnx.signature import signature
 from tasks.formats.slimline_pyfunc import Tensor
 from tasks.versions.manifest import read_manifest
-from tasks.versions.recorded_answers import CLOSE, held_against
+from tasks.versions.recorded_answers import CLOSE, compare_answers
 from tasks.versions.version import SAMPLE, open_version
 
 log = logging.getLogger("slimline.serving")
@@ -82,7 +82,7 @@ def _opened(folder: Path, name: str, version: str, threads: int) -> Served:
     with np.load(folder / SAMPLE) as sample:
         examples, recorded = sample["examples"], sample[TARGET]
     answers = call(examples)
-    held_against(recorded, answers, f"{name} version {version}")
+    compare_answers(recorded, answers, f"{name} version {version}")
     seconds = _timed(call, examples[:1])
     singly = np.concatenate([call(example[None]) for example in examples])
     together = _timed(call, np.resize(examples, (TOGETHER, *examples.shape[1:])))
