@@ -28,8 +28,8 @@ def saturating(rows: Steps) -> npt.NDArray[np.bool_]:
     even = np.pad(rows.astype(np.int16), ((0, len(rows) % 2), (0, 0)))
     pairs = even.reshape(-1, 2, rows.shape[1])
     most, least = pairs.clip(min=0).sum(axis=1), pairs.clip(max=0).sum(axis=1)
-    found: npt.NDArray[np.bool_] = ((most > LIMIT) | (least < -LIMIT)).any(axis=0)
-    return found
+    saturated: npt.NDArray[np.bool_] = ((most > LIMIT) | (least < -LIMIT)).any(axis=0)
+    return saturated
 
 
 def convolution_rows(kernel: Steps, multiple: int = 1) -> Steps:
