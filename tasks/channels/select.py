@@ -4,14 +4,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tasks.channels.graph import Graph
+from tasks.channels.graph import ChannelGraph
 from tasks.channels.importance import Scores
 from tasks.channels.rules import Mask
 
 NEVER = np.iinfo(np.int64).max
 
 
-def order(graph: Graph, scores: Scores, floor: float, multiple: int) -> Callable[[int], Mask]:
+def order(graph: ChannelGraph, scores: Scores, floor: float, multiple: int) -> Callable[[int], Mask]:
     """What stays of a graph when so many of its least important units are to go.
 
     Each group keeps as many of its own most important units as is the nearest width that it may have; so a few more or
