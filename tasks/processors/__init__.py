@@ -143,7 +143,7 @@ def ask(name: str, questions: Mapping[str, Question], patience: float = PATIENCE
         question, answer = Path(work) / "question.npz", Path(work) / "answer.npz"
         numbered = {f"{each.target}/{number}": each for number, each in enumerate(questions.values())}
         arrays = {f"{key}/model": np.frombuffer(each.model, np.uint8) for key, each in numbered.items()}
-        arrays |= {f"{key}/given": each.given for key, each in numbered.items()}
+        arrays |= {f"{key}/inputs": each.given for key, each in numbered.items()}
         arrays |= {f"{key}/settings": np.array(json.dumps(dict(each.settings))) for key, each in numbered.items()}
         np.savez(question, **arrays)  # type: ignore[arg-type]  # its next argument is a switch
         began = time.monotonic()

@@ -21,7 +21,7 @@ from random_layers import (
 
 from tasks.contract.errors import ConversionError, ModelError
 from tasks.formats import FORMATS
-from tasks.formats.parity import STEPS, hold_answers, sizes_apart
+from tasks.formats.parity import STEPS, answers_apart, sizes_apart
 from tasks.quantization.fake_quantization import fake_quantized
 from tasks.quantization.parameters import is_fake_quantized
 from tasks.quantization.sensitivity import slack
@@ -57,7 +57,7 @@ def held_in_every_format(model: Any, x: np.ndarray) -> None:
                     continue
                 call = FORMATS[target].load(Path(folder))
                 found = call(x)
-                difference = hold_answers(found, wanted, target, precision, by=by)
+                difference = answers_apart(found, wanted, target, precision, by=by)
                 note(f"{target} {precision}: {difference} ({STEPS[target]}, {by})")
                 assert difference is None, (target, precision, str(difference))
                 assert not (apart := sizes_apart(call, target, precision, x, len(x), found, by=by)), (

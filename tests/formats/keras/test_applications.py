@@ -13,7 +13,7 @@ from small_models import images
 from tasks.contract.errors import ModelError
 from tasks.formats.keras import files as format_keras
 from tasks.formats.keras.applications import OWN, classes, in_plain_layers
-from tasks.formats.parity import hold_targets
+from tasks.formats.parity import targets_apart
 from tasks.keras_graph.folding import fold
 from tasks.keras_graph.rebuild import kind
 from tasks.quantization.fake_quantization import fake_quantized
@@ -93,8 +93,8 @@ def test_what_they_train_is_trained_and_what_they_drop_is_dropped():
 
 def test_files_of_it_in_float_and_in_integers_answer_right():
     ours = in_plain_layers(settled(2))
-    assert hold_targets(ours, ("onnxruntime", "litert"), "float32", X, len(X)) == {}
-    assert hold_targets(fake_quantized(ours, X), ("onnxruntime", "litert"), "int8", X, len(X)) == {}
+    assert targets_apart(ours, ("onnxruntime", "litert"), "float32", X, len(X)) == {}
+    assert targets_apart(fake_quantized(ours, X), ("onnxruntime", "litert"), "int8", X, len(X)) == {}
 
 
 @pytest.mark.parametrize("version", [2, 3])
