@@ -41,12 +41,12 @@ def held_in_every_format(model: Any, x: np.ndarray) -> None:
     assume(np.ptp(model.predict(x, verbose=0)) > NOTHING)
     sources = {"float32": model}
     try:
-        held = fake_quantized(model, x)
-        sources |= {"int8": held} if is_fake_quantized(held) else {}
+        quantized = fake_quantized(model, x)
+        sources |= {"int8": quantized} if is_fake_quantized(quantized) else {}
     except (ConversionError, ModelError) as refusal:
         named(refusal, model)
     for precision, source in sources.items():
-        wanted = source.predict(x, verbose=0)
+        expected = source.predict(x, verbose=0)
         by = slack(source, x) if precision == "int8" else None
         for target in TARGETS:
             with tempfile.TemporaryDirectory() as folder:
@@ -56,11 +56,11 @@ def held_in_every_format(model: Any, x: np.ndarray) -> None:
                     named(refusal, model)
                     continue
                 call = FORMATS[target].load(Path(folder))
-                found = call(x)
-                difference = answers_apart(found, wanted, target, precision, by=by)
+                actual = call(x)
+                difference = answers_apart(actual, expected, target, precision, by=by)
                 note(f"{target} {precision}: {difference} ({STEPS[target]}, {by})")
                 assert difference is None, (target, precision, str(difference))
-                assert not (apart := sizes_apart(call, target, precision, x, len(x), found, by=by)), (
+                assert not (apart := sizes_apart(call, target, precision, x, len(x), actual, by=by)), (
                     target,
                     precision,
                     apart,
