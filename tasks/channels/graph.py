@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.channels.rules import KEPT, Channels, Mask, Numbers, Rule, mixes, rule_for
+from tasks.channels.rules import KEPT, ChannelMask, Channels, Numbers, Rule, mixes, rule_for
 from tasks.keras_graph.rebuild import Call, Copies, calls_of, flat, kind, rebuild
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class ChannelGraph:
     groups: sets of units, each of them the channels of the same layers: what widths are chosen for. In the graph's
         order; each unit is in one.
     makers: by group, the names of the layers that make its channels.
-    kept_whole: by layer name, why channels that it reads or gives are never removed.
+    kept_whole: by layer name, why channels of its inputs or its output are never removed.
     """
 
     model: "tf.keras.Model"
@@ -46,8 +46,8 @@ class ChannelGraph:
     makers: tuple[tuple[str, ...], ...]
     kept_whole: Mapping[str, str]
 
-    def macs(self, stays: Mask) -> int:
-        """Multiply-accumulates for one example of what `cut` gives, in the layers whose channels can be followed.
+    def macs(self, stays: ChannelMask) -> int:
+        """Multiply-accumulates for one example of what `cut` makes, in the layers whose channels can be followed.
 
         Args:
             stays: `(units,)`.
@@ -62,7 +62,7 @@ class ChannelGraph:
                 total += rule.work(node.layer, before, after, inputs, outputs)
         return total
 
-    def cut(self, stays: Mask) -> "tf.keras.Model":
+    def cut(self, stays: ChannelMask) -> "tf.keras.Model":
         """The model without some units' channels: the same layers, smaller.
 
         Args:
@@ -130,7 +130,7 @@ def _followed(
     channels: Channels,
     followed: dict[str, tuple[Numbers, Numbers]],
 ) -> Numbers | None:
-    """The channels that a call gives, if they can be followed; a layer that is called again has the same ones."""
+    """The channels of a call's output, if they can be followed; a layer that is called again has the same ones."""
     if rule is None or not inputs:
         return None
     if layer.name in followed:

@@ -1,6 +1,6 @@
 """How much a channel matters, by four criteria of the field.
 
-All of them give one number for each unit of a graph; the least important units are removed first, whatever layer they
+Each returns one number for each unit of a graph; the least important units are removed first, whatever layer they
 are of.
 """
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 Scores = npt.NDArray[np.float64]
 Criterion = Literal["taylor", "l1", "l2", "norm_scale"]
-Loss = Callable[["tf.Tensor", "tf.Tensor"], "tf.Tensor"]  # (targets, predictions) -> the batch's mean, a scalar
-Batches = Iterable[tuple["tf.Tensor", "tf.Tensor"]]
+BatchLoss = Callable[["tf.Tensor", "tf.Tensor"], "tf.Tensor"]  # (targets, predictions) -> the batch's mean, a scalar
+ExampleBatches = Iterable[tuple["tf.Tensor", "tf.Tensor"]]
 
 
 def magnitude(graph: ChannelGraph, order: Literal[1, 2]) -> Scores:
@@ -45,7 +45,7 @@ def magnitude(graph: ChannelGraph, order: Literal[1, 2]) -> Scores:
 
 
 def norm_scale(graph: ChannelGraph) -> Scores:
-    """The scale that batch normalisation gives a channel (Liu et al., "Network Slimming", 2017).
+    """A channel's scale in batch normalisation (Liu et al., "Network Slimming", 2017).
 
     Returns:
         `(units,)`: the mean of the scales' magnitudes; infinite where no normalisation scales any of a unit's channels.
@@ -70,7 +70,7 @@ def _means(units: int, channels: list[tuple[npt.NDArray[np.int64], Scores]]) -> 
     return means
 
 
-def taylor(graph: ChannelGraph, batches: Batches, loss: Loss) -> Scores:
+def taylor(graph: ChannelGraph, batches: ExampleBatches, loss: BatchLoss) -> Scores:
     """How much the loss would change without a unit, to first order, squared and averaged over batches.
 
     Molchanov et al., "Importance Estimation for Neural Network Pruning" (2019), with gates: every layer that sums over

@@ -1,4 +1,4 @@
-"""What each kind of layer does with channels: where those that it gives come from, and what of its weights they own.
+"""What each kind of layer does with channels: where those of its output come from, and what of its weights they own.
 
 A tensor's channels, those along its last axis, are known by numbers `(channels,)`. Numbers that are joined stand or
 fall together. What no rule speaks of keeps all its channels.
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 Numbers = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
+ChannelMask = npt.NDArray[np.bool_]
 Shape = tuple[int, ...]  # of one example
+Cut = tuple[dict[str, Any], list[npt.NDArray[Any]]]  # what changes in a layer's config, and its weights
 KEPT = 0  # whatever is joined with this number stays
 
 # Functions of each value alone; softmax and its like look at all channels at once.
@@ -75,7 +76,7 @@ class Rule:
     """
 
     follow: Callable[["tf.keras.layers.Layer", list[Numbers], Channels], Numbers | None]
-    cut: Callable[["tf.keras.layers.Layer", Mask, Mask], tuple[dict[str, Any], list[npt.NDArray[Any]]]]
+    cut: Callable[["tf.keras.layers.Layer", ChannelMask, ChannelMask], Cut]
     own: Callable[["tf.keras.layers.Layer"], npt.NDArray[Any]] | None = None
     work: Callable[["tf.keras.layers.Layer", Shape, Shape, int, int], int] | None = None
     reads: bool = False
@@ -89,7 +90,7 @@ def rule_for(layer: "tf.keras.layers.Layer") -> Rule | None:
 
 
 def mixes(layer: "tf.keras.layers.Layer") -> bool:
-    """Whether a layer's activation may look at several channels at once, so that what it gives stays together."""
+    """Whether a layer's activation may look at several channels at once, so that those of its output stay together."""
     return activation_of(layer) not in ELEMENTWISE
 
 
@@ -147,17 +148,17 @@ def _reshaped(layer: Any, inputs: list[Numbers], _: Channels) -> Numbers | None:
     return moved[0].copy() if (moved == moved[0]).all() else None
 
 
-def _keep(_: Any, __: Mask, ___: Mask) -> tuple[dict[str, Any], list[npt.NDArray[Any]]]:
+def _keep(_: Any, __: ChannelMask, ___: ChannelMask) -> Cut:
     return {}, []
 
 
-def _cut_last(layer: Any, _: Mask, outputs: Mask) -> tuple[dict[str, Any], list[npt.NDArray[Any]]]:
+def _cut_last(layer: Any, _: ChannelMask, outputs: ChannelMask) -> Cut:
     """Weights with a value for each channel along their last axis, or one for all."""
     weights = layer.get_weights()
     return {}, [weight[..., outputs] if weight.shape[-1] == len(outputs) else weight for weight in weights]
 
 
-def _cut_convolution(layer: Any, inputs: Mask, outputs: Mask) -> tuple[dict[str, Any], list[npt.NDArray[Any]]]:
+def _cut_convolution(layer: Any, inputs: ChannelMask, outputs: ChannelMask) -> Cut:
     kernel, *bias = layer.get_weights()
     groups = layer.groups
     if groups > 1:
@@ -168,29 +169,29 @@ def _cut_convolution(layer: Any, inputs: Mask, outputs: Mask) -> tuple[dict[str,
     return changes, [kernel[..., outputs], *(each[outputs] for each in bias)]
 
 
-def _cut_transposed(layer: Any, inputs: Mask, outputs: Mask) -> tuple[dict[str, Any], list[npt.NDArray[Any]]]:
+def _cut_transposed(layer: Any, inputs: ChannelMask, outputs: ChannelMask) -> Cut:
     kernel, *bias = layer.get_weights()  # (…, outputs, inputs)
     return {"filters": int(outputs.sum())}, [kernel[..., outputs, :][..., inputs], *(each[outputs] for each in bias)]
 
 
-def _cut_depthwise(layer: Any, inputs: Mask, outputs: Mask) -> tuple[dict[str, Any], list[npt.NDArray[Any]]]:
+def _cut_depthwise(layer: Any, inputs: ChannelMask, outputs: ChannelMask) -> Cut:
     kernel, *bias = layer.get_weights()  # (…, inputs, multiplier)
     return {}, [kernel[..., inputs, :], *(each[outputs] for each in bias)]
 
 
-def _cut_separable(layer: Any, inputs: Mask, outputs: Mask) -> tuple[dict[str, Any], list[npt.NDArray[Any]]]:
+def _cut_separable(layer: Any, inputs: ChannelMask, outputs: ChannelMask) -> Cut:
     depthwise, pointwise, *bias = layer.get_weights()
     between = np.repeat(inputs, layer.depth_multiplier)
     weights = [depthwise[..., inputs, :], pointwise[..., between, :][..., outputs], *(each[outputs] for each in bias)]
     return {"filters": int(outputs.sum())}, weights
 
 
-def _cut_dense(layer: Any, inputs: Mask, outputs: Mask) -> tuple[dict[str, Any], list[npt.NDArray[Any]]]:
+def _cut_dense(layer: Any, inputs: ChannelMask, outputs: ChannelMask) -> Cut:
     kernel, *bias = layer.get_weights()
     return {"units": int(outputs.sum())}, [kernel[inputs][:, outputs], *(each[outputs] for each in bias)]
 
 
-def _cut_reshape(layer: Any, _: Mask, outputs: Mask) -> tuple[dict[str, Any], list[npt.NDArray[Any]]]:
+def _cut_reshape(layer: Any, _: ChannelMask, outputs: ChannelMask) -> Cut:
     return {"target_shape": (*layer.output_shape[1:-1], int(outputs.sum()))}, []
 
 

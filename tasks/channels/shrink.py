@@ -9,7 +9,7 @@ from tasks.channels.config import ChannelConfig, Goal
 from tasks.channels.file_costs import CALIBRATION, FileCosts, faster, keeps
 from tasks.channels.graph import ChannelGraph, graph_of
 from tasks.channels.importance import Scores, magnitude, norm_scale, taylor
-from tasks.channels.rules import Mask
+from tasks.channels.rules import ChannelMask
 from tasks.channels.select import fewest, order
 from tasks.contract.errors import PruningFailed
 from tasks.data import Dataset
@@ -86,7 +86,7 @@ def scored(graph: ChannelGraph, data: Dataset, config: ChannelConfig) -> Scores:
 
 def _enough(
     first: ChannelGraph, data: Dataset, config: ChannelConfig, goal: Goal, teacher: "tf.keras.Model"
-) -> Callable[[ChannelGraph, Mask], bool]:
+) -> Callable[[ChannelGraph, ChannelMask], bool]:
     """Whether what stays of a graph, itself perhaps cut from the first one, is as small as is asked for."""
     whole = np.ones(first.units, bool)
     if config.of == "channels":
@@ -105,7 +105,7 @@ def _enough(
 
 
 def _unreachable(
-    first: ChannelGraph, graph: ChannelGraph, least: Mask, config: ChannelConfig, goal: Goal
+    first: ChannelGraph, graph: ChannelGraph, least: ChannelMask, config: ChannelConfig, goal: Goal
 ) -> PruningFailed:
     share = graph.macs(least) / max(first.macs(np.ones(first.units, bool)), 1)
     asked = f"remove = {config.remove:g} of the {config.of}"
@@ -121,7 +121,7 @@ def _unreachable(
 
 
 def widths(model: "tf.keras.Model") -> dict[str, int]:
-    """How many channels each layer with a kernel gives, by the layer's name."""
+    """How many output channels each layer with a kernel has, by the layer's name."""
     return {
         layer.name: int(layer.output_shape[-1])
         for layer in model.layers

@@ -18,7 +18,7 @@ from tasks.formats.tflite.graph import codes, packed
 if TYPE_CHECKING:
     import onnx
 
-# Kernels of ONNX Runtime in float that give the same on every processor: they add or multiply once, choose, or move.
+# Kernels of ONNX Runtime in float that compute the same on every processor: they add or multiply once, choose, or move.
 # The others sum up in an order of their own, or compute an exponential in a way of their own.
 SINGLE = frozenset({"Abs", "Add", "Clip", "Div", "Max", "MaxPool", "Min", "Mul", "Neg", "Relu", "Sub"})
 MOVING = frozenset(

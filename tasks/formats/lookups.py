@@ -17,7 +17,7 @@ MAX_REACH = 1 << 20  # from the least to the largest token: what stands for a ta
 def without_tables(model: "tf.keras.Model") -> "tf.keras.Model":
     """The same function with IntegerLookup layers that gather from a constant.
 
-    A token outside a vocabulary that takes none (`num_oov_indices=0`) gives 0, where Keras fails.
+    A token outside a vocabulary that takes none (`num_oov_indices=0`) becomes 0, where Keras fails.
 
     Args:
         model: flat. Its layers are copied.

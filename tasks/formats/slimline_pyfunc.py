@@ -68,7 +68,7 @@ def _onnx(place: Path) -> File:
 
 
 def onnx_tensor(tensor: Any) -> TensorSpec:
-    """An input or output as ONNX Runtime tells it."""
+    """An input or output as ONNX Runtime describes it."""
     shape = tuple(axis if isinstance(axis, int) else -1 for axis in tensor.shape)
     return TensorSpec(tensor.name, TYPES[tensor.type], shape[1:])
 

@@ -154,10 +154,10 @@ def split(model: "tf.keras.Model") -> "tf.keras.Model":
 
     Depthwise and separable ones over sequences become the like over images of width one, which have integer kernels.
 
-    A pooling window over the whole image becomes a mean: LiteRT's integer pooling gives averages in the steps of what
+    A pooling window over the whole image becomes a mean: LiteRT's integer pooling has averages in the steps of what
     it averages, which are far too coarse for them; its mean has steps of its own.
 
-    The model has to be flat. The layer that gives a separable convolution's outputs keeps its name.
+    The model has to be flat. The layer that makes a separable convolution's outputs keeps its name.
     """
     import tensorflow as tf
 

@@ -275,7 +275,7 @@ def carry(layer: "tf.keras.layers.Layer", weights: list[np.ndarray]) -> None:
 
 
 def is_adapted(layer: "tf.keras.layers.Layer") -> bool:
-    """Whether a lookup layer has a vocabulary from data, which its config does not tell, nor any file of ours."""
+    """Whether a lookup layer has a vocabulary from data, which neither its config has, nor any file of ours."""
     return getattr(layer, "input_vocabulary", ...) is None and int(layer.lookup_table.size()) > 0
 
 

@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 # From a layer, its input, and a name: what stands for it, by that name; none if the layer can stay.
-Rule = Callable[["tf.keras.layers.Layer", Any, str], "tf.keras.layers.Layer | None"]
+Replacement = Callable[["tf.keras.layers.Layer", Any, str], "tf.keras.layers.Layer | None"]
 
 
-def replaced(model: "tf.keras.Model", rules: Mapping[str, Rule]) -> "tf.keras.Model":
+def replaced(model: "tf.keras.Model", rules: Mapping[str, Replacement]) -> "tf.keras.Model":
     """The same function without the layers that a rule replaces; in a TimeDistributed too.
 
     Args:
@@ -41,7 +41,7 @@ def replaced(model: "tf.keras.Model", rules: Mapping[str, Rule]) -> "tf.keras.Mo
 
 
 def _instead(
-    layer: "tf.keras.layers.Layer", x: Any, name: str, rules: Mapping[str, Rule]
+    layer: "tf.keras.layers.Layer", x: Any, name: str, rules: Mapping[str, Replacement]
 ) -> "tf.keras.layers.Layer | None":
     import tensorflow as tf
 

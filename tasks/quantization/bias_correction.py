@@ -1,4 +1,4 @@
-"""Bias correction: rounding kernels moves the mean of what a layer gives; its bias takes the move back.
+"""Bias correction: rounding kernels moves the mean of a layer's output; its bias takes the move back.
 
 Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction", section 4.2, in the
 empirical form of its appendix: the means come from examples.

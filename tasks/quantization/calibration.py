@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, Field
 
+from tasks.measuring.arrays import Floats
+
 Calibration = Literal["minmax", "percentile", "entropy"]
-Floats = npt.NDArray[np.float64]
 
 BINS = 2048  # of a histogram, as TensorRT's and ONNX Runtime's calibrators have it
 LEVELS = 256  # of 8 bits

@@ -87,7 +87,7 @@ def custom_objects() -> dict[str, Any]:
             return tf.transpose(tf.reshape(quantized, [kernel.shape[axis] for axis in order]), np.argsort(order))
 
         def steps(self, rows: Any) -> Any:
-            """The size of each channel's steps, `(channels,)`, of a kernel as `as_rows` gives it."""
+            """The size of each channel's steps, `(channels,)`, of a kernel in `as_rows`."""
             return steps(rows, self.inner, self.levels)
 
         def get_config(self) -> dict[str, Any]:

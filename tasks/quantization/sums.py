@@ -59,7 +59,7 @@ def agreed(first: Steps, second: Steps, scaled: Callable[[float], Steps], lowest
         lowest: as for `apart`.
 
     Returns:
-        1 too if there is no such factor: `apart` tells.
+        1 too if there is no such factor, as `apart` shows.
 
     """
     factors = (1 - times * FINEST for times in range(MOST))

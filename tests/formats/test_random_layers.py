@@ -33,7 +33,7 @@ MANY = settings(max_examples=1500, deadline=None, suppress_health_check=list(Hea
 FEW = settings(MANY, max_examples=2)
 
 
-def held_in_every_format(model: Any, x: np.ndarray) -> None:
+def check_in_every_format(model: Any, x: np.ndarray) -> None:
     """Float files answer as Keras, int8 files as the fake-quantized model within the stated steps, by channel."""
     import tensorflow as tf
 
@@ -81,7 +81,7 @@ def named(refusal: Exception, model: Any) -> None:
 )
 @example(graph=(("stretched", 2, 3, "same"), ("layer_norm",), ("resize", "bilinear")), head="softmax")
 def test_a_few_graphs_of_images(graph, head):
-    held_in_every_format(image_model(graph, head), X)
+    check_in_every_format(image_model(graph, head), X)
 
 
 @FEW
@@ -89,18 +89,18 @@ def test_a_few_graphs_of_images(graph, head):
 @example(graph=(("dense", 5, "relu"), ("both_ways", "LSTM", "concat")), end="last", masked=True)
 @example(graph=(("attention", 2, 3), ("conv", 4, 3, "causal", "tanh")), end="mean", masked=False)
 def test_a_few_graphs_of_sequences(graph, end, masked):
-    held_in_every_format(sequence_model(graph, end, masked=masked), S)
+    check_in_every_format(sequence_model(graph, end, masked=masked), S)
 
 
 @pytest.mark.slow
 @MANY
 @given(graph=image_graphs, head=heads)
 def test_thousands_of_graphs_of_images(graph, head):
-    held_in_every_format(image_model(graph, head), X)
+    check_in_every_format(image_model(graph, head), X)
 
 
 @pytest.mark.slow
 @MANY
 @given(graph=sequence_graphs, end=sequence_ends, masked=st.booleans())
 def test_thousands_of_graphs_of_sequences(graph, end, masked):
-    held_in_every_format(sequence_model(graph, end, masked=masked), S)
+    check_in_every_format(sequence_model(graph, end, masked=masked), S)

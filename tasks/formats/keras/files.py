@@ -96,7 +96,7 @@ def _loaded(file: ModelFile, trust: bool) -> tuple["tf.keras.Model", "tf.keras.M
     import tensorflow as tf
 
     options: dict[str, Any] = {"safe_mode": not trust} if file.kind == "keras" else {}
-    own = keras_applications.classes() if file.kind == "keras" else {}  # others do not tell whose classes they name
+    own = keras_applications.classes() if file.kind == "keras" else {}  # others do not say whose classes they name
     with allowance(file.values), tf.keras.utils.custom_object_scope(own | _forgotten()):
         source = tf.keras.models.load_model(file.path, compile=False, **options)
     if file.kind != "savedmodel":

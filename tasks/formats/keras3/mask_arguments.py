@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.formats.keras3.layers import Entry, leaves
-from tasks.formats.keras3.masks import Mask, Masks, Unmaskable
+from tasks.formats.keras3.masks import MaskExpression, Masks, Unmaskable
 from tasks.formats.keras3.tensors import COMPUTED_BY
 
 
@@ -100,7 +100,7 @@ def mask_of(argument: Any, tensors: dict[tuple[str, int], list[Any]], masks: Mas
     return _filled(argument, tensors, masks)
 
 
-def _filled(argument: Any, tensors: dict[tuple[str, int], list[Any]], masks: Masks) -> Mask | Any:
+def _filled(argument: Any, tensors: dict[tuple[str, int], list[Any]], masks: Masks) -> MaskExpression | Any:
     if isinstance(argument, Place):
         return masks.leaf(tensors[argument.name, argument.call][argument.place])
     if not isinstance(argument, tuple):

@@ -8,7 +8,17 @@ from collections.abc import Callable
 from typing import Any
 
 from tasks.formats.keras3.layers import MODELS, Entry
-from tasks.formats.keras3.masks import MINDING, ROLES, Keras3Call, Mask, MaskInput, Masks, Unmaskable, joint, same
+from tasks.formats.keras3.masks import (
+    MINDING,
+    ROLES,
+    Keras3Call,
+    MaskExpression,
+    MaskInput,
+    Masks,
+    Unmaskable,
+    joint,
+    same,
+)
 from tasks.formats.keras3.tensors import COMPUTED_BY, flattened, is_tensor, wrapped
 from tasks.keras_graph.rebuild import free_names
 
@@ -22,7 +32,7 @@ class MaskedCalls:
         """`names` are those that layers of the graph have already."""
         self.masks = Masks()
         self._free = free_names(names)
-        self._built: dict[Mask, Any] = {}
+        self._built: dict[MaskExpression, Any] = {}
 
     def called(
         self,
@@ -76,7 +86,7 @@ class MaskedCalls:
     def _attending(self, call: Keras3Call, right: Any, own: Any) -> tuple[list[Any], dict[str, Any]]:
         """Masks that are not the right ones are stopped, and those that are become one, (batch, steps, steps)."""
         roles, mask = call.roles, call.kwargs.get("attention_mask")
-        pieces: list[Mask] = [] if mask is None else [("Tensor", self.masks.leaf(mask))]
+        pieces: list[MaskExpression] = [] if mask is None else [("Tensor", self.masks.leaf(mask))]
         for role, tensor in roles.items():
             if right.get(role) != own[role]:
                 roles[role] = self._stopped(tensor, call)
@@ -86,7 +96,7 @@ class MaskedCalls:
             kwargs["attention_mask"] = self._tensor(joint("LogicalAnd", pieces), call)
         return [roles[role] for role in ROLES if role in roles], kwargs
 
-    def _minding(self, call: Keras3Call, caller: Caller, masks: list[Mask]) -> Any:
+    def _minding(self, call: Keras3Call, caller: Caller, masks: list[MaskExpression]) -> Any:
         """A product or an extreme of masked tensors: a step that is left out has no say.
 
         After `keras/src/layers/merging/multiply.py` and `base_merge.py` of 3.15; Keras 2 looks at no mask there.
@@ -112,7 +122,7 @@ class MaskedCalls:
         second = self._chosen(masks[1], second, first, call)
         return merged([self._chosen(masks[0], first, second, call), second])
 
-    def _chosen(self, mask: Mask, one: Any, other: Any, call: Keras3Call) -> Any:
+    def _chosen(self, mask: MaskExpression, one: Any, other: Any, call: Keras3Call) -> Any:
         """One where a mask has the step, and the other where it has not; the first where there is no mask."""
         if mask is None:
             return one
@@ -134,7 +144,7 @@ class MaskedCalls:
             raise Unmaskable(f"{call.shown} is not to see its input's mask: give all axes of its input but one a size")
         return tf.keras.layers.Reshape(shape, name=self._free(f"{call.entry['config']['name']}_unmasked"))(value)
 
-    def _tensor(self, mask: Mask, call: Keras3Call) -> Any:
+    def _tensor(self, mask: MaskExpression, call: Keras3Call) -> Any:
         """A tensor with a mask's values, (batch, steps)."""
         if mask is None:
             return None

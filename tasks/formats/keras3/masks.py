@@ -43,8 +43,8 @@ ROLES = {
     "key": -2,
 }  # of what attention is called with, and the axis that its mask lacks there
 
-Mask = tuple[Any, ...] | None
-Known = dict[int, Mask]  # by a tensor's number
+MaskExpression = tuple[Any, ...] | None
+Known = dict[int, MaskExpression]  # by a tensor's number
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ class Masks:
             if self._number(tensor) == id(tensor):
                 theirs[id(tensor)] = mask
 
-    def _handed(self, call: Keras3Call, theirs: Known) -> list[Mask]:
+    def _handed(self, call: Keras3Call, theirs: Known) -> list[MaskExpression]:
         """The masks of a layer's first outputs."""
         if call.layer is None:
             return []
@@ -207,7 +207,9 @@ class Masks:
         inner = settings["layer"]["config"] if call.kind == "Bidirectional" else {}
         return self._as_in_both(call.kind, {**inner, **settings}.get, first, masks, call.kind in HANDING_ON)
 
-    def _through(self, model: Any, masks: list[Mask], name: str) -> tuple[list[Mask], list[Mask]]:
+    def _through(
+        self, model: Any, masks: list[MaskExpression], name: str
+    ) -> tuple[list[MaskExpression], list[MaskExpression]]:
         """What masks a model's outputs have in Keras 3 when it is called with these, and what its inputs have then."""
         theirs: Known = dict(zip(map(id, model.inputs), masks, strict=False))
         ours = dict(theirs)
@@ -224,7 +226,7 @@ class Masks:
 
     # What Keras 2 does
 
-    def in_keras2(self, tensor: Any, known: Known) -> Mask:
+    def in_keras2(self, tensor: Any, known: Known) -> MaskExpression:
         """The mask that a tensor has in Keras 2; None for what is no tensor.
 
         Args:
@@ -239,7 +241,7 @@ class Masks:
             known[id(tensor)] = handed[history.tensor_index] if history.tensor_index < len(handed) else None
         return known.get(id(tensor))
 
-    def _handed_in_keras2(self, layer: Any, node: Any, known: Known) -> list[Mask]:
+    def _handed_in_keras2(self, layer: Any, node: Any, known: Known) -> list[MaskExpression]:
         first = node.call_args[0] if node.call_args else node.call_kwargs[layer._call_spec.arg_names[0]]
         if "mask" in node.call_kwargs:
             masks = self._map(node.call_kwargs["mask"], lambda mask: self.passed.get(id(mask)))
@@ -263,7 +265,7 @@ class Masks:
 
     def _as_in_both(
         self, name: str, setting: Callable[[str], Any], first: Any, masks: Any, hands_on: bool
-    ) -> list[Mask]:
+    ) -> list[MaskExpression]:
         """The masks of a layer's first outputs."""
         if name == "Masking":
             return [("Any", ("NotEqual", self.leaf(first), setting("mask_value")), -1)]
@@ -278,7 +280,7 @@ class Masks:
             return []
         return flattened(masks) if hands_on else []
 
-    def side_by_side(self, together: str, tensors: Any, masks: list[Mask], axis: int) -> Mask:
+    def side_by_side(self, together: str, tensors: Any, masks: list[MaskExpression], axis: int) -> MaskExpression:
         """The mask of tensors that are put together along an axis, made of theirs by `together`."""
         if not any(masks):
             return None
@@ -289,7 +291,7 @@ class Masks:
         full = [self._full(tensor) if mask is None else mask for tensor, mask in zip(tensors, masks, strict=True)]
         return ("Concatenate", tuple(full), axis)
 
-    def _full(self, tensor: Any) -> Mask:
+    def _full(self, tensor: Any) -> MaskExpression:
         """The mask of a tensor that leaves nothing out: each number is equal to itself or not."""
         numbers = ("Equal", self.leaf(tensor), self.leaf(tensor))
         return ("Any", ("LogicalOr", numbers, ("LogicalNot", numbers)), -1)
@@ -304,9 +306,9 @@ class Masks:
         )
 
 
-def joint(operation: str, masks: Iterable[Mask]) -> Mask:
+def joint(operation: str, masks: Iterable[MaskExpression]) -> MaskExpression:
     """Masks as one; the same one twice is that one."""
-    whole: Mask = None
+    whole: MaskExpression = None
     for mask in dict.fromkeys(masks):
         whole = mask if whole is None else (operation, whole, mask)
     return whole

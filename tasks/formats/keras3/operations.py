@@ -1,7 +1,7 @@
 """Operations of Keras 3, such as `x * 0.5` or `keras.ops.relu(x)`, as layers of Keras 2.
 
 Keras 3 keeps them in a model beside its layers. Each function here takes an operation's name and settings and what it
-was called with, and gives what layers of Keras 2 make of that; None says that they cannot.
+was called with, and returns what layers of Keras 2 make of that; None says that they cannot.
 """
 
 import math

@@ -186,7 +186,7 @@ def _session(model: str | bytes, threads: int) -> "onnxruntime.InferenceSession"
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors; warnings tell of optimisations that were not made
+    options.log_severity_level = 3  # errors; warnings are of optimisations that were not made
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

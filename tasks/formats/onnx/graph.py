@@ -36,8 +36,8 @@ class OnnxGraph:
     def _name_by_layer(self) -> None:
         """Nodes are called as the Keras layer that they are from, or as what they do if that is not known.
 
-        One that tf2onnx made anew has only a number. But the kernel or bias that it takes still has its name, or what
-        it gives has; else it prepares what another one takes: of several the first by name, as their order is not the
+        One that tf2onnx made anew has only a number. But the kernel or bias that it takes still has its name, or its
+        output has; else it prepares what another one takes: of several the first by name, as their order is not the
         model's alone.
         """
         layers: dict[str, str] = {}  # by tensor: of who takes it
@@ -49,7 +49,7 @@ class OnnxGraph:
             node.name = layer or node.op_type
 
     def giver(self, tensor: str) -> "onnx.NodeProto | None":
-        """The node that gives a tensor; none gives inputs and constants."""
+        """The node that a tensor comes out of; none for inputs and constants."""
         return next((node for node in self.nodes if tensor in node.output), None)
 
     def takers(self, tensor: str) -> "list[onnx.NodeProto]":

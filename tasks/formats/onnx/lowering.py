@@ -1,6 +1,6 @@
 """From fake quantization to the form whose operators ONNX Runtime runs in integers, all of them.
 
-tf2onnx gives a QuantizeLinear and a DequantizeLinear for each range and leaves the rest in float: kernels, biases, and
+tf2onnx makes a QuantizeLinear and a DequantizeLinear for each range and leaves the rest in float: kernels, biases, and
 tensors on both sides of what moves values. ONNX Runtime's optimiser replaces an operator by its integer kernel only
 where each of its inputs comes out of a DequantizeLinear and its output goes into a QuantizeLinear
 (onnxruntime/core/optimizer/qdq_transformer). `lower` brings the graph into that shape without changing a value:

@@ -33,7 +33,7 @@ def write(model: "tf.keras.Model", folder: Path, precision: Precision, *, classe
 
     TensorFlow has no integer kernels on processors: an int8 model answers the same as elsewhere, but in float.
 
-    The same model gives the same bytes. TensorFlow numbers functions through the life of a process and writes them in
+    The same model becomes the same bytes. TensorFlow numbers functions through the life of a process and writes them in
     an order that changes with the numbers: they are numbered anew here. Its `fingerprint.pb`, which holds a random
     number and which nothing needs, is left out.
 

@@ -232,7 +232,7 @@ DELEGATE = "DELEGATE"
 def audit(folder: Path, example: np.ndarray) -> Audit:
     """What LiteRT runs for one example: the file's operators, and how many parts of the graph its delegate took over.
 
-    The delegate (XNNPACK) computes an operator in the numbers that the file gives it in.
+    The delegate (XNNPACK) computes an operator in the numbers that the file has it in.
     """
     interpreter = _interpreter(folder / FILE, 1)
     input_ = interpreter.get_input_details()[0]

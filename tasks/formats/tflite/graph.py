@@ -9,7 +9,7 @@ import numpy as np
 from tasks.formats.tflite.operators import SINCE
 
 
-class Steps(NamedTuple):
+class TFLiteSteps(NamedTuple):
     """What the integers of a tensor mean: `(integer - zero) * size`."""
 
     size: float
@@ -107,16 +107,16 @@ class TFLiteGraph:
         known = details.shape if details.shapeSignature is None else details.shapeSignature
         return [] if known is None else [int(length) for length in known]
 
-    def steps(self, tensor: int) -> Steps:
+    def steps(self, tensor: int) -> TFLiteSteps:
         """What a tensor in integers is counted in."""
         known = self.tensors[tensor].quantization
-        return Steps(float(known.scale[0]), int(known.zeroPoint[0]))
+        return TFLiteSteps(float(known.scale[0]), int(known.zeroPoint[0]))
 
     def copied(self, tensor: int) -> Any:
         """A tensor of the same kind, which is in no place yet."""
         return copy.deepcopy(self.tensors[tensor])
 
-    def like(self, tensor: int, steps: Steps) -> int:
+    def like(self, tensor: int, steps: TFLiteSteps) -> int:
         """A new tensor in 8-bit integers, of the shape that another one has."""
         from tensorflow.lite.python import schema_py_generated as schema
 

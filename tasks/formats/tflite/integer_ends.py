@@ -60,7 +60,7 @@ def _raw_range(layer: "tf.keras.layers.Layer") -> tuple[float, float]:
 def softened_last(content: bytes) -> bytes:
     """A file of the converter's own integers with the last softmax behind the step to float instead of before it.
 
-    The converter gives probabilities in steps of 1/256: with many classes, or unsure ones, the largest two are often
+    The converter has probabilities in steps of 1/256: with many classes, or unsure ones, the largest two are often
     the same. What is computed in float instead is a few exponentials.
     """
     from tensorflow.lite.python import schema_py_generated as schema

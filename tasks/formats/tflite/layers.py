@@ -7,7 +7,7 @@ import numpy as np
 from tasks.formats.lookups import gather
 from tasks.formats.tflite.norms import group_normalization
 from tasks.keras_graph.rebuild import kind
-from tasks.keras_graph.replacing import Rule, like, replaced
+from tasks.keras_graph.replacing import Replacement, like, replaced
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -154,7 +154,7 @@ def _categories(numbers: Any, depth: int, mode: str, dtype: str) -> Any:
     return tf.reduce_max(hot, -2) if mode == "multi_hot" else tf.reduce_sum(hot, -2)
 
 
-RULES: dict[str, Rule] = {
+RULES: dict[str, Replacement] = {
     "AveragePooling3D": _pooled_in_space,
     "CategoryEncoding": _counted,
     "Conv3D": _convolved_in_space,

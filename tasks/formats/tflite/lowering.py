@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from tasks.contract.errors import ConversionError
-from tasks.formats.tflite.graph import Steps, TFLiteGraph
+from tasks.formats.tflite.graph import TFLiteGraph, TFLiteSteps
 from tasks.formats.tflite.operators import BETWEEN, FREE, JOINING, KERNELS, MOVING, PRESCRIBED
 from tasks.formats.tflite.shape import rows_of, shape_up
 from tasks.keras_graph.rebuild import RANGE
@@ -90,7 +90,7 @@ class _Lowering:
         self.graph.operators = self.done
         check(self.graph, self.expected, self.quantized)
 
-    def _after(self, operator: Any) -> Steps | None:
+    def _after(self, operator: Any) -> TFLiteSteps | None:
         """The steps that all that take an operator's output quantize it in; none if they do not."""
         (output,) = operator.outputs
         takers = self.takers[output]
@@ -99,7 +99,7 @@ class _Lowering:
         steps = {self.graph.steps(taker.outputs[0]) for taker in takers}
         return steps.pop() if len(steps) == 1 else None
 
-    def _give_integers(self, operator: Any, *steps: Steps) -> bool:
+    def _give_integers(self, operator: Any, *steps: TFLiteSteps) -> bool:
         """Makes an operator's outputs integers, with a step to float behind each for who takes floats."""
         floats = operator.outputs
         operator.outputs = [self.graph.like(tensor, one) for tensor, one in zip(floats, steps, strict=True)]
@@ -151,7 +151,7 @@ class _Lowering:
         operator.inputs = operator.inputs[:first] + [self._in_steps(tensor, steps) for tensor in joined]
         return self._give_integers(operator, steps)
 
-    def _in_steps(self, tensor: int, steps: Steps) -> int:
+    def _in_steps(self, tensor: int, steps: TFLiteSteps) -> int:
         """A quantized tensor or a constant in these steps."""
         integers = self.quantized.get(tensor)
         if integers is None:
@@ -162,7 +162,7 @@ class _Lowering:
         self.done.append(self.graph.made("QUANTIZE", [integers], [made]))
         return made
 
-    def _constant(self, tensor: int, steps: Steps) -> int:
+    def _constant(self, tensor: int, steps: TFLiteSteps) -> int:
         if (key := (tensor, steps)) not in self.constants:
             values = self.graph.constant(tensor)
             assert values is not None
@@ -248,16 +248,16 @@ class _Lowering:
             return False
         steps = self._after(operator)
         own = self.graph.steps(quantized[0])
-        constants: dict[int, Steps] = {}
+        constants: dict[int, TFLiteSteps] = {}
         for tensor in sides:
             if tensor in self.quantized:
                 continue
             values = self.graph.constant(tensor)
             if values is None or kind not in ("ADD", "SUB", "MUL"):
                 return False
-            constants[tensor] = Steps(float(np.float32(np.abs(values).max() / 127)) or 1.0, 0)
+            constants[tensor] = TFLiteSteps(float(np.float32(np.abs(values).max() / 127)) or 1.0, 0)
             if steps is None and kind == "MUL" and values.size == 1 and values.min() > 0:
-                steps = Steps(float(np.float32(own.size * values.item())), own.zero)  # the same integers
+                steps = TFLiteSteps(float(np.float32(own.size * values.item())), own.zero)  # the same integers
             most = max(127 - own.zero, own.zero + 128) * own.size if kind == "MUL" else 1.0
             if steps is None or (np.ptp(values) > 0 and constants[tensor].size * most > steps.size):
                 return False  # half a step of a constant's would be more than half a step of the result's
@@ -273,7 +273,7 @@ class _Lowering:
         integers = self.quantized.get(operator.inputs[0])
         if integers is None:
             return False
-        prescribed, (result,) = Steps(*PRESCRIBED[self.graph.kind(operator)]), operator.outputs
+        prescribed, (result,) = TFLiteSteps(*PRESCRIBED[self.graph.kind(operator)]), operator.outputs
         steps = self._after(operator)
         if steps is not None:
             if steps.zero != prescribed.zero or not np.isclose(steps.size, prescribed.size, rtol=1e-5):
@@ -337,7 +337,7 @@ def _is_padded(graph: TFLiteGraph, operator: Any) -> bool:
     )
 
 
-def check(graph: TFLiteGraph, expected: dict[int, Steps], quantized: dict[int, int]) -> None:
+def check(graph: TFLiteGraph, expected: dict[int, TFLiteSteps], quantized: dict[int, int]) -> None:
     """Check that every tensor has the range that it was quantized with, and that operators of one range have one.
 
     Args:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.formats.tflite.graph import Steps, TFLiteGraph
+from tasks.formats.tflite.graph import TFLiteGraph, TFLiteSteps
 from tasks.formats.tflite.operators import KERNELS, MOVING
 from tasks.quantization.kernel_steps import KernelSteps
 
@@ -154,7 +154,7 @@ def _moved(graph: TFLiteGraph, operator: Any) -> int | None:
     return MOVING.get(kind) if len(operator.outputs) == 1 else None
 
 
-def _is_idle(graph: TFLiteGraph, operator: Any, steps: Steps) -> bool:
+def _is_idle(graph: TFLiteGraph, operator: Any, steps: TFLiteSteps) -> bool:
     """Whether an operator clips to ends that a range behind it is within."""
     kind = graph.kind(operator)
     least, most = -np.inf, np.inf

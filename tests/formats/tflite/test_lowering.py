@@ -8,7 +8,7 @@ import pytest
 
 from tasks.contract.errors import ConversionError
 from tasks.formats.tflite import files as tflite
-from tasks.formats.tflite.graph import Steps, TFLiteGraph
+from tasks.formats.tflite.graph import TFLiteGraph, TFLiteSteps
 from tasks.formats.tflite.lowering import check
 from tasks.quantization.fake_quantization import fake_quantized
 from tasks.quantization.parameters import ends
@@ -224,7 +224,7 @@ def test_a_file_that_cuts_off_is_refused(tmp_path):
     taken, steps = resize.inputs[0], graph.steps(resize.inputs[0])
     check(graph, {taken: steps}, {taken: taken})
     with pytest.raises(ConversionError, match=r"layer 'a'.*another target"):
-        check(graph, {taken: Steps(steps.size * 1.1, steps.zero)}, {taken: taken})
+        check(graph, {taken: TFLiteSteps(steps.size * 1.1, steps.zero)}, {taken: taken})
     graph.count_in(taken, np.array([steps.size / 2]), np.array([steps.zero]))
     with pytest.raises(ConversionError, match="range"):
         check(graph, {}, {})
