@@ -27,7 +27,7 @@ from tasks.contract.artifact import Precision, Target
 from tasks.contract.errors import SlimlineError
 from tasks.formats import FORMATS
 from tasks.formats.keras import files as keras
-from tasks.formats.parity import hold_answers, sizes_apart
+from tasks.formats.parity import answers_apart, sizes_apart
 from tasks.keras_graph.folding import fold
 from tasks.measuring.agreement import furthest
 from tasks.measuring.machine import describe_machine, load_average
@@ -182,7 +182,7 @@ def _file_row(
             begun = time.perf_counter()
             ask(images[:1])
             times.append(time.perf_counter() - begun)
-        wrong = hold_answers(actual, expected, target, precision, by=by) or sizes_apart(
+        wrong = answers_apart(actual, expected, target, precision, by=by) or sizes_apart(
             ask, target, precision, images, len(images), actual, by=by
         )
         audit = form.audit(folder, images[:1]) if precision == "int8" and target != "savedmodel" else None

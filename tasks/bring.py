@@ -19,7 +19,7 @@ from tasks.data import DataArtifact, Dataset, open_prepared
 from tasks.evidence.brought_answers import keep_answers
 from tasks.formats import FORMATS
 from tasks.formats.keras import files as keras
-from tasks.formats.parity import FEW, hold_targets
+from tasks.formats.parity import FEW, targets_apart
 from tasks.keras_graph.folding import fold
 from tasks.measuring.agreement import furthest
 from tasks.measuring.arrays import Outputs
@@ -111,10 +111,10 @@ def hold_files(
 
     """
     x, _ = data.arrays("test", MANY)
-    wrong = hold_targets(model, targets, "float32", x, MANY)
+    wrong = targets_apart(model, targets, "float32", x, MANY)
     if precision == "int8":
         held = fake_quantized(model, data.arrays("train", limit=CALIBRATION)[0])
-        wrong = hold_targets(held, [target for target in targets if target not in wrong], "int8", x, MANY) | wrong
+        wrong = targets_apart(held, [target for target in targets if target not in wrong], "int8", x, MANY) | wrong
     if not wrong:
         return
     right = [target for target in targets if target not in wrong]

@@ -32,7 +32,7 @@ from tasks.evidence.evidence import Evidence, FileEvidence, Reference, figures, 
 from tasks.evidence.page import lay_out
 from tasks.formats import FORMATS
 from tasks.formats.keras import files as keras
-from tasks.formats.parity import hold_answers, said, sizes_apart
+from tasks.formats.parity import answers_apart, difference_message, sizes_apart
 from tasks.formats.sizes import sizes
 from tasks.measuring import intervals, timing
 from tasks.measuring.answers import Call, Outputs, answers_fit, answers_of
@@ -235,10 +235,10 @@ def _hold(file: MeasuredFile, call: Call, answers: Outputs, model: InKeras, x: O
         AnswersDiffer: says which file is wrong, from which layer on, and by how much.
 
     """
-    difference = hold_answers(answers, model.outputs, file.target, file.precision, by=model.by)
+    difference = answers_apart(answers, model.outputs, file.target, file.precision, by=model.by)
     found = difference or sizes_apart(call, file.target, file.precision, x, batch, answers, by=model.by)
     if found is not None:
-        told = said(keras.load(file.keras), file.target, file.precision, found, x)
+        told = difference_message(keras.load(file.keras), file.target, file.precision, found, x)
         raise AnswersDiffer(
             f"the {file.role}'s file does not answer as its Keras model: {told}. Leave {file.target} out of targets, "
             "or replace that layer; training longer or pruning less changes nothing of it"

@@ -14,7 +14,7 @@ from tasks.contract.artifact import Target
 from tasks.contract.errors import BundleMismatch, ServerFailed
 from tasks.formats import FORMATS
 from tasks.formats.tflite.files import FILE
-from tasks.formats.tflite.signature import Tensor, tensors
+from tasks.formats.tflite.signature import TFLiteTensor, tensors
 from tasks.processors import PATIENCE, PROCESSORS, emulator_version, missing, python
 from tasks.versions.recorded_answers import CLOSE, compare_answers
 
@@ -64,7 +64,7 @@ def lay_out(folder: Path, contents: Contents) -> None:
     )
 
 
-def _as_json(tensor: Tensor) -> dict[str, Any]:
+def _as_json(tensor: TFLiteTensor) -> dict[str, Any]:
     quantization = {"scale": tensor.scale, "zero_point": tensor.zero_point} if tensor.scale else None
     return {"name": tensor.name, "dtype": tensor.dtype, "shape": tensor.shape, "quantization": quantization}
 

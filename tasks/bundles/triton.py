@@ -17,7 +17,7 @@ from tasks.contract.artifact import Precision, Target
 from tasks.contract.errors import BundleMismatch
 from tasks.formats import FORMATS
 from tasks.formats.onnx.signature import signature
-from tasks.formats.slimline_pyfunc import Tensor
+from tasks.formats.slimline_pyfunc import TensorSpec
 from tasks.versions.recorded_answers import compare_answers
 
 TARGET: Target = "onnxruntime"  # whose answers and times it is compared with
@@ -100,7 +100,9 @@ def trial(folder: Path, about: dict[str, Any], **_: Any) -> TrialResult:
     )
 
 
-def check_config(file: Path, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], about: dict[str, Any]) -> None:
+def check_config(
+    file: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], about: dict[str, Any]
+) -> None:
     """Pass if a `config.pbtxt` is one, and says of inputs and outputs what the ONNX file says.
 
     Raises:

@@ -20,7 +20,7 @@ def ask_onnxruntime(model: bytes, inputs: np.ndarray, settings: dict[str, str]) 
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors; warnings tell of optimisations that were not made
+    options.log_severity_level = 3  # errors; warnings are of optimisations that were not made
     for name, value in settings.items():
         options.add_session_config_entry(name, value)
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -13,7 +13,7 @@ from tasks.evidence.evidence import FileEvidence
 from tasks.formats import FORMATS
 from tasks.formats.last_integers import VISIBLE, Visible, floats_between
 from tasks.formats.slimline_pyfunc import as_steps, as_values
-from tasks.formats.tflite.signature import Tensor, tensors
+from tasks.formats.tflite.signature import TFLiteTensor, tensors
 from tasks.measuring.arrays import Figure
 from tasks.processors import NOT_EMULATED, PROCESSORS, Question, ask, emulator_version, missing
 from tasks.versions.recorded_answers import CLOSE
@@ -75,7 +75,7 @@ class _File:
     recorded: np.ndarray
     inputs: np.ndarray
     visible: Visible
-    output: Tensor | None
+    output: TFLiteTensor | None
     inexact: bool
 
 
@@ -132,7 +132,7 @@ def _opened(version: OpenVersion, file: FileEvidence) -> _File:
     )
 
 
-def _details(tensor: Tensor) -> dict[str, Any]:
+def _details(tensor: TFLiteTensor) -> dict[str, Any]:
     """A tensor as LiteRT describes it."""
     return {"dtype": np.dtype(tensor.dtype), "quantization": (tensor.scale, tensor.zero_point)}
 

@@ -14,9 +14,9 @@ from tasks.contract.artifact import Target
 from tasks.contract.errors import VersionError
 from tasks.formats.onnx import files as onnx
 from tasks.formats.onnx.lookups import unknown_ids
-from tasks.formats.onnx.saturation import told
+from tasks.formats.onnx.saturation import note_here
 from tasks.formats.onnx.signature import signature
-from tasks.formats.slimline_pyfunc import Tensor
+from tasks.formats.slimline_pyfunc import TensorSpec
 from tasks.versions.manifest import read_manifest
 from tasks.versions.recorded_answers import CLOSE, compare_answers
 from tasks.versions.version import SAMPLE, open_version
@@ -40,8 +40,8 @@ class Served:
 
     name: str
     version: str
-    given: Tensor
-    wanted: Tensor
+    given: TensorSpec
+    wanted: TensorSpec
     labels: tuple[str, ...]
     call: Callable[[Floats], Floats]
     seconds: float
@@ -76,7 +76,7 @@ def open_registered(uri: str, name: str, version: int, folder: Path, threads: in
 
 def _opened(folder: Path, name: str, version: str, threads: int) -> Served:
     (given,), (wanted,) = signature(folder / onnx.FILE)
-    if sentence := told(f"the file of {name} version {version}", onnx.saturating(folder)):
+    if sentence := note_here(f"the file of {name} version {version}", onnx.saturating(folder)):
         log.warning(sentence)
     call = onnx.load(folder, threads)
     with np.load(folder / SAMPLE) as sample:

@@ -377,12 +377,12 @@ def save_model(
 
     file, loader = slimline_pyfunc.open_file(source), Path(slimline_pyfunc.__file__)
     inputs, outputs = (
-        Schema([TensorSpec(np.dtype(end.dtype), (-1, *end.shape), end.name)]) for end in (file.given, file.wanted)
+        Schema([TensorSpec(np.dtype(end.dtype), (-1, *end.shape), end.name)]) for end in (file.input, file.output)
     )
     by_mlflow = source.suffix == ".onnx" and not columns
     options: dict[str, Any] = {
         "signature": ModelSignature(None if columns else inputs, outputs),
-        "input_example": pd.DataFrame(example, columns=columns) if columns else {file.given.name: example},
+        "input_example": pd.DataFrame(example, columns=columns) if columns else {file.input.name: example},
         "metadata": {"columns": list(columns)} if columns else None,
         "pip_requirements": list(requirements),
         "code_paths": None if by_mlflow else [str(loader)],
