@@ -32,7 +32,7 @@ def on_files(files: Files, *, config: Any) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, *, page: Page, config: Any, files: Files) -> str:
+def on_page_markdown(markdown: str, *, page: Page, config: Any, files: Files) -> str:  # noqa: ARG001  MkDocs names them
     """Links as the repository has them become links of the site; what it does not show is named."""
     here = page.file.src_uri
     place = here if (ROOT / here).is_file() else f"docs/{here}"

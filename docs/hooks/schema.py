@@ -48,7 +48,7 @@ def kind(schema: Schema, whole: Schema) -> str:
         return f"list of {kind(schema['items'], whole)}"
     if isinstance(schema.get("additionalProperties"), dict):
         return f"by name: {kind(schema['additionalProperties'], whole)}"
-    bounds = [f"{sign} {schema[key]:g}" for key, sign in BOUNDS.items() if key in schema]
+    bounds = [f"{sign} {schema[key]:,}" for key, sign in BOUNDS.items() if key in schema]
     return ", ".join([NAMES[schema["type"]], *bounds])
 
 
