@@ -110,7 +110,7 @@ def test_a_link_that_leads_nowhere_ends_the_build(tmp_path):
     folder = tmp_path / "docs"
     folder.mkdir()
     (folder / "index.md").write_text("[nothing](nowhere.md)\n")
-    settings = settings.replace("docs/hooks/", f"{ROOT}/docs/hooks/").split("nav:")[0]
+    settings = settings.replace("docs/hooks/", f"{ROOT}/docs/hooks/").split("\nnot_in_nav:")[0]
     (tmp_path / "mkdocs.yml").write_text(
         re.sub(r"hooks:\n(  - .*\n)+", f"hooks: [{ROOT}/docs/hooks/repository.py]\n", settings)
     )
