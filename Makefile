@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PEERS := .slimline/peers
 OLIVE := .slimline/olive
 
-.PHONY: run up down status test test-browser test-processors test-slow processors lint format lock bench bench-conversion bench-serving bench-training bench-compression bench-channels bench-pairs bench-seeds clean
+.PHONY: run up down status test test-browser test-processors test-slow processors lint format docs lock bench bench-conversion bench-serving bench-training bench-compression bench-channels bench-pairs bench-seeds clean
 .DEFAULT_GOAL := run
 
 run: $(READY) ## compress a model on the handwritten digits, and register it
@@ -41,13 +41,16 @@ lint: $(READY) ## what a reviewer should not have to say
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/deptry .
-	@# and with the tests, which may import what is for developers alone; their shared modules lie in a root of their own
-	$(BIN)/deptry . tests/support --exclude '\.|build/' --ignore DEP002,DEP004
+	$(BIN)/deptry . docs/hooks
+	@# and with the tests, which may import what is for developers alone; modules beside these two are roots of their own
+	$(BIN)/deptry . docs/hooks tests/support --exclude '\.|build/' --ignore DEP002,DEP004
 
 format: $(READY) ## mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(READY) ## the documentation as a site, in .slimline/site; a link that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 bench: $(READY) ## where the time of a run goes, measured
 	$(BIN)/python benchmarks/orchestration.py
@@ -77,7 +80,7 @@ bench-seeds: $(READY) ## whether the digits recipe lives by a lucky seed: 20 of 
 	$(BIN)/python -m benchmarks.seeds deployments/recipes/digits.yaml
 
 lock: $(READY) ## resolve every version anew
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra shared --extra serve --universal --generate-hashes --python-version 3.11 --upgrade --quiet -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra docs --extra shared --extra serve --universal --generate-hashes --python-version 3.11 --upgrade --quiet -o requirements.lock
 	$(BIN)/uv pip compile tasks/processors/arm64.in -c requirements.lock --generate-hashes --python-version 3.11 --python-platform aarch64-manylinux_2_28 --upgrade --quiet -o tasks/processors/arm64.txt
 
 clean: ## forget the environment and all state

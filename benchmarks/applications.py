@@ -3,9 +3,9 @@
     python -m benchmarks.applications [--only MobileNetV2 ...] [--again] [--pixels 64] [--page docs/applications.md]
 
 Weights are drawn, as nothing is downloaded, and trained for a minute, so that the answers hang on the image: see
-`apart`. Each application is tried in a process of its own, so that one that fails or takes all memory leaves the others
-their rows. What was seen is kept beside the page after each, and what is there is not tried again unless asked. All of
-them take two hours on two cores, most of it in converters.
+`apart`. Each application is measured in a process of its own, so that one that fails or takes all memory leaves the
+others their rows. What was seen is kept beside the page after each, and what is there is not measured again unless
+asked. All of them take two hours on two cores, most of it in converters.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from tasks.contract.artifact import Precision, Target
 from tasks.contract.errors import SlimlineError
 from tasks.formats import FORMATS
 from tasks.formats.keras import files as keras
-from tasks.formats.parity import hold_answers, sizes_apart
+from tasks.formats.parity import answers_apart, sizes_apart
 from tasks.keras_graph.folding import fold
 from tasks.measuring.agreement import furthest
 from tasks.measuring.machine import describe_machine, load_average
@@ -66,9 +66,9 @@ def drawn(count: int, pixels: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def apart(model: Any, images: np.ndarray, labels: np.ndarray) -> None:
     """Train a model a little, so that its answers differ by more than what 8 bits lose.
 
-    As Keras draws it, a deep model tells all images nearly the same: what differs is a hundredth of what flows through
-    it, and goes another way for a hair. Sixty steps change that. Moving averages of batch normalisations follow in a
-    few steps, where Keras' own take hundreds.
+    As Keras draws it, a deep model answers all images nearly the same: what differs is a hundredth of what flows
+    through it, and goes another way for a hair. Sixty steps change that. Moving averages of batch normalisations follow
+    in a few steps, where Keras' own take hundreds.
     """
     import tensorflow as tf
 
@@ -80,7 +80,7 @@ def apart(model: Any, images: np.ndarray, labels: np.ndarray) -> None:
     model.fit(images, labels, batch_size=BATCH, epochs=EPOCHS, verbose=0)
 
 
-def tried(name: str, pixels: int) -> dict[str, Any]:
+def measured(name: str, pixels: int) -> dict[str, Any]:
     """What is seen of an application: from files of both Keras, and in each format and precision."""
     import tensorflow as tf
 
@@ -91,12 +91,12 @@ def tried(name: str, pixels: int) -> dict[str, Any]:
     model = getattr(tf.keras.applications, name)(**settings, classifier_activation=None)
     learned, asked = drawn(LEARNED, pixels, 0), drawn(ASKED, pixels, 1)
     apart(model, *learned)
-    said = model(asked[0], training=False).numpy()
+    reference = model(asked[0], training=False).numpy()
     seen: dict[str, Any] = {
         "application": name,
         "pixels": pixels,
         "parameters": model.count_params(),
-        "accuracy": float((said.argmax(1) == asked[1]).mean()),
+        "accuracy": float((reference.argmax(1) == asked[1]).mean()),
         "brought": {"2": _brought(model, asked[0])},
     }
     import keras as three
@@ -105,7 +105,7 @@ def tried(name: str, pixels: int) -> dict[str, Any]:
         three.utils.set_random_seed(3)
         theirs = getattr(three.applications, name)(**settings, classifier_activation=None)
         seen["brought"]["3"] = _brought(theirs, asked[0])
-    seen["rows"] = _rows(keras.plain(model, name, "model"), learned[0][:ASKED], asked[0], said)
+    seen["rows"] = _rows(keras.plain(model, name, "model"), learned[0][:ASKED], asked[0], reference)
     return seen | {"took": round(time.perf_counter() - begun)}
 
 
@@ -116,18 +116,20 @@ def _brought(model: Any, images: np.ndarray) -> dict[str, Any]:
         try:
             model.save(path)
             ours = keras.import_model(path, trust=False)
-            said = np.asarray(model(images, training=False), np.float32)
-            off = [furthest(answers(images, training=False).numpy(), said) for answers in (ours, fold(ours))]
+            brought = np.asarray(model(images, training=False), np.float32)
+            off = [furthest(answers(images, training=False).numpy(), brought) for answers in (ours, fold(ours))]
             return {"off": [difference.size / difference.span for difference in off]} | (
                 {"wrong": str(max(off, key=lambda difference: difference.share))}
                 if max(difference.share for difference in off) > 1
                 else {}
             )
         except Exception as error:
-            return {"refused": _told(error)}
+            return {"refused": _message(error)}
 
 
-def _rows(model: "tf.keras.Model", learned: np.ndarray, asked: np.ndarray, said: np.ndarray) -> list[dict[str, Any]]:
+def _rows(
+    model: "tf.keras.Model", learned: np.ndarray, asked: np.ndarray, reference: np.ndarray
+) -> list[dict[str, Any]]:
     """A row for each format and precision: how it answers, what runs in integers, how large it is, how long it took."""
     rows = []
     precisions: tuple[Precision, ...] = ("float32", "int8")
@@ -139,8 +141,8 @@ def _rows(model: "tf.keras.Model", learned: np.ndarray, asked: np.ndarray, said:
                 source = fake_quantized(model, learned)
                 by = slack(source, asked)
             except Exception as error:
-                refusal = _told(error)
-        wanted = source(asked, training=False).numpy()
+                refusal = _message(error)
+        expected = source(asked, training=False).numpy()
         quantizing = time.perf_counter() - begun
         for target in TARGETS:
             row: dict[str, Any] = {"target": target, "precision": precision}
@@ -149,24 +151,24 @@ def _rows(model: "tf.keras.Model", learned: np.ndarray, asked: np.ndarray, said:
                 row["refused"] = refusal
                 continue
             try:
-                row |= _measured(source, target, precision, asked, said, wanted, by)
+                row |= _file_row(source, target, precision, asked, reference, expected, by)
                 row["seconds"] += round(quantizing, 1)
             except Exception as error:
-                row["refused"] = _told(error)
+                row["refused"] = _message(error)
     return rows
 
 
-def _told(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return f"{'' if isinstance(error, SlimlineError) else 'traceback: '}{type(error).__name__}: {error}"[:400]
 
 
-def _measured(
+def _file_row(
     source: "tf.keras.Model",
     target: Target,
     precision: Precision,
     images: np.ndarray,
-    said: np.ndarray,
-    wanted: np.ndarray,
+    reference: np.ndarray,
+    expected: np.ndarray,
     by: Slack | None,
 ) -> dict[str, Any]:
     form = FORMATS[target]
@@ -175,26 +177,26 @@ def _measured(
         form.write(source, folder, precision, classes=())
         written = time.perf_counter() - begun
         ask = form.load(folder)
-        found, times = ask(images), []
+        actual, times = ask(images), []
         for _ in range(10):
             begun = time.perf_counter()
             ask(images[:1])
             times.append(time.perf_counter() - begun)
-        wrong = hold_answers(found, wanted, target, precision, by=by) or sizes_apart(
-            ask, target, precision, images, len(images), found, by=by
+        wrong = answers_apart(actual, expected, target, precision, by=by) or sizes_apart(
+            ask, target, precision, images, len(images), actual, by=by
         )
         audit = form.audit(folder, images[:1]) if precision == "int8" and target != "savedmodel" else None
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    off = np.abs(found - wanted)
-    step = float((by.step if by else 0) or np.ptp(wanted) / 255)
-    ranges = np.ptp(said, 0)
+    off = np.abs(actual - expected)
+    step = float((by.step if by else 0) or np.ptp(expected) / 255)
+    ranges = np.ptp(reference, 0)
     return {
         "off": float((off.max(0) / ranges).max()),
         "steps_mean": float(off.mean(0).max() / step),
         "steps_most": float(off.max() / step),
         "unrest": by.unrest / step if by else None,
-        "quantization": float((np.abs(wanted - said).mean(0) / ranges).max()),
-        "agree": float((found.argmax(1) == said.argmax(1)).mean()),
+        "quantization": float((np.abs(expected - reference).mean(0) / ranges).max()),
+        "agree": float((actual.argmax(1) == reference.argmax(1)).mean()),
         "wrong": str(wrong) if wrong else "",
         "integer_share": audit.integer_share if audit else None,
         "bytes": size,
@@ -204,29 +206,29 @@ def _measured(
 
 
 def main() -> None:
-    """Try them one after the other; keep what was seen and write the page after each."""
+    """Measure them one after the other; keep what was seen and write the page after each."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--only", nargs="+", default=SMALLEST, help="some applications instead of all")
-    options.add_argument("--again", action="store_true", help="try also what was tried before")
+    options.add_argument("--again", action="store_true", help="measure also what was measured before")
     options.add_argument("--pixels", type=int, default=64, help="where an application takes so few")
     options.add_argument("--page", type=Path, default=PAGE)
     options.add_argument("--apart", action="store_true", help="print what is seen of one application, and end")
     chosen = options.parse_args()
     if chosen.apart:
         (name,) = chosen.only
-        print(json.dumps(tried(name, max(chosen.pixels, LEAST.get(name, 0)))))
+        print(json.dumps(measured(name, max(chosen.pixels, LEAST.get(name, 0)))))
         return
     kept = chosen.page.with_suffix(".json")
     seen: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
     for name in chosen.only:
         if name in seen and not chosen.again:
-            say(f"{name}: tried before")
+            say(f"{name}: measured before")
             continue
         say(f"{name} …")
         before = load_average()
-        found = _apart(name, chosen.pixels)
+        result = _apart(name, chosen.pixels)
         machine = {"date": time.strftime("%Y-%m-%d"), "processor": describe_machine(before).processor}
-        seen[name] = {**found, **machine, "load": [before, load_average()]}
+        seen[name] = {**result, **machine, "load": [before, load_average()]}
         kept.parent.mkdir(parents=True, exist_ok=True)
         seen = dict(sorted(seen.items()))
         _put(kept, json.dumps(seen, indent=1) + "\n")
@@ -252,8 +254,8 @@ def _apart(name: str, pixels: int) -> dict[str, Any]:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
         if done.returncode == 0:
-            found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-            return found
+            result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+            return result
         reason = f"its process ended with {done.returncode}: {done.stderr.strip()[-200:]}"
     except subprocess.TimeoutExpired:
         reason = f"took longer than {SECONDS} s"

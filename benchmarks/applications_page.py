@@ -12,7 +12,7 @@ The smallest of each family of `keras.applications`, of Keras 2 and of Keras 3, 
 it: `python -m benchmarks.applications`. Made {date} on {processor}, two cores, load {load}.
 
 - Nothing is downloaded. Weights are drawn as Keras draws them, and trained for sixty steps on 160 images of ten classes
-  that their colours tell, at 64 pixels where an application takes so few. Without that, a deep model tells all images
+  that their colours tell, at 64 pixels where an application takes so few. Without that, a deep model answers all images
   nearly the same, so that 8 bits seem to cost a third of its range, and right files part for a hair.
 - All figures are of {asked} other images, and of logits. What is learned in sixty steps (**accuracy**) says nothing of
   the application; how files follow the model does.
@@ -52,31 +52,31 @@ Ranges of 64 training images, no training after it: `quantize: { method: post_tr
 
 def page(seen: dict[str, Any], asked: int) -> str:
     """What was seen of each application, by name, as Markdown; `asked`: of how many images."""
-    tried = [found for found in seen.values() if "failed" not in found]
+    measured = [application for application in seen.values() if "failed" not in application]
     head = HEAD.format(
-        date=_joined(found["date"] for found in seen.values()),
-        processor=_joined(found["processor"] for found in seen.values()),
-        load=f"{min(min(found['load']) for found in seen.values()):.0f} to "
-        f"{max(max(found['load']) for found in seen.values()):.0f}",
+        date=_joined(application["date"] for application in seen.values()),
+        processor=_joined(application["processor"] for application in seen.values()),
+        load=f"{min(min(application['load']) for application in seen.values()):.0f} to "
+        f"{max(max(application['load']) for application in seen.values()):.0f}",
         asked=asked,
         formats=" | ".join(f"float {target}" for target in TARGETS),
         lines=" | ".join("---:" for _ in TARGETS),
     )
-    floats = [_line(_float_cells(found)) for found in tried]
-    integers = [_line(_integer_cells(found, target)) for found in tried for target in TARGETS]
-    wrong = [line for found in seen.values() for line in _wrong(found)]
+    floats = [_line(_float_cells(application)) for application in measured]
+    integers = [_line(_integer_cells(application, target)) for application in measured for target in TARGETS]
+    wrong = [line for application in seen.values() for line in _wrong(application)]
     refused = ["", "## Refused, wrong or failed", "", *(wrong or ["Nothing."])]
     return "\n".join([head + "\n".join(floats), INTEGERS.removesuffix("\n"), *integers, *refused]) + "\n"
 
 
-def _float_cells(found: dict[str, Any]) -> list[str]:
-    rows = {target: _row(found, target, "float32") for target in TARGETS}
+def _float_cells(application: dict[str, Any]) -> list[str]:
+    rows = {target: _row(application, target, "float32") for target in TARGETS}
     return [
-        found["application"],
-        f"{found['parameters'] / 1e6:.1f} M",
-        str(found["pixels"]),
-        f"{found['accuracy']:.0%}",
-        *(_off(found["brought"].get(keras)) for keras in ("2", "3")),
+        application["application"],
+        f"{application['parameters'] / 1e6:.1f} M",
+        str(application["pixels"]),
+        f"{application['accuracy']:.0%}",
+        *(_off(application["brought"].get(keras)) for keras in ("2", "3")),
         *(_cell(row, "off", ".0e") for row in rows.values()),
         _cell(rows["onnxruntime"], "bytes", ".1f", 1e-6),
     ]
@@ -88,10 +88,10 @@ def _off(brought: dict[str, Any] | None) -> str:
     return ", ".join(format(off, ".0e") for off in brought["off"]) if "off" in brought else "refused"
 
 
-def _integer_cells(found: dict[str, Any], target: str) -> list[str]:
-    before, after = (_row(found, target, precision) for precision in ("float32", "int8"))
+def _integer_cells(application: dict[str, Any], target: str) -> list[str]:
+    before, after = (_row(application, target, precision) for precision in ("float32", "int8"))
     return [
-        found["application"],
+        application["application"],
         target,
         _cell(after, "steps_mean", ".2f"),
         _cell(after, "steps_most", ".0f"),
@@ -106,22 +106,22 @@ def _integer_cells(found: dict[str, Any], target: str) -> list[str]:
     ]
 
 
-def _wrong(found: dict[str, Any]) -> list[str]:
+def _wrong(application: dict[str, Any]) -> list[str]:
     """A line for whatever was refused, answered otherwise than it should, or failed."""
-    if "failed" in found:
-        return [f"- **{found['application']}**: {found['failed']}"]
-    told = [(f".keras of Keras {keras}", brought) for keras, brought in found["brought"].items()]
-    told += [(f"{row['target']}, {row['precision']}", row) for row in found["rows"]]
+    if "failed" in application:
+        return [f"- **{application['application']}**: {application['failed']}"]
+    files = [(f".keras of Keras {keras}", brought) for keras, brought in application["brought"].items()]
+    files += [(f"{row['target']}, {row['precision']}", row) for row in application["rows"]]
     return [
-        f"- **{found['application']}, {what}**: {' '.join((row.get('refused') or row['wrong']).split())}"
-        for what, row in told
+        f"- **{application['application']}, {what}**: {' '.join((row.get('refused') or row['wrong']).split())}"
+        for what, row in files
         if row.get("refused") or row.get("wrong")
     ]
 
 
-def _row(found: dict[str, Any], target: str, precision: str) -> dict[str, Any]:
+def _row(application: dict[str, Any], target: str, precision: str) -> dict[str, Any]:
     """What was seen of a file."""
-    rows: list[dict[str, Any]] = found["rows"]
+    rows: list[dict[str, Any]] = application["rows"]
     return next(row for row in rows if (row["target"], row["precision"]) == (target, precision))
 
 

@@ -45,14 +45,14 @@ def timed(size: int, widths: range, precision: str, rounds: int, seconds: float)
             folder.mkdir()
             FORMATS["onnxruntime"].write(source, folder, precision, classes=())
             calls[str(width)] = FORMATS["onnxruntime"].load(folder)
-        found = time_in_turn(calls, examples[:1], rounds, 10, seconds)
-    return {int(width): float(np.median(times)) for width, times in found.items()}
+        times = time_in_turn(calls, examples[:1], rounds, 10, seconds)
+    return {int(width): float(np.median(each)) for width, each in times.items()}
 
 
 def excess(times: dict[int, float], multiple: int) -> float:
     """How much longer a channel takes at widths that are no multiple, beside those that are: a median ratio less one.
 
-    Each width is held against the straight line between the nearest multiples around it.
+    Each width is compared with the straight line between the nearest multiples around it.
     """
     whole = sorted(width for width in times if width % multiple == 0)
     ratios = [
@@ -76,10 +76,10 @@ def main() -> None:
     options.add_argument("--results", type=Path, default=RESULTS)
     chosen = options.parse_args()
     load_before = load_average()
-    found: dict[str, dict[int, float]] = {}
+    results: dict[str, dict[int, float]] = {}
     for precision in ("int8", "float32"):
         for size, widths in SIZES.items():
-            found[f"{precision} {size}x{size}"] = timed(size, widths, precision, chosen.rounds, chosen.seconds)
+            results[f"{precision} {size}x{size}"] = timed(size, widths, precision, chosen.rounds, chosen.seconds)
             say(f"{precision} {size}x{size}: done")
     machine = describe_machine(load_before)
     lines = [
@@ -94,15 +94,15 @@ def main() -> None:
         + " | the wider one is free at |",
         "| --- | " + "---: | " * len(MULTIPLES[1:]) + "--- |",
     ]
-    for name, times in found.items():
+    for name, times in results.items():
         shares = " | ".join(f"{excess(times, multiple):+.1%}" for multiple in MULTIPLES[1:])
         lines.append(f"| {name} | {shares} | {', '.join(map(str, wasted(times))) or '-'} |")
     lines += ["", "| | " + "microseconds by width |", "| --- | --- |"]
-    for name, times in found.items():
+    for name, times in results.items():
         lines.append(f"| {name} | {', '.join(f'{width}: {1e6 * value:.0f}' for width, value in times.items())} |")
     chosen.results.mkdir(exist_ok=True)
     (chosen.results / "channels.md").write_text("\n".join(lines) + "\n")
-    content = {"date": time.strftime("%Y-%m-%d"), "machine": machine.model_dump(mode="json"), "seconds": found}
+    content = {"date": time.strftime("%Y-%m-%d"), "machine": machine.model_dump(mode="json"), "seconds": results}
     (chosen.results / "channels.json").write_text(json.dumps(content, indent=1) + "\n")
     print("\n".join(lines))
 

@@ -41,7 +41,7 @@ def timed(command: list[str], environment: dict[str, str]) -> dict[str, object]:
 
 
 def peak_memory() -> int:
-    """Bytes that the largest child so far has held."""
+    """Bytes that the largest child so far took."""
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
 
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.seeds deployments/recipes/digits.yaml [--seeds 20] [--first 1] [field=value ...]
 
-The stages run as plain functions, and the budget is held as a run holds it. Writes a table to
+The stages run as plain functions, and the budget is checked as a run checks it. Writes a table to
 `benchmarks/results/seeds.md` and the figures beside it as JSON, after each seed, so that what was measured stays.
 """
 

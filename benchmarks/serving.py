@@ -5,7 +5,7 @@
 - mlflow:     `mlflow models serve` of the same version, with JSON, which is all that it takes
 
 Requests are made once and sent as bytes, and answers are read and not parsed, so that the client costs every way as
-little; the first answer of each way is held against the recorded one. Ways are measured in turn, each round anew, with
+little; the first answer of each way is compared with the recorded one. Ways are measured in turn, each round anew, with
 one connection and with eight, a thread each. All on loopback.
 
 Writes a table to `benchmarks/results/serving.md` and the raw figures beside it as JSON.
@@ -37,7 +37,7 @@ from tasks.contract.state_folder import home
 from tasks.formats import FORMATS
 from tasks.measuring.machine import describe_machine, load_average
 from tasks.store import tracking
-from tasks.versions.recorded_answers import held_against
+from tasks.versions.recorded_answers import compare_answers
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
@@ -124,8 +124,8 @@ def ways(version: dict[str, Any], ports: dict[str, int], call: Callable[[np.ndar
     request.inputs.add(name=name, datatype="FP32", shape=x.shape)
     rest = tritonclient.http.InferInput(name, list(x.shape), "FP32")
     rest.set_data_from_numpy(x, binary_data=True)
-    wanted = tritonclient.http.InferRequestedOutput(output, binary_data=True)
-    binary, length = tritonclient.http.InferenceServerClient.generate_request_body([rest], outputs=[wanted])
+    requested = tritonclient.http.InferRequestedOutput(output, binary_data=True)
+    binary, length = tritonclient.http.InferenceServerClient.generate_request_body([rest], outputs=[requested])
     tensor = {"name": name, "shape": list(x.shape), "datatype": "FP32", "data": x.ravel().tolist()}
     asked = json.dumps({"id": "1", "inputs": [tensor]}).encode()
     as_json = {"content-type": "application/json"}
@@ -177,8 +177,8 @@ def load(connect: Callable[[], Ask], connections: int, seconds: float) -> tuple[
     for thread in threads:
         thread.join()
     took = time.perf_counter() - began
-    found = [each for one in times for each in one]
-    return found, len(found) / took
+    seconds_each = [each for one in times for each in one]
+    return seconds_each, len(seconds_each) / took
 
 
 def measure(uri: str, rounds: int, seconds: float) -> dict[str, Any]:
@@ -199,12 +199,12 @@ def measure(uri: str, rounds: int, seconds: float) -> dict[str, Any]:
             server(theirs, f"http://127.0.0.1:{flow}/ping", Path(logs) / "mlflow"),
         ):
             (name,) = json.loads(urllib.request.urlopen(f"http://127.0.0.1:{rest}/v2/models").read())["models"]
-            told = json.loads(urllib.request.urlopen(f"http://127.0.0.1:{rest}/v2/models/{name}").read())
+            metadata = json.loads(urllib.request.urlopen(f"http://127.0.0.1:{rest}/v2/models/{name}").read())
             version = {"x": x, "y": y, "name": name}
-            version |= {"input": told["inputs"][0]["name"], "output": told["outputs"][0]["name"]}
+            version |= {"input": metadata["inputs"][0]["name"], "output": metadata["outputs"][0]["name"]}
             compared = ways(version, {"rest": rest, "grpc": rpc, "mlflow": flow}, call)
             for way, (connect, read) in compared.items():
-                held_against(y, read(connect()()).reshape(y.shape), way)
+                compare_answers(y, read(connect()()).reshape(y.shape), way)
             for number in range(rounds):
                 for count in CONNECTIONS:
                     for way, (connect, _) in compared.items():
@@ -218,20 +218,20 @@ def measure(uri: str, rounds: int, seconds: float) -> dict[str, Any]:
     return {"uri": uri, "rounds": rounds, "seconds": seconds, "machine": machine, "figures": figures}
 
 
-def render(found: dict[str, Any]) -> str:
+def render(results: dict[str, Any]) -> str:
     """A table: the median of the rounds, with the lowest and the highest."""
-    machine = found["machine"]
+    machine = results["machine"]
     sets = ", ".join(machine["instruction_sets"][-6:])
     lines = [
         "# What it costs to be asked over the network",
         "",
-        f"`make bench-serving` of `{found['uri']}`: {found['rounds']} rounds of {found['seconds']:g} s a way, in turn, "
-        f"on {machine['usable_cores']} cores of {machine['processor']} with {sets} "
+        f"`make bench-serving` of `{results['uri']}`: {results['rounds']} rounds of {results['seconds']:g} s a way, in "
+        f"turn, on {machine['usable_cores']} cores of {machine['processor']} with {sets} "
         f"and a load of {machine['load_before']} before, "
         f"{platform.system()}, Python {machine['python']}; client and server on the same cores. Median of the rounds "
         "(lowest to highest).",
     ]
-    for count, ways_of in found["figures"].items():
+    for count, ways_of in results["figures"].items():
         theirs = ways_of["mlflow, JSON"]
         lines += [
             "",
@@ -259,18 +259,18 @@ def spread(values: list[float], form: str) -> str:
 
 
 def main() -> None:
-    """Measure, and write what was found."""
+    """Measure, and write it."""
     grammar = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     grammar.add_argument("uri", nargs="?", default="models:/digits@champion")
     grammar.add_argument("--rounds", type=int, default=5)
     grammar.add_argument("--seconds", type=float, default=2)
     options = grammar.parse_args()
     print(f"state folder: {home()}")
-    found = measure(options.uri, options.rounds, options.seconds)
+    results = measure(options.uri, options.rounds, options.seconds)
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "serving.json").write_text(json.dumps(found, indent=1) + "\n")
-    (RESULTS / "serving.md").write_text(render(found))
-    print(render(found))
+    (RESULTS / "serving.json").write_text(json.dumps(results, indent=1) + "\n")
+    (RESULTS / "serving.md").write_text(render(results))
+    print(render(results))
 
 
 if __name__ == "__main__":

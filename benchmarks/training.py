@@ -10,7 +10,7 @@
 
 Each is a process of its own, which waits while another has its turn. The first epoch traces the graphs, and asks the
 teacher where its answers are kept: it stands in a column of its own. Then the memory of a distilled training on so
-many rows and on ten times as many, held in memory and streamed.
+many rows and on ten times as many, in memory and streamed.
 
 Writes a table to `benchmarks/results/training.md` and the raw figures beside it as JSON.
 
@@ -64,7 +64,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "taught views": {**CHANGES, "views": 1},
     "taught asked": CHANGES,
 }
-PAIRS = (  # what is held against what, and how much more it may cost
+PAIRS = (  # what is compared with what, and how much more it may cost
     ("ours", "keras", "5%"),
     ("ours changed", "keras changed", ""),
     ("taught", "ours", "15%"),
@@ -116,7 +116,7 @@ class Turn:
 
 
 def peak_memory() -> int:
-    """Bytes that this process has held at most."""
+    """Most bytes that this process took."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
@@ -189,7 +189,7 @@ class Arm:
         self.process = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes)
 
     def epoch(self) -> dict[str, float]:
-        """Seconds of the next epoch, and the most bytes that the process has held."""
+        """Seconds of the next epoch, and the most bytes that the process took."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write("\n")
@@ -212,20 +212,20 @@ def measure(folder: Path, rows: int, rounds: int) -> dict[str, Any]:
     file = folder / "images.npz"
     write_data(file, rows)
     arms = {name: Arm(name, file, rounds + 1) for name in ARMS}
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in ARMS}
+    epochs: dict[str, list[dict[str, float]]] = {name: [] for name in ARMS}
     order = Random(SEED)
     for number in range(rounds + 1):
         for name in order.sample(list(arms), len(arms)):  # whoever ran before leaves the processor as it does
-            found[name].append(arms[name].epoch())
-        seconds = ", ".join(f"{name} {each[-1]['seconds']:.2f}" for name, each in found.items())
+            epochs[name].append(arms[name].epoch())
+        seconds = ", ".join(f"{name} {each[-1]['seconds']:.2f}" for name, each in epochs.items())
         say(f"epoch {number + 1} of {rounds + 1}: {seconds} s")
     for arm in arms.values():
         arm.end()
     return {
         "train_rows": open_data(DataConfig(reader="npz", source=str(file))).counts["train"],
-        "first": {name: each[0]["seconds"] for name, each in found.items()},
-        "seconds": {name: [figures["seconds"] for figures in each[1:]] for name, each in found.items()},
-        "processor": {name: [figures["processor"] for figures in each[1:]] for name, each in found.items()},
+        "first": {name: each[0]["seconds"] for name, each in epochs.items()},
+        "seconds": {name: [figures["seconds"] for figures in each[1:]] for name, each in epochs.items()},
+        "processor": {name: [figures["processor"] for figures in each[1:]] for name, each in epochs.items()},
     }
 
 
@@ -235,7 +235,7 @@ def measure_memory(folder: Path, rows: int) -> Iterator[dict[str, Any]]:
         file = folder / f"images{count}.npz"
         write_data(file, count)
         size = 32 * 32 * 3 * count
-        for name, memory_mib in (("held", math.ceil(size / 2**20) + 1), ("streamed", 16)):
+        for name, memory_mib in (("in memory", math.ceil(size / 2**20) + 1), ("streamed", 16)):
             arm = Arm("taught", file, 2, "--architecture", "cnn", "--width", "0.25", memory_mib=max(16, memory_mib))
             peak = [arm.epoch() for _ in range(2)][-1]["peak"]
             arm.end()
@@ -243,26 +243,26 @@ def measure_memory(folder: Path, rows: int) -> Iterator[dict[str, Any]]:
             yield {"way": name, "rows": count, "bytes": size, "peak": peak}
 
 
-def render(found: dict[str, Any]) -> str:
+def render(results: dict[str, Any]) -> str:
     """The tables, in Markdown."""
-    machine = found["machine"]
+    machine = results["machine"]
     lines = [
         "# What training costs beside plain Keras",
         "",
-        f"ResNet-8 on {found['train_rows']:,} training images of 32x32x3, batch {BATCH}, with validation each epoch; "
-        f"{found['rounds']} epochs of each, in turn, after a first one; seed {SEED}. Seconds are medians (smallest to "
-        f"largest); those of all cores leave out what a shared machine's host takes meanwhile. "
+        f"ResNet-8 on {results['train_rows']:,} training images of 32x32x3, batch {BATCH}, with validation each epoch; "
+        f"{results['rounds']} epochs of each, in turn, after a first one; seed {SEED}. Seconds are medians (smallest "
+        "to largest); those of all cores leave out what a shared machine's host takes meanwhile. "
         f"{machine['processor']}, {machine['usable_cores']} cores, "
-        f"load {machine['load_before']:.1f} at the start, Python {platform.python_version()}, {found['date']}.",
+        f"load {machine['load_before']:.1f} at the start, Python {platform.python_version()}, {results['date']}.",
         "",
         "| what | rows a second | an epoch | the first epoch |",
         "| --- | ---: | ---: | ---: |",
     ]
-    for name, seconds in found["seconds"].items():
+    for name, seconds in results["seconds"].items():
         middle = statistics.median(seconds)
         lines.append(
-            f"| {name} | {found['train_rows'] / middle:,.0f} | {middle:.2f} ({min(seconds):.2f} to {max(seconds):.2f}) "
-            f"| {found['first'][name]:.2f} |"
+            f"| {name} | {results['train_rows'] / middle:,.0f} "
+            f"| {middle:.2f} ({min(seconds):.2f} to {max(seconds):.2f}) | {results['first'][name]:.2f} |"
         )
     lines += [
         "",
@@ -271,7 +271,7 @@ def render(found: dict[str, Any]) -> str:
     ]
     for one, other, aim in PAIRS:
         more = []
-        for seconds in (found["seconds"], found["processor"]):
+        for seconds in (results["seconds"], results["processor"]):
             ratio = ratio_interval(np.array(seconds[one]), np.array(seconds[other]), seed=SEED)
             low, middle, high = (f"{end - 1:+.1%}" for end in (ratio.low, ratio.estimate, ratio.high))
             more.append(f"{middle} ({low} to {high})")
@@ -288,7 +288,7 @@ def render(found: dict[str, Any]) -> str:
         "| examples | rows | MiB of examples | peak MiB |",
         "| --- | ---: | ---: | ---: |",
     ]
-    for each in found["memory"]:
+    for each in results["memory"]:
         lines.append(
             f"| {each['way']} | {each['rows']:,} | {each['bytes'] / 2**20:,.0f} | {each['peak'] / 2**20:,.0f} |"
         )
@@ -316,13 +316,13 @@ def main() -> None:
         return
     load = load_average()
     with tempfile.TemporaryDirectory(prefix="slimline-bench-") as folder:
-        found = measure(Path(folder), chosen.rows, chosen.rounds)
-        found["memory"] = list(measure_memory(Path(folder), chosen.memory_rows)) if chosen.memory_rows else []
-    found |= {"date": time.strftime("%Y-%m-%d"), "rounds": chosen.rounds, "seed": SEED}
-    found["machine"] = describe_machine(load).model_dump(mode="json")
+        results = measure(Path(folder), chosen.rows, chosen.rounds)
+        results["memory"] = list(measure_memory(Path(folder), chosen.memory_rows)) if chosen.memory_rows else []
+    results |= {"date": time.strftime("%Y-%m-%d"), "rounds": chosen.rounds, "seed": SEED}
+    results["machine"] = describe_machine(load).model_dump(mode="json")
     RESULTS.mkdir(exist_ok=True)
-    table = render(found)
-    (RESULTS / "training.json").write_text(json.dumps(found, indent=1) + "\n")
+    table = render(results)
+    (RESULTS / "training.json").write_text(json.dumps(results, indent=1) + "\n")
     (RESULTS / "training.md").write_text(table)
     print(table)
 

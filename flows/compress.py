@@ -34,8 +34,8 @@ def compress(recipe: Recipe) -> Compression:
     """
     check(recipe)
     with compressing(recipe) as run:
-        seed, data, teaching, budget = recipe.seed, recipe.data, recipe.distill.teaching, recipe.budget
-        prepared = prepare_data(data)
+        seed, teaching, budget = recipe.seed, recipe.distill.teaching, recipe.budget
+        data = prepare_data(recipe.data)
         own = {role: bring_own(role, model, data, recipe.door(role), seed) for role, model in recipe.own.items()}
         teacher = train_model("teacher", recipe.teacher, own.get("teacher"), data, recipe.teacher.fit, seed)
         if recipe.student.model == "teacher":
@@ -72,7 +72,6 @@ def compress(recipe: Recipe) -> Compression:
             recipe.as_yaml(),
             {target: files[name][target] for target, name in shipped.items()},
             evidence,
-            prepared,
             data,
             models,
             recipe.registration,

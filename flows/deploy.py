@@ -11,8 +11,8 @@ from pydantic import BaseModel, Field
 from flows.record import recorded
 from tasks.bundle import bundle_version, check_place, hand_out
 from tasks.bundles import BUNDLES
-from tasks.bundles.client import Trial, TrialConfig
 from tasks.bundles.contents import BundleConfig, ServerName
+from tasks.bundles.trial import TrialConfig, TrialResult
 from tasks.contract.artifact import BundleArtifact
 from tasks.contract.errors import VersionError
 from tasks.store import registry, tracking
@@ -39,7 +39,7 @@ class Deployed(BaseModel, frozen=True):
     sha256: str = Field(description="The digest over the bundle's files.")
     output: str = Field(description="Where it was written for a person; empty if nowhere.")
     start: str = Field(description="How to start it, in the bundle's folder.")
-    trial: Trial
+    trial: TrialResult
     flow_run_url: str
     mlflow_url: str
 
@@ -90,7 +90,9 @@ def needed(uri: str) -> Registered:
     return found
 
 
-def _result(version: Registered, made: BundleArtifact, found: Trial, to: ServerName, output: str, run: str) -> Deployed:
+def _result(
+    version: Registered, made: BundleArtifact, found: TrialResult, to: ServerName, output: str, run: str
+) -> Deployed:
     result = Deployed(
         uri=version.uri,
         server=to,

@@ -15,11 +15,11 @@ from pydantic import BaseModel, Field
 from tasks.contract.artifact import ModelArtifact, Precision, Role, Target
 from tasks.contract.errors import AnswersDiffer, ModelError
 from tasks.contract.progress import listener
-from tasks.data import DataConfig, Dataset, open_data
+from tasks.data import DataArtifact, Dataset, open_prepared
 from tasks.evidence.brought_answers import keep_answers
 from tasks.formats import FORMATS
 from tasks.formats.keras import files as keras
-from tasks.formats.parity import FEW, hold_targets
+from tasks.formats.parity import FEW, targets_apart
 from tasks.keras_graph.folding import fold
 from tasks.measuring.agreement import furthest
 from tasks.measuring.arrays import Outputs
@@ -111,10 +111,10 @@ def hold_files(
 
     """
     x, _ = data.arrays("test", MANY)
-    wrong = hold_targets(model, targets, "float32", x, MANY)
+    wrong = targets_apart(model, targets, "float32", x, MANY)
     if precision == "int8":
         held = fake_quantized(model, data.arrays("train", limit=CALIBRATION)[0])
-        wrong = hold_targets(held, [target for target in targets if target not in wrong], "int8", x, MANY) | wrong
+        wrong = targets_apart(held, [target for target in targets if target not in wrong], "int8", x, MANY) | wrong
     if not wrong:
         return
     right = [target for target in targets if target not in wrong]
@@ -190,9 +190,11 @@ def bring(model: ModelConfig, data: Dataset, role: Role, door: Door, seed: int) 
 
 
 @stage("bring-{role}", reuse=lambda given: not given["model"].called)
-def bring_own(run: StageRun, role: Role, model: ModelConfig, data: DataConfig, door: Door, seed: int) -> ModelArtifact:
+def bring_own(
+    run: StageRun, role: Role, model: ModelConfig, data: DataArtifact, door: Door, seed: int
+) -> ModelArtifact:
     """Bring a model, and keep it in Keras 2 with what it answered as it came."""
-    brought, answers = bring(model, open_data(data), role, door, seed)
+    brought, answers = bring(model, open_prepared(data), role, door, seed)
 
     def write(folder: Path) -> None:
         keras.write(brought.model, folder)

@@ -13,7 +13,7 @@ from tasks.contract.errors import OutputTaken
 from tasks.contract.progress import listener
 from tasks.formats import FORMATS
 from tasks.formats.audit import named
-from tasks.formats.onnx.saturation import told
+from tasks.formats.onnx.saturation import note_here
 from tasks.store import tracking
 from tasks.store.stage import StageRun, stage
 from tasks.versions.manifest import write_manifest
@@ -34,7 +34,7 @@ def bundle(folder: Path, server: ServerName, contents: Contents) -> None:
     made_for = BUNDLES[server]
     measured = contents.file(server, made_for.TARGET)
     layers = FORMATS[measured.target].saturating(contents.files(server, measured.target))
-    if sentence := told(f"The {measured.target} file", layers):
+    if sentence := note_here(f"The {measured.target} file", layers):
         listener().note("bundle", f"{contents.version.uri}: {sentence}")
     made_for.lay_out(folder, contents)
     about = {

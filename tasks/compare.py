@@ -9,7 +9,7 @@ from tasks.data import DataConfig, Dataset, open_data
 from tasks.drift.profile import Profile, open_profile
 from tasks.evidence.comparison import Comparison, Pair, Side, write_comparison
 from tasks.formats import FORMATS
-from tasks.formats.onnx.saturation import told
+from tasks.formats.onnx.saturation import note_here
 from tasks.formats.sizes import sizes
 from tasks.measuring import arrays, intervals, timing
 from tasks.measuring.answers import Predict, answers_of
@@ -64,7 +64,7 @@ def compare(
     for side, version in opened.items():
         for target in shared:
             layers = FORMATS[target].saturating(version.files_of(target))
-            if sentence := told(f"The {side}'s {target} file", layers):
+            if sentence := note_here(f"The {side}'s {target} file", layers):
                 notes.append(f"{sentence}.")
     x, y = data.arrays("test", config.max_examples)
     pairs = [_pair(target, opened, profiles, data, (x, y), config, seed) for target in shared]

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from tasks.contract.artifact import FORMAT_OF, ModelArtifact, Precision, Target
 from tasks.contract.errors import ConversionError
 from tasks.contract.progress import listener
-from tasks.data import DataConfig, Dataset, open_data
+from tasks.data import DataArtifact, Dataset, open_prepared
 from tasks.formats import FORMATS
 from tasks.formats.keras import files as keras
 from tasks.quantization.calibration import CalibrationConfig
@@ -83,7 +83,7 @@ def convert_model(
     name: str,  # noqa: ARG001  names the stage
     conversion: Conversion,
     target: Target,
-    data: DataConfig,
+    data: DataArtifact,
     config: ConvertConfig,
 ) -> ModelArtifact:
     """Write a Keras model for a target in the precision that it is to compute in, and keep the file.
@@ -95,7 +95,7 @@ def convert_model(
         lacks = f"no {precision}" if how is None else "no toolchain of its own for int8"
         precision = "float32"
         listener().note(run.stage, f"{target} has {lacks}: written in {precision}")
-    dataset, opened = open_data(data), keras.load(tracking.fetch(conversion.model))
+    dataset, opened = open_prepared(data), keras.load(tracking.fetch(conversion.model))
     return run.keep(
         lambda folder: convert(opened, target, precision, folder, dataset, config, how),
         FORMAT_OF[target],

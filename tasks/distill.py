@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import BaseModel, Field, model_validator
 
 from tasks.contract.artifact import ModelArtifact
-from tasks.data import DataConfig, Dataset, open_data
+from tasks.data import DataArtifact, Dataset, open_prepared
 from tasks.evidence import plots
 from tasks.formats.keras import files as keras
 from tasks.store import tracking
@@ -139,12 +139,12 @@ def distill_student(
     student: ModelConfig,
     own: ModelArtifact | None,
     teacher: ModelArtifact,
-    data: DataConfig,
+    data: DataArtifact,
     config: DistillConfig,
     seed: int,
 ) -> ModelArtifact:
     """Build the student, or take the person's `own`, have the teacher teach it, and keep it."""
-    dataset = open_data(data)
+    dataset = open_prepared(data)
     taught = keras.load(tracking.fetch(own)) if own else build_model(student, dataset, seed=seed, field="student")
     knowing = keras.load(tracking.fetch(teacher))
     taught = distill(taught, knowing, dataset, config, seed=seed, report=run.epoch, checkpoints=run.checkpoints)

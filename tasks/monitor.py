@@ -94,7 +94,7 @@ def monitor(version: OpenVersion, new: NewData, config: MonitorConfig, *, seed: 
             problem=profile.problem,
             score=evidence.score,
             examples=len(new.x),
-            examples_held=new.held,
+            examples_held=new.available,
             confidence=evidence.confidence,
             registered=file.accuracy,
             accuracy=accuracy,

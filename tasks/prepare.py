@@ -1,21 +1,27 @@
 """The stage before the first model: read the data, check it, split it, and keep what it is like."""
 
-from tasks.contract.artifact import DataArtifact, digest_folder
+from tasks.contract.artifact import digest_folder
 from tasks.contract.progress import listener
-from tasks.data import DataConfig, describe, open_data
+from tasks.data import DataArtifact, DataConfig, describe, open_data
 from tasks.drift.profile import distributions, input_distributions, target_figures, write_profile
 from tasks.store import tracking
 from tasks.store.stage import StageRun, stage
 
 
-@stage("prepare")
-def prepare_data(run: StageRun, data: DataConfig) -> DataArtifact:
+def prepare_data(data: DataConfig) -> DataArtifact:
     """Read, check and split the data; its profile is what later data are compared with.
 
     Raises:
         DataError: the data cannot be trained on as they are.
 
     """
+    # what is reused may have been made of the same content in another place
+    return prepare_examples(data).model_copy(update={"config": data})
+
+
+@stage("prepare")
+def prepare_examples(run: StageRun, data: DataConfig) -> DataArtifact:
+    """Keep what the data are like."""
     dataset = open_data(data)
     folder = run.work / "profile"
     folder.mkdir()
@@ -41,4 +47,5 @@ def prepare_data(run: StageRun, data: DataConfig) -> DataArtifact:
         classes=dataset.classes,
         counts=dataset.counts,
         duplicates=dataset.duplicates,
+        config=data,
     )

@@ -10,7 +10,7 @@ from tasks.channels.graph import graph_of
 from tasks.channels.shrink import shrink, widths
 from tasks.contract.artifact import ModelArtifact
 from tasks.contract.progress import listener
-from tasks.data import DataConfig, Dataset, open_data
+from tasks.data import DataArtifact, Dataset, open_prepared
 from tasks.evidence import plots
 from tasks.formats.keras import files as keras
 from tasks.store import tracking
@@ -222,7 +222,7 @@ def prune_student(
     run: StageRun,
     student: ModelArtifact,
     teacher: ModelArtifact,
-    data: DataConfig,
+    data: DataArtifact,
     config: PruneConfig,
     teaching: Teaching,
     seed: int,
@@ -232,7 +232,7 @@ def prune_student(
     whole = keras.load(tracking.fetch(student))
     pruned = prune(
         whole,
-        open_data(data),
+        open_prepared(data),
         config,
         teacher=keras.load(tracking.fetch(teacher)),
         teaching=teaching,

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from tasks.contract.artifact import ModelArtifact, Precision
 from tasks.contract.progress import listener
-from tasks.data import DataConfig, Dataset, open_data
+from tasks.data import DataArtifact, Dataset, open_prepared
 from tasks.evidence import plots
 from tasks.formats.keras import files as keras
 from tasks.measuring.scores import example_scores
@@ -235,7 +235,7 @@ def quantize_student(
     run: StageRun,
     student: ModelArtifact,
     teacher: ModelArtifact,
-    data: DataConfig,
+    data: DataArtifact,
     config: QuantizeConfig,
     teaching: Teaching,
     seed: int,
@@ -243,7 +243,7 @@ def quantize_student(
     """Quantize the student under its teacher, and keep the fake-quantized model that every int8 file is made from."""
     held = quantize(
         keras.load(tracking.fetch(student)),
-        open_data(data),
+        open_prepared(data),
         config,
         teacher=keras.load(tracking.fetch(teacher)),
         teaching=teaching,
@@ -264,7 +264,7 @@ def quantize_student(
 def conversion(
     student: ModelArtifact,
     teacher: ModelArtifact,
-    data: DataConfig,
+    data: DataArtifact,
     config: QuantizeConfig,
     teaching: Teaching,
     seed: int,

@@ -14,7 +14,6 @@ from pydantic import BaseModel, Field
 
 from tasks.contract.artifact import (
     Artifact,
-    DataArtifact,
     EvidenceArtifact,
     ModelArtifact,
     Target,
@@ -22,27 +21,18 @@ from tasks.contract.artifact import (
     default_target,
     digest_folder,
 )
-from tasks.data import DataConfig, open_data
+from tasks.data import DataArtifact, open_prepared
 from tasks.drift.profile import FILE as PROFILE
-from tasks.drift.profile import answer_figures, distributions, joined, write_profile
+from tasks.drift.profile import open_predictions, write_profile
 from tasks.evidence.evidence import Evidence, FileEvidence, open_evidence
 from tasks.evidence.page import render_card
 from tasks.formats import FORMATS
-from tasks.measuring.answers import Outputs, answers_of
-from tasks.measuring.scores import example_scores
-from tasks.measuring.target_scores import by_target
+from tasks.measuring.answers import Outputs
 from tasks.store import registry, tracking
 from tasks.store.commit import git_commit
 from tasks.store.stage import StageRun, stage
 from tasks.versions.version import place_of
 
-# What `mlflow.pyfunc.load_model(...).predict` of a version needs, by the target that it asks.
-REQUIREMENTS: dict[Target, tuple[str, ...]] = {
-    "onnxruntime": ("mlflow", "onnx", "onnxruntime", "numpy"),
-    "litert": ("mlflow", "ai-edge-litert", "numpy"),
-    "savedmodel": ("mlflow", "tensorflow", "numpy"),
-}
-BATCH = 64  # examples in a call when the test split is asked for answers
 SAMPLE = 16  # examples with their answers in `sample.npz`: enough to tell a wrong file, few enough to ship
 FLOATS = ("teacher", "student")  # names of the float models, which every version descends from
 
@@ -114,7 +104,6 @@ class Version:
     files: dict[Target, ModelArtifact]
     evidence: EvidenceArtifact
     data: DataArtifact
-    source: DataConfig
     models: dict[str, ModelArtifact]
     config: RegisterConfig
 
@@ -134,7 +123,6 @@ def register_version(
     files: dict[Target, ModelArtifact],
     evidence: EvidenceArtifact,
     data: DataArtifact,
-    source: DataConfig,
     models: dict[str, ModelArtifact],
     config: RegisterConfig,
 ) -> VersionArtifact:
@@ -146,7 +134,7 @@ def register_version(
     """
     content = content_digest(files, recipe, data, _columns(data))
     made = registry.find_version(name, content) or _register(
-        run, Version(name, recipe, files, evidence, data, source, models, config), content
+        run, Version(name, recipe, files, evidence, data, models, config), content
     )
     return VersionArtifact(
         stage=run.stage,
@@ -166,13 +154,13 @@ def _register(run: StageRun, made: Version, content: str) -> registry.Registered
     measured = open_evidence(evidence)
     target = default_target(made.files)
     served = next(file for file in measured.files if file.shipped and file.target == target)
-    examples, _ = open_data(made.source).arrays("test", limit=SAMPLE)
+    examples, _ = open_prepared(made.data).arrays("test", limit=SAMPLE)
     tracking.save_model(
         folder,
         tracking.fetch(made.files[target]) / FORMATS[target].FILE,
         place_of(target) / FORMATS[target].FILE,
         examples[:2],
-        requirements=[f"{library}=={version(library)}" for library in REQUIREMENTS[target]],
+        requirements=[f"{library}=={version(library)}" for library in FORMATS[target].REQUIREMENTS],
         columns=_columns(made.data),
     )
     for target, file in made.files.items():  # byte for byte what was measured: MLflow writes ONNX anew
@@ -214,23 +202,10 @@ def _columns(data: DataArtifact) -> list[str]:
 
 
 def _profile(made: Version) -> dict[str, Any]:
-    """What new data are held against: the data's profile, and what the default file answers to the test split."""
-    data, problem = open_data(made.source), made.source.problem
-    target = default_target(made.files)
-    call = FORMATS[target].load(tracking.fetch(made.files[target]), threads=1)
-    chunks, scores = [], []
-    for raw, y in data.examples("test"):
-        x = raw.astype(np.float32)
-        answers = answers_of(call, x, data.output_shape, BATCH, f"the file for {target}")
-        chunks.append(answer_figures(problem, x, answers, data.target_columns))
-        scores.append(example_scores(problem, y, answers, data.variance))
-    found = distributions(joined(chunks), len(data.classes))
-    each = by_target(data.target_columns, np.concatenate(scores), np.concatenate(scores))
-    kept: dict[str, Any] = json.loads((tracking.fetch(made.data) / PROFILE).read_text())
-    kept["predictions"] = {name: distribution.model_dump() for name, distribution in found.items()}
-    if each:
-        kept["scores"] = {name: target.score.model_dump() for name, target in each.items()}
-    return kept
+    """What new data are compared with: the data's profile, and what the default file answered to the test split."""
+    profile: dict[str, Any] = json.loads((tracking.fetch(made.data) / PROFILE).read_text())
+    predictions = open_predictions(tracking.fetch(made.evidence)).model_dump()
+    return profile | {name: value for name, value in predictions.items() if value}
 
 
 def _answers(files: dict[Target, ModelArtifact], examples: Outputs) -> dict[str, Outputs]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from tasks.contract.artifact import ChoiceArtifact, ModelArtifact, Precision, Target, digest_folder
 from tasks.contract.progress import listener
-from tasks.data import DataConfig, Dataset, open_data
+from tasks.data import DataArtifact, Dataset, open_prepared
 from tasks.evidence.evidence import Tried, write_choice
 from tasks.formats import FORMATS
 from tasks.formats.audit import Audit
@@ -152,7 +152,7 @@ def choose_files(
     run: StageRun,
     conversions: dict[str, Conversion],
     files: dict[str, dict[Target, ModelArtifact]],
-    data: DataConfig,
+    data: DataArtifact,
     config: ValidateConfig,
     max_drop: float,
     min_integer_share: float,
@@ -171,7 +171,7 @@ def choose_files(
         ]
         for target in files[TEACHER]
     }
-    dataset, teacher = open_data(data), keras.load(tracking.fetch(conversions[TEACHER].model))
+    dataset, teacher = open_prepared(data), keras.load(tracking.fetch(conversions[TEACHER].model))
     x, _ = dataset.arrays("validation", config.max_examples)
     rows = choose(
         candidates,

@@ -15,7 +15,7 @@ from tasks.measuring.answers import Outputs
 from tasks.measuring.arrays import Figure
 from tasks.store import tracking
 from tasks.store.stage import StageRun, stage
-from tasks.versions.recorded_answers import held_against
+from tasks.versions.recorded_answers import compare_answers
 from tasks.versions.version import SAMPLE, open_version
 
 FILE = "smoke.json"
@@ -64,7 +64,7 @@ def smoke(uri: str, folder: Path, work: Path) -> Smoke:
     return Smoke(
         uri=uri,
         examples=len(examples),
-        largest_difference=held_against(recorded, _answers(answer), uri),
+        largest_difference=compare_answers(recorded, _answers(answer), uri),
         largest_answer=float(np.abs(recorded).max()),
     )
 

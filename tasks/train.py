@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.contract.artifact import ModelArtifact, Role
-from tasks.data import DataConfig, Dataset, open_data
+from tasks.data import DataArtifact, Dataset, open_prepared
 from tasks.evidence import plots
 from tasks.formats.keras import files as keras
 from tasks.store import tracking
@@ -51,12 +51,12 @@ def train_model(
     role: Role,
     model: ModelConfig,
     own: ModelArtifact | None,
-    data: DataConfig,
+    data: DataArtifact,
     config: FitConfig,
     seed: int,
 ) -> ModelArtifact:
     """Build the model, or take the person's `own`, train it, and keep it."""
-    dataset = open_data(data)
+    dataset = open_prepared(data)
     trained = keras.load(tracking.fetch(own)) if own else build_model(model, dataset, seed=seed, field=role)
     trained = train(trained, dataset, config, seed=seed, report=run.epoch, checkpoints=run.checkpoints)
     if run.history:

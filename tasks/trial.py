@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from tasks.bundles import BUNDLES
-from tasks.bundles.client import Trial, TrialConfig
+from tasks.bundles.trial import TrialConfig, TrialResult
 from tasks.contract.artifact import BundleArtifact, EvidenceArtifact
 from tasks.contract.errors import TooSlow
 from tasks.store import tracking
@@ -14,8 +14,8 @@ from tasks.versions.manifest import read_manifest
 FILE = "trial.json"
 
 
-def trial(folder: Path, config: TrialConfig) -> Trial:
-    """Hold a bundle against its manifest, and its server against what the version answered when it was registered.
+def trial(folder: Path, config: TrialConfig) -> TrialResult:
+    """Compare a bundle with its manifest, and its server's answers with those of the version when it was registered.
 
     Args:
         folder: a copy of the bundle: what runs in it may leave files there.
@@ -30,17 +30,17 @@ def trial(folder: Path, config: TrialConfig) -> Trial:
 
     """
     about = read_manifest(folder)
-    found: Trial = BUNDLES[about["server"]].trial(folder, about, config=config)
-    first = next(iter(found.latency_p50_ms.items()), None)
+    result: TrialResult = BUNDLES[about["server"]].trial(folder, about, config=config)
+    first = next(iter(result.latency_p50_ms.items()), None)
     if config.max_latency_ms and first and first[1] > config.max_latency_ms:
         way, took = first
         raise TooSlow(
-            f"{found.server} takes {took:.3f} ms for one example by {way}, and {config.max_latency_ms:g} ms were "
+            f"{result.server} takes {took:.3f} ms for one example by {way}, and {config.max_latency_ms:g} ms were "
             f"promised (trial.max_latency_ms); in process it was {about['measured_p50_ms']:.3f} ms. The rest is the "
             "way there and back: give it a machine with less beside it, or raise the limit; if the share in process "
             "is too large itself, compress harder (prune, student.width, quantize)"
         )
-    return found
+    return result
 
 
 @stage("trial", reuse=False)
@@ -48,15 +48,15 @@ def try_bundle(run: StageRun, bundle: BundleArtifact, config: TrialConfig) -> Ev
     """Try a bundle on this machine, now; keeps `trial.json`."""
     copy = run.work / "copy"
     shutil.copytree(tracking.fetch(bundle), copy)
-    found = trial(copy, config)
-    times = {f"latency_p50_ms_{way}": took for way, took in found.latency_p50_ms.items()}
-    tracking.log_metrics(run.run_id, {"largest_difference": found.largest_difference, **times})
+    result = trial(copy, config)
+    times = {f"latency_p50_ms_{way}": took for way, took in result.latency_p50_ms.items()}
+    tracking.log_metrics(run.run_id, {"largest_difference": result.largest_difference, **times})
     folder = run.work / "trial"
     folder.mkdir()
-    (folder / FILE).write_text(found.model_dump_json(indent=1) + "\n")
+    (folder / FILE).write_text(result.model_dump_json(indent=1) + "\n")
     return run.keep_evidence(folder)
 
 
-def open_trial(folder: Path) -> Trial:
+def open_trial(folder: Path) -> TrialResult:
     """Read `trial.json` from a folder whose digest was checked."""
-    return Trial.model_validate_json((folder / FILE).read_text())
+    return TrialResult.model_validate_json((folder / FILE).read_text())

@@ -4,7 +4,7 @@ What a file answers is held against the Keras model that it was made from, and i
 as it was brought, if it was; never against another file, which the same fault may have spoiled.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.contract.artifact import FORMAT_OF, ChoiceArtifact, EvidenceArtifact, ModelArtifact, Precision, Role, Target
+from tasks.contract.artifact import (
+    FORMAT_OF,
+    ChoiceArtifact,
+    EvidenceArtifact,
+    ModelArtifact,
+    Precision,
+    Role,
+    Target,
+    default_target,
+)
 from tasks.contract.errors import AnswersDiffer, SlimlineError
 from tasks.contract.progress import listener
-from tasks.data import DataConfig, Dataset, open_data
+from tasks.data import DataArtifact, Dataset, open_prepared
+from tasks.drift.profile import Predictions, answer_figures, distributions, write_predictions
 from tasks.evidence.brought_answers import kept_answers
 from tasks.evidence.disclosure import limits, methods
 from tasks.evidence.evidence import Evidence, FileEvidence, Reference, figures, open_choice
 from tasks.evidence.page import lay_out
 from tasks.formats import FORMATS
 from tasks.formats.keras import files as keras
-from tasks.formats.parity import hold_answers, said, sizes_apart
+from tasks.formats.parity import answers_apart, difference_message, sizes_apart
 from tasks.formats.sizes import sizes
 from tasks.measuring import intervals, timing
 from tasks.measuring.answers import Outputs, Predict, answers_fit, answers_of
@@ -42,7 +52,7 @@ ROLES: tuple[Role, ...] = ("teacher", "student", "compressed")
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredFile:
     """A file to measure.
 
     folder: what the target's format has written. keras: the folder of the Keras model that it was made from.
@@ -75,12 +85,13 @@ class InKeras:
 
 
 def validate(
-    files: Sequence[Measured],
+    files: Sequence[MeasuredFile],
     data: Dataset,
     config: ValidateConfig,
     *,
     seed: int,
     brought: tuple[Outputs, str] | None = None,
+    on_answers: Callable[[MeasuredFile, Outputs], None] = lambda *_: None,
 ) -> Evidence:
     """Measure files on the test split.
 
@@ -91,6 +102,7 @@ def validate(
         seed: of the bootstrap.
         brought: what the teacher answered to the test split as it was brought, and in which Keras; none if it was
             trained here.
+        on_answers: called with each file and its answers to the test split `(n, …)`.
 
     Raises:
         ConversionError: a file answers with something other than one finite output for each example.
@@ -114,7 +126,7 @@ def validate(
         here.sort(key=lambda file: ROLES.index(file.role))
         if here[0].role != "teacher":
             raise ValueError(f"no file of the teacher for {target} to compare with")
-        measured += _measure_target(here, data, x, y, answered, baseline, config, seed)
+        measured += _measure_target(here, data, x, y, answered, baseline, config, seed, on_answers)
     machine = describe_machine(load_before)
     return Evidence(
         problem=problem,
@@ -147,7 +159,7 @@ def validate(
 
 
 def _measure_target(
-    files: Sequence[Measured],
+    files: Sequence[MeasuredFile],
     data: Dataset,
     x: Outputs,
     y: npt.NDArray[Any],
@@ -155,6 +167,7 @@ def _measure_target(
     baseline: Floats,
     config: ValidateConfig,
     seed: int,
+    on_answers: Callable[[MeasuredFile, Outputs], None],
 ) -> list[FileEvidence]:
     """One target's files, the teacher's first: all opened, all asked for their answers, then timed in turn.
 
@@ -168,6 +181,7 @@ def _measure_target(
     }
     for file in files:
         _hold(file, calls[file.title], answers[file.title], models[file.keras], x, config.throughput_batch)
+        on_answers(file, answers[file.title])
     listener().note("validate", f"timing the {len(files)} files for {files[0].target} in turn")
     times = timing.time_in_turn(calls, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds)
     batch = np.resize(x, (config.throughput_batch, *x.shape[1:]))  # repeats the examples when there are too few
@@ -214,17 +228,17 @@ def _measure_target(
     return measured
 
 
-def _hold(file: Measured, call: Predict, answers: Outputs, model: InKeras, x: Outputs, batch: int) -> None:
+def _hold(file: MeasuredFile, call: Predict, answers: Outputs, model: InKeras, x: Outputs, batch: int) -> None:
     """Hold a file's answers against its Keras model's, and against its own one and two at a time.
 
     Raises:
         AnswersDiffer: says which file is wrong, from which layer on, and by how much.
 
     """
-    difference = hold_answers(answers, model.outputs, file.target, file.precision, by=model.by)
+    difference = answers_apart(answers, model.outputs, file.target, file.precision, by=model.by)
     found = difference or sizes_apart(call, file.target, file.precision, x, batch, answers, by=model.by)
     if found is not None:
-        told = said(keras.load(file.keras), file.target, file.precision, found, x)
+        told = difference_message(keras.load(file.keras), file.target, file.precision, found, x)
         raise AnswersDiffer(
             f"the {file.role}'s file does not answer as its Keras model: {told}. Leave {file.target} out of targets, "
             "or replace that layer; training longer or pruning less changes nothing of it"
@@ -251,7 +265,7 @@ def _accuracy(
     return figures
 
 
-def _in_keras(file: Measured, x: Outputs, data: Dataset, config: ValidateConfig) -> InKeras:
+def _in_keras(file: MeasuredFile, x: Outputs, data: Dataset, config: ValidateConfig) -> InKeras:
     """The answers of the Keras model that a file was made from."""
     listener().note("validate", f"asking the Keras model of the {file.role} for {len(x):,} answers")
     model = keras.load(file.keras)
@@ -288,7 +302,7 @@ def validate_files(
     shipped: dict[Target, str],
     choice: ChoiceArtifact | None,
     brought: ModelArtifact | None,
-    data: DataConfig,
+    data: DataArtifact,
     config: ValidateConfig,
     seed: int,
 ) -> EvidenceArtifact:
@@ -300,7 +314,7 @@ def validate_files(
     """
     played = {(role, target): name for target in shipped for role, name in roles(models, shipped, target).items()}
     measured = [
-        Measured(
+        MeasuredFile(
             role=role,
             target=target,
             precision=files[name][target].precision,
@@ -312,9 +326,21 @@ def validate_files(
         )
         for (role, target), name in played.items()
     ]
-    dataset = open_data(data)
-    answers = kept_answers(tracking.fetch(brought)) if brought else None
-    evidence = validate(measured, dataset, config, seed=seed, brought=answers)
+    dataset = open_prepared(data)
+    predictions: list[Predictions] = []
+
+    def keep(file: MeasuredFile, answers: Outputs) -> None:
+        if file.shipped and file.target == default_target(shipped):
+            predictions.append(_predictions(dataset, config, answers))
+
+    evidence = validate(
+        measured,
+        dataset,
+        config,
+        seed=seed,
+        brought=kept_answers(tracking.fetch(brought)) if brought else None,
+        on_answers=keep,
+    )
     if choice is not None:
         evidence = evidence.model_copy(update={"tried": open_choice(tracking.fetch(choice))})
     for file in evidence.files:
@@ -325,7 +351,19 @@ def validate_files(
     folder = run.work / "evidence"
     folder.mkdir()
     lay_out(evidence, folder)
+    write_predictions(predictions[0], folder)
     return run.keep_evidence(folder)
+
+
+def _predictions(data: Dataset, config: ValidateConfig, answers: Outputs) -> Predictions:
+    """What answers to the test split are like, for those to new data to be compared with."""
+    x, y = data.arrays("test", config.max_examples)
+    problem, names = data.config.problem, data.target_columns
+    scores = example_scores(problem, y, answers, data.variance)
+    return Predictions(
+        predictions=distributions(answer_figures(problem, x, answers, names), len(data.classes)),
+        scores={name: target.score for name, target in by_target(names, scores, scores).items()},
+    )
 
 
 def roles(models: Collection[str], shipped: Mapping[Target, str], target: Target) -> dict[Role, str]:

@@ -13,7 +13,7 @@ from tasks.data import DataConfig, Dataset, open_data
 from tasks.evidence.evidence import FileEvidence
 from tasks.formats import FORMATS
 from tasks.formats.audit import Audit
-from tasks.formats.onnx.saturation import told
+from tasks.formats.onnx.saturation import note_here
 from tasks.formats.sizes import sizes
 from tasks.measuring import intervals, timing
 from tasks.measuring.answers import answers_of
@@ -107,7 +107,7 @@ def verify(
     timings, machine, saturating = [], None, []
     for file in version.shipped():
         layers = FORMATS[file.target].saturating(version.files_of(file.target))
-        if sentence := told(f"The {file.target} file of {version.uri}", layers):
+        if sentence := note_here(f"The {file.target} file of {version.uri}", layers):
             listener().note("verify", sentence)
             saturating.append(f"{sentence}.")
     runs = [file for file in version.shipped() if FORMATS[file.target].RUNS_HERE]

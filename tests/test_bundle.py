@@ -1,4 +1,4 @@
-"""Bundles of a real version, held against the schemas of the servers that take them."""
+"""Bundles of a real version, checked by the schemas of the servers that take them."""
 
 import json
 import re
@@ -55,10 +55,10 @@ def signature(contents) -> dict[str, tuple]:
     """Names, types and shapes of the ONNX files' inputs and outputs, as the ONNX library reads them."""
     import onnx
 
-    found = {}
+    tensors = {}
     for target in ("onnxruntime", "tensorrt"):
         graph = onnx.load(contents.files("triton", target) / "model.onnx").graph
-        found[target] = tuple(
+        tensors[target] = tuple(
             [
                 (
                     value.name,
@@ -69,7 +69,7 @@ def signature(contents) -> dict[str, tuple]:
             ]
             for values in (graph.input, graph.output)
         )
-    return found
+    return tensors
 
 
 @pytest.mark.parametrize("server", SERVERS)
@@ -203,10 +203,10 @@ def test_triton_s_schema_takes_its_files_and_they_fit_the_onnx_file(repository, 
 
     model = bundles["triton"] / repository / "tiny"
     config = text_format.Parse((model / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
-    for told, real in zip((config.input, config.output), signature[target], strict=True):
+    for configured, expected in zip((config.input, config.output), signature[target], strict=True):
         names = {"FLOAT": "TYPE_FP32"}
-        says = [(each.name, model_config_pb2.DataType.Name(each.data_type), list(each.dims)) for each in told]
-        assert says == [(name, names[kind], shape) for name, kind, shape in real]
+        says = [(each.name, model_config_pb2.DataType.Name(each.data_type), list(each.dims)) for each in configured]
+        assert says == [(name, names[kind], shape) for name, kind, shape in expected]
     assert config.max_batch_size == 16
     assert config.dynamic_batching.max_queue_delay_microseconds == 250
     (group,) = config.instance_group
@@ -222,8 +222,10 @@ def test_triton_s_schema_takes_its_files_and_they_fit_the_onnx_file(repository, 
     else:
         assert not accelerators
     (warm,) = config.model_warmup
-    (held,) = warm.inputs.values()
-    example = np.frombuffer((model / "warmup" / held.input_data_file).read_bytes(), np.float32).reshape(list(held.dims))
+    (first_input,) = warm.inputs.values()
+    example = np.frombuffer((model / "warmup" / first_input.input_data_file).read_bytes(), np.float32).reshape(
+        list(first_input.dims)
+    )
     np.testing.assert_array_equal(example, contents.sample()["examples"][0])
     assert digest_file(model / "1" / "model.onnx") == digest_file(contents.files("triton", target) / "model.onnx")
     assert (model / config.output[0].label_filename).read_text().split() == [str(digit) for digit in range(10)]
@@ -264,7 +266,7 @@ def test_the_image_is_small_and_not_root(server, bundles):
 
 def fields_known(file: Path, kind: str) -> subprocess.CompletedProcess[str]:
     """In a process of its own: kserve's protos and tritonclient's have the same names, and no process takes both."""
-    command = [sys.executable, Path(__file__).parent / "kubernetes_fields.py", kind, file]
+    command = [sys.executable, Path(__file__).parent / "support" / "kubernetes_fields.py", kind, file]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
@@ -298,11 +300,11 @@ def test_a_registered_name_becomes_one_that_kubernetes_allows(name, service):
 def test_the_edge_file_is_what_was_measured_and_its_metadata_are_true(bundles, contents):
     folder = bundles["edge"]
     assert digest_file(folder / "model.tflite") == digest_file(contents.files("edge", "litert") / "model.tflite")
-    told = json.loads((folder / "metadata.json").read_text())
-    assert told["labels"] == [str(digit) for digit in range(10)]
-    assert told["precision"] == "int8"
-    assert told["input"]["shape"] == [1, 8, 8, 1]
-    assert told["input"]["range_of_the_examples"] == [0, 16]
+    metadata = json.loads((folder / "metadata.json").read_text())
+    assert metadata["labels"] == [str(digit) for digit in range(10)]
+    assert metadata["precision"] == "int8"
+    assert metadata["input"]["shape"] == [1, 8, 8, 1]
+    assert metadata["input"]["range_of_the_examples"] == [0, 16]
     assert len((folder / "predict.py").read_text().splitlines()) < 25
 
 

@@ -54,14 +54,6 @@ def slimline(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_make_knows_every_target_that_is_named():
-    named = set(re.findall(r"(?:`|^)make ([a-z-]+)", README + (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE))
-    assert {"run", "test", "bench"} <= named
-    for target in named:
-        plan = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True)
-        assert plan.returncode == 0, f"make {target}: {plan.stderr}"
-
-
 def test_the_recipe_can_run(flowers):
     done = slimline(flowers, *commands("slimline check")[0][1:], "teacher.floor=-1")  # it has learned nothing
     assert done.returncode == 0, done.stderr
@@ -83,14 +75,28 @@ def test_the_overrides_are_settings(flowers):
         read_recipe(flowers / command[2], overrides)
 
 
-def test_every_reader_is_named():
+def test_it_is_short_and_every_file_that_it_links_to_is_there():
+    assert len(README.splitlines()) <= 150
+    links = re.findall(r"\]\(([^)\s#]+)\)", README)
+    assert len(links) > 10
+    for link in links:
+        assert (ROOT / link).exists(), link
+
+
+def test_every_reader_architecture_and_target_is_named():
+    from tasks.contract.artifact import FORMAT_OF
     from tasks.data import READERS
     from tasks.zoo import ARCHITECTURES
 
+    data, model = ((ROOT / "docs" / f"your-{page}.md").read_text() for page in ("data", "model"))
     for name in READERS:
-        assert f"| `{name}` |" in README
+        assert f"| `{name}` |" in data
+        assert name in blocks("yaml")[0]
     for name in ARCHITECTURES:
-        assert name in README
+        assert f"`{name}`" in model
+        assert name in blocks("yaml")[0]
+    for name in FORMAT_OF:
+        assert name in blocks("yaml")[0]
 
 
 @pytest.mark.parametrize(

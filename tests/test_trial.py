@@ -15,12 +15,13 @@ from registered import versions
 
 from tasks.bundle import bundle
 from tasks.bundles import BUNDLES
-from tasks.bundles.client import TrialConfig, running
+from tasks.bundles.client import running
 from tasks.bundles.contents import BundleConfig, Contents
+from tasks.bundles.trial import TrialConfig
 from tasks.contract.errors import BundleDamaged, BundleMismatch, PortTaken, ServerFailed, SmokeTestFailed, TooSlow
 from tasks.trial import trial
 from tasks.versions.manifest import write_manifest
-from tasks.versions.recorded_answers import held_against
+from tasks.versions.recorded_answers import compare_answers
 from tasks.versions.version import open_version
 
 QUICK = TrialConfig(requests=20)
@@ -74,12 +75,12 @@ def copied(bundles, tmp_path):
     ],
 )
 def test_a_bundle_answers_as_when_it_was_registered(server, ways, copied):
-    found = trial(copied(server), QUICK)
-    assert found.examples == 16
-    assert found.largest_difference < 1e-5
-    assert found.server_run == (server not in ("tfserving", "triton")), "what was not run is not said to have been"
-    assert set(found.latency_p50_ms) == ways
-    assert all(took > 0 for took in found.latency_p50_ms.values())
+    result = trial(copied(server), QUICK)
+    assert result.examples == 16
+    assert result.largest_difference < 1e-5
+    assert result.server_run == (server not in ("tfserving", "triton")), "what was not run is not said to have been"
+    assert set(result.latency_p50_ms) == ways
+    assert all(took > 0 for took in result.latency_p50_ms.values())
 
 
 BLOCK = """
@@ -202,10 +203,10 @@ def test_a_configuration_that_does_not_fit_is_named(server, file, before, after,
 
 
 def test_a_port_that_is_taken_is_named(copied):
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        held.listen()
-        port = held.getsockname()[1]
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        port = listening.getsockname()[1]
         with pytest.raises(PortTaken, match=rf"trial\.grpc_port: {port}: cannot be listened on .*take 0") as caught:
             trial(copied("docker"), TrialConfig(requests=20, grpc_port=port))
     assert caught.value.exit_code == 2
@@ -253,11 +254,11 @@ def test_other_answers_fail(server, copied):
 
 def test_what_is_no_number_is_as_far_away_as_can_be():
     recorded = np.ones((2, 3), np.float32)
-    assert held_against(recorded, recorded + 1e-6, "it") == pytest.approx(1e-6, rel=0.1)
+    assert compare_answers(recorded, recorded + 1e-6, "it") == pytest.approx(1e-6, rel=0.1)
     with pytest.raises(SmokeTestFailed, match=r"1 of 2 examples otherwise .* by up to inf"):
-        held_against(recorded, np.array([[1, 1, np.nan], [1, 1, 1]], np.float32), "it")
+        compare_answers(recorded, np.array([[1, 1, np.nan], [1, 1, 1]], np.float32), "it")
     with pytest.raises(SmokeTestFailed, match="in the shape"):
-        held_against(recorded, recorded[:1], "it")
+        compare_answers(recorded, recorded[:1], "it")
 
 
 def test_the_cluster_s_runtime_is_the_bundle_s(bundles):

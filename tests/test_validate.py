@@ -8,7 +8,7 @@ from tasks.contract.errors import ConversionError, SlimlineError
 from tasks.data import DataConfig, Dataset, open_data
 from tasks.formats import FORMATS
 from tasks.quantization.fake_quantization import fake_quantized
-from tasks.validate import Measured, validate
+from tasks.validate import MeasuredFile, validate
 
 TARGETS = ("onnxruntime", "litert", "savedmodel")
 
@@ -162,7 +162,7 @@ def test_a_file_that_answers_nan_is_no_evidence(models, data, tmp_path):
     with pytest.raises(SlimlineError, match="student's Keras model"):
         validate([good, bad], data, QUICK, seed=0)
     with pytest.raises(ConversionError, match=r"student onnxruntime float32: .* NaN"):
-        validate([good, Measured(**{**vars(bad), "keras": good.keras})], data, QUICK, seed=0)
+        validate([good, MeasuredFile(**{**vars(bad), "keras": good.keras})], data, QUICK, seed=0)
 
 
 @pytest.mark.parametrize("problem", ["regression", "reconstruction"])

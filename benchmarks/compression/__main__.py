@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import benchmarks.quiet  # noqa: F401  before what imports TensorFlow
-from benchmarks.compression.measure import Row, found, timed
+from benchmarks.compression.measure import FileRow, figures, timed
 from benchmarks.compression.ours import registered
 from benchmarks.compression.page import page, picture, table
 from benchmarks.compression.ways import Way, ways
@@ -77,18 +77,18 @@ def main() -> None:
     x, y = data.arrays("test")
     subject = Subject("resnet8", "", teacher, data, x, y, data.arrays("train", limit=chosen.calibration)[0])
 
-    rows: dict[str, Row] = {}
+    rows: dict[str, FileRow] = {}
     folders: dict[str, Path] = {}
     scores: dict[str, Floats] = {}
 
-    def measure(row: Row, folder: Path) -> None:
+    def measure(row: FileRow, folder: Path) -> None:
         name = f"{row.target}: {row.title}"
-        rows[name] = found(row, folder, subject, scores)
+        rows[name] = figures(row, folder, subject, scores)
         folders[name] = folder
 
     tuning = FitConfig(epochs=chosen.tuning_epochs, batch_size=128, learning_rate=1e-4)
     for way in ways(subject, chosen.peers.absolute(), chosen.olive.absolute(), tuning, SEED):
-        row = Row(title=way.title, target=way.target, parameters=teacher.count_params())
+        row = FileRow(title=way.title, target=way.target, parameters=teacher.count_params())
         name = f"{row.target}: {row.title}"
         try:
             if chosen.skip and chosen.skip in way.title:
@@ -96,8 +96,8 @@ def main() -> None:
             folder, seconds = _made(way, kept / "files", f"{came_from.name} {chosen.calibration} {tuning}")
             measure(row.model_copy(update={"work_seconds": seconds}), folder)
         except Exception as error:  # a way that cannot be gone is a row that says why
-            said = " ".join(str(error).split())[:300]
-            rows[name] = row.model_copy(update={"failure": f"{type(error).__name__}: {said}"})
+            message = " ".join(str(error).split())[:300]
+            rows[name] = row.model_copy(update={"failure": f"{type(error).__name__}: {message}"})
             say(f"{name}: {rows[name].failure}")
     common: dict[str, object] = {f"data.{name}": place for name, place in places.items()}
     common |= {"data.limit": chosen.images, "teacher.model": came_from / keras.FILE}
@@ -107,7 +107,9 @@ def main() -> None:
         ("ours, a ResNet-6 that it taught", "taught.yaml", {"distill.fit.epochs": chosen.student_epochs}),
     ):
         made = registered(Path(__file__).parent / recipe, {**common, **settings}, kept / "slimline")
-        row = Row(title=title, target="onnxruntime", ours=True, work_seconds=made.seconds, parameters=made.parameters)
+        row = FileRow(
+            title=title, target="onnxruntime", ours=True, work_seconds=made.seconds, parameters=made.parameters
+        )
         measure(row, made.folder)
         measure(row.model_copy(update={"target": "litert"}), made.folder / "formats" / "litert")
         minutes[recipe] = f"`{recipe}`, {made.seconds / 60:.0f} minutes in all"

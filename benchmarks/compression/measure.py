@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from tasks.measuring.arrays import Floats
 
 THROUGHPUT_BATCH = 32
-FLOAT = "onnxruntime: float teacher"  # what all others are held against
+FLOAT = "onnxruntime: float teacher"  # what all others are compared with
 
 
-class Row(BaseModel, frozen=True):
-    """What was found of one file; all ratios are against the float teacher in ONNX Runtime."""
+class FileRow(BaseModel, frozen=True):
+    """What was measured of one file; all ratios are against the float teacher in ONNX Runtime."""
 
     title: str
     target: Target
@@ -47,7 +47,7 @@ class Row(BaseModel, frozen=True):
     throughput: float = 0.0  # examples a second, batch 32, one thread
 
 
-def found(row: Row, folder: Path, subject: Subject, scores: dict[str, "Floats"]) -> Row:
+def figures(row: FileRow, folder: Path, subject: Subject, scores: dict[str, "Floats"]) -> FileRow:
     """A row with all but times; the file's scores `(images,)` are put beside those of the others.
 
     Args:
@@ -75,7 +75,9 @@ def found(row: Row, folder: Path, subject: Subject, scores: dict[str, "Floats"])
     )
 
 
-def timed(rows: Mapping[str, Row], folders: Mapping[str, Path], x: np.ndarray, rounds: int, seed: int) -> list[Row]:
+def timed(
+    rows: Mapping[str, FileRow], folders: Mapping[str, Path], x: np.ndarray, rounds: int, seed: int
+) -> list[FileRow]:
     """The rows with their times, measured in turn in one process; those that failed as they are."""
     files = {name: partial(FORMATS[rows[name].target].load, folder, threads=1) for name, folder in folders.items()}
     say(f"timing {len(files)} files in turn")

@@ -39,7 +39,7 @@ def registered(recipe: Path, settings: Mapping[str, object], state: Path) -> Our
         state: where Slimline keeps its state.
 
     Raises:
-        RuntimeError: the run failed; it said why on its way.
+        RuntimeError: the run failed; its output says why.
 
     """
     command = [sys.executable, "-m", "flows.cli", "run", str(recipe), "--json"]
@@ -51,7 +51,7 @@ def registered(recipe: Path, settings: Mapping[str, object], state: Path) -> Our
     result = json.loads(done.stdout)
     say(f"ours: {result['uri']}")
     command = [sys.executable, "-c", FACTS, result["uri"], *result["runs"].values()]
-    found = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    facts = json.loads(found.stdout.splitlines()[-1])
+    printed = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    facts = json.loads(printed.stdout.splitlines()[-1])
     shipped = next(file for file in open_evidence(Path(result["evidence"]).parent).files if file.shipped)
     return Ours(Path(facts["folder"]), facts["seconds"], shipped.parameters)

@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from benchmarks.compression.measure import THROUGHPUT_BATCH, Row
+from benchmarks.compression.measure import THROUGHPUT_BATCH, FileRow
 from tasks.evidence.plots import BLUE, GRID, INK, ORANGE
 from tasks.measuring.machine import Machine
 
@@ -17,7 +17,7 @@ TICKS = [digit * 10**power for power in range(1, 6) for digit in (1, 2, 5)]
 MOST_LOST, SMALLER, FASTER = 0.01, 10.0, 4.0  # the goal: by the bad end of the interval, of the file, at batch 1
 
 
-def page(rows: Sequence[Row], machine: Machine, notes: Sequence[str]) -> str:
+def page(rows: Sequence[FileRow], machine: Machine, notes: Sequence[str]) -> str:
     """The whole page."""
     libraries = ", ".join(f"{name} {version}" for name, version in machine.libraries.items())
     lines = [
@@ -43,7 +43,7 @@ def page(rows: Sequence[Row], machine: Machine, notes: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _line(row: Row) -> str:
+def _line(row: FileRow) -> str:
     title = f"**{row.title}**" if row.ours else row.title
     if row.accuracy is None or row.drop is None or row.faster is None:
         return f"| {RUNTIMES[row.target]} | {title} | {row.failure.replace('|', '/')} | | | | | | | | | | |"
@@ -57,42 +57,42 @@ def _line(row: Row) -> str:
     )
 
 
-def verdict(rows: Sequence[Row]) -> Iterator[str]:
+def verdict(rows: Sequence[FileRow]) -> Iterator[str]:
     """What was reached beside the goal, for each of our files, and which files of others are better in everything."""
     for row in rows:
         if not row.ours or row.drop is None or row.faster is None:
             continue
-        held = [
+        goals = [
             (f"at most {100 * MOST_LOST:g} point lost: {100 * row.drop.high:+.2f}", row.drop.high <= MOST_LOST),
             (f"{SMALLER:g} times smaller: {row.smaller:.1f}", row.smaller >= SMALLER),
             (f"{FASTER:g} times faster: {row.faster.estimate:.2f}", row.faster.estimate >= FASTER),
         ]
-        said = "; ".join(f"{what} ({'reached' if reached else '**missed**'})" for what, reached in held)
+        figures = "; ".join(f"{what} ({'reached' if kept else '**missed**'})" for what, kept in goals)
         better = [f"{RUNTIMES[other.target]} {other.title}" for other in rows if not other.ours and beats(other, row)]
-        yield f"**{RUNTIMES[row.target]}, {row.title}**: {said}. Better in accuracy, size and latency together: " + (
+        yield f"**{RUNTIMES[row.target]}, {row.title}**: {figures}. Better in accuracy, size and latency together: " + (
             f"{', '.join(better)}." if better else "none of the others."
         )
         yield ""
 
 
-def beats(one: Row, other: Row) -> bool:
+def beats(one: FileRow, other: FileRow) -> bool:
     """Whether a file is better than another in accuracy, size and latency together."""
     if one.accuracy is None or other.accuracy is None:
         return False
     return one.accuracy.estimate > other.accuracy.estimate and one.size_bytes < other.size_bytes and one.p50 < other.p50
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[FileRow]) -> str:
     """The same as comma-separated values, in the units of the fields."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    plain = [name for name in Row.model_fields if name not in ("accuracy", "drop", "faster")]
+    plain = [name for name in FileRow.model_fields if name not in ("accuracy", "drop", "faster")]
     ends = [f"{name}_{end}" for name in ("accuracy", "drop", "faster") for end in ("estimate", "low", "high")]
     writer.writerow([*plain, *ends])
     for row in rows:
-        found = row.model_dump()
-        intervals = [(found[name.rsplit("_", 1)[0]] or {}).get(name.rsplit("_", 1)[1], "") for name in ends]
-        writer.writerow([*(found[name] for name in plain), *intervals])
+        values = row.model_dump()
+        intervals = [(values[name.rsplit("_", 1)[0]] or {}).get(name.rsplit("_", 1)[1], "") for name in ends]
+        writer.writerow([*(values[name] for name in plain), *intervals])
     return text.getvalue()
 
 
@@ -105,7 +105,7 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
     return best
 
 
-def picture(rows: Sequence[Row]) -> "Figure":
+def picture(rows: Sequence[FileRow]) -> "Figure":
     """Accuracy against latency, and against size; a line joins what nothing else is better than in both."""
     from matplotlib.figure import Figure
 

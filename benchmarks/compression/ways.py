@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 PEERS = Path(__file__).parent.parent / "peers"
-HELD = 1000  # validation images by which NNCF's accuracy control and Olive's search hold accuracy
+VALIDATED = 1000  # validation images by which NNCF's accuracy control and Olive's search measure accuracy
 MOST_LOST = "0.01"  # of them
 # Olive 0.13 obeys its own switch only after a first message about the machine; where CI is set it sends none.
 QUIET = {"OLIVE_DISABLE_TELEMETRY": "1", "CI": "1", "ORT_DISABLE_TELEMETRY": "1"}
@@ -46,7 +46,7 @@ class NotRunHereError(RuntimeError):
 
 
 def ways(subject: Subject, peers: Path, olive: Path, tuning: FitConfig, seed: int) -> tuple[Way, ...]:
-    """All of them; the float file in ONNX Runtime, which the others are held against, is the first.
+    """All of them; the float file in ONNX Runtime, which the others are compared with, is the first.
 
     Args:
         subject: the teacher, and the calibration images.
@@ -82,8 +82,8 @@ def ways(subject: Subject, peers: Path, olive: Path, tuning: FitConfig, seed: in
     def after(model: Callable[[], "tf.keras.Model"], write: Callable[["tf.keras.Model", Path], None]) -> Write:
         return lambda folder: write(model(), folder)
 
-    def held(python: Path, program: str) -> Write:
-        return partial(_held, subject, python, PEERS / program)
+    def searched(python: Path, program: str) -> Write:
+        return partial(_searched, subject, python, PEERS / program)
 
     def to_onnx(model: "tf.keras.Model", folder: Path) -> None:
         plain_tf2onnx(model, subject, folder)
@@ -102,8 +102,8 @@ def ways(subject: Subject, peers: Path, olive: Path, tuning: FitConfig, seed: in
         ),
         Way("`quantize_dynamic`", "onnxruntime", partial(_ort_dynamic, subject)),
         Way("NNCF `quantize`", "onnxruntime", of(partial(nncf, peers, "performance"))),
-        Way("NNCF `quantize_with_accuracy_control`", "onnxruntime", held(peers, "nncf_accuracy.py")),
-        Way("Olive, automatic", "onnxruntime", held(olive, "olive_auto.py")),
+        Way("NNCF `quantize_with_accuracy_control`", "onnxruntime", searched(peers, "nncf_accuracy.py")),
+        Way("Olive, automatic", "onnxruntime", searched(olive, "olive_auto.py")),
         Way("tfmot `quantize_model`, plain tf2onnx", "onnxruntime", after(aware, to_onnx)),
         Way("tfmot 50% zeros and `quantize_model`, plain tf2onnx", "onnxruntime", after(pruned_aware, to_onnx)),
         Way("float teacher", "litert", of(partial(written, tflite, "float32"))),
@@ -115,7 +115,7 @@ def ways(subject: Subject, peers: Path, olive: Path, tuning: FitConfig, seed: in
 
 
 def _ort_dynamic(subject: Subject, folder: Path) -> None:
-    """ONNX Runtime's dynamic quantization: kernels in 8 bits, ranges of what they meet found at each call."""
+    """ONNX Runtime's dynamic quantization: kernels in 8 bits, ranges of what they meet measured at each call."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -126,16 +126,16 @@ def _ort_dynamic(subject: Subject, folder: Path) -> None:
         quantize_dynamic(ready, folder / onnx.FILE, weight_type=QuantType.QInt8, per_channel=True)
 
 
-def _held(subject: Subject, python: Path, program: Path, folder: Path) -> None:
+def _searched(subject: Subject, python: Path, program: Path, folder: Path) -> None:
     """What a program of another environment makes of the float file, with at most a point lost on validation images."""
     if not python.exists():
         raise NotRunHereError(f"{python} is not there: `make bench-compression` makes it where it can be downloaded")
-    x, y = subject.data.arrays("validation", limit=HELD)
+    x, y = subject.data.arrays("validation", limit=VALIDATED)
     with tempfile.TemporaryDirectory() as place:
-        given, examples = Path(place) / onnx.FILE, Path(place) / "examples.npz"
+        source, examples = Path(place) / onnx.FILE, Path(place) / "examples.npz"
         written(onnx, "float32", subject.model, subject, Path(place))
         np.savez(examples, input=subject.examples, x=x, y=y)
-        _called([python, program, given, examples, folder / onnx.FILE, MOST_LOST], Path(place))
+        _called([python, program, source, examples, folder / onnx.FILE, MOST_LOST], Path(place))
 
 
 def _called(command: list[object], place: Path) -> None:
@@ -148,7 +148,7 @@ def _called(command: list[object], place: Path) -> None:
 
 
 def _tflite_dynamic(subject: Subject, folder: Path) -> None:
-    """The converter's default: kernels in 8 bits, ranges of what they meet found at each call."""
+    """The converter's default: kernels in 8 bits, ranges of what they meet measured at each call."""
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_keras_model(subject.model)

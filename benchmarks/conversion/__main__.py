@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 import benchmarks.quiet  # noqa: F401  before what imports TensorFlow
-from benchmarks.conversion.measure import Found, measure
-from benchmarks.conversion.official import BROUGHT, Official, measure_official
+from benchmarks.conversion.measure import SubjectResult, measure
+from benchmarks.conversion.official import OFFICIAL_MODELS, Official, measure_official
 from benchmarks.conversion.page import page
 from benchmarks.conversion.routes import routes
 from benchmarks.conversion.subjects import SHAPES, cifar10, subject
@@ -58,7 +58,7 @@ def main() -> None:
     kept.mkdir(parents=True, exist_ok=True)
     training = FitConfig(epochs=chosen.epochs, batch_size=64)
     tuning = FitConfig(epochs=chosen.tuning_epochs, batch_size=64, learning_rate=1e-4)
-    found: list[Found] = []
+    results: list[SubjectResult] = []
     official: list[Official] = []
 
     def write() -> None:
@@ -68,7 +68,7 @@ def main() -> None:
             "date": time.strftime("%Y-%m-%d"),
             "settings": settings,
             "machine": machine.model_dump(mode="json"),
-            "subjects": [one.model_dump(mode="json") for one in found],
+            "subjects": [one.model_dump(mode="json") for one in results],
             "official": [one.model_dump(mode="json") for one in official],
         }
         notes = (
@@ -77,23 +77,21 @@ def main() -> None:
         )
         chosen.results.mkdir(exist_ok=True)
         (chosen.results / "conversion.json").write_text(json.dumps(content, indent=1) + "\n")
-        (chosen.results / "conversion.md").write_text(page(found, official, machine, notes))
+        (chosen.results / "conversion.md").write_text(page(results, official, machine, notes))
 
     pace = {"seed": chosen.seed, "rounds": chosen.rounds, "seconds": chosen.seconds}
-    for brought in BROUGHT if chosen.official and chosen.data else ():
+    for paths in OFFICIAL_MODELS if chosen.official and chosen.data else ():
         try:
-            official.append(measure_official(brought, chosen.official, chosen.data, **pace))
+            official.append(measure_official(paths, chosen.official, chosen.data, **pace))
         except Exception as error:  # the page says why, and the rest is measured all the same
-            say(f"{brought.recipe} failed: {error}")
-            official.append(
-                Official(name=brought.recipe, says=f"Not measured: {type(error).__name__}: {error}", rows=())
-            )
+            say(f"{paths.recipe} failed: {error}")
+            official.append(Official(name=paths.recipe, says=f"Not measured: {type(error).__name__}: {error}", rows=()))
         write()
     ways = routes(chosen.peers.absolute())
     cifar = open_data(cifar10(chosen.data, chosen.images))
     for name in chosen.subjects or SHAPES:
         made = subject(name, cifar, kept, training, chosen.seed, chosen.calibration)
-        found.append(measure(made, ways, tuning, **pace))
+        results.append(measure(made, ways, tuning, **pace))
         write()
     say(f"written: {chosen.results / 'conversion.md'}")
     print((chosen.results / "conversion.md").read_text())

@@ -9,17 +9,16 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel
 
-from benchmarks.conversion.routes import Route, Source, keras_models, output_steps
+from benchmarks.conversion.routes import Route, SourceModel, keras_models, output_steps
 from benchmarks.conversion.subjects import Subject
 from benchmarks.say import say
 from tasks.contract.artifact import Target
 from tasks.formats import FORMATS
 from tasks.formats.audit import Audit
 from tasks.measuring import timing
-from tasks.measuring.arrays import Floats
+from tasks.measuring.arrays import Floats, Outputs
 from tasks.measuring.intervals import Interval
 from tasks.measuring.scores import SCORE_NAMES, agreement, example_scores
 from tasks.training.loop import FitConfig
@@ -27,17 +26,16 @@ from tasks.training.loop import FitConfig
 if TYPE_CHECKING:
     import tensorflow as tf
 
-Outputs = npt.NDArray[np.float32]
 Predict = Callable[[Outputs], Outputs]
 Open = Callable[[], Predict]
-COMPARED = 1000  # test inputs on which a file and its Keras model are held against each other
+COMPARED = 1000  # test inputs on which a file and its Keras model are compared
 BATCH = 100
 ORDERS = 20  # of the files in a timing
 WARMUP = 10  # calls before an order's timing
 
 
-class Row(BaseModel, frozen=True):
-    """What was found of one file."""
+class RouteRow(BaseModel, frozen=True):
+    """What was measured of one file."""
 
     route: str
     target: Target
@@ -60,7 +58,7 @@ class Row(BaseModel, frozen=True):
     speedup: Interval | None = None  # the runtime's float file's median over this one's
 
 
-class Found(BaseModel, frozen=True):
+class SubjectResult(BaseModel, frozen=True):
     """All rows of a subject, and the median times of each ONNX peer over those of each of ours."""
 
     subject: str
@@ -68,13 +66,13 @@ class Found(BaseModel, frozen=True):
     score: str
     tests: int
     macs: int
-    rows: tuple[Row, ...]
+    rows: tuple[RouteRow, ...]
     against: dict[str, dict[str, Interval]]
 
 
 def measure(
     subject: Subject, routes: Sequence[Route], tuning: FitConfig, *, seed: int, rounds: int, seconds: float
-) -> Found:
+) -> SubjectResult:
     """Make every file of a subject and measure it.
 
     Args:
@@ -90,7 +88,7 @@ def measure(
     answers = {source: answers_of(predicting(model), subject.x) for source, model in models.items()}
     steps = output_steps(models["calibrated"]) if "calibrated" in models else np.ones(())
     with tempfile.TemporaryDirectory(prefix="slimline-conversion-") as place:
-        rows: dict[str, Row] = {}
+        rows: dict[str, RouteRow] = {}
         files: dict[str, Open] = {}
         for number, route in enumerate(routes):
             folder = Path(place) / str(number)
@@ -109,7 +107,7 @@ def measure(
         say(f"{subject.name}: timing {len(files)} files in turn")
         times = time_in_orders(files, subject.x[:1], rounds, seconds, seed)
     problem = subject.data.config.problem
-    return Found(
+    return SubjectResult(
         subject=subject.name,
         says=subject.says,
         score=SCORE_NAMES[problem],
@@ -138,21 +136,21 @@ def time_in_orders(files: Mapping[str, Open], x: Outputs, rounds: int, seconds: 
 
     """
     draw = np.random.default_rng(seed)
-    found: dict[str, list[Floats]] = {name: [] for name in files}
+    in_orders: dict[str, list[Floats]] = {name: [] for name in files}
     for _ in range(ORDERS):
         calls = {name: files[name]() for name in draw.permutation(list(files))}
         for name, times in timing.time_in_turn(calls, x, rounds // ORDERS, WARMUP, seconds / ORDERS).items():
-            found[name].append(times.ravel())
-    fewest = min(len(times) for orders in found.values() for times in orders)
-    return {name: np.stack([times[:fewest] for times in orders]) for name, orders in found.items()}
+            in_orders[name].append(times.ravel())
+    fewest = min(len(times) for orders in in_orders.values() for times in orders)
+    return {name: np.stack([times[:fewest] for times in orders]) for name, orders in in_orders.items()}
 
 
 def _models(
     subject: Subject, tuning: FitConfig, seed: int
-) -> tuple[dict[Source, "tf.keras.Model"], dict[Source, Exception]]:
+) -> tuple[dict[SourceModel, "tf.keras.Model"], dict[SourceModel, Exception]]:
     """The Keras models that can be made, and why the others cannot."""
-    models: dict[Source, tf.keras.Model] = {}
-    failed: dict[Source, Exception] = {}
+    models: dict[SourceModel, tf.keras.Model] = {}
+    failed: dict[SourceModel, Exception] = {}
     for source, make in keras_models(subject, tuning, seed):
         try:
             models[source] = make()
@@ -162,10 +160,13 @@ def _models(
     return models, failed
 
 
-def _failure(route: Route, error: Exception) -> Row:
-    said = " ".join(str(error).split())[:300]
-    return Row(
-        route=route.title, target=route.target, ours=route.ours, failure=f"{type(error).__name__}: {said}".rstrip(": ")
+def _failure(route: Route, error: Exception) -> RouteRow:
+    message = " ".join(str(error).split())[:300]
+    return RouteRow(
+        route=route.title,
+        target=route.target,
+        ours=route.ours,
+        failure=f"{type(error).__name__}: {message}".rstrip(": "),
     )
 
 
@@ -174,9 +175,9 @@ def predicting(model: "tf.keras.Model") -> Predict:
     return lambda x: np.asarray(model(x, training=False), np.float32)
 
 
-def answers_of(call: Predict, x: Outputs) -> Outputs:
+def answers_of(predict: Predict, x: Outputs) -> Outputs:
     """Answers `(n, ...)` to inputs `(n, ...)`, a batch at a time."""
-    return np.concatenate([call(x[start : start + BATCH]) for start in range(0, len(x), BATCH)])
+    return np.concatenate([predict(x[start : start + BATCH]) for start in range(0, len(x), BATCH)])
 
 
 def _one(
@@ -184,38 +185,39 @@ def _one(
     model: "tf.keras.Model",
     subject: Subject,
     folder: Path,
-    answers: dict[Source, Outputs],
+    answers: dict[SourceModel, Outputs],
     steps: np.ndarray,
-) -> Row:
+) -> RouteRow:
     """One file's row without its times."""
     form: ModuleType = FORMATS[route.target]
     began = time.perf_counter()
     route.write(model, subject, folder)
     seconds = time.perf_counter() - began
-    given, wanted = answers_of(form.load(folder, threads=1), subject.x), answers[route.source]
+    actual, expected = answers_of(form.load(folder, threads=1), subject.x), answers[route.source]
     audit = form.audit(folder, subject.x[:1])
     problem = subject.data.config.problem
-    score, expected = (
-        float(example_scores(problem, subject.y, outputs, subject.data.variance).mean()) for outputs in (given, wanted)
+    score, keras_score = (
+        float(example_scores(problem, subject.y, outputs, subject.data.variance).mean())
+        for outputs in (actual, expected)
     )
-    row = Row(
+    row = RouteRow(
         route=route.title,
         target=route.target,
         ours=route.ours,
         seconds=seconds,
         kilobytes=(folder / form.FILE).stat().st_size / 1024,
         score=score,
-        from_keras=score - expected,
+        from_keras=score - keras_score,
         reference=route.source,
         macs=audit.macs,
         integer_share=audit.integer_share,
         kernels=audit.kernels,
         in_float=_by_reason(audit),
     )
-    given, wanted = given[:COMPARED], wanted[:COMPARED]
+    actual, expected = actual[:COMPARED], expected[:COMPARED]
     if problem == "classification":
-        return row.model_copy(update={"agreement": agreement(wanted, given)})
-    return row.model_copy(update={"worst_steps": float((np.abs(given - wanted) / steps).max())})
+        return row.model_copy(update={"agreement": agreement(expected, actual)})
+    return row.model_copy(update={"worst_steps": float((np.abs(actual - expected) / steps).max())})
 
 
 def _by_reason(audit: Audit) -> dict[str, tuple[str, ...]]:
@@ -226,7 +228,7 @@ def _by_reason(audit: Audit) -> dict[str, tuple[str, ...]]:
     return reasons
 
 
-def timed(row: Row, times: dict[str, Floats], title: str, seed: int) -> Row:
+def timed(row: RouteRow, times: dict[str, Floats], title: str, seed: int) -> RouteRow:
     """The row with its times; the runtime's float file is the one called `target: float`."""
     if title not in times:
         return row
@@ -236,7 +238,7 @@ def timed(row: Row, times: dict[str, Floats], title: str, seed: int) -> Row:
     return row.model_copy(update={"p25": p25, "p50": p50, "p75": p75, "speedup": speedup})
 
 
-def _against(rows: dict[str, Row], times: dict[str, Floats], seed: int) -> dict[str, dict[str, Interval]]:
+def _against(rows: dict[str, RouteRow], times: dict[str, Floats], seed: int) -> dict[str, dict[str, Interval]]:
     """For each of our ONNX files, each other ONNX file's median time over ours."""
     onnx = [title for title, row in rows.items() if row.target == "onnxruntime" and title in times]
     return {

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
-from benchmarks.conversion.measure import Open, Outputs, Predict, answers_of, predicting, time_in_orders
+from benchmarks.conversion.measure import Open, Predict, answers_of, predicting, time_in_orders
 from benchmarks.say import say
 from flows.recipe import Recipe
 from flows.recipe_file import read_recipe
@@ -22,7 +22,7 @@ from tasks.data import Dataset, open_data
 from tasks.formats import FORMATS
 from tasks.formats.tflite import files as tflite
 from tasks.measuring import intervals, timing
-from tasks.measuring.arrays import Floats
+from tasks.measuring.arrays import Floats, Outputs
 from tasks.measuring.intervals import Interval
 from tasks.measuring.scores import example_scores
 from tasks.quantize import quantize
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 RECIPES = Path(__file__).parent.parent.parent / "deployments" / "recipes"
-Scores = dict[str, Floats]  # of each example, by what was asked: the test split, the official inputs
+SplitScores = dict[str, Floats]  # of each example, by what was asked: the test split, the official inputs
 
 
 @dataclass(frozen=True)
-class Brought:
+class OfficialPaths:
     """What an official model consists of, as paths in the folder of all of them.
 
     images: whether it is CIFAR-10's; its test split is then CIFAR-10's own, else a part of the official inputs.
@@ -51,8 +51,8 @@ class Brought:
     says: str
 
 
-BROUGHT = (
-    Brought(
+OFFICIAL_MODELS = (
+    OfficialPaths(
         "mlperf_tiny_resnet8",
         "image_classification/pretrainedResnet.h5",
         "image_classification/pretrainedResnet_quant.tflite",
@@ -60,7 +60,7 @@ BROUGHT = (
         images=True,
         says="The test split is CIFAR-10's; none of its images, and none of the official ones, set ranges.",
     ),
-    Brought(
+    OfficialPaths(
         "mlperf_tiny_ds_cnn",
         "keyword_spotting/kws_ref_model",
         "keyword_spotting/kws_ref_model.tflite",
@@ -72,7 +72,7 @@ BROUGHT = (
 
 
 @dataclass(frozen=True)
-class File:
+class OfficialFile:
     """A file that is measured, by what a table calls it."""
 
     name: str
@@ -113,12 +113,12 @@ class Official(BaseModel, frozen=True):
 
 
 def measure_official(
-    brought: Brought, models: Path, cifar: Path, *, seed: int, rounds: int, seconds: float
+    paths: OfficialPaths, models: Path, cifar: Path, *, seed: int, rounds: int, seconds: float
 ) -> Official:
     """Run an official model's recipe as plain functions, and compare.
 
     Args:
-        brought: which.
+        paths: which.
         models: the folder of all official models.
         cifar: the folder of CIFAR-10.
         seed: of the bootstrap and the orders.
@@ -126,28 +126,28 @@ def measure_official(
         seconds: how long the timing of all takes, at most.
 
     """
-    recipe = recipe_of(brought, models, cifar)
+    recipe = recipe_of(paths, models, cifar)
     say(f"{recipe.name}: reading, quantizing")
     data = open_data(recipe.data)
     model = build_model(recipe.teacher, data, seed=recipe.seed, field="teacher")
-    held = quantize(
+    quantized = quantize(
         model, data, recipe.quantize, teacher=None, teaching=Teaching(), seed=recipe.seed, report=lambda *_: None
     )
     x, y = data.arrays("test")
-    inputs = np.load(models / brought.inputs)
-    asked = {"test": (x, y), "inputs": (inputs["x"].astype(np.float32), inputs["y"].astype(np.int64))}
+    inputs = np.load(models / paths.inputs)
+    splits = {"test": (x, y), "inputs": (inputs["x"].astype(np.float32), inputs["y"].astype(np.int64))}
     with tempfile.TemporaryDirectory(prefix="slimline-official-") as place:
-        files = _files(model, held, models / brought.int8, data, Path(place))
-        count = sum(len(labels) for _, labels in asked.values())
+        files = _files(model, quantized, models / paths.int8, data, Path(place))
+        count = sum(len(labels) for _, labels in splits.values())
         say(f"{recipe.name}: asking {len(files)} files for {count:,} answers each")
-        scores = {file.title: _scores(file.open(), asked) for file in files}
-        keras = _scores(predicting(model), asked)
+        scores = {file.title: _scores(file.open(), splits) for file in files}
+        keras = _scores(predicting(model), splits)
         say(f"{recipe.name}: timing {len(files)} files in turn")
         times = time_in_orders({file.title: file.open for file in files}, x[:1], rounds, seconds, seed)
         rows = tuple(_row(file, scores, times, x[:1], seed) for file in files)
     return Official(
         name=recipe.name,
-        says=f"`deployments/recipes/{brought.recipe}.yaml`, no training. {brought.says} {len(x):,} inputs in the test "
+        says=f"`deployments/recipes/{paths.recipe}.yaml`, no training. {paths.says} {len(x):,} inputs in the test "
         f"split, {len(inputs['y']):,} official ones; the Keras model has {keras['test'].mean():.3f} and "
         f"{keras['inputs'].mean():.3f} of them right. The ratio is to our float file of the runtime. The official file "
         "takes and gives integers: turning floats into them is in its time.",
@@ -155,32 +155,34 @@ def measure_official(
     )
 
 
-def recipe_of(brought: Brought, models: Path, cifar: Path) -> Recipe:
+def recipe_of(paths: OfficialPaths, models: Path, cifar: Path) -> Recipe:
     """The shipped recipe, with the files where they are."""
-    places = {"teacher.model": models / brought.model, "data.source": models / brought.inputs}
-    if brought.images:
+    places = {"teacher.model": models / paths.model, "data.source": models / paths.inputs}
+    if paths.images:
         places |= {"data.source": cifar / "train.parquet", "data.test_source": cifar / "test.parquet"}
-    return read_recipe(RECIPES / f"{brought.recipe}.yaml", [f"{field}={path}" for field, path in places.items()])
+    return read_recipe(RECIPES / f"{paths.recipe}.yaml", [f"{field}={path}" for field, path in places.items()])
 
 
-def _files(model: "tf.keras.Model", held: "tf.keras.Model", int8: Path, data: Dataset, place: Path) -> list[File]:
+def _files(
+    model: "tf.keras.Model", quantized: "tf.keras.Model", int8: Path, data: Dataset, place: Path
+) -> list[OfficialFile]:
     """Ours, float and int8 for each runtime, and the official one."""
     files = []
     targets: tuple[Target, ...] = ("onnxruntime", "litert")
     kinds: tuple[tuple[str, tf.keras.Model, Precision], ...] = (
         ("float", model, "float32"),
-        ("ours, int8", held, "int8"),
+        ("ours, int8", quantized, "int8"),
     )
     for target in targets:
         for name, source, precision in kinds:
             folder = place / f"{target}-{precision}"
             folder.mkdir()
             FORMATS[target].write(source, folder, precision, classes=data.classes)
-            files.append(File(name, target, folder, partial(FORMATS[target].load, folder, threads=1)))
+            files.append(OfficialFile(name, target, folder, partial(FORMATS[target].load, folder, threads=1)))
     folder = place / "official"
     folder.mkdir()
     (folder / tflite.FILE).write_bytes(int8.read_bytes())
-    return [*files, File("official int8", "litert", folder, partial(_integers_outside, folder))]
+    return [*files, OfficialFile("official int8", "litert", folder, partial(_integers_outside, folder))]
 
 
 def _integers_outside(folder: Path) -> Predict:
@@ -192,31 +194,33 @@ def _integers_outside(folder: Path) -> Predict:
 
     interpreter = Interpreter(str(folder / tflite.FILE), num_threads=1)
     interpreter.allocate_tensors()
-    given, wanted = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    scale, zero = given["quantization"]
-    out_scale, out_zero = wanted["quantization"]
-    limits = np.iinfo(given["dtype"])
+    model_input, model_output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    scale, zero = model_input["quantization"]
+    out_scale, out_zero = model_output["quantization"]
+    limits = np.iinfo(model_input["dtype"])
 
     def run(inputs: Outputs) -> Outputs:
         outputs = []
         for example in inputs:
-            steps = np.clip(np.rint(example / scale) + zero, limits.min, limits.max).astype(given["dtype"])
-            interpreter.set_tensor(given["index"], steps[None])
+            steps = np.clip(np.rint(example / scale) + zero, limits.min, limits.max).astype(model_input["dtype"])
+            interpreter.set_tensor(model_input["index"], steps[None])
             interpreter.invoke()
-            outputs.append((interpreter.get_tensor(wanted["index"])[0].astype(np.float32) - out_zero) * out_scale)
+            outputs.append((interpreter.get_tensor(model_output["index"])[0].astype(np.float32) - out_zero) * out_scale)
         return np.stack(outputs)
 
     return run
 
 
-def _scores(call: Predict, asked: dict[str, tuple[Outputs, npt.NDArray[Any]]]) -> Scores:
+def _scores(predict: Predict, splits: dict[str, tuple[Outputs, npt.NDArray[Any]]]) -> SplitScores:
     """1.0 for each right answer and 0.0 for each wrong one."""
-    return {name: example_scores("classification", y, answers_of(call, x), 1.0) for name, (x, y) in asked.items()}
+    return {name: example_scores("classification", y, answers_of(predict, x), 1.0) for name, (x, y) in splits.items()}
 
 
-def _row(file: File, scores: dict[str, Scores], times: dict[str, Floats], example: Outputs, seed: int) -> OfficialRow:
+def _row(
+    file: OfficialFile, scores: dict[str, SplitScores], times: dict[str, Floats], example: Outputs, seed: int
+) -> OfficialRow:
     official, own = scores["litert: official int8"], scores[file.title]
-    accuracy = {name: intervals.interval(found, "classification") for name, found in own.items()}
+    accuracy = {name: intervals.interval(scored, "classification") for name, scored in own.items()}
     below: dict[str, Interval | None] = dict.fromkeys(own)
     if own is not official:
         below |= {name: intervals.paired_interval(official[name], own[name], "classification") for name in own}

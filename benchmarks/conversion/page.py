@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from benchmarks.conversion.measure import Found, Row
+from benchmarks.conversion.measure import RouteRow, SubjectResult
 from benchmarks.conversion.official import Official, OfficialRow
 from tasks.measuring.intervals import Interval
 from tasks.measuring.machine import Machine
@@ -12,7 +12,7 @@ MOST_NAMES = 10  # of layers, in one line
 LEAST_SHARE, LEAST_AGREEMENT, MOST_LOST = 0.99, 0.99, 0.005
 
 
-def page(found: Sequence[Found], official: Sequence[Official], machine: Machine, notes: Sequence[str]) -> str:
+def page(results: Sequence[SubjectResult], official: Sequence[Official], machine: Machine, notes: Sequence[str]) -> str:
     """The whole page."""
     libraries = ", ".join(f"{name} {version}" for name, version in machine.libraries.items())
     lines = [
@@ -25,34 +25,34 @@ def page(found: Sequence[Found], official: Sequence[Official], machine: Machine,
         "Batch 1, one thread; all files of one model are timed in turn in one process, in one order after another, "
         "each with the files opened anew: p50 with the quartiles. The ratio is the runtime's float file's median over "
         "this one's, with its 95% interval: above 1 is faster than float. Integers: the share of multiply-accumulates "
-        "that the runtime's own graph has in integer kernels, by the same audit for every file. A file is held "
-        "against the Keras model that it was made from, by the first 1,000 test inputs: ours and tfmot's against "
-        "their fake-quantized model, the others against the float one.",
+        "that the runtime's own graph has in integer kernels, by the same audit for every file. A file is compared "
+        "with the Keras model that it was made from, by the first 1,000 test inputs: ours and tfmot's with "
+        "their fake-quantized model, the others with the float one.",
     ]
-    for subject in found:
+    for subject in results:
         lines += ["", *_subject(subject)]
     for model in official:
         lines += ["", *_official(model)]
-    if found or official:
+    if results or official:
         lines += ["", "## What must hold", "", "| what | where | seen | holds |", "| --- | --- | ---: | --- |"]
         lines += [
             f"| {what} | {where} | {seen} | {'yes' if holds else '**no**'} |"
-            for what, where, seen, holds in [*_claims(found), *_official_claims(official)]
+            for what, where, seen, holds in [*_claims(results), *_official_claims(official)]
         ]
     return "\n".join(lines) + "\n"
 
 
-def _subject(found: Found) -> Iterator[str]:
-    last = "same class" if found.score == "accuracy" else "worst error, steps"
-    yield f"## {found.subject}"
+def _subject(result: SubjectResult) -> Iterator[str]:
+    last = "same class" if result.score == "accuracy" else "worst error, steps"
+    yield f"## {result.subject}"
     yield ""
-    yield f"{found.says}; {found.macs:,} multiply-accumulates; {found.tests:,} test inputs."
+    yield f"{result.says}; {result.macs:,} multiply-accumulates; {result.tests:,} test inputs."
     yield ""
-    yield f"| runtime | route | KB | {found.score} | from Keras | {last} | integers | p50, µs | ratio |"
+    yield f"| runtime | route | KB | {result.score} | from Keras | {last} | integers | p50, µs | ratio |"
     yield "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
-    for row in found.rows:
+    for row in result.rows:
         yield _row(row)
-    notes = [row for row in found.rows if row.in_float and row.route != "float"]
+    notes = [row for row in result.rows if row.in_float and row.route != "float"]
     if notes:
         yield ""
     for row in notes:
@@ -61,11 +61,11 @@ def _subject(found: Found) -> Iterator[str]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Names, or how many there are if they are many or not told apart."""
+    """Names, or how many there are if they are many or not distinct."""
     return ", ".join(names) if len(set(names)) == len(names) <= MOST_NAMES else f"{len(names)} kernels"
 
 
-def _row(row: Row) -> str:
+def _row(row: RouteRow) -> str:
     name = f"**{row.route}**" if row.ours else row.route
     if row.failure:
         return f"| {RUNTIMES[row.target]} | {name} | | | | | | {row.failure.replace('|', '/')} | |"
@@ -83,9 +83,9 @@ def _interval(interval: Interval | None, digits: int = 2, sign: str = "") -> str
     return f"{interval.estimate:{sign}.{digits}f} ({interval.low:{sign}.{digits}f} to {interval.high:{sign}.{digits}f})"
 
 
-def _claims(found: Sequence[Found]) -> Iterator[tuple[str, str, str, bool]]:
+def _claims(results: Sequence[SubjectResult]) -> Iterator[tuple[str, str, str, bool]]:
     """What is claimed, of what, the figure that was seen, and whether it holds."""
-    for subject in found:
+    for subject in results:
         for row in subject.rows:
             if not row.ours:
                 continue

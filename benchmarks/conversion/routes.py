@@ -23,7 +23,7 @@ from tasks.training.losses import Teaching, supervised
 if TYPE_CHECKING:
     import tensorflow as tf
 
-Source = Literal["float", "trained", "calibrated", "tfmot"]  # the Keras model that a file is made from
+SourceModel = Literal["float", "trained", "calibrated", "tfmot"]  # the Keras model that a file is made from
 NNCF = Path(__file__).parent.parent / "peers" / "nncf_int8.py"
 
 
@@ -37,7 +37,7 @@ class Route:
 
     title: str
     target: Target
-    source: Source
+    source: SourceModel
     write: Callable[["tf.keras.Model", Subject, Path], None]
     ours: bool = False
 
@@ -69,7 +69,7 @@ def routes(peers: Path) -> tuple[Route, ...]:
 
 def keras_models(
     subject: Subject, tuning: FitConfig, seed: int
-) -> Iterator[tuple[Source, Callable[[], "tf.keras.Model"]]]:
+) -> Iterator[tuple[SourceModel, Callable[[], "tf.keras.Model"]]]:
     """What the routes start from, each made when it is called."""
 
     def ours(method: Literal["training", "post_training"]) -> "tf.keras.Model":
@@ -98,8 +98,8 @@ def tfmot_trained(subject: Subject, tuning: FitConfig, seed: int) -> "tf.keras.M
     after = next((layer for layer in whole.layers if layer.name == "output"), None)
     end = whole.outputs[0] if after is None else after.input
     core = quantize_model(_between(before.output, end, subject.name))
-    given = core(before.output)
-    model = tf.keras.Model(whole.inputs, given if after is None else after(given), name=subject.name)
+    output = core(before.output)
+    model = tf.keras.Model(whole.inputs, output if after is None else after(output), name=subject.name)
     objective = supervised(subject.data.config.problem, subject.data.variance)
     fit(model, subject.data, tuning, objective, seed=seed, report=reporter(f"{subject.name}: tfmot, fine-tuning"))
     return model
@@ -187,9 +187,9 @@ def tflite_static(model: "tf.keras.Model", subject: Subject, folder: Path) -> No
     (folder / tflite.FILE).write_bytes(converter.convert())
 
 
-def output_steps(held: "tf.keras.Model") -> np.ndarray:
+def output_steps(quantized: "tf.keras.Model") -> np.ndarray:
     """How far apart the values are that a fake-quantized model can give, in the unit of its output: one, or each's."""
-    last = [layer for layer in held.layers if kind(layer) == "QuantizeLayer"][-1]
+    last = [layer for layer in quantized.layers if kind(layer) == "QuantizeLayer"][-1]
     least, most = nudged(last)
-    scale = [np.asarray(layer.scale, np.float64) for layer in held.layers if layer.name == "output"]
+    scale = [np.asarray(layer.scale, np.float64) for layer in quantized.layers if layer.name == "output"]
     return np.asarray((most - least) / 255 * (scale[0] if scale else 1.0))

@@ -28,7 +28,7 @@ CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse"
 
 
 @dataclass(frozen=True)
-class Shape:
+class SubjectShape:
     """How an architecture of the zoo meets CIFAR-10.
 
     size: height and width that images `(n, 32, 32, 3)` are resized to. grey: one channel. flat: as vectors.
@@ -51,16 +51,16 @@ class Shape:
         return ("vehicle", "animal") if self.two_classes else CIFAR
 
 
-SHAPES: dict[str, Shape] = {
-    "resnet8": Shape("classification", (32, 32), says="CIFAR-10 as it is, 10 classes"),
-    "ds_cnn": Shape("classification", (49, 10), grey=True, says="CIFAR-10 in grey at 49x10, 10 classes"),
-    "mobilenet": Shape(
+SHAPES: dict[str, SubjectShape] = {
+    "resnet8": SubjectShape("classification", (32, 32), says="CIFAR-10 as it is, 10 classes"),
+    "ds_cnn": SubjectShape("classification", (49, 10), grey=True, says="CIFAR-10 in grey at 49x10, 10 classes"),
+    "mobilenet": SubjectShape(
         "classification",
         (64, 64),
         two_classes=True,
         says="CIFAR-10 at 64x64 (the reference has 96x96), animals against vehicles",
     ),
-    "autoencoder": Shape(
+    "autoencoder": SubjectShape(
         "reconstruction", (20, 32), grey=True, flat=True, says="CIFAR-10 in grey at 20x32, as vectors"
     ),
 }
@@ -125,7 +125,7 @@ def _reshaped(name: str, cifar: Dataset, kept: Path) -> DataConfig:
     return DataConfig(reader="npz", source=str(file), problem=shape.problem, classes=shape.classes)
 
 
-def resized(images: Bytes, shape: Shape) -> Bytes:
+def resized(images: Bytes, shape: SubjectShape) -> Bytes:
     """Images `(n, 32, 32, 3)` as the shape has them: `(n, height, width, channels)` or `(n, values)`."""
     from PIL import Image
 
@@ -135,8 +135,8 @@ def resized(images: Bytes, shape: Shape) -> Bytes:
         np.asarray(Image.fromarray(image).convert(mode).resize((width, height), Image.Resampling.BILINEAR))
         for image in images
     ]
-    found = np.stack(taken).reshape(len(images), height, width, -1)
-    return found.reshape(len(images), -1) if shape.flat else found
+    resized = np.stack(taken).reshape(len(images), height, width, -1)
+    return resized.reshape(len(images), -1) if shape.flat else resized
 
 
 def _trained(name: str, data: Dataset, kept: Path, fit: FitConfig, seed: int) -> "tf.keras.Model":

@@ -14,7 +14,7 @@ from pathlib import Path
 import benchmarks.quiet  # noqa: F401  before what imports TensorFlow
 from benchmarks.conversion.subjects import SHAPES
 from benchmarks.pairs import files
-from benchmarks.pairs.measure import Found, measure
+from benchmarks.pairs.measure import NetworkResult, measure
 from benchmarks.pairs.networks import CALIBRATION, network
 from benchmarks.pairs.page import page
 from benchmarks.pairs.timing import timed
@@ -56,7 +56,7 @@ def main() -> None:
     load = load_average()
     names = chosen.networks or list(SHAPES)
     before = json.loads(file.read_text()) if chosen.timing_only else {}
-    found = {one["network"]: Found.model_validate(one) for one in before.get("networks", ())}
+    results = {one["network"]: NetworkResult.model_validate(one) for one in before.get("networks", ())}
 
     def write() -> None:
         settings = {name: value for name, value in vars(chosen).items() if isinstance(value, int | float | list)}
@@ -64,12 +64,12 @@ def main() -> None:
             "date": before.get("date", time.strftime("%Y-%m-%d")),
             "settings": before.get("settings", settings),
             "machine": before.get("machine", describe_machine(load).model_dump(mode="json")),
-            "networks": [one.model_dump(mode="json") for one in found.values()],
+            "networks": [one.model_dump(mode="json") for one in results.values()],
         }
         note = f"{content['date']}, seed {content['settings']['seed']}; ranges by {CALIBRATION} train inputs, minmax."
         chosen.results.mkdir(exist_ok=True)
         file.write_text(json.dumps(content, indent=1) + "\n")
-        text = page(list(found.values()), Machine.model_validate(content["machine"]), [note])
+        text = page(list(results.values()), Machine.model_validate(content["machine"]), [note])
         file.with_suffix(".md").write_text(text)
 
     for name in names:
@@ -80,12 +80,12 @@ def main() -> None:
             subject = network(name, chosen.data, chosen.official, kept, **training)
             say(f"{name}: making its files")
             files.write(subject, folder)
-            found[name] = measure(subject, folder, chosen.emulated)
+            results[name] = measure(subject, folder, chosen.emulated)
             write()
-        elif name not in found or files.digest(folder) != found[name].digest:
+        elif name not in results or files.digest(folder) != results[name].digest:
             raise SystemExit(f"{name}: {folder} does not hold the files that {file} tells of: leave --timing-only out")
         timing = timed(name, folder, rounds=chosen.rounds, seconds=chosen.seconds, seed=chosen.seed)
-        found[name] = found[name].model_copy(update={"timing": timing})
+        results[name] = results[name].model_copy(update={"timing": timing})
         write()
     say(f"written: {file.with_suffix('.md')}")
     print(file.with_suffix(".md").read_text())

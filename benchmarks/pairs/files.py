@@ -15,28 +15,30 @@ from tasks.quantization.fake_quantization import fake_quantized
 if TYPE_CHECKING:
     import onnx
 
-Made = Literal["float", "full", "pairs", "half", "unsigned"]
+KernelFile = Literal["float", "full", "pairs", "half", "unsigned"]
 KERNELS: tuple[Literal["full", "pairs", "half"], ...] = ("full", "pairs", "half")
 MIDDLE = 128  # of an unsigned byte: what zero becomes
 
 
 @dataclass(frozen=True)
-class Way:
+class KernelWay:
     """A file, and how it is opened. says: what it is, for a reader of the table."""
 
-    made: Made
+    made: KernelFile
     switched: bool = False
     says: str = ""
 
 
 FULL, PAIRS = "full range", "pair rule"
-WAYS: dict[str, Way] = {
-    "float": Way("float", says="not quantized"),
-    FULL: Way("full", says="steps of max\\|w\\| / 127, what ONNX Runtime's and LiteRT's own tools make"),
-    PAIRS: Way("pairs", says="what Slimline makes"),
-    "`reduce_range`": Way("half", says="steps of max\\|w\\| / 64: weights of seven bits"),
-    "U8U8": Way("unsigned", says="the full-range file with weights + 128 and zero points of 128, as uint8"),
-    "`x64quantprecision`": Way("full", True, "the full-range file, opened with ONNX Runtime's switch of that name"),
+WAYS: dict[str, KernelWay] = {
+    "float": KernelWay("float", says="not quantized"),
+    FULL: KernelWay("full", says="steps of max\\|w\\| / 127, what ONNX Runtime's and LiteRT's own tools make"),
+    PAIRS: KernelWay("pairs", says="what Slimline makes"),
+    "`reduce_range`": KernelWay("half", says="steps of max\\|w\\| / 64: weights of seven bits"),
+    "U8U8": KernelWay("unsigned", says="the full-range file with weights + 128 and zero points of 128, as uint8"),
+    "`x64quantprecision`": KernelWay(
+        "full", True, "the full-range file, opened with ONNX Runtime's switch of that name"
+    ),
 }
 
 
@@ -46,8 +48,8 @@ def write(subject: Subject, folder: Path) -> None:
         (folder / name).mkdir(parents=True, exist_ok=True)
     form.write(subject.model, folder / "float", "float32", classes=subject.data.classes)
     for kernels in KERNELS:
-        held = fake_quantized(subject.model, subject.examples, kernels=kernels)
-        form.write(held, folder / kernels, "int8", classes=subject.data.classes)
+        quantized = fake_quantized(subject.model, subject.examples, kernels=kernels)
+        form.write(quantized, folder / kernels, "int8", classes=subject.data.classes)
     (folder / "unsigned" / form.FILE).write_bytes(unsigned((folder / "full" / form.FILE).read_bytes()))
     np.save(folder / "example.npy", subject.x[:1])
 
@@ -75,14 +77,14 @@ def scales(model: bytes) -> dict[str, np.ndarray]:
     """The size of the steps of each kernel's channels `(channels,)`, by the operator's name; of empty channels NaN."""
     import onnx
 
-    found = {}
+    steps_of = {}
     for node, tensors in _kernels(onnx.load_from_string(model)):
         numbers, steps, zeros = (onnx.numpy_helper.to_array(tensor) for tensor in tensors)
         (axis,) = (each.i for each in node.attribute if each.name == "axis")
         others = tuple(place for place in range(numbers.ndim) if place != axis)
         some = (numbers != np.expand_dims(zeros, others)).any(axis=others)
-        found[node.name] = np.where(some, steps, np.nan)
-    return found
+        steps_of[node.name] = np.where(some, steps, np.nan)
+    return steps_of
 
 
 def _kernels(

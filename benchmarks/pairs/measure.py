@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from benchmarks.conversion.subjects import Subject
 from benchmarks.pairs.answers import BATCH, answers, settings
 from benchmarks.pairs.files import FULL, WAYS, digest, scales
-from benchmarks.pairs.timing import Timing
+from benchmarks.pairs.timing import NetworkTiming
 from benchmarks.say import say
 from tasks.formats.last_integers import Visible, onnx_visible
 from tasks.formats.onnx import files as form
@@ -21,7 +21,7 @@ from tasks.processors import PROCESSORS, Question, ask, emulator_version, missin
 
 ELSEWHERE = ("x86 with AVX2, without VNNI", "x86 without AVX2", "ARM64")
 PATIENCE = 3600  # seconds for all files of a network on an emulated processor, where a call takes 100 times as long
-Outputs = list[npt.NDArray[np.float32]]  # of a file: what it answers, and what its last integers mean
+FileOutputs = list[npt.NDArray[np.float32]]  # of a file: what it answers, and what its last integers mean
 
 
 class There(BaseModel, frozen=True):
@@ -37,7 +37,7 @@ class There(BaseModel, frozen=True):
     below: Interval
 
 
-class Row(BaseModel, frozen=True):
+class WayRow(BaseModel, frozen=True):
     """What was seen of one file, in one way of opening it.
 
     steps: their size over the full-range file's, averaged over all channels. saturating: how many of its layers can, by
@@ -58,7 +58,7 @@ class Row(BaseModel, frozen=True):
     elsewhere: dict[str, There]
 
 
-class Found(BaseModel, frozen=True):
+class NetworkResult(BaseModel, frozen=True):
     """All that was seen of a network.
 
     emulators: what emulates a processor that was asked. unasked: why one was not. digest: of the files, which a later
@@ -74,11 +74,11 @@ class Found(BaseModel, frozen=True):
     unasked: dict[str, str]
     macs: int
     digest: str
-    rows: dict[str, Row]
-    timing: Timing | None = None
+    rows: dict[str, WayRow]
+    timing: NetworkTiming | None = None
 
 
-def measure(subject: Subject, folder: Path, emulated: int) -> Found:
+def measure(subject: Subject, folder: Path, emulated: int) -> NetworkResult:
     """Everything but times, of files that `files.write` put in a folder.
 
     Args:
@@ -93,31 +93,31 @@ def measure(subject: Subject, folder: Path, emulated: int) -> Found:
     here = {way: answers(models[way].model, subject.x, switched=WAYS[way].switched) for way in WAYS}
     _check(folder, here, subject.x[:BATCH])
     unasked = {processor: reason for processor in ELSEWHERE if (reason := missing(processor))}
-    there: dict[str, dict[str, Outputs]] = {}
+    there: dict[str, dict[str, FileOutputs]] = {}
     emulators: dict[str, str] = {}
     for processor in ELSEWHERE:
         if processor not in unasked:
             say(f"{name}: asking for {count:,} of them on {processor}")
             emulators[processor], there[processor] = _asked(processor, models, subject.x[:count])
 
-    def scores(outputs: Outputs) -> Floats:
+    def scores(outputs: FileOutputs) -> Floats:
         return example_scores(problem, subject.y[: len(outputs[0])], outputs[0], subject.data.variance)
 
-    def row(way: str) -> Row:
+    def row(way: str) -> WayRow:
         made, switched = WAYS[way].made, WAYS[way].switched
         file = folder / made / form.FILE
         own, full = scores(here[way]), scores(here[FULL])
-        given = here[way][0]
+        outputs = here[way][0]
         classes = problem == "classification"
-        return Row(
+        return WayRow(
             kilobytes=file.stat().st_size / 1024,
             integer_share=None if switched else form.audit(file.parent, subject.x[:1]).integer_share,
             steps=None if made == "float" else _steps(file, folder / "full" / form.FILE),
             saturating=None if switched else len(form.saturating(file.parent)),
             score=intervals.interval(own, problem),
             below=None if way == FULL else intervals.paired_interval(full, own, problem),
-            same_class=agreement(here["float"][0], given) if classes else None,
-            mse=None if classes else float(np.square(given - subject.y).mean()),
+            same_class=agreement(here["float"][0], outputs) if classes else None,
+            mse=None if classes else float(np.square(outputs - subject.y).mean()),
             score_here=float(own[:count].mean()),
             elsewhere={
                 processor: There(
@@ -130,7 +130,7 @@ def measure(subject: Subject, folder: Path, emulated: int) -> Found:
             },
         )
 
-    return Found(
+    return NetworkResult(
         network=name,
         says=subject.says,
         score=SCORE_NAMES[problem],
@@ -144,7 +144,7 @@ def measure(subject: Subject, folder: Path, emulated: int) -> Found:
     )
 
 
-def _check(folder: Path, here: dict[str, Outputs], x: npt.NDArray[np.float32]) -> None:
+def _check(folder: Path, here: dict[str, FileOutputs], x: npt.NDArray[np.float32]) -> None:
     """Further outputs could make ONNX Runtime choose other kernels than those that are timed.
 
     Raises:
@@ -157,9 +157,11 @@ def _check(folder: Path, here: dict[str, Outputs], x: npt.NDArray[np.float32]) -
             raise RuntimeError(f"{name}: the file answers otherwise once its last integers are outputs too")
 
 
-def _asked(processor: str, models: dict[str, Visible], x: npt.NDArray[np.float32]) -> tuple[str, dict[str, Outputs]]:
+def _asked(
+    processor: str, models: dict[str, Visible], x: npt.NDArray[np.float32]
+) -> tuple[str, dict[str, FileOutputs]]:
     """What answers on an emulated processor, in words, and the answers of the files in integers."""
-    found = ask(
+    answers = ask(
         processor,
         {
             way: Question("onnxruntime", model.model, x, settings(switched=WAYS[way].switched))
@@ -168,12 +170,12 @@ def _asked(processor: str, models: dict[str, Visible], x: npt.NDArray[np.float32
         },
         PATIENCE,
     )
-    say(f"answered in {found.seconds:.0f} s")
-    runtime = f"ONNX Runtime {found.libraries['onnxruntime']}"
-    return f"{emulator_version(processor)}, -cpu {PROCESSORS[processor].model}, {runtime}", found.outputs
+    say(f"answered in {answers.seconds:.0f} s")
+    runtime = f"ONNX Runtime {answers.libraries['onnxruntime']}"
+    return f"{emulator_version(processor)}, -cpu {PROCESSORS[processor].model}, {runtime}", answers.outputs
 
 
-def _differ(model: Visible, here: Outputs, there: Outputs) -> float:
+def _differ(model: Visible, here: FileOutputs, there: FileOutputs) -> float:
     """The share of the examples asked there whose last integers differ."""
     pairs = [(here[number][: len(there[number])], there[number]) for number in model.scales]
     return float(np.any([(one != other).reshape(len(one), -1).any(axis=1) for one, other in pairs], axis=0).mean())

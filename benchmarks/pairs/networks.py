@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.conversion.official import BROUGHT, Brought, recipe_of
+from benchmarks.conversion.official import OFFICIAL_MODELS, OfficialPaths, recipe_of
 from benchmarks.conversion.subjects import Subject, cifar10, subject
 from tasks.data import open_data
 from tasks.training.loop import FitConfig
 from tasks.zoo import build_model
 
-OFFICIAL = {brought.recipe.removeprefix("mlperf_tiny_"): brought for brought in BROUGHT}
+OFFICIAL = {paths.recipe.removeprefix("mlperf_tiny_"): paths for paths in OFFICIAL_MODELS}
 CALIBRATION = 512  # train inputs that set ranges, as in a recipe that does not say
 
 
@@ -37,16 +37,16 @@ def network(
     return Subject(made.name, says, made.model, made.data, made.x, made.y, made.examples)
 
 
-def official(name: str, brought: Brought, data: Path, models: Path) -> Subject:
+def official(name: str, paths: OfficialPaths, data: Path, models: Path) -> Subject:
     """An official model, as it is. Where its data are its official inputs alone, it is measured on all of them."""
-    recipe = recipe_of(brought, models, data)
+    recipe = recipe_of(paths, models, data)
     opened = open_data(recipe.data)
     model = build_model(recipe.teacher, opened, seed=recipe.seed, field="teacher")
     examples, _ = opened.arrays("train", limit=CALIBRATION)
-    if brought.images:
+    if paths.images:
         x, y = opened.arrays("test")
         return Subject(name, "The official model, as it is; CIFAR-10's test images", model, opened, x, y, examples)
-    inputs = np.load(models / brought.inputs)
+    inputs = np.load(models / paths.inputs)
     says = f"The official model, as it is; the official inputs, of which {len(examples)} set ranges, without labels"
     x, y = inputs["x"].astype(np.float32), inputs["y"].astype(np.int64)
     return Subject(name, says, model, opened, x, y, examples)

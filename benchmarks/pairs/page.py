@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from benchmarks.pairs.files import FULL, PAIRS, WAYS
-from benchmarks.pairs.measure import ELSEWHERE, Found, Row
-from benchmarks.pairs.timing import Timing
+from benchmarks.pairs.measure import ELSEWHERE, NetworkResult, WayRow
+from benchmarks.pairs.timing import NetworkTiming
 from tasks.measuring.intervals import Interval
 from tasks.measuring.machine import Machine
 
@@ -12,7 +12,7 @@ MOST_LOST = 0.001  # of the score: a tenth of a point
 POINTS = 100  # in a score of one
 
 
-def page(found: Sequence[Found], machine: Machine, notes: Sequence[str]) -> str:
+def page(results: Sequence[NetworkResult], machine: Machine, notes: Sequence[str]) -> str:
     """The whole page; the machine is the one that answers were made on."""
     libraries = ", ".join(f"{name} {version}" for name, version in machine.libraries.items())
     lines = [
@@ -30,26 +30,26 @@ def page(found: Sequence[Found], machine: Machine, notes: Sequence[str]) -> str:
         "several orders: p50 with the quartiles; the ratio is the median over the full-range file's, with its 95% "
         "interval: above 1 is slower.",
         "",
-        *_summary(found),
+        *_summary(results),
     ]
-    for network in found:
+    for network in results:
         lines += ["", *_network(network)]
-    if found:
+    if results:
         lines += ["", "## Aims of the pair rule", "", "| aim | network | seen | holds |", "| --- | --- | ---: | --- |"]
-        lines += [f"| {what} | {where} | {seen} | {holds} |" for what, where, seen, holds in _aims(found)]
+        lines += [f"| {what} | {where} | {seen} | {holds} |" for what, where, seen, holds in _aims(results)]
     return "\n".join(lines) + "\n"
 
 
-def _summary(found: Sequence[Found]) -> Iterator[str]:
+def _summary(results: Sequence[NetworkResult]) -> Iterator[str]:
     """A row for each way: whether it is exact, and of each network what is lost in points and the ratio of times.
 
     And a row for each processor where one answers otherwise.
     """
-    yield f"| file | same answers elsewhere | {' | '.join(network.network for network in found)} |"
-    yield f"| --- | --- | {' | '.join('---:' for _ in found)} |"
+    yield f"| file | same answers elsewhere | {' | '.join(network.network for network in results)} |"
+    yield f"| --- | --- | {' | '.join('---:' for _ in results)} |"
     for way in WAYS:
         cells = []
-        for network in found:
+        for network in results:
             row = network.rows[way]
             cell = (
                 f"{_lost(row)} points below"
@@ -59,9 +59,9 @@ def _summary(found: Sequence[Found]) -> Iterator[str]:
             if network.timing:
                 cell += f", {network.timing.times[way].to_full.estimate:.2f}x"
             cells.append(cell)
-        yield f"| {_bold(way)} | {_exact(network.rows[way] for network in found)} | {' | '.join(cells)} |"
+        yield f"| {_bold(way)} | {_exact(network.rows[way] for network in results)} | {' | '.join(cells)} |"
         for processor in ELSEWHERE:
-            there = [network.rows[way].elsewhere.get(processor) for network in found]
+            there = [network.rows[way].elsewhere.get(processor) for network in results]
             if any(each and each.differ for each in there):
                 cells = [f"{POINTS * each.below.estimate:+.2f} points below" if each else "" for each in there]
                 yield f"| {_bold(way)}, on {processor} | | {' | '.join(cells)} |"
@@ -70,28 +70,28 @@ def _summary(found: Sequence[Found]) -> Iterator[str]:
         yield f"- {_bold(way)}: {what.says}"
 
 
-def _exact(rows: Iterator[Row]) -> str:
+def _exact(rows: Iterator[WayRow]) -> str:
     shares = [there.differ for row in rows for there in row.elsewhere.values()]
     if not shares:
         return ""
     return f"**no**, up to {max(shares):.1%} differ" if any(shares) else "yes, every bit"
 
 
-def _network(found: Found) -> Iterator[str]:
-    yield f"## {found.network}"
+def _network(result: NetworkResult) -> Iterator[str]:
+    yield f"## {result.network}"
     yield ""
-    yield f"{found.says}; {found.macs:,} multiply-accumulates; {found.tests:,} test inputs."
+    yield f"{result.says}; {result.macs:,} multiply-accumulates; {result.tests:,} test inputs."
     yield ""
-    if found.timing:
-        yield _sitting(found.timing)
+    if result.timing:
+        yield _sitting(result.timing)
         yield ""
-    further = "same class as float" if found.score == "accuracy" else "mean squared error"
+    further = "same class as float" if result.score == "accuracy" else "mean squared error"
     yield (
-        f"| file | KB | integers | steps | layers that can saturate | {_score(found)} | "
+        f"| file | KB | integers | steps | layers that can saturate | {_score(result)} | "
         f"below, points | {further} | p50, µs | ratio | to float |"
     )
     yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
-    for way, row in found.rows.items():
+    for way, row in result.rows.items():
         cells = [
             f"{row.kilobytes:.0f}",
             "" if row.integer_share is None else f"{row.integer_share:.1%}",
@@ -100,33 +100,33 @@ def _network(found: Found) -> Iterator[str]:
             _interval(row.score, 4),
             _points(row.below),
             f"{row.same_class:.2%}" if row.mse is None else f"{row.mse:.2f}",
-            *_times(found.timing, way),
+            *_times(result.timing, way),
         ]
         yield f"| {_bold(way)} | {' | '.join(cells)} |"
     yield ""
-    for processor, reason in found.unasked.items():
+    for processor, reason in result.unasked.items():
         yield f"Not asked on {processor}: {reason}."
         yield ""
-    if not found.emulators:
+    if not result.emulators:
         return
-    yield f"Elsewhere, of the first {found.asked_elsewhere:,} test inputs (below: than the full-range file here):"
+    yield f"Elsewhere, of the first {result.asked_elsewhere:,} test inputs (below: than the full-range file here):"
     yield ""
     titles = [
-        f"{processor} ({emulator}): differ | {_score(found)} | below, points"
-        for processor, emulator in found.emulators.items()
+        f"{processor} ({emulator}): differ | {_score(result)} | below, points"
+        for processor, emulator in result.emulators.items()
     ]
-    yield f"| file | {_score(found)} here | {' | '.join(titles)} |"
+    yield f"| file | {_score(result)} here | {' | '.join(titles)} |"
     yield f"| --- | ---: | {' | '.join('---: | ---: | ---:' for _ in titles)} |"
-    for way, row in found.rows.items():
+    for way, row in result.rows.items():
         if row.elsewhere:
             cells = [
                 f"{there.differ:.1%} | {there.score:.4f} | {_points(there.below)}"
-                for there in (row.elsewhere[processor] for processor in found.emulators)
+                for there in (row.elsewhere[processor] for processor in result.emulators)
             ]
             yield f"| {_bold(way)} | {row.score_here:.4f} | {' | '.join(cells)} |"
 
 
-def _sitting(timing: Timing) -> str:
+def _sitting(timing: NetworkTiming) -> str:
     machine = timing.machine
     return (
         f"Times of {timing.date}: {machine.name}, {timing.rounds:,} rounds in {timing.orders} orders; load "
@@ -134,7 +134,7 @@ def _sitting(timing: Timing) -> str:
     )
 
 
-def _times(timing: Timing | None, way: str) -> tuple[str, str, str]:
+def _times(timing: NetworkTiming | None, way: str) -> tuple[str, str, str]:
     if timing is None:
         return "", "", ""
     time = timing.times[way]
@@ -142,16 +142,16 @@ def _times(timing: Timing | None, way: str) -> tuple[str, str, str]:
     return f"{p50:.0f} ({p25:.0f} to {p75:.0f})", _interval(time.to_full, 3), f"{time.to_float.estimate:.2f}"
 
 
-def _aims(found: Sequence[Found]) -> Iterator[tuple[str, str, str, str]]:
+def _aims(results: Sequence[NetworkResult]) -> Iterator[tuple[str, str, str, str]]:
     """What is aimed at, where, the figure that was seen, and whether it holds."""
-    for network in found:
+    for network in results:
         row = network.rows[PAIRS]
         assert row.below is not None
         what = f"{_score(network)} at most 0.1 points below full range, here"
         undecided = row.below.low <= MOST_LOST < row.below.estimate
         holds = "**no**, though its interval reaches there" if undecided else _holds(row.below.estimate <= MOST_LOST)
         yield what, network.network, _points(row.below), holds
-    for network in found:
+    for network in results:
         if network.timing:
             ratio = network.timing.times[PAIRS].to_full
             yield (
@@ -160,7 +160,7 @@ def _aims(found: Sequence[Found]) -> Iterator[tuple[str, str, str, str]]:
                 _interval(ratio, 3),
                 _holds(ratio.low <= 1),
             )
-    for network in found:
+    for network in results:
         row = network.rows[PAIRS]
         yield "no layer can saturate", network.network, str(row.saturating), _holds(row.saturating == 0)
         for processor, there in row.elsewhere.items():
@@ -172,11 +172,11 @@ def _holds(kept: bool) -> str:
     return "yes" if kept else "**no**"
 
 
-def _score(found: Found) -> str:
-    return {"r2": "R²"}.get(found.score, found.score)
+def _score(result: NetworkResult) -> str:
+    return {"r2": "R²"}.get(result.score, result.score)
 
 
-def _lost(row: Row) -> str:
+def _lost(row: WayRow) -> str:
     return f"{POINTS * row.below.estimate:+.2f}" if row.below else ""
 
 

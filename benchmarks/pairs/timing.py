@@ -27,7 +27,7 @@ class Time(BaseModel, frozen=True):
     to_float: Interval
 
 
-class Timing(BaseModel, frozen=True):
+class NetworkTiming(BaseModel, frozen=True):
     """One sitting in which all files of a network were timed: in so many orders, each file in so many rounds."""
 
     date: str
@@ -37,7 +37,7 @@ class Timing(BaseModel, frozen=True):
     times: dict[str, Time]
 
 
-def timed(network: str, folder: Path, *, rounds: int, seconds: float, seed: int) -> Timing:
+def timed(network: str, folder: Path, *, rounds: int, seconds: float, seed: int) -> NetworkTiming:
     """Time all files of a network in turn, opened anew for each order, each round in an order that is drawn anew.
 
     Args:
@@ -61,7 +61,7 @@ def timed(network: str, folder: Path, *, rounds: int, seconds: float, seed: int)
         to_full, to_float = (timing.ratio_interval(times[name], times[other], seed=seed) for other in (FULL, "float"))
         return Time(p50=p50, p25=p25, p75=p75, to_full=to_full, to_float=to_float)
 
-    return Timing(
+    return NetworkTiming(
         date=time.strftime("%Y-%m-%d"),
         machine=describe_machine(before),
         orders=ORDERS,

@@ -18,7 +18,7 @@ def main(source: str, examples: str, target: str, max_drop: str) -> None:
     model = onnx.load(source)
     name = model.graph.input[0].name
     with np.load(examples) as arrays:
-        given, x, y = arrays[name], arrays["x"], arrays["y"]
+        inputs, x, y = arrays[name], arrays["x"], arrays["y"]
 
     def accuracy(candidate: onnx.ModelProto, rows: object) -> float:
         """The share of right answers."""
@@ -30,10 +30,10 @@ def main(source: str, examples: str, target: str, max_drop: str) -> None:
             count += 1
         return right / count
 
-    calibration = nncf.Dataset([{name: example[None]} for example in given])
+    calibration = nncf.Dataset([{name: example[None]} for example in inputs])
     validation = nncf.Dataset([{name: example[None]} for example in x])
     quantized = nncf.quantize_with_accuracy_control(
-        model, calibration, validation, accuracy, max_drop=float(max_drop), subset_size=len(given)
+        model, calibration, validation, accuracy, max_drop=float(max_drop), subset_size=len(inputs)
     )
     onnx.save(quantized, target)
 

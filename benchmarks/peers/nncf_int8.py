@@ -17,9 +17,9 @@ def main(source: str, examples: str, target: str, preset: str) -> None:
     """Quantize by the examples, one at a time."""
     model = onnx.load(source)
     name = model.graph.input[0].name
-    given = np.load(examples)[name]
-    data = nncf.Dataset([{name: example[None]} for example in given])
-    quantized = nncf.quantize(model, data, preset=nncf.QuantizationPreset(preset), subset_size=len(given))
+    inputs = np.load(examples)[name]
+    data = nncf.Dataset([{name: example[None]} for example in inputs])
+    quantized = nncf.quantize(model, data, preset=nncf.QuantizationPreset(preset), subset_size=len(inputs))
     onnx.save(quantized, target)
 
 

@@ -51,7 +51,7 @@ class OneThread(OnnxEvaluator):
 
 
 def settings(source: str, archive: str, max_drop: float, place: Path) -> dict[str, object]:
-    """What Olive is told; it knows of no other data than this."""
+    """Olive's settings; it knows of no other data than this."""
     model = onnx.load(source)
     name = model.graph.input[0].name
     classes = model.graph.output[0].type.tensor_type.shape.dim[-1].dim_value
@@ -117,8 +117,8 @@ def settings(source: str, archive: str, max_drop: float, place: Path) -> dict[st
 def main(source: str, archive: str, target: str, max_drop: str) -> None:
     """Search, and keep the best."""
     with tempfile.TemporaryDirectory() as place:
-        found = run(settings(source, archive, float(max_drop), Path(place)), tempdir=place)
-        best = found.get_best_candidate()
+        result = run(settings(source, archive, float(max_drop), Path(place)), tempdir=place)
+        best = result.get_best_candidate()
         if best is None:
             sys.exit(f"Olive gave no file that loses at most {max_drop}; where it failed, its log says why")
         onnx.save(onnx.load(best.model_path), target)

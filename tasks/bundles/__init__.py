@@ -1,4 +1,4 @@
-"""One file a server: `lay_out` writes what the server takes as it is, `trial` holds it against what was recorded.
+"""One file a server: `lay_out` writes what the server takes as it is, `trial` compares its answers with those recorded.
 
 A `trial` runs the server where it can be had as a Python package; what cannot be run here is checked as far as its
 files can be, and the result says so.

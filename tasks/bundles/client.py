@@ -1,4 +1,4 @@
-"""How a bundle is tried: what every server's trial shares, and a client of the Open Inference Protocol."""
+"""A bundle's own server, started on loopback and asked by clients of the Open Inference Protocol."""
 
 import os
 import socket
@@ -8,95 +8,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, Field
 
-from tasks.contract.errors import BundleMismatch, PortTaken, ServerFailed, SlimlineError
-from tasks.measuring.arrays import Figure
-from tasks.versions.recorded_answers import held_against
+from tasks.bundles.trial import TrialConfig, TrialResult, timed
+from tasks.contract.errors import PortTaken, ServerFailed, SlimlineError
+from tasks.versions.recorded_answers import compare_answers
 
-P = ParamSpec("P")
-T = TypeVar("T")
 PATIENCE = 120  # seconds until a server that is not ready has failed
-WARM = 20  # requests before timing begins
-
-
-class TrialConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
-    """How a bundle's server is tried before the version counts as deployed."""
-
-    requests: int = Field(
-        300,
-        ge=10,
-        le=100_000,
-        description="Requests that are timed, one after the other. More steadies the median.",
-        json_schema_extra={"position": 0},
-    )
-    max_latency_ms: float = Field(
-        0,
-        ge=0,
-        description="Longest median of a gRPC request with one example, in milliseconds; 0 sets no limit.",
-        json_schema_extra={"position": 1},
-    )
-    http_port: int = Field(
-        0,
-        ge=0,
-        le=65535,
-        description="Where the server listens meanwhile; 0 takes a free one.",
-        json_schema_extra={"position": 2},
-    )
-    grpc_port: int = Field(0, ge=0, le=65535, description="The same for gRPC.", json_schema_extra={"position": 3})
-
-
-class Trial(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
-    """How a bundle answered."""
-
-    server: str = Field(description="Which server the bundle is for.")
-    server_run: bool = Field(description="Whether that server itself was run here.")
-    ran: str = Field(description="What was run.")
-    examples: int = Field(ge=1, description="Test examples that it was asked, by every way that was tried.")
-    largest_difference: Figure = Field(ge=0, description="From the answers that were recorded when it was registered.")
-    latency_p50_ms: dict[str, Figure] = Field(
-        {}, description="Median milliseconds of a request with one example, by way; empty if no server was run."
-    )
-    measured_p50_ms: Figure | None = Field(None, description="The evidence's median of a call in process.")
-
-
-def opened(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What a runtime makes of a bundle's file.
-
-    Raises:
-        BundleMismatch: it cannot open or run it.
-
-    """
-    try:
-        return function(*args, **kwargs)
-    except SlimlineError:
-        raise
-    except Exception as error:  # every runtime has its own, and they share no class
-        said = " ".join(str(error).split())[:300]
-        raise BundleMismatch(
-            f"the model in the bundle cannot be run: {type(error).__name__}: {said}. Its files are those of the "
-            "manifest, so it does not fit the runtime installed here: compress again with this installation"
-        ) from error
-
-
-def timed(call: Callable[[], object], rounds: int) -> float:
-    """The median milliseconds of a call, after some that are not counted."""
-    for _ in range(WARM):
-        call()
-    times = []
-    for _ in range(rounds):
-        began = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - began)
-    return float(np.median(times)) * 1000
 
 
 def ask(
     folder: Path, model: Path, name: str, sample: Mapping[str, np.ndarray], config: TrialConfig, measured: float
-) -> Trial:
+) -> TrialResult:
     """Start the server from a bundle's own code on loopback, and ask it through `tritonclient` by gRPC and by REST.
 
     Args:
@@ -119,9 +44,9 @@ def ask(
             try:
                 call = _caller(way, client, name)
                 who = f"the server, asked by {way},"
-                away = max(away, held_against(recorded, call(examples), who))
+                away = max(away, compare_answers(recorded, call(examples), who))
                 one_by_one = np.concatenate([call(example[None]) for example in examples])
-                away = max(away, held_against(recorded, one_by_one, who))
+                away = max(away, compare_answers(recorded, one_by_one, who))
                 latency[way] = timed(lambda: call(examples[:1]), config.requests)  # noqa: B023  called in this turn
             except SlimlineError:
                 raise
@@ -132,7 +57,7 @@ def ask(
                 ) from error
             finally:
                 client.close()
-    return Trial(
+    return TrialResult(
         server="Slimline's server",
         server_run=True,
         ran="the server, from the bundle's own code on loopback, asked by tritonclient",
@@ -178,8 +103,8 @@ def running(folder: Path, model: Path, config: TrialConfig) -> Iterator[tuple[di
                 process.kill()
 
 
-def free_port(field: str, wanted: int) -> int:
-    """A port on loopback that nobody listens on: the wanted one, or any if it is 0.
+def free_port(field: str, port: int) -> int:
+    """A port on loopback that nobody listens on: this one, or any if it is 0.
 
     Raises:
         PortTaken: somebody does.
@@ -188,10 +113,10 @@ def free_port(field: str, wanted: int) -> int:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that was just closed is free
         try:
-            probe.bind(("127.0.0.1", wanted))
+            probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise PortTaken(
-                field, wanted, f"cannot be listened on ({error.strerror}): take 0 for any free one, or end what has it"
+                field, port, f"cannot be listened on ({error.strerror}): take 0 for any free one, or end what has it"
             ) from error
         return int(probe.getsockname()[1])
 
@@ -202,9 +127,9 @@ def _await(process: "subprocess.Popen[str]", ports: Mapping[str, int], log: Path
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         if process.poll() is not None:
-            said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:] or ["nothing"]
+            lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:] or ["nothing"]
             raise ServerFailed(
-                f"the bundle's server ended at once (exit code {process.returncode}). It said: {' / '.join(said)}"
+                f"the bundle's server ended at once (exit code {process.returncode}). It said: {' / '.join(lines)}"
             )
         try:
             address = f"http://127.0.0.1:{ports['REST']}/v2/health/ready"
@@ -251,14 +176,14 @@ def libraries() -> dict[str, Any]:
 def _caller(way: str, client: Any, name: str) -> Callable[[np.ndarray], np.ndarray]:
     """A function from examples `(n, …)` to answers, which takes names and types from what the server says of itself."""
     library = libraries()[way]
-    told = client.get_model_metadata(name, **({"as_json": True} if way == "gRPC" else {}))
-    (given,), (wanted,) = told["inputs"], told["outputs"]
+    metadata = client.get_model_metadata(name, **({"as_json": True} if way == "gRPC" else {}))
+    (model_input,), (model_output,) = metadata["inputs"], metadata["outputs"]
 
     def call(examples: np.ndarray) -> np.ndarray:
-        tensor = library.InferInput(given["name"], list(examples.shape), given["datatype"])
+        tensor = library.InferInput(model_input["name"], list(examples.shape), model_input["datatype"])
         tensor.set_data_from_numpy(examples)
-        outputs = [library.InferRequestedOutput(wanted["name"])]
-        answers: np.ndarray = client.infer(name, [tensor], outputs=outputs).as_numpy(wanted["name"])
+        outputs = [library.InferRequestedOutput(model_output["name"])]
+        answers: np.ndarray = client.infer(name, [tensor], outputs=outputs).as_numpy(model_output["name"])
         return answers
 
     return call

@@ -25,7 +25,7 @@ LABELS = "labels.json"
 
 
 class BundleConfig(BaseModel, frozen=True, extra="forbid"):
-    """What a server is told beside the model. What a server has no use for is left out of its bundle."""
+    """A server's settings beside the model. What a server has no use for is left out of its bundle."""
 
     max_batch: int = Field(
         64,
@@ -146,8 +146,8 @@ class Contents:
         """Recorded `examples` `(n, …)`, and each target's answers to them."""
         return read_sample(self.version.folder)
 
-    def keep_what_it_is_held_to(self, folder: Path) -> None:
-        """Copy labels, the sample with its recorded answers, and the evidence into a folder."""
+    def copy_reference_files(self, folder: Path) -> None:
+        """Copy what answers are compared with into a folder: labels, the sample with recorded answers, the evidence."""
         for name in (LABELS, SAMPLE, f"evidence/{EVIDENCE}"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.version.folder / name, folder / name)

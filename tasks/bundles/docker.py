@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from tasks.bundles.client import Trial, TrialConfig, ask
+from tasks.bundles.client import ask
 from tasks.bundles.contents import Contents, read_sample, render
 from tasks.bundles.server import lay_out_model, lay_out_server
+from tasks.bundles.trial import TrialConfig, TrialResult
 from tasks.contract.artifact import Target
 
-TARGET: Target = "onnxruntime"  # whose answers and times it is held to
+TARGET: Target = "onnxruntime"  # whose answers and times it is compared with
 START = "docker compose up --build --wait"
 
 
@@ -25,6 +26,6 @@ def lay_out(folder: Path, contents: Contents) -> None:
     )
 
 
-def trial(folder: Path, about: dict[str, Any], *, config: TrialConfig, **_: Any) -> Trial:
+def trial(folder: Path, about: dict[str, Any], *, config: TrialConfig, **_: Any) -> TrialResult:
     """Run the server from the bundle; raises as `ask`."""
     return ask(folder, folder / "model", about["name"], read_sample(folder / "model"), config, about["measured_p50_ms"])

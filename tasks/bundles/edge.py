@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from tasks.bundles.client import Trial, TrialConfig, opened, timed
 from tasks.bundles.contents import Contents, read_sample, render
+from tasks.bundles.trial import TrialConfig, TrialResult, opened, timed
 from tasks.contract.artifact import Target
 from tasks.contract.errors import BundleMismatch, ServerFailed
 from tasks.formats import FORMATS
 from tasks.formats.tflite.files import FILE
-from tasks.formats.tflite.signature import Tensor, tensors
+from tasks.formats.tflite.signature import TFLiteTensor, tensors
 from tasks.processors import PATIENCE, PROCESSORS, emulator_version, missing, python
-from tasks.versions.recorded_answers import CLOSE, held_against
+from tasks.versions.recorded_answers import CLOSE, compare_answers
 
-TARGET: Target = "litert"  # whose answers and times it is held to
+TARGET: Target = "litert"  # whose answers and times it is compared with
 START = "python predict.py examples.npy"
 METADATA = "metadata.json"
 ARM = "ARM64"
@@ -31,22 +31,22 @@ def lay_out(folder: Path, contents: Contents) -> None:
     from importlib.metadata import version
 
     shutil.copyfile(contents.files("edge", "litert") / FILE, folder / FILE)
-    contents.keep_what_it_is_held_to(folder)
+    contents.copy_reference_files(folder)
     examples = contents.sample()["examples"]
     np.save(folder / "examples.npy", examples)
-    given, wanted = tensors(folder / FILE)
+    model_input, model_output = tensors(folder / FILE)
     profile = json.loads((contents.version.folder / "profile.json").read_text())
     metadata = {
         "name": contents.name,
         "version": contents.number,
         "precision": contents.file("edge", "litert").precision,
         "input": {
-            **_as_json(given),
+            **_as_json(model_input),
             "unit": f"raw values as in the data ({profile['dtype']}): the model itself subtracts and divides",
             "normalization": {"mean": 0.0, "std": 1.0},
             "range_of_the_examples": [float(examples.min()), float(examples.max())],
         },
-        "output": {**_as_json(wanted), "unit": "probability" if contents.labels else "the target's own"},
+        "output": {**_as_json(model_output), "unit": "probability" if contents.labels else "the target's own"},
         "labels": contents.labels,
     }
     (folder / METADATA).write_text(json.dumps(metadata, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -55,15 +55,21 @@ def lay_out(folder: Path, contents: Contents) -> None:
     (folder / "requirements.txt").write_text(
         "".join(f"{name}=={version(name)}\n" for name in ("ai-edge-litert", "numpy"))
     )
-    render("edge/predict.py.jinja", folder / "predict.py", given=given, wanted=wanted, labels=contents.labels)
+    render(
+        "edge/predict.py.jinja",
+        folder / "predict.py",
+        model_input=model_input,
+        model_output=model_output,
+        labels=contents.labels,
+    )
 
 
-def _as_json(tensor: Tensor) -> dict[str, Any]:
+def _as_json(tensor: TFLiteTensor) -> dict[str, Any]:
     quantization = {"scale": tensor.scale, "zero_point": tensor.zero_point} if tensor.scale else None
     return {"name": tensor.name, "dtype": tensor.dtype, "shape": tensor.shape, "quantization": quantization}
 
 
-def trial(folder: Path, about: dict[str, Any], *, config: TrialConfig, **_: Any) -> Trial:
+def trial(folder: Path, about: dict[str, Any], *, config: TrialConfig, **_: Any) -> TrialResult:
     """Run `predict.py` as it lies there, in a process of its own, and time the file in LiteRT.
 
     Raises:
@@ -73,22 +79,22 @@ def trial(folder: Path, about: dict[str, Any], *, config: TrialConfig, **_: Any)
 
     """
     metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
-    for told, real in zip((metadata["input"], metadata["output"]), opened(tensors, folder / FILE), strict=True):
-        has = json.loads(json.dumps(_as_json(real)))
-        says = {name: told.get(name) for name in has}
+    for described, actual in zip((metadata["input"], metadata["output"]), opened(tensors, folder / FILE), strict=True):
+        has = json.loads(json.dumps(_as_json(actual)))
+        says = {name: described.get(name) for name in has}
         if says != has:
             raise BundleMismatch(f"{METADATA} does not fit the model beside it: it says {says}, the file has {has}")
     sample = read_sample(folder)
     recorded = sample["litert"]
-    furthest = held_against(recorded, _answers(folder, "this"), "predict.py")
+    furthest = compare_answers(recorded, _answers(folder, "this"), "predict.py")
     if reason := missing(ARM):
         there = f"not run on ARM64: {reason}"
     else:
         close = ONE_STEP if metadata["precision"] == "int8" else CLOSE
-        furthest = max(furthest, held_against(recorded, _answers(folder, ARM), "predict.py, run for ARM64,", close))
+        furthest = max(furthest, compare_answers(recorded, _answers(folder, ARM), "predict.py, run for ARM64,", close))
         there = f"run so on ARM64 too: {PROCESSORS[ARM].model}, emulated by {emulator_version(ARM)}"
     call = FORMATS["litert"].load(folder)
-    return Trial(
+    return TrialResult(
         server="LiteRT",
         server_run=True,
         ran=f"predict.py in a process of its own ({there}); timed in process, here and not on a small device",
@@ -121,6 +127,6 @@ def _answers(folder: Path, processor: str) -> np.ndarray:
     except subprocess.TimeoutExpired as error:
         raise ServerFailed(f"predict.py did not answer{on} within {PATIENCE} s") from error
     if done.returncode:
-        said = done.stderr.strip().splitlines() or ["nothing"]
-        raise ServerFailed(f"predict.py ended with exit code {done.returncode}{on}. It said: {said[-1]}")
+        errors = done.stderr.strip().splitlines() or ["nothing"]
+        raise ServerFailed(f"predict.py ended with exit code {done.returncode}{on}. It errors: {errors[-1]}")
     return np.asarray([json.loads(line)["scores"] for line in done.stdout.splitlines()], np.float32)

@@ -7,13 +7,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tasks.bundles.client import Trial, TrialConfig, ask
+from tasks.bundles.client import ask
 from tasks.bundles.contents import Contents, read_sample, render
 from tasks.bundles.server import lay_out_model, lay_out_server
+from tasks.bundles.trial import TrialConfig, TrialResult
 from tasks.contract.artifact import Target
 from tasks.contract.errors import BundleMismatch
 
-TARGET: Target = "onnxruntime"  # whose answers and times it is held to
+TARGET: Target = "onnxruntime"  # whose answers and times it is compared with
 START = "kubectl apply -f serving-runtime.yaml -f inference-service.yaml"
 
 
@@ -40,7 +41,7 @@ def service_name(name: str) -> str:
     return plain if plain[0].isalpha() else f"model-{plain}"
 
 
-def trial(folder: Path, about: dict[str, Any], *, config: TrialConfig, **_: Any) -> Trial:
+def trial(folder: Path, about: dict[str, Any], *, config: TrialConfig, **_: Any) -> TrialResult:
     """Run the runtime's server from the bundle; no cluster is needed. Raises as `ask` does, too.
 
     Raises:
@@ -52,16 +53,16 @@ def trial(folder: Path, about: dict[str, Any], *, config: TrialConfig, **_: Any)
     service = yaml.safe_load((folder / "inference-service.yaml").read_text())["spec"]["predictor"]["model"]
     runtime = yaml.safe_load((folder / "serving-runtime.yaml").read_text())
     formats = [each["name"] for each in runtime["spec"]["supportedModelFormats"]]
-    wanted = f"/{about['name']}/{about['version']}"
+    expected = f"/{about['name']}/{about['version']}"
     if service["runtime"] != runtime["metadata"]["name"] or service["modelFormat"]["name"] not in formats:
         raise BundleMismatch(
             f"inference-service.yaml does not fit serving-runtime.yaml: it asks for {service['runtime']} and "
             f"{service['modelFormat']['name']}, which is {runtime['metadata']['name']} of {formats}"
         )
-    if not service["storageUri"].endswith(wanted):
+    if not service["storageUri"].endswith(expected):
         raise BundleMismatch(
             f"inference-service.yaml does not fit the model beside it: its storageUri is {service['storageUri']}, and "
-            f"should end with {wanted}"
+            f"should end with {expected}"
         )
     sample = read_sample(folder / "model")
     return ask(folder / "server", folder / "model", about["name"], sample, config, about["measured_p50_ms"])

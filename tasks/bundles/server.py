@@ -1,4 +1,4 @@
-"""The server that bundles bring along: our own code and its libraries' versions, found by following imports."""
+"""The server that bundles bring along: our own code, traced by its imports, and its libraries' versions."""
 
 import ast
 import re
@@ -43,10 +43,10 @@ def lay_out_server(folder: Path, image: str, served: str) -> None:
 
 
 def lay_out_model(folder: Path, contents: Contents) -> None:
-    """Fill a folder with what the server serves: the model, what it is held to, and a manifest of its own."""
+    """Fill a folder with what the server serves: the model, what its answers are compared with, a manifest."""
     folder.mkdir(parents=True)
     shutil.copyfile(contents.version.folder / "model.onnx", folder / "model.onnx")
-    contents.keep_what_it_is_held_to(folder)
+    contents.copy_reference_files(folder)
     write_manifest(folder, name=contents.name, version=contents.number, evidence_sha256=contents.evidence_sha256)
 
 
@@ -57,25 +57,25 @@ def code() -> list[Path]:
         ServerFailed: this installation of Slimline has no server.
 
     """
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     queue = [f"{MODULE}.__main__"]
     while queue:
         module = queue.pop()
-        file = file_of(module)
-        if module in found or module in LEFT_OUT or file is None:
+        source = file_of(module)
+        if module in files or module in LEFT_OUT or source is None:
             continue
-        found[module] = file
-        queue += [name for name in imports_of(ast.parse(file.read_bytes())) if name.split(".")[0] == "tasks"]
+        files[module] = source
+        queue += [name for name in imports_of(ast.parse(source.read_bytes())) if name.split(".")[0] == "tasks"]
         queue += [module.rpartition(".")[0]] if "." in module else []  # Python runs a package's own file first
-    if f"{MODULE}.__main__" not in found:
+    if f"{MODULE}.__main__" not in files:
         raise ServerFailed(f"this installation has no {MODULE}: install all of Slimline")
-    return sorted(set(found.values()))
+    return sorted(set(files.values()))
 
 
 def _libraries(files: Iterable[Path]) -> set[str]:
     """The distributions that files need as soon as they are imported."""
     known = packages_distributions()
-    found: set[str] = set()
+    needed: set[str] = set()
     for file in files:
         top = ast.Module(
             body=[node for node in ast.parse(file.read_bytes()).body if not isinstance(node, ast.FunctionDef)],
@@ -87,8 +87,8 @@ def _libraries(files: Iterable[Path]) -> set[str]:
             if isinstance(node, ast.Import | ast.ImportFrom)
             for name in imports_of(node)
         }
-        found |= {known[name][0] for name in names if name in known and name not in ("tasks", "flows")}
-    return found
+        needed |= {known[name][0] for name in names if name in known and name not in ("tasks", "flows")}
+    return needed
 
 
 def pinned(roots: Iterable[str]) -> dict[str, str]:
@@ -98,24 +98,24 @@ def pinned(roots: Iterable[str]) -> dict[str, str]:
     """
     from packaging.requirements import Requirement
 
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     seen: set[tuple[str, frozenset[str]]] = set()
     queue = [Requirement(root) for root in roots]
     while queue:
-        wanted = queue.pop()
-        name, extras = re.sub(r"[-_.]+", "-", wanted.name).lower(), frozenset(wanted.extras)
+        requirement = queue.pop()
+        name, extras = re.sub(r"[-_.]+", "-", requirement.name).lower(), frozenset(requirement.extras)
         if (name, extras) in seen:
             continue
         seen.add((name, extras))
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError as error:
             raise ServerFailed(
                 f"{name} is not installed, and the server needs it: pip install 'slimline[serve]'"
             ) from error
         for line in requires(name) or ():
-            needed = Requirement(line)
-            asked = ("", *extras)
-            if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in asked):
-                queue.append(needed)
-    return dict(sorted(found.items()))
+            dependency = Requirement(line)
+            requested = ("", *extras)
+            if dependency.marker is None or any(dependency.marker.evaluate({"extra": extra}) for extra in requested):
+                queue.append(dependency)
+    return dict(sorted(versions.items()))

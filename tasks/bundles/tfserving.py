@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from tasks.bundles.client import Trial, opened
 from tasks.bundles.contents import Contents, copy_tree, read_sample, render
+from tasks.bundles.trial import TrialResult, opened
 from tasks.contract.artifact import Target
 from tasks.contract.errors import BundleMismatch
 from tasks.formats import FORMATS
 from tasks.formats.savedmodel.files import SIGNATURE
 from tasks.formats.savedmodel.warmup import FILE as WARMUP
 from tasks.formats.savedmodel.warmup import read_warmup
-from tasks.versions.recorded_answers import held_against
+from tasks.versions.recorded_answers import compare_answers
 
-TARGET: Target = "savedmodel"  # whose answers and times it is held to
+TARGET: Target = "savedmodel"  # whose answers and times it is compared with
 START = "docker compose up --wait"
 IMAGE = "tensorflow/serving"  # releases bear TensorFlow's numbers, and one reads what its own number has written
 
@@ -38,10 +38,10 @@ def lay_out(folder: Path, contents: Contents) -> None:
     for name in ("models.config", "batching.config", "monitoring.config"):
         render(f"tfserving/{name}", folder / "config" / name, **values)
     render("tfserving/compose.yaml", folder / "compose.yaml", **values)
-    contents.keep_what_it_is_held_to(folder)
+    contents.copy_reference_files(folder)
 
 
-def trial(folder: Path, about: dict[str, Any], **_: Any) -> Trial:
+def trial(folder: Path, about: dict[str, Any], **_: Any) -> TrialResult:
     """Have the SavedModel answer its own warm-up record; TensorFlow Serving's binary is not run.
 
     Raises:
@@ -50,15 +50,15 @@ def trial(folder: Path, about: dict[str, Any], **_: Any) -> Trial:
 
     """
     text = (folder / "config" / "models.config").read_text()
-    told = {key: (re.findall(rf"\b{key}: \"?([^\"\s}}]+)", text) or ["nothing"])[0] for key in ("name", "base_path")}
-    told["versions"] = (re.findall(r"versions: (\d+)", text) or ["nothing"])[0]
+    config = {key: (re.findall(rf"\b{key}: \"?([^\"\s}}]+)", text) or ["nothing"])[0] for key in ("name", "base_path")}
+    config["versions"] = (re.findall(r"versions: (\d+)", text) or ["nothing"])[0]
     # the compose service mounts `models` at /models
-    model = folder / told["base_path"].lstrip("/") / told["versions"]
-    if told["name"] != about["name"] or not (model / "saved_model.pb").is_file():
+    model = folder / config["base_path"].lstrip("/") / config["versions"]
+    if config["name"] != about["name"] or not (model / "saved_model.pb").is_file():
         raise BundleMismatch(
-            f"config/models.config does not fit the bundle: it serves {told['name']} version {told['versions']} from "
-            f"{told['base_path']}, and the model is {about['name']}, models/{about['name']}/{about['version']}: deploy "
-            "it again, or put that into the file"
+            f"config/models.config does not fit the bundle: it serves {config['name']} version {config['versions']} "
+            f"from {config['base_path']}, and the model is {about['name']}, models/{about['name']}/{about['version']}: "
+            "deploy it again, or put that into the file"
         )
     call = opened(FORMATS["savedmodel"].load, model)
     signature, inputs = read_warmup(model)
@@ -69,8 +69,8 @@ def trial(folder: Path, about: dict[str, Any], **_: Any) -> Trial:
     if not np.isfinite(answers).all():
         raise BundleMismatch(f"{WARMUP}: the model answers what it holds with NaN or infinity")
     sample = read_sample(folder)
-    furthest = held_against(sample["savedmodel"], call(sample["examples"]), "the SavedModel, opened by TensorFlow,")
-    return Trial(
+    furthest = compare_answers(sample["savedmodel"], call(sample["examples"]), "the SavedModel, opened by TensorFlow,")
+    return TrialResult(
         server="TensorFlow Serving",
         server_run=False,
         ran="TensorFlow, which opened the SavedModel and answered its warm-up record",

@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from tasks.bundles.client import Trial, libraries, opened
+from tasks.bundles.client import libraries
 from tasks.bundles.contents import Contents, read_sample, render
+from tasks.bundles.trial import TrialResult, opened
 from tasks.contract.artifact import Precision, Target
 from tasks.contract.errors import BundleMismatch
 from tasks.formats import FORMATS
 from tasks.formats.onnx.signature import signature
-from tasks.formats.slimline_pyfunc import Tensor
-from tasks.versions.recorded_answers import held_against
+from tasks.formats.slimline_pyfunc import TensorSpec
+from tasks.versions.recorded_answers import compare_answers
 
-TARGET: Target = "onnxruntime"  # whose answers and times it is held to
+TARGET: Target = "onnxruntime"  # whose answers and times it is compared with
 START = "docker compose --profile gpu up --wait   # or --profile cpu"
 IMAGE = "nvcr.io/nvidia/tritonserver:25.08-py3"  # TensorRT 10, which the `tensorrt` target is written for
 REPOSITORIES: dict[str, Target] = {"gpu": "tensorrt", "cpu": "onnxruntime"}
@@ -64,11 +65,11 @@ def lay_out(folder: Path, contents: Contents) -> None:
         if contents.labels:
             (model / "labels.txt").write_text("".join(f"{name}\n" for name in contents.labels), encoding="utf-8")
     render("triton/compose.yaml", folder / "compose.yaml", image=IMAGE, config=contents.config)
-    contents.keep_what_it_is_held_to(folder)
+    contents.copy_reference_files(folder)
 
 
-def trial(folder: Path, about: dict[str, Any], **_: Any) -> Trial:
-    """Hold each configuration against its file, by Triton's own schema, and the files' answers; Triton is not run.
+def trial(folder: Path, about: dict[str, Any], **_: Any) -> TrialResult:
+    """Check each configuration by Triton's own schema, and the files' answers; Triton is not run.
 
     Raises:
         BundleMismatch: a configuration does not fit its file.
@@ -84,22 +85,24 @@ def trial(folder: Path, about: dict[str, Any], **_: Any) -> Trial:
         check_config(model / "config.pbtxt", *opened(signature, file), about)
         answers = opened(FORMATS[target].load, file.parent)(examples)
         if target == "onnxruntime":
-            furthest = held_against(recorded, answers, "the ONNX file of cpu/")
+            furthest = compare_answers(recorded, answers, "the ONNX file of cpu/")
         elif answers.shape != recorded.shape or not np.isfinite(answers).all():
             raise BundleMismatch(
                 f"{repository}/: its file answers in the shape {answers.shape} with NaN or infinity among it, or in "
                 f"another shape than {recorded.shape}: compress again"
             )
-    return Trial(
+    return TrialResult(
         server="Triton",
         server_run=False,
-        ran="ONNX Runtime, which opened both files; TensorRT was not here, so the answers held are those of cpu/",
+        ran="ONNX Runtime, which opened both files; TensorRT was not here, so the answers compared are those of cpu/",
         examples=len(examples),
         largest_difference=furthest,
     )
 
 
-def check_config(file: Path, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], about: dict[str, Any]) -> None:
+def check_config(
+    file: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], about: dict[str, Any]
+) -> None:
     """Pass if a `config.pbtxt` is one, and says of inputs and outputs what the ONNX file says.
 
     Raises:
@@ -115,9 +118,9 @@ def check_config(file: Path, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, 
     except text_format.ParseError as error:
         raise BundleMismatch(f"{place} cannot be parsed: {error}: deploy the version again") from error
     names = {number: name for name, number in model_config_pb2.DataType.items()}
-    for kind, told, real in (("input", config.input, inputs), ("output", config.output, outputs)):
-        has = [(tensor.name, TYPES[tensor.dtype], tensor.shape) for tensor in real]
-        says = [(tensor.name, names[tensor.data_type], tuple(tensor.dims)) for tensor in told]
+    for kind, configured, actual in (("input", config.input, inputs), ("output", config.output, outputs)):
+        has = [(tensor.name, TYPES[tensor.dtype], tensor.shape) for tensor in actual]
+        says = [(tensor.name, names[tensor.data_type], tuple(tensor.dims)) for tensor in configured]
         if says != has:
             raise BundleMismatch(
                 f"{place} does not fit the model beside it: its {kind}s are {says}, the file's are {has}: put that "

@@ -1,4 +1,4 @@
-"""What channel pruning is told."""
+"""How much channel pruning removes, and by what."""
 
 from typing import Literal
 

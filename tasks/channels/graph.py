@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.channels.rules import KEPT, Channels, Mask, Numbers, Rule, mixes, rule_for
+from tasks.channels.rules import KEPT, ChannelMask, Channels, Numbers, Rule, mixes, rule_for
 from tasks.keras_graph.rebuild import Call, Copies, calls_of, flat, kind, rebuild
 
 if TYPE_CHECKING:
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Ends:
+class ChannelEnds:
     """The channels at a layer's first input and at its output, by the number of the unit that each belongs to."""
 
-    given: Numbers
-    wanted: Numbers
+    inputs: Numbers
+    outputs: Numbers
 
 
 @dataclass(frozen=True, eq=False)
-class Graph:
+class ChannelGraph:
     """A flat model and its units: channels that can only be removed together.
 
     ends: by layer name, for the layers whose channels can be followed; unit -1 stays.
@@ -36,18 +36,18 @@ class Graph:
     groups: sets of units, each of them the channels of the same layers: what widths are chosen for. In the graph's
         order; each unit is in one.
     makers: by group, the names of the layers that make its channels.
-    kept_whole: by layer name, why channels that it reads or gives are never removed.
+    kept_whole: by layer name, why channels of its inputs or its output are never removed.
     """
 
     model: "tf.keras.Model"
-    ends: Mapping[str, Ends]
+    ends: Mapping[str, ChannelEnds]
     units: int
     groups: tuple[Numbers, ...]
     makers: tuple[tuple[str, ...], ...]
     kept_whole: Mapping[str, str]
 
-    def macs(self, stays: Mask) -> int:
-        """Multiply-accumulates for one example of what `cut` gives, in the layers whose channels can be followed.
+    def macs(self, stays: ChannelMask) -> int:
+        """Multiply-accumulates for one example of what `cut` makes, in the layers whose channels can be followed.
 
         Args:
             stays: `(units,)`.
@@ -58,11 +58,11 @@ class Graph:
             rule, ends = rule_for(node.layer), self.ends.get(node.layer.name)
             if rule is not None and rule.work is not None and ends is not None:
                 before, after = (tuple(side.shape[1:]) for side in (node.input_tensors, node.outputs))
-                given, wanted = int(stays[ends.given].sum()), int(stays[ends.wanted].sum())
-                total += rule.work(node.layer, before, after, given, wanted)
+                inputs, outputs = int(stays[ends.inputs].sum()), int(stays[ends.outputs].sum())
+                total += rule.work(node.layer, before, after, inputs, outputs)
         return total
 
-    def cut(self, stays: Mask) -> "tf.keras.Model":
+    def cut(self, stays: ChannelMask) -> "tf.keras.Model":
         """The model without some units' channels: the same layers, smaller.
 
         Args:
@@ -77,16 +77,16 @@ class Graph:
             rule, ends = rule_for(layer), self.ends.get(layer.name)
             if rule is None or ends is None:
                 return copies.call(layer, call.args, call.kwargs)
-            given, wanted = stays[ends.given], stays[ends.wanted]
-            if given.all() and wanted.all():
+            inputs, outputs = stays[ends.inputs], stays[ends.outputs]
+            if inputs.all() and outputs.all():
                 return copies.call(layer, call.args, call.kwargs)
-            changes, weights = rule.cut(layer, given, wanted)
+            changes, weights = rule.cut(layer, inputs, outputs)
             return copies.call(layer, call.args, call.kwargs, weights=weights, **changes)
 
         return rebuild(self.model, answer)
 
 
-def graph_of(model: "tf.keras.Model") -> Graph:
+def graph_of(model: "tf.keras.Model") -> ChannelGraph:
     """A model's graph.
 
     Raises:
@@ -102,10 +102,10 @@ def graph_of(model: "tf.keras.Model") -> Graph:
     for tensor in model.inputs:
         known[str(id(tensor))] = np.full(tensor.shape[-1] or 0, KEPT)
     for node in calls_of(model):
-        layer, given = node.layer, [known[key] for key in node.flat_input_ids]
-        made = _followed(rule_for(layer), layer, given, channels, followed)
+        layer, inputs = node.layer, [known[key] for key in node.flat_input_ids]
+        made = _followed(rule_for(layer), layer, inputs, channels, followed)
         if made is None:
-            together.append((layer, given))
+            together.append((layer, inputs))
             for key, shape in zip(node.flat_output_ids, _shapes(node), strict=True):
                 known[key] = np.full(shape[-1] or 0 if len(shape) > 1 else 0, KEPT)
         else:
@@ -126,27 +126,27 @@ def graph_of(model: "tf.keras.Model") -> Graph:
 def _followed(
     rule: Rule | None,
     layer: "tf.keras.layers.Layer",
-    given: list[Numbers],
+    inputs: list[Numbers],
     channels: Channels,
     followed: dict[str, tuple[Numbers, Numbers]],
 ) -> Numbers | None:
-    """The channels that a call gives, if they can be followed; a layer that is called again has the same ones."""
-    if rule is None or not given:
+    """The channels of a call's output, if they can be followed; a layer that is called again has the same ones."""
+    if rule is None or not inputs:
         return None
     if layer.name in followed:
         before, made = followed[layer.name]
-        again = None if rule.own is not None else rule.follow(layer, given, channels)
-        if len(before) != len(given[0]):
+        again = None if rule.own is not None else rule.follow(layer, inputs, channels)
+        if len(before) != len(inputs[0]):
             return None
-        channels.join(before, given[0])
+        channels.join(before, inputs[0])
         if again is not None:
             if len(again) != len(made):
                 return None
             channels.join(made, again)
         return made
-    made_now = rule.follow(layer, given, channels)
+    made_now = rule.follow(layer, inputs, channels)
     if made_now is not None:
-        followed[layer.name] = (given[0], made_now)
+        followed[layer.name] = (inputs[0], made_now)
     return made_now
 
 
@@ -161,27 +161,27 @@ def _graph(
     channels: Channels,
     followed: dict[str, tuple[Numbers, Numbers]],
     kept_whole: dict[str, str],
-) -> Graph:
+) -> ChannelGraph:
     numbered: dict[int, int] = {channels.root(KEPT): -1}
 
     def units(numbers: Numbers) -> Numbers:
         return np.array([numbered.setdefault(int(root), len(numbered) - 1) for root in channels.roots(numbers)], int)
 
-    ends = {name: Ends(units(given), units(made)) for name, (given, made) in followed.items()}
+    ends = {name: ChannelEnds(units(inputs), units(made)) for name, (inputs, made) in followed.items()}
     makers: dict[int, list[str]] = defaultdict(list)
     for name, end in ends.items():
         rule = rule_for(model.get_layer(name))
         if rule is not None and rule.own is not None:
-            for unit in np.unique(end.wanted[end.wanted >= 0]):
+            for unit in np.unique(end.outputs[end.outputs >= 0]):
                 makers[int(unit)].append(name)
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for unit in range(len(numbered) - 1):
         groups[tuple(makers[unit])].append(unit)
-    return Graph(
+    return ChannelGraph(
         model,
         ends,
         len(numbered) - 1,
-        tuple(np.array(found) for found in groups.values()),
+        tuple(np.array(group) for group in groups.values()),
         tuple(groups),
         kept_whole,
     )

@@ -1,6 +1,6 @@
 """How much a channel matters, by four criteria of the field.
 
-All of them give one number for each unit of a graph; the least important units are removed first, whatever layer they
+Each returns one number for each unit of a graph; the least important units are removed first, whatever layer they
 are of.
 """
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from tasks.channels.graph import Graph
+from tasks.channels.graph import ChannelGraph
 from tasks.channels.rules import rule_for
 from tasks.keras_graph.rebuild import Call, Copies, kind, rebuild
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 Scores = npt.NDArray[np.float64]
 Criterion = Literal["taylor", "l1", "l2", "norm_scale"]
-Loss = Callable[["tf.Tensor", "tf.Tensor"], "tf.Tensor"]  # (targets, predictions) -> the batch's mean, a scalar
-Batches = Iterable[tuple["tf.Tensor", "tf.Tensor"]]
+BatchLoss = Callable[["tf.Tensor", "tf.Tensor"], "tf.Tensor"]  # (targets, predictions) -> the batch's mean, a scalar
+ExampleBatches = Iterable[tuple["tf.Tensor", "tf.Tensor"]]
 
 
-def magnitude(graph: Graph, order: Literal[1, 2]) -> Scores:
+def magnitude(graph: ChannelGraph, order: Literal[1, 2]) -> Scores:
     """The norm of the filters that make a unit's channels (Li et al., "Pruning Filters for Efficient ConvNets", 2017).
 
     Norms are compared with the mean of their own layer, because layers of more inputs have larger ones; 1 is as much as
@@ -33,36 +33,36 @@ def magnitude(graph: Graph, order: Literal[1, 2]) -> Scores:
         `(units,)`.
 
     """
-    found = []
+    norms_of_layers = []
     for name, ends in graph.ends.items():
         layer = graph.model.get_layer(name)
         rule = rule_for(layer)
         if rule is not None and rule.own is not None:
             weights = rule.own(layer).astype(np.float64)
             norms = np.linalg.norm(weights.reshape(-1, weights.shape[-1]), ord=order, axis=0)
-            found.append((ends.wanted, norms / max(float(norms.mean()), np.finfo(np.float64).tiny)))
-    return _means(graph.units, found)
+            norms_of_layers.append((ends.outputs, norms / max(float(norms.mean()), np.finfo(np.float64).tiny)))
+    return _means(graph.units, norms_of_layers)
 
 
-def norm_scale(graph: Graph) -> Scores:
-    """The scale that batch normalisation gives a channel (Liu et al., "Network Slimming", 2017).
+def norm_scale(graph: ChannelGraph) -> Scores:
+    """A channel's scale in batch normalisation (Liu et al., "Network Slimming", 2017).
 
     Returns:
         `(units,)`: the mean of the scales' magnitudes; infinite where no normalisation scales any of a unit's channels.
 
     """
-    found = []
+    scales = []
     for name, ends in graph.ends.items():
         layer = graph.model.get_layer(name)
         if kind(layer) == "BatchNormalization" and layer.scale:
-            found.append((ends.wanted, np.abs(layer.gamma.numpy().astype(np.float64))))
-    return _means(graph.units, found)
+            scales.append((ends.outputs, np.abs(layer.gamma.numpy().astype(np.float64))))
+    return _means(graph.units, scales)
 
 
-def _means(units: int, found: list[tuple[npt.NDArray[np.int64], Scores]]) -> Scores:
+def _means(units: int, channels: list[tuple[npt.NDArray[np.int64], Scores]]) -> Scores:
     """Each unit's mean over the channels that belong to it; infinite without any."""
     sums, counts = np.zeros(units), np.zeros(units)
-    for numbers, values in found:
+    for numbers, values in channels:
         free = numbers >= 0
         np.add.at(sums, numbers[free], values[free])
         np.add.at(counts, numbers[free], 1)
@@ -70,7 +70,7 @@ def _means(units: int, found: list[tuple[npt.NDArray[np.int64], Scores]]) -> Sco
     return means
 
 
-def taylor(graph: Graph, batches: Batches, loss: Loss) -> Scores:
+def taylor(graph: ChannelGraph, batches: ExampleBatches, loss: BatchLoss) -> Scores:
     """How much the loss would change without a unit, to first order, squared and averaged over batches.
 
     Molchanov et al., "Importance Estimation for Neural Network Pruning" (2019), with gates: every layer that sums over
@@ -105,7 +105,7 @@ def taylor(graph: Graph, batches: Batches, loss: Loss) -> Scores:
     return squares[:-1] / max(count, 1)
 
 
-def _gated(graph: Graph, gates: "tf.Variable") -> "tf.keras.Model":
+def _gated(graph: ChannelGraph, gates: "tf.Variable") -> "tf.keras.Model":
     """The graph's model, where each layer that reads channels reads them times their units' gates."""
     import tensorflow as tf
 
@@ -126,8 +126,8 @@ def _gated(graph: Graph, gates: "tf.Variable") -> "tf.keras.Model":
 
     def answer(call: Call) -> Any:
         rule, ends, args = rule_for(call.layer), graph.ends.get(call.layer.name), call.args
-        if rule is not None and rule.reads and ends is not None and (ends.given >= 0).any():
-            args = (Gate(ends.given)(args[0]), *args[1:])
+        if rule is not None and rule.reads and ends is not None and (ends.inputs >= 0).any():
+            args = (Gate(ends.inputs)(args[0]), *args[1:])
         return copies.call(call.layer, args, call.kwargs)
 
     return rebuild(graph.model, answer)

@@ -1,4 +1,4 @@
-"""What each kind of layer does with channels: where those that it gives come from, and what of its weights they own.
+"""What each kind of layer does with channels: where those of its output come from, and what of its weights they own.
 
 A tensor's channels, those along its last axis, are known by numbers `(channels,)`. Numbers that are joined stand or
 fall together. What no rule speaks of keeps all its channels.
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 Numbers = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
+ChannelMask = npt.NDArray[np.bool_]
 Shape = tuple[int, ...]  # of one example
+Cut = tuple[dict[str, Any], list[npt.NDArray[Any]]]  # what changes in a layer's config, and its weights
 KEPT = 0  # whatever is joined with this number stays
 
 # Functions of each value alone; softmax and its like look at all channels at once.
@@ -75,7 +76,7 @@ class Rule:
     """
 
     follow: Callable[["tf.keras.layers.Layer", list[Numbers], Channels], Numbers | None]
-    cut: Callable[["tf.keras.layers.Layer", Mask, Mask], tuple[dict[str, Any], list[npt.NDArray[Any]]]]
+    cut: Callable[["tf.keras.layers.Layer", ChannelMask, ChannelMask], Cut]
     own: Callable[["tf.keras.layers.Layer"], npt.NDArray[Any]] | None = None
     work: Callable[["tf.keras.layers.Layer", Shape, Shape, int, int], int] | None = None
     reads: bool = False
@@ -89,20 +90,20 @@ def rule_for(layer: "tf.keras.layers.Layer") -> Rule | None:
 
 
 def mixes(layer: "tf.keras.layers.Layer") -> bool:
-    """Whether a layer's activation may look at several channels at once, so that what it gives stays together."""
+    """Whether a layer's activation may look at several channels at once, so that those of its output stay together."""
     return activation_of(layer) not in ELEMENTWISE
 
 
-def _same(_: Any, given: list[Numbers], __: Channels) -> Numbers:
-    return given[0]
+def _same(_: Any, inputs: list[Numbers], __: Channels) -> Numbers:
+    return inputs[0]
 
 
-def _joined(_: Any, given: list[Numbers], channels: Channels) -> Numbers | None:
+def _joined(_: Any, inputs: list[Numbers], channels: Channels) -> Numbers | None:
     """Tensors that meet value by value; one channel alone meets them all, and changes nothing about them."""
-    count = max(map(len, given))
-    wide = [numbers for numbers in given if len(numbers) == count]
+    count = max(map(len, inputs))
+    wide = [numbers for numbers in inputs if len(numbers) == count]
     if count > 1:
-        for numbers in given:
+        for numbers in inputs:
             if len(numbers) != count:
                 channels.join(numbers, KEPT)
     for numbers in wide[1:]:
@@ -110,88 +111,88 @@ def _joined(_: Any, given: list[Numbers], channels: Channels) -> Numbers | None:
     return wide[0]
 
 
-def _concatenated(layer: Any, given: list[Numbers], channels: Channels) -> Numbers | None:
+def _concatenated(layer: Any, inputs: list[Numbers], channels: Channels) -> Numbers | None:
     rank = len(layer.output_shape)
-    return np.concatenate(given) if layer.axis % rank == rank - 1 else _joined(layer, given, channels)
+    return np.concatenate(inputs) if layer.axis % rank == rank - 1 else _joined(layer, inputs, channels)
 
 
 def _new(layer: Any, _: list[Numbers], channels: Channels) -> Numbers:
     return channels.new(layer.output_shape[-1])
 
 
-def _convolved(layer: Any, given: list[Numbers], channels: Channels) -> Numbers:
+def _convolved(layer: Any, inputs: list[Numbers], channels: Channels) -> Numbers:
     """New channels; those of a group go with its inputs, so that every group stays as wide as the others."""
     made = channels.new(layer.filters)
     if layer.groups > 1:
-        ends = zip(np.split(given[0], layer.groups), np.split(made, layer.groups), strict=True)
-        for inputs, outputs in ends:
-            channels.join(inputs, int(outputs[0]))
-            channels.join(outputs, int(outputs[0]))
+        ends = zip(np.split(inputs[0], layer.groups), np.split(made, layer.groups), strict=True)
+        for group_inputs, group_outputs in ends:
+            channels.join(group_inputs, int(group_outputs[0]))
+            channels.join(group_outputs, int(group_outputs[0]))
     return made
 
 
-def _depthwise(layer: Any, given: list[Numbers], _: Channels) -> Numbers:
-    return np.repeat(given[0], layer.depth_multiplier)
+def _depthwise(layer: Any, inputs: list[Numbers], _: Channels) -> Numbers:
+    return np.repeat(inputs[0], layer.depth_multiplier)
 
 
-def _normalized(layer: Any, given: list[Numbers], _: Channels) -> Numbers | None:
-    return given[0] if list(layer.axis) == [len(layer.output_shape) - 1] and not layer.renorm else None
+def _normalized(layer: Any, inputs: list[Numbers], _: Channels) -> Numbers | None:
+    return inputs[0] if list(layer.axis) == [len(layer.output_shape) - 1] and not layer.renorm else None
 
 
-def _reshaped(layer: Any, given: list[Numbers], _: Channels) -> Numbers | None:
+def _reshaped(layer: Any, inputs: list[Numbers], _: Channels) -> Numbers | None:
     """Channels that still lie along the last axis: at all places the same ones, or those of all places in a row."""
     before, after = layer.input_shape[1:], layer.output_shape[1:]
     if None in before or None in after:
         return None
-    moved = np.broadcast_to(given[0], before).reshape(-1, after[-1] if after else 1)
+    moved = np.broadcast_to(inputs[0], before).reshape(-1, after[-1] if after else 1)
     return moved[0].copy() if (moved == moved[0]).all() else None
 
 
-def _keep(_: Any, __: Mask, ___: Mask) -> tuple[dict[str, Any], list[npt.NDArray[Any]]]:
+def _keep(_: Any, __: ChannelMask, ___: ChannelMask) -> Cut:
     return {}, []
 
 
-def _cut_last(layer: Any, _: Mask, wanted: Mask) -> tuple[dict[str, Any], list[npt.NDArray[Any]]]:
+def _cut_last(layer: Any, _: ChannelMask, outputs: ChannelMask) -> Cut:
     """Weights with a value for each channel along their last axis, or one for all."""
     weights = layer.get_weights()
-    return {}, [weight[..., wanted] if weight.shape[-1] == len(wanted) else weight for weight in weights]
+    return {}, [weight[..., outputs] if weight.shape[-1] == len(outputs) else weight for weight in weights]
 
 
-def _cut_convolution(layer: Any, given: Mask, wanted: Mask) -> tuple[dict[str, Any], list[npt.NDArray[Any]]]:
+def _cut_convolution(layer: Any, inputs: ChannelMask, outputs: ChannelMask) -> Cut:
     kernel, *bias = layer.get_weights()
     groups = layer.groups
     if groups > 1:
-        groups = int(wanted.reshape(groups, -1).any(axis=1).sum())
+        groups = int(outputs.reshape(groups, -1).any(axis=1).sum())
     else:
-        kernel = kernel[..., given, :]
-    changes = {"filters": int(wanted.sum()), "groups": groups}
-    return changes, [kernel[..., wanted], *(each[wanted] for each in bias)]
+        kernel = kernel[..., inputs, :]
+    changes = {"filters": int(outputs.sum()), "groups": groups}
+    return changes, [kernel[..., outputs], *(each[outputs] for each in bias)]
 
 
-def _cut_transposed(layer: Any, given: Mask, wanted: Mask) -> tuple[dict[str, Any], list[npt.NDArray[Any]]]:
+def _cut_transposed(layer: Any, inputs: ChannelMask, outputs: ChannelMask) -> Cut:
     kernel, *bias = layer.get_weights()  # (…, outputs, inputs)
-    return {"filters": int(wanted.sum())}, [kernel[..., wanted, :][..., given], *(each[wanted] for each in bias)]
+    return {"filters": int(outputs.sum())}, [kernel[..., outputs, :][..., inputs], *(each[outputs] for each in bias)]
 
 
-def _cut_depthwise(layer: Any, given: Mask, wanted: Mask) -> tuple[dict[str, Any], list[npt.NDArray[Any]]]:
+def _cut_depthwise(layer: Any, inputs: ChannelMask, outputs: ChannelMask) -> Cut:
     kernel, *bias = layer.get_weights()  # (…, inputs, multiplier)
-    return {}, [kernel[..., given, :], *(each[wanted] for each in bias)]
+    return {}, [kernel[..., inputs, :], *(each[outputs] for each in bias)]
 
 
-def _cut_separable(layer: Any, given: Mask, wanted: Mask) -> tuple[dict[str, Any], list[npt.NDArray[Any]]]:
+def _cut_separable(layer: Any, inputs: ChannelMask, outputs: ChannelMask) -> Cut:
     depthwise, pointwise, *bias = layer.get_weights()
-    between = np.repeat(given, layer.depth_multiplier)
-    weights = [depthwise[..., given, :], pointwise[..., between, :][..., wanted], *(each[wanted] for each in bias)]
-    return {"filters": int(wanted.sum())}, weights
+    between = np.repeat(inputs, layer.depth_multiplier)
+    weights = [depthwise[..., inputs, :], pointwise[..., between, :][..., outputs], *(each[outputs] for each in bias)]
+    return {"filters": int(outputs.sum())}, weights
 
 
-def _cut_dense(layer: Any, given: Mask, wanted: Mask) -> tuple[dict[str, Any], list[npt.NDArray[Any]]]:
+def _cut_dense(layer: Any, inputs: ChannelMask, outputs: ChannelMask) -> Cut:
     kernel, *bias = layer.get_weights()
-    return {"units": int(wanted.sum())}, [kernel[given][:, wanted], *(each[wanted] for each in bias)]
+    return {"units": int(outputs.sum())}, [kernel[inputs][:, outputs], *(each[outputs] for each in bias)]
 
 
-def _cut_reshape(layer: Any, _: Mask, wanted: Mask) -> tuple[dict[str, Any], list[npt.NDArray[Any]]]:
-    return {"target_shape": (*layer.output_shape[1:-1], int(wanted.sum()))}, []
+def _cut_reshape(layer: Any, _: ChannelMask, outputs: ChannelMask) -> Cut:
+    return {"target_shape": (*layer.output_shape[1:-1], int(outputs.sum()))}, []
 
 
 def _kernel(layer: Any) -> npt.NDArray[Any]:
@@ -211,25 +212,25 @@ def _pointwise_kernel(layer: Any) -> npt.NDArray[Any]:
     return np.asarray(layer.get_weights()[1])
 
 
-def _convolving(layer: Any, _: Shape, after: Shape, given: int, wanted: int) -> int:
-    inputs = given if layer.groups == 1 else layer.kernel.shape[-2]
-    return math.prod((*after[:-1], *layer.kernel_size, inputs, wanted))
+def _convolving(layer: Any, _: Shape, after: Shape, inputs: int, outputs: int) -> int:
+    read = inputs if layer.groups == 1 else layer.kernel.shape[-2]
+    return math.prod((*after[:-1], *layer.kernel_size, read, outputs))
 
 
-def _transposing(layer: Any, before: Shape, _: Shape, given: int, wanted: int) -> int:
-    return math.prod((*before[:-1], *layer.kernel_size, given, wanted))
+def _transposing(layer: Any, before: Shape, _: Shape, inputs: int, outputs: int) -> int:
+    return math.prod((*before[:-1], *layer.kernel_size, inputs, outputs))
 
 
-def _depthwise_work(layer: Any, _: Shape, after: Shape, __: int, wanted: int) -> int:
-    return math.prod((*after[:-1], *layer.kernel_size, wanted))
+def _depthwise_work(layer: Any, _: Shape, after: Shape, __: int, outputs: int) -> int:
+    return math.prod((*after[:-1], *layer.kernel_size, outputs))
 
 
-def _separable_work(layer: Any, _: Shape, after: Shape, given: int, wanted: int) -> int:
-    return math.prod((*after[:-1], given, layer.depth_multiplier, math.prod(layer.kernel_size) + wanted))
+def _separable_work(layer: Any, _: Shape, after: Shape, inputs: int, outputs: int) -> int:
+    return math.prod((*after[:-1], inputs, layer.depth_multiplier, math.prod(layer.kernel_size) + outputs))
 
 
-def _dense_work(_: Any, __: Shape, after: Shape, given: int, wanted: int) -> int:
-    return math.prod((*after[:-1], given, wanted))
+def _dense_work(_: Any, __: Shape, after: Shape, inputs: int, outputs: int) -> int:
+    return math.prod((*after[:-1], inputs, outputs))
 
 
 PASSES = Rule(_same, _keep)

@@ -4,14 +4,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tasks.channels.graph import Graph
+from tasks.channels.graph import ChannelGraph
 from tasks.channels.importance import Scores
-from tasks.channels.rules import Mask
+from tasks.channels.rules import ChannelMask
 
 NEVER = np.iinfo(np.int64).max
 
 
-def order(graph: Graph, scores: Scores, floor: float, multiple: int) -> Callable[[int], Mask]:
+def order(graph: ChannelGraph, scores: Scores, floor: float, multiple: int) -> Callable[[int], ChannelMask]:
     """What stays of a graph when so many of its least important units are to go.
 
     Each group keeps as many of its own most important units as is the nearest width that it may have; so a few more or
@@ -31,7 +31,7 @@ def order(graph: Graph, scores: Scores, floor: float, multiple: int) -> Callable
     ranks[np.argsort(scores, kind="stable")] = np.arange(graph.units)
     ranks[np.isinf(scores)] = NEVER
 
-    def stays(count: int) -> Mask:
+    def stays(count: int) -> ChannelMask:
         mask = np.ones(graph.units, bool)
         for group in graph.groups:
             of_group = ranks[group]
@@ -49,11 +49,11 @@ def _widths(count: int, least: int, multiple: int) -> list[int]:
     return [count, *range((count - 1) // multiple * multiple, least - 1, -multiple)]
 
 
-def fewest(stays: Callable[[int], Mask], units: int, enough: Callable[[Mask], bool]) -> int | None:
+def fewest(stays: Callable[[int], ChannelMask], units: int, enough: Callable[[ChannelMask], bool]) -> int | None:
     """The smallest number of units whose removal is enough, or None if that of all is not.
 
     Args:
-        stays: what is left, as `order` gives it.
+        stays: what is left, from `order`.
         units: how many there are.
         enough: whether what is left satisfies; what satisfies still does when more is removed.
 

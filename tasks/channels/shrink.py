@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tasks.channels.config import ChannelConfig, Goal
-from tasks.channels.graph import Graph, graph_of
+from tasks.channels.file_costs import CALIBRATION, FileCosts, faster, keeps
+from tasks.channels.graph import ChannelGraph, graph_of
 from tasks.channels.importance import Scores, magnitude, norm_scale, taylor
-from tasks.channels.measured import CALIBRATION, Measured, faster, keeps
-from tasks.channels.rules import Mask
+from tasks.channels.rules import ChannelMask
 from tasks.channels.select import fewest, order
 from tasks.contract.errors import PruningFailed
 from tasks.data import Dataset
@@ -34,15 +34,15 @@ def shrink(
 ) -> "tf.keras.Model":
     """An ordinary Keras 2 model with the same layers and fewer channels in them.
 
-    Each step works out anew what matters, finds how few units would be enough for the goal, and removes an equal part
-    of what is still to go (as Molchanov et al. 2017 do it in many small steps).
+    Each step works out anew what matters and how few units would be enough for the goal, and removes an equal part of
+    what is still to go (as Molchanov et al. 2017 do it in many small steps).
 
     Args:
         student: left as it is.
         data: what `taylor` looks at, and what files are timed with.
         config: how much, and by which criterion.
         goal: what the shipped file is to be.
-        teacher: whose float file the goal is held against; the student's own if left out.
+        teacher: whose float file the goal is compared with; the student's own if left out.
         recover: trains between two steps.
 
     Raises:
@@ -68,24 +68,25 @@ def shrink(
     return model
 
 
-def scored(graph: Graph, data: Dataset, config: ChannelConfig) -> Scores:
+def scored(graph: ChannelGraph, data: Dataset, config: ChannelConfig) -> Scores:
     """How much each unit of a graph matters, by the config's criterion: `(units,)`."""
     if config.criterion == "norm_scale":
         return norm_scale(graph)
     if config.criterion != "taylor":
         return magnitude(graph, 1 if config.criterion == "l1" else 2)
     by_labels = LOSSES[data.config.problem]
-    found = meaning(graph.model) if data.config.problem == "classification" else None
+    output_meaning = meaning(graph.model) if data.config.problem == "classification" else None
 
     def loss(y: "tf.Tensor", predictions: "tf.Tensor") -> "tf.Tensor":
-        return by_labels(y, probabilities_of(predictions, found) if found else predictions, data.variance)
+        probabilities = probabilities_of(predictions, output_meaning) if output_meaning else predictions
+        return by_labels(y, probabilities, data.variance)
 
     return taylor(graph, data.batches("train", BATCH).take(-(-config.examples // BATCH)), loss)
 
 
 def _enough(
-    first: Graph, data: Dataset, config: ChannelConfig, goal: Goal, teacher: "tf.keras.Model"
-) -> Callable[[Graph, Mask], bool]:
+    first: ChannelGraph, data: Dataset, config: ChannelConfig, goal: Goal, teacher: "tf.keras.Model"
+) -> Callable[[ChannelGraph, ChannelMask], bool]:
     """Whether what stays of a graph, itself perhaps cut from the first one, is as small as is asked for."""
     whole = np.ones(first.units, bool)
     if config.of == "channels":
@@ -95,15 +96,17 @@ def _enough(
         return lambda graph, mask: graph.macs(mask) <= most
     if config.of == "budget" and not goal.limits:
         return lambda _, __: True
-    measured = Measured(goal, data.classes, data.arrays("train", limit=CALIBRATION)[0])
+    costs = FileCosts(goal, data.classes, data.arrays("train", limit=CALIBRATION)[0])
     if config.of == "latency":
-        check = faster(measured, first.model, 1 - config.remove) if config.remove else lambda _: True
+        check = faster(costs, first.model, 1 - config.remove) if config.remove else lambda _: True
     else:
-        check = keeps(measured, teacher)
+        check = keeps(costs, teacher)
     return lambda graph, mask: check(graph.cut(mask))
 
 
-def _unreachable(first: Graph, graph: Graph, least: Mask, config: ChannelConfig, goal: Goal) -> PruningFailed:
+def _unreachable(
+    first: ChannelGraph, graph: ChannelGraph, least: ChannelMask, config: ChannelConfig, goal: Goal
+) -> PruningFailed:
     share = graph.macs(least) / max(first.macs(np.ones(first.units, bool)), 1)
     asked = f"remove = {config.remove:g} of the {config.of}"
     if config.of == "budget":
@@ -118,7 +121,7 @@ def _unreachable(first: Graph, graph: Graph, least: Mask, config: ChannelConfig,
 
 
 def widths(model: "tf.keras.Model") -> dict[str, int]:
-    """How many channels each layer with a kernel gives, by the layer's name."""
+    """How many output channels each layer with a kernel has, by the layer's name."""
     return {
         layer.name: int(layer.output_shape[-1])
         for layer in model.layers

@@ -46,21 +46,8 @@ class ModelArtifact(Artifact, frozen=True):
     parent: str | None = Field(None, description="The sha256 of the model that it was made from.")
 
 
-class DataArtifact(Artifact, frozen=True):
-    """A data set that was read, checked and split. What the store holds of it is its profile, not its examples."""
-
-    digest: str = Field(pattern="^[0-9a-f]{64}$", description="Of examples, labels, splits and class names.")
-    input_shape: tuple[int, ...] = Field(description="One example's shape, without the batch axis.")
-    output_shape: tuple[int, ...] = Field(description="One prediction's shape: (classes,), (targets,) or the input's.")
-    classes: tuple[str, ...] = Field((), description="Class names in label order; empty unless classification.")
-    counts: dict[str, int] = Field(description="Examples in train, validation and test.")
-    duplicates: int = Field(
-        0, ge=0, description="Examples left out of a split because their content stands in another."
-    )
-
-
 class EvidenceArtifact(Artifact, frozen=True):
-    """What was measured, by validate as `evidence.json`, in the store with its page and plots."""
+    """A folder in the store with what a stage measured: JSON, and where it has them its page and plots."""
 
 
 class ChoiceArtifact(Artifact, frozen=True):

@@ -1,4 +1,4 @@
-"""The failures that a person can cause or mend. Each message says what was found, where, and the way out."""
+"""The failures that a person can cause or mend. Each message names the problem, where it is, and the way out."""
 
 
 class SlimlineError(Exception):
@@ -8,7 +8,7 @@ class SlimlineError(Exception):
 
 
 class InvalidInput(SlimlineError):
-    """Something that was given is wrong: names the field, the value, and what would be right."""
+    """An input is wrong: names the field, the value, and what would be right."""
 
     exit_code = 2
 
@@ -45,7 +45,7 @@ class TargetMissing(InvalidInput):
 
 
 class OptionWrong(InvalidInput):
-    """A command was given what it cannot take: says which option, and what it can."""
+    """A command cannot take an option's value: says which option, and what it can take."""
 
 
 class PortTaken(InvalidInput):
@@ -65,7 +65,7 @@ class BundleMismatch(SlimlineError):
 
 
 class ServerFailed(SlimlineError):
-    """A bundle's server did not start, or died: says what it said last."""
+    """A bundle's server did not start, or died: quotes its last output."""
 
 
 class TooSlow(SlimlineError):
@@ -109,4 +109,4 @@ class ProcessorMissing(SlimlineError):
 
 
 class ProcessorFailed(SlimlineError):
-    """A file is not answered on another processor: says which, and what the program there said last."""
+    """A file is not answered on another processor: says which, and quotes the last output of the program there."""

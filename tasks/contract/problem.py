@@ -5,6 +5,6 @@ from typing import Literal
 Problem = Literal["classification", "regression", "reconstruction"]
 
 
-def one_for_two(given: tuple[int | None, ...], wanted: tuple[int, ...]) -> bool:
-    """Whether a prediction's shape may stand for the wanted one as one sigmoid does, which tells two classes apart."""
-    return given == (1,) and wanted == (2,)
+def one_for_two(shape: tuple[int | None, ...], expected: tuple[int, ...]) -> bool:
+    """Whether a prediction's shape stands for the expected one, as that of one sigmoid does for two classes."""
+    return shape == (1,) and expected == (2,)

@@ -8,10 +8,10 @@ from typing import Protocol
 
 
 class Listener(Protocol):
-    """Is told of every stage, in order, from whichever thread runs it."""
+    """Hears of every stage, in order, from whichever thread runs it."""
 
     def started(self, stage: str) -> None:
-        """A stage begins to work (it was not found in the store)."""
+        """A stage begins to work (nothing in the store could be reused)."""
 
     def epoch(self, stage: str, epoch: int, epochs: int, values: dict[str, float]) -> None:
         """One epoch (counted from 1) of at most `epochs` is over; `values` has its losses, scores and `seconds`."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from tasks.contract.artifact import digest_file
 from tasks.contract.errors import DataError
+from tasks.data.artifact import DataArtifact
 from tasks.data.config import TREATMENT, DataConfig, ReaderName
 from tasks.data.dataset import Dataset
 from tasks.data.opening import read_dataset
@@ -17,7 +18,19 @@ from tasks.data.readers import digits, folder, function, keras_datasets, npz, pa
 from tasks.data.source import OPTIONAL, Reader
 from tasks.data.splits import SPLITS, Split
 
-__all__ = ["READERS", "SPLITS", "DataConfig", "Dataset", "Reader", "Split", "describe", "fingerprint", "open_data"]
+__all__ = [
+    "READERS",
+    "SPLITS",
+    "DataArtifact",
+    "DataConfig",
+    "Dataset",
+    "Reader",
+    "Split",
+    "describe",
+    "fingerprint",
+    "open_data",
+    "open_prepared",
+]
 
 READERS: dict[ReaderName, Reader] = {
     "digits": digits.READER,
@@ -31,7 +44,7 @@ READERS: dict[ReaderName, Reader] = {
 
 
 def fingerprint(config: DataConfig) -> str:
-    """What `open_data` would read, told without decoding it: equal as long as the data set is; sha256 in hexadecimal.
+    """The digest of what `open_data` would read, without decoding it: equal as long as the data set is; sha256, hex.
 
     Covers the content of every file (never its place), what else the reader's result depends on, and the config but for
     `treatment`, which decides nothing about the examples.
@@ -47,6 +60,20 @@ def fingerprint(config: DataConfig) -> str:
         "files": {name: digest_file(path) for name, path in reader.files(config).items()},
     }
     return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
+
+
+def open_prepared(data: DataArtifact) -> Dataset:
+    """The data set that a run prepared, read again from where its config says.
+
+    Raises:
+        DataError: it cannot be read, or is another one now.
+
+    """
+    opened = open_data(data.config)
+    if opened.digest != data.digest:
+        source = data.config.source or data.config.reader
+        raise DataError("data.source", source, "has changed since this run began: start it again")
+    return opened
 
 
 def open_data(config: DataConfig) -> Dataset:

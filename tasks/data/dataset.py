@@ -13,12 +13,10 @@ from tasks.data.config import DataConfig
 from tasks.data.shuffle import placed, rebatched, shuffled
 from tasks.data.source import rows_per_chunk
 from tasks.data.splits import Split
-from tasks.data.statistics import Variance
+from tasks.data.statistics import Floats, Variance
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-Floats = npt.NDArray[np.float64]
 
 # A pipeline, and what makes inputs, targets and rows of its elements: both in one step of it, as each costs threads.
 Batches = tuple["tf.data.Dataset", Callable[..., tuple["tf.Tensor", "tf.Tensor", "tf.Tensor"]]]
@@ -57,7 +55,7 @@ class Dataset:
     dtype: np.dtype
     targets: dict[Split, np.ndarray] = field(repr=False)
     stream: Callable[[Split], Iterator[np.ndarray]] = field(repr=False)
-    held: dict[Split, np.ndarray] = field(repr=False)
+    in_memory: dict[Split, np.ndarray] = field(repr=False)
     columns: tuple[str, ...] = ()
     target_columns: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -66,7 +64,7 @@ class Dataset:
     @property
     def streamed(self) -> bool:
         """Whether the examples exceed `data.memory_mib` and are read anew each epoch."""
-        return not self.held
+        return not self.in_memory
 
     @property
     def scaling(self) -> Literal["none", "unit", "standardize"]:
@@ -143,7 +141,7 @@ class Dataset:
         """
         import tensorflow as tf
 
-        make = self._streamed_batches if self.streamed else self._held_batches
+        make = self._streamed_batches if self.streamed else self._memory_batches
         batches, parts = make(split, batch_size, shuffle_seed)
         change = augment and augments(self.config)
         seed = (shuffle_seed or 0) % 2**63  # what TensorFlow takes
@@ -175,22 +173,22 @@ class Dataset:
         if self.streamed:
             yield from self.stream(split)
             return
-        held = self.held[split]
-        rows = rows_per_chunk(held[0].nbytes)
-        for start in range(0, len(held), rows):
-            yield held[start : start + rows]
+        in_memory = self.in_memory[split]
+        rows = rows_per_chunk(in_memory[0].nbytes)
+        for start in range(0, len(in_memory), rows):
+            yield in_memory[start : start + rows]
 
     def _targets(self, split: Split, inputs: np.ndarray, rows: slice | npt.NDArray[np.int64]) -> np.ndarray:
         """The targets of some rows, whose inputs are at hand."""
         return inputs if self.config.problem == "reconstruction" else self.targets[split][rows]
 
-    def _held_batches(self, split: Split, batch_size: int, shuffle_seed: int | None) -> Batches:
+    def _memory_batches(self, split: Split, batch_size: int, shuffle_seed: int | None) -> Batches:
         """Batches gathered inside TensorFlow, from tensors that are made once."""
         import tensorflow as tf
 
         if split not in self._tensors:
-            self._tensors[split] = (tf.constant(self.held[split]), tf.constant(self.targets[split]))
-            self.held[split] = self._tensors[split][0].numpy()  # the tensor's own memory, instead of a second copy
+            self._tensors[split] = (tf.constant(self.in_memory[split]), tf.constant(self.targets[split]))
+            self.in_memory[split] = self._tensors[split][0].numpy()  # the tensor's own memory, instead of a second copy
         x, y = self._tensors[split]
         order = np.arange(self.counts[split])
         if shuffle_seed is not None:

@@ -69,10 +69,10 @@ def by_name(labels: Mapping[str, np.ndarray], known: tuple[str, ...]) -> tuple[d
     for part, values in labels.items():
         if other := next((value for value in values if not isinstance(value, str)), None):
             raise DataError("data.target", f"{part}: {other!r}", "labels are all names, or all whole numbers")
-    found = sorted({str(value) for values in labels.values() for value in np.unique(values)})
-    if unknown := sorted(set(found) - set(known)) if known else []:
+    names = sorted({str(value) for values in labels.values() for value in np.unique(values)})
+    if unknown := sorted(set(names) - set(known)) if known else []:
         raise DataError("data.classes", known, f"the labels also hold {listed(unknown)}; name every class")
-    classes = known or tuple(found)
+    classes = known or tuple(names)
     place = {name: number for number, name in enumerate(classes)}
     return {
         part: np.array([place[str(value)] for value in values], np.int64) for part, values in labels.items()
@@ -115,8 +115,8 @@ def _counted(classes: int) -> tuple[str, ...]:
 
 def _as_they_stand(labels: Iterable[Labels]) -> str:
     """The way out for labels that are not numbered from 0, if they can be classes: to say that they are names."""
-    found = np.unique(np.concatenate(list(labels)))
-    return f", or name them as they stand, data.classes: {list(map(str, found))}" if len(found) <= FEW else ""
+    numbers = np.unique(np.concatenate(list(labels)))
+    return f", or name them as they stand, data.classes: {list(map(str, numbers))}" if len(numbers) <= FEW else ""
 
 
 def check_classes(targets: Mapping[Split, Labels], classes: Sequence[str]) -> None:

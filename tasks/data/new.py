@@ -41,13 +41,13 @@ class NewData:
     """New examples.
 
     x: raw inputs float32 `(n, …)`. y: as `Dataset.arrays` gives targets; none where there are no labels.
-    held: how many the source holds.
+    available: how many examples the source has.
     notes: what a person should know of how they were read, in sentences.
     """
 
     x: np.ndarray
     y: np.ndarray | None
-    held: int
+    available: int
     notes: tuple[str, ...] = ()
 
 
@@ -69,7 +69,7 @@ def open_new(
         classes: the model's, which labels are numbered by.
         input_shape: what the model takes.
         limit: examples to keep.
-        columns: the names of those that the model learned from, which a table's are found by; none where it learned
+        columns: the names of those that the model learned from, which a table's are looked up by; none where it learned
             from arrays, whose values are taken as they stand.
         target_columns: the same of its targets.
 
@@ -84,7 +84,7 @@ def open_new(
     source = by_name(config, columns, target_columns) if by_name else reader.read(config)
     inputs: list[np.ndarray] = []
     targets: list[np.ndarray] = []
-    held = 0
+    available = 0
     for part, stream in source.parts.items():
         for encoded, y in limited(stream, config.limit):
             x = checked_inputs(source.decode(encoded), part)
@@ -92,17 +92,17 @@ def open_new(
                 raise DataError("data.source", f"{part}: examples {x.shape[1:]}", f"the model takes {input_shape}")
             inputs.append(np.asarray(x, np.float32))
             targets.append(checked_targets(y, len(x), part, config))
-            held += len(x)
+            available += len(x)
             while sum(map(len, inputs[1:])) >= limit:  # the others are enough
                 del inputs[0], targets[0]
-    if not held:
+    if not available:
         raise DataError("data.source", config.source, "holds no examples")
     x, y = np.concatenate(inputs)[-limit:], np.concatenate(targets)[-limit:]
     if config.problem == "reconstruction":
-        return NewData(x, None, held, source.notes)
+        return NewData(x, None, available, source.notes)
     if config.problem == "classification":
         y = _as_the_model_numbers(y, config, source.classes, classes)
-    return NewData(x, y, held, source.notes)
+    return NewData(x, y, available, source.notes)
 
 
 def _as_the_model_numbers(

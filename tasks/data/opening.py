@@ -16,33 +16,33 @@ from tasks.data.dataset import Dataset
 from tasks.data.labels import check_classes, numbered
 from tasks.data.scan import Scan, checked_inputs, limited, scan
 from tasks.data.source import Source, rows_per_chunk
-from tasks.data.splits import SPLITS, Mask, Membership, Split, assign
+from tasks.data.splits import SPLITS, Membership, RowMask, Split, assign
 from tasks.data.statistics import Variance, statistics_of
 
 NOTHING = "there is nothing to learn; the train split's must vary"
 
 
 def read_dataset(source: Source, config: DataConfig) -> Dataset:
-    """Reads a source once, and its train split a second time unless it is held in memory.
+    """Reads a source once, and its train split a second time unless it fits into memory.
 
     Raises:
         DataError: the data cannot be trained on.
 
     """
-    found = scan(source, config)
-    check_augmentation(config, found.input_shape)
-    targets: Mapping[str, np.ndarray] = found.targets
+    scanned = scan(source, config)
+    check_augmentation(config, scanned.input_shape)
+    targets: Mapping[str, np.ndarray] = scanned.targets
     classes: tuple[str, ...] = ()
     if config.problem == "classification":
         with column_named(source.targets):
-            targets, classes = numbered(found.targets, config, source.classes)
+            targets, classes = numbered(scanned.targets, config, source.classes)
     elif config.classes:
         raise DataError("data.classes", config.classes, f"a {config.problem} has no classes; leave this empty")
     shapes = {part: values.shape[1:] for part, values in targets.items()}
     if len(set(shapes.values())) > 1:
         raise DataError("data.target", shapes, "every part needs targets of the same shape")
     members, duplicates = assign(
-        {part: digests[:, 0] for part, digests in found.digests.items()},
+        {part: digests[:, 0] for part, digests in scanned.digests.items()},
         targets if classes else {part: np.zeros(len(values), np.int64) for part, values in targets.items()},
         validation=config.validation,
         test=config.test,
@@ -59,9 +59,10 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
     if classes:
         with column_named(source.targets):
             check_classes(by_split, classes)
-    held = held_splits(found, members)
-    stream = partial(stream_split, source, config, replace(found, held=None), members)  # which would outlive its use
-    inputs = statistics_of([held["train"]] if held else stream("train"))
+    in_memory = splits_in_memory(scanned, members)
+    # without the scan's bytes, which the stream would keep alive
+    stream = partial(stream_split, source, config, replace(scanned, in_memory=None), members)
+    inputs = statistics_of([in_memory["train"]] if in_memory else stream("train"))
     variance: Variance = 1.0
     if config.problem == "regression":
         variance = variance_of(by_split["train"], source.targets)
@@ -71,9 +72,9 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
             raise DataError("data.input", "the same everywhere", NOTHING)
     return Dataset(
         config=config,
-        digest=digest_of(config, found, classes, members, by_split),
-        input_shape=found.input_shape,
-        output_shape=output_shape(config, found, classes, by_split),
+        digest=digest_of(config, scanned, classes, members, by_split),
+        input_shape=scanned.input_shape,
+        output_shape=output_shape(config, scanned, classes, by_split),
         classes=classes,
         counts={split: len(by_split[split]) for split in SPLITS},
         duplicates=duplicates,
@@ -82,10 +83,10 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
         std=inputs.std,
         minimum=inputs.minimum,
         maximum=inputs.maximum,
-        dtype=found.dtype,
+        dtype=scanned.dtype,
         targets=by_split,
         stream=stream,
-        held=held,
+        in_memory=in_memory,
         columns=source.columns,
         target_columns=source.targets,
         notes=source.notes,
@@ -94,7 +95,7 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
 
 @contextmanager
 def column_named(columns: Sequence[str]) -> Iterator[None]:
-    """What is wrong with labels is told with the name of their column, where it has one."""
+    """Errors about labels bear the name of their column, where it has one."""
     try:
         yield
     except DataError as error:
@@ -113,36 +114,36 @@ def variance_of(targets: np.ndarray, names: Sequence[str]) -> Variance:
     variances = tuple(float(value) for value in statistics_of([targets]).variances)
     if constant := [number for number, value in enumerate(variances) if not value > 0]:
         called = names or [f"target {number}" for number in range(len(variances))]
-        told = ", ".join(called[number] for number in constant)
-        raise DataError("data.target", f"{told}: the same everywhere", NOTHING)
+        constants = ", ".join(called[number] for number in constant)
+        raise DataError("data.target", f"{constants}: the same everywhere", NOTHING)
     return variances if len(variances) > 1 else variances[0]
 
 
 def output_shape(
-    config: DataConfig, found: Scan, classes: tuple[str, ...], targets: Mapping[Split, np.ndarray]
+    config: DataConfig, scanned: Scan, classes: tuple[str, ...], targets: Mapping[Split, np.ndarray]
 ) -> tuple[int, ...]:
     """One prediction's shape."""
     if config.problem == "reconstruction":
-        return found.input_shape
+        return scanned.input_shape
     return (len(classes),) if classes else targets["train"].shape[1:]
 
 
-def held_splits(found: Scan, members: Membership) -> dict[Split, np.ndarray]:
-    """Each split's inputs in one array, if the scan held them; train stays in the memory that it was read into."""
-    if found.held is None:
+def splits_in_memory(scanned: Scan, members: Membership) -> dict[Split, np.ndarray]:
+    """Each split's inputs in one array, if the scan kept them; train stays in the memory that it was read into."""
+    if scanned.in_memory is None:
         return {}
-    held: dict[Split, np.ndarray] = {}
+    splits: dict[Split, np.ndarray] = {}
     for split in reversed(SPLITS):  # train last: it overwrites the rows of the others
         part, rows = members[split]
-        whole = np.frombuffer(found.held[part], found.dtype).reshape(-1, *found.input_shape)
+        whole = np.frombuffer(scanned.in_memory[part], scanned.dtype).reshape(-1, *scanned.input_shape)
         if rows.all():
-            held[split] = whole
+            splits[split] = whole
         else:
-            held[split] = moved_together(whole, rows) if split == "train" else whole[rows]
-    return held
+            splits[split] = moved_together(whole, rows) if split == "train" else whole[rows]
+    return splits
 
 
-def moved_together(whole: np.ndarray, rows: Mask) -> np.ndarray:
+def moved_together(whole: np.ndarray, rows: RowMask) -> np.ndarray:
     """Some rows of an array, moved to its beginning."""
     step = rows_per_chunk(whole[0].nbytes)
     filled = 0
@@ -154,7 +155,7 @@ def moved_together(whole: np.ndarray, rows: Mask) -> np.ndarray:
 
 
 def stream_split(
-    source: Source, config: DataConfig, found: Scan, members: Membership, split: Split
+    source: Source, config: DataConfig, scanned: Scan, members: Membership, split: Split
 ) -> Iterator[np.ndarray]:
     """A split's inputs from a new pass over the source, in order; only what belongs to it is decoded.
 
@@ -165,11 +166,11 @@ def stream_split(
     part, rows = members[split]
     start = 0
     for encoded, _ in limited(source.parts[part], config.limit):
-        wanted = rows[start : start + len(encoded)]
+        chosen = rows[start : start + len(encoded)]
         start += len(encoded)
-        if start <= len(rows) and wanted.any():
-            x = checked_inputs(source.decode(encoded[wanted]), split)
-            if x.shape[1:] == found.input_shape and x.dtype == found.dtype:
+        if start <= len(rows) and chosen.any():
+            x = checked_inputs(source.decode(encoded[chosen]), split)
+            if x.shape[1:] == scanned.input_shape and x.dtype == scanned.dtype:
                 yield x
                 continue
             start = -1
@@ -183,14 +184,18 @@ def stream_split(
 
 
 def digest_of(
-    config: DataConfig, found: Scan, classes: tuple[str, ...], members: Membership, targets: Mapping[Split, np.ndarray]
+    config: DataConfig,
+    scanned: Scan,
+    classes: tuple[str, ...],
+    members: Membership,
+    targets: Mapping[Split, np.ndarray],
 ) -> str:
     """Sha256 of what trainings and evidence see: problem, types, class names, every split's examples and targets."""
-    kind = [config.problem, list(found.input_shape), found.dtype.name, list(classes)]
+    kind = [config.problem, list(scanned.input_shape), scanned.dtype.name, list(classes)]
     digest = hashlib.sha256(json.dumps(kind).encode())
     for split in SPLITS:
         part, rows = members[split]
         digest.update(f"{split} {len(targets[split])} {targets[split].shape[1:]} ".encode())
-        digest.update(np.ascontiguousarray(found.digests[part][rows]).data)
+        digest.update(np.ascontiguousarray(scanned.digests[part][rows]).data)
         digest.update(np.ascontiguousarray(targets[split]).data)
     return digest.hexdigest()

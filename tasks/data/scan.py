@@ -19,18 +19,18 @@ DIGEST_BYTES = 16
 
 @dataclass(frozen=True)
 class Scan:
-    """What the first pass found.
+    """What the first pass read.
 
     digests: `(rows, 2)` for each part: blake2b of the example's bytes.
     targets: `(rows,)` labels or `(rows, targets)` numbers for each part; `(rows, 0)` for a reconstruction.
-    held: each part's checked inputs as bytes, or None if they exceed the memory they may take.
+    in_memory: each part's checked inputs as bytes, or None if they exceed the memory they may take.
     """
 
     input_shape: tuple[int, ...]
     dtype: np.dtype
     digests: dict[str, npt.NDArray[np.uint64]]
     targets: dict[str, np.ndarray]
-    held: dict[str, bytearray] | None
+    in_memory: dict[str, bytearray] | None
 
 
 def scan(source: Source, config: DataConfig) -> Scan:
@@ -45,7 +45,7 @@ def scan(source: Source, config: DataConfig) -> Scan:
     digests: dict[str, npt.NDArray[np.uint64]] = {}
     targets: dict[str, np.ndarray] = {}
     # One block that grows in place: as many small ones, memory would stay in pieces that cannot be given back.
-    held: dict[str, bytearray] | None = {part: bytearray() for part in source.parts}
+    in_memory: dict[str, bytearray] | None = {part: bytearray() for part in source.parts}
     spare = config.memory_mib << 20
     for part, stream in source.parts.items():
         part_digests, part_targets = bytearray(), []
@@ -53,22 +53,22 @@ def scan(source: Source, config: DataConfig) -> Scan:
             x = checked_inputs(source.decode(encoded), part)
             shape, dtype = shape or x.shape[1:], dtype or x.dtype
             if (x.shape[1:], x.dtype) != (shape, dtype):
-                found = f"{part}: {x.dtype} {x.shape[1:]} after {dtype} {shape}"
-                raise DataError("data.source", found, "every example needs the same shape and type")
+                value = f"{part}: {x.dtype} {x.shape[1:]} after {dtype} {shape}"
+                raise DataError("data.source", value, "every example needs the same shape and type")
             part_digests += b"".join(hashlib.blake2b(row, digest_size=DIGEST_BYTES).digest() for row in x)
             part_targets.append(checked_targets(y, len(x), part, config))
             spare -= x.nbytes
             if spare < 0:
-                held = None
-            if held is not None:
-                held[part] += x.data
+                in_memory = None
+            if in_memory is not None:
+                in_memory[part] += x.data
         if not part_targets:
             raise DataError("data.source", config.source, f"the part {part!r} is empty; it needs examples")
         digests[part] = np.frombuffer(bytes(part_digests), "<u8").reshape(-1, 2)
         targets[part] = joined(part_targets, part)
     assert shape is not None
     assert dtype is not None
-    return Scan(shape, dtype, digests, targets, held)
+    return Scan(shape, dtype, digests, targets, in_memory)
 
 
 def limited(part: Part, limit: int) -> Iterator[Chunk]:

@@ -32,7 +32,7 @@ class Source:
 
     parts: `all`, or `train` with any of `validation` and `test`; each call streams the same chunks in the same order.
     classes: names in label order where the source has them; labels may also be the names themselves.
-    decode: turns the inputs of a chunk into an array `(n, …)`; only what is wanted gets decoded.
+    decode: turns the inputs of a chunk into an array `(n, …)`; only what is asked for gets decoded.
     columns, targets: the names of a table's columns, in the order of an example's values; none where nothing has names.
     notes: what a person should know of how it was read, in sentences.
     """
@@ -142,16 +142,16 @@ def files_by_split(field: str, value: str, suffixes: tuple[str, ...]) -> dict[st
         if path.suffix.lower() not in suffixes:
             raise DataError(field, value, f"this reader reads {' and '.join(suffixes)} files")
         return {"all": [(field, path)]}
-    found = sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in suffixes)
-    if not found:
+    paths = sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in suffixes)
+    if not paths:
         raise DataError(field, value, f"the folder holds no {' or '.join(suffixes)} file")
     parts: dict[str, list[tuple[str, Path]]] = {}
-    for file in found:
+    for file in paths:
         parts.setdefault(split_name(file.stem), []).append((field, file))
     if "all" not in parts and "train" in parts:
         return parts
     if set(parts) == {"all"} or field == "data.test_source":
-        return {"all": [(field, file) for file in found]}
+        return {"all": [(field, file) for file in paths]}
     raise DataError(field, value, "name all of its files train…, validation… and test…, or none")
 
 

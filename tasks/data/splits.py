@@ -10,8 +10,8 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 Digests = npt.NDArray[np.uint64]
-Mask = npt.NDArray[np.bool_]
-Membership = dict[Split, tuple[str, Mask]]  # a split is some rows of one part
+RowMask = npt.NDArray[np.bool_]
+Membership = dict[Split, tuple[str, RowMask]]  # a split is some rows of one part
 
 
 def assign(
@@ -24,9 +24,9 @@ def assign(
 ) -> tuple[Membership, int]:
     """Draws the splits that the source has not, and keeps those it has apart.
 
-    A given test part wins over validation, and both over train: rows whose content is in the stronger are left out of
-    the weaker. Where a split is drawn, rows of the same content go to the same side, each stratum gives its share, and
-    which rows are drawn depends on their content and the seed alone.
+    A test part that the source has wins over validation, and both over train: rows whose content is in the stronger
+    are left out of the weaker. Where a split is drawn, rows of the same content go to the same side, each stratum gives
+    its share, and which rows are drawn depends on their content and the seed alone.
 
     Args:
         digests: `(rows,)` for each part: equal where the content is.
@@ -58,8 +58,8 @@ def assign(
         free &= ~np.isin(digests[whole], digests["validation"])
         left_out += int(np.count_nonzero(~kept))
     else:
-        wanted = share(validation, np.ones(len(free), bool)) if whole == "all" else share(validation, free)
-        drawn = draw(digests[whole], strata[whole], free, wanted, seed)
+        count = share(validation, np.ones(len(free), bool)) if whole == "all" else share(validation, free)
+        drawn = draw(digests[whole], strata[whole], free, count, seed)
         members["validation"] = (whole, drawn)
         free &= ~drawn
     members["train"] = (whole, free)
@@ -67,13 +67,13 @@ def assign(
     return members, left_out + len(free) - used
 
 
-def share(fraction: float, rows: Mask) -> int:
+def share(fraction: float, rows: RowMask) -> int:
     """A share of some rows, to the nearest whole row."""
     return round(fraction * int(np.count_nonzero(rows)))
 
 
-def draw(digests: Digests, strata: npt.NDArray[np.int64], free: Mask, wanted: int, seed: int) -> Mask:
-    """Draws `wanted` of the free rows, by stratum, keeping rows of the same content together.
+def draw(digests: Digests, strata: npt.NDArray[np.int64], free: RowMask, count: int, seed: int) -> RowMask:
+    """Draws `count` of the free rows, by stratum, keeping rows of the same content together.
 
     The number is exact unless a stratum is so small that one row is more than its share, or rows of the same content
     cannot be laid out to fit.
@@ -88,7 +88,7 @@ def draw(digests: Digests, strata: npt.NDArray[np.int64], free: Mask, wanted: in
     contents, first, group, sizes = np.unique(digests[rows], return_index=True, return_inverse=True, return_counts=True)
     stratum = strata[rows][first]  # rows of the same content may differ in label: the first one decides
     order = np.argsort(scrambled(contents, seed), kind="stable")
-    quotas = apportion(np.bincount(stratum, weights=sizes).astype(np.int64), wanted)
+    quotas = apportion(np.bincount(stratum, weights=sizes).astype(np.int64), count)
     taken = np.zeros(len(contents), bool)
     for number, quota in enumerate(quotas):
         members = order[stratum[order] == number]
@@ -98,11 +98,11 @@ def draw(digests: Digests, strata: npt.NDArray[np.int64], free: Mask, wanted: in
     return drawn
 
 
-def apportion(sizes: npt.NDArray[np.int64], wanted: int) -> npt.NDArray[np.int64]:
-    """Divides `wanted` among strata by their sizes and largest remainders, at least one to each that has any."""
-    ideal = sizes * (wanted / max(int(sizes.sum()), 1))
+def apportion(sizes: npt.NDArray[np.int64], total: int) -> npt.NDArray[np.int64]:
+    """Divides `total` among strata by their sizes and largest remainders, at least one to each that has any."""
+    ideal = sizes * (total / max(int(sizes.sum()), 1))
     quotas: npt.NDArray[np.int64] = np.minimum(np.maximum(np.floor(ideal).astype(np.int64), 1), sizes)
-    missing = max(wanted - int(quotas.sum()), 0)
+    missing = max(total - int(quotas.sum()), 0)
     largest = np.argsort(quotas - ideal, kind="stable")[:missing]
     quotas[largest] += 1
     return np.minimum(quotas, sizes)

@@ -21,6 +21,7 @@ from tasks.measuring.intervals import Interval
 from tasks.measuring.scores import by_class
 
 FILE = "profile.json"
+PREDICTIONS = "predictions.json"
 MOST = 50_000  # examples that a distribution is made of: more would move no tenth by as much as a percent
 
 
@@ -81,6 +82,23 @@ def distributions(figures: Mapping[str, np.ndarray], classes: int) -> dict[str, 
         else distribution(values)
         for name, values in figures.items()
     }
+
+
+class Predictions(BaseModel, frozen=True, extra="forbid"):
+    """What the file that ships answered to the test split: what its answers to new data are compared with."""
+
+    predictions: dict[str, Distribution] = Field(description="Of its answers, by the name of each figure.")
+    scores: dict[str, Interval] = Field({}, description="Each target's own, where there are several.")
+
+
+def write_predictions(predictions: Predictions, folder: Path) -> None:
+    """Put them beside the evidence that they were measured with."""
+    (folder / PREDICTIONS).write_text(predictions.model_dump_json(indent=1))
+
+
+def open_predictions(folder: Path) -> Predictions:
+    """Those of an evidence folder whose digest was checked."""
+    return Predictions.model_validate_json((folder / PREDICTIONS).read_bytes())
 
 
 def write_profile(content: Mapping[str, Any], folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a model answered as it was brought, kept beside it: what everything made of it is held against."""
+"""What a model answered to the test split as it was brought, kept beside it: drops are counted from its score."""
 
 from pathlib import Path
 

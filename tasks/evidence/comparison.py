@@ -100,31 +100,31 @@ def open_comparison(folder: Path) -> Comparison:
 def worse(comparison: Comparison, config: PromoteConfig) -> list[str]:
     """In what the candidate is worse than the champion, in words; empty if it is not, or if there is none.
 
-    Accuracy is held by every target's file, latency and size by the first one's: as the budget holds them.
+    Accuracy counts for every target's file, latency and size for the candidate's first: as for the budget.
     """
     rule = f"promote.tolerance = {config.tolerance:g}"
-    found = []
+    reasons = []
     for pair in comparison.pairs if config.first == "accuracy" else comparison.pairs[:1]:
         if pair.champion is None or pair.drop is None or pair.speedup is None:
             continue
         if config.first == "accuracy" and pair.drop.high > config.tolerance:
-            found.append(
+            reasons.append(
                 f"{rule}: the {pair.target} file's {comparison.score} may be {pair.drop.high:.4f} below the "
                 f"champion's (measured {pair.drop.estimate:.4f}, interval {pair.drop.low:.4f} to {pair.drop.high:.4f})"
             )
         slower = 1 / pair.speedup.low - 1
         if config.first == "latency" and slower > config.tolerance:
-            found.append(
+            reasons.append(
                 f"{rule}: the {pair.target} file may take {slower:.1%} longer than the champion's (median "
                 f"{pair.candidate.latency.p50 * 1000:.4g} ms against {pair.champion.latency.p50 * 1000:.4g} ms)"
             )
         larger = pair.candidate.size_bytes / pair.champion.size_bytes - 1
         if config.first == "size" and larger > config.tolerance:
-            found.append(
+            reasons.append(
                 f"{rule}: the {pair.target} file is {larger:.1%} larger than the champion's "
                 f"({pair.candidate.size_bytes:,} against {pair.champion.size_bytes:,} bytes)"
             )
-    return found
+    return reasons
 
 
 def brought_up_to_date(evidence: Evidence, comparison: Comparison) -> Evidence:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from tasks.contract.problem import Problem
 from tasks.evidence.evidence import FileEvidence
+from tasks.formats.parity import FEW
 from tasks.measuring.agreement import FLOAT
 from tasks.measuring.intervals import RESAMPLES, wilson
 from tasks.measuring.machine import Machine
@@ -34,13 +35,14 @@ def methods(problem: Problem, threads: int, batch: int, warmup: int) -> dict[str
         "drop interval": "Tango's score interval for paired proportions (Tango 1998)."
         if share
         else f"{bootstrap}, of the differences in pairs.",
-        "parity": "Outputs of the file against those of the Keras model that it was made from, over all test examples, "
-        "and one and two at a time. Evidence is only made of files that answer as it does: in float32 to "
-        f"{FLOAT:g} of each output's own range, in integers to a few steps in the mean.",
+        "parity": "Outputs of the file against those of the Keras model that it was made from, over all test examples. "
+        f"Evidence is only made of files that answer as it does: in float32 to {FLOAT:g} of each output's own range, "
+        "in integers to a few steps in the mean where the model has their ranges, and as much so when the first "
+        f"{FEW} examples are asked one and two at a time. By how much other files differ is measured and not limited.",
         "latency": f"Batch 1, {threads} {'thread' if threads == 1 else 'threads'}, always the first test example; one "
-        f"target's files in turn, in an order drawn anew each round, each call behind an untimed one, after {warmup} "
-        f"warm-up calls, in up to {VISITS} visits with pauses between them, Python's garbage collector off, "
-        "time.perf_counter_ns.",
+        "target's files in turn, in an order drawn anew each round, each call behind an untimed one, after up to "
+        f"{warmup} rounds of warm-up, in up to {VISITS} visits with pauses between them, Python's garbage collector "
+        "off, time.perf_counter_ns.",
         "speed-up": "Median latency of the teacher's float file for the same target over this file's; percentile "
         f"bootstrap over visits, {RESAMPLES} resamples.",
         "throughput": f"{batch} over the median time of a call with batch {batch}, in turn like latency.",
@@ -59,7 +61,7 @@ def limits(
     files: Sequence[FileEvidence],
     problem: Problem,
     examples: int,
-    held: int,
+    available: int,
     machine: Machine,
     confidence: float,
     rounds: int,
@@ -70,25 +72,25 @@ def limits(
         files: what was measured.
         problem: of the data.
         examples: test examples that were measured on.
-        held: test examples that there are.
+        available: test examples that there are.
         machine: where it was measured.
         confidence: of the intervals.
         rounds: of timing that were asked for.
 
     """
-    found = [
+    sentences = [
         "Intervals tell how figures would move with other test examples from the same source. They do not cover "
         "another training seed, data from elsewhere, or data that change with time.",
         f"Each interval holds with {100 * confidence:g}% confidence by itself; that all of them hold is less likely.",
         "Whoever chooses between many versions by this test split needs another one for the last word.",
     ]
-    if examples < held:
-        found.append(f"Measured on the first {examples:,} of {held:,} test examples.")
+    if examples < available:
+        sentences.append(f"Measured on the first {examples:,} of {available:,} test examples.")
     if examples < FEW_EXAMPLES:
-        found.append(f"{examples} test examples are few: small drops cannot be told from none.")
+        sentences.append(f"{examples} test examples are few: small drops cannot be told from none.")
     if problem == "classification":
-        found += _rare_classes(files, confidence)
-    found += [
+        sentences += _rare_classes(files, confidence)
+    sentences += [
         "Latency is the model alone, in this process, asked the same example again and again: no decoding, no server, "
         "no network. Each timed call comes right behind another of the same file, so that caches are warm.",
         f"Times hold for this processor with its instruction sets ({machine.integer_instructions}) and these library "
@@ -96,24 +98,26 @@ def limits(
         "Memory, energy, and the time to load a file were not measured.",
     ]
     if machine.virtual:
-        found.append("The machine is virtual: what its neighbours did is in the times and cannot be seen from inside.")
+        sentences.append(
+            "The machine is virtual: what its neighbours did is in the times and cannot be seen from inside."
+        )
     busiest = max(machine.load_before, machine.load_after)
     if busiest > 1.5 + machine.usable_cores / 2:
-        found.append(f"The machine was busy: load average {busiest:g} on {machine.usable_cores} usable cores.")
+        sentences.append(f"The machine was busy: load average {busiest:g} on {machine.usable_cores} usable cores.")
     made = min(file.latency.rounds for file in files)
     if made < rounds:
-        found.append(f"Only {made} of {rounds} rounds of timing were made, because the time limit was reached.")
+        sentences.append(f"Only {made} of {rounds} rounds of timing were made, because the time limit was reached.")
     if made < FEW_ROUNDS:
-        found.append(f"With {made} rounds, p99 is nearly the slowest call that was seen.")
+        sentences.append(f"With {made} rounds, p99 is nearly the slowest call that was seen.")
     if any(file.latency.p50 < SHORT_CALL for file in files):
-        found.append("Calls of a few microseconds vary more between runs than their intervals say.")
+        sentences.append("Calls of a few microseconds vary more between runs than their intervals say.")
     if any(file.target == "savedmodel" for file in files):
-        found.append(
+        sentences.append(
             "TensorFlow takes its number of threads once in a process: files for savedmodel may have used more."
         )
     if any(file.target == "tensorrt" for file in files):
-        found.append(NOT_RUN)
-    return (*found, *_integers(files))
+        sentences.append(NOT_RUN)
+    return (*sentences, *_integers(files))
 
 
 def _rare_classes(files: Sequence[FileEvidence], confidence: float) -> list[str]:
@@ -129,29 +133,29 @@ def _rare_classes(files: Sequence[FileEvidence], confidence: float) -> list[str]
 
 def _integers(files: Sequence[FileEvidence]) -> list[str]:
     """What integer kernels do on other processors, by file."""
-    found = []
-    asked = [file for file in files if file.audit.integer_macs]
-    for file in asked:
+    sentences = []
+    integers = [file for file in files if file.audit.integer_macs]
+    for file in integers:
         if file.audit.everywhere is False:
-            found.append(
+            sentences.append(
                 f"The {file.role} {file.target} {file.precision} file answers otherwise on other processors: "
                 f"{file.audit.apart_in_words}."
             )
             if file.audit.saturating:
-                found[-1] += (
+                sentences[-1] += (
                     " Slimline opens it with unsigned weights there, which is right and slower; in other servers ONNX "
                     "Runtime has session.x64quantprecision for it."
                 )
-    unknown = [file for file in asked if file.audit.everywhere is None]
+    unknown = [file for file in integers if file.audit.everywhere is None]
     if unknown:
-        found.append(
+        sentences.append(
             f"Whether {', '.join(f'the {file.role} {file.target} file' for file in unknown)} has the same integers on "
             "other processors was not looked at."
         )
-    if asked and not found:
-        found.append(
+    if integers and not sentences:
+        sentences.append(
             "Integers are the same on x86 with VNNI and without, and on ARM64, as no kernel can saturate and none "
             "rounds in another way. What is computed in float beside them, such as a softmax, may differ in its last "
             "digits."
         )
-    return found
+    return sentences

@@ -35,7 +35,7 @@ class FileEvidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     shipped: bool = Field(description="Whether it is part of the version; the others are there to compare with.")
     accuracy: Interval = Field(description="The mean score on the test split.")
     keras_accuracy: Interval | None = Field(
-        None, description="That of the Keras model that it was made from; none in evidence of before."
+        None, description="That of the Keras model that it was made from; none in evidence of older versions."
     )
     drop: Interval = Field(
         description="By how much the accuracy lies below the reference's, in pairs; `high` is the bad end."
@@ -120,7 +120,7 @@ class Evidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         (), description="With `quantize.method: auto`: every way that was measured before one was chosen, by target."
     )
     reference: Reference | None = Field(
-        None, description="What drops are counted from; in evidence of before, the teacher's float file."
+        None, description="What drops are counted from; none in older evidence, where it is the teacher's float file."
     )
     files: tuple[FileEvidence, ...] = Field(
         min_length=1,
@@ -128,7 +128,10 @@ class Evidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     )
 
     def teacher(self, target: Target) -> FileEvidence:
-        """The teacher's file for a target, which everything of that target is compared with."""
+        """The teacher's float file for a target: sizes and times of that target are compared with its own.
+
+        Scores are not: drops are counted from `reference`, and outputs compared with the Keras model's of each file.
+        """
         return next(file for file in self.files if file.role == "teacher" and file.target == target)
 
     def chain(self, file: FileEvidence) -> list[tuple[str, Interval]]:
@@ -144,7 +147,7 @@ class Evidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
             (f"the {file.role} model in Keras 2", file.keras_accuracy if own else None),
             (f"its {file.precision} file", file.accuracy if own else None),
         ]
-        return [(name, found) for name, found in steps if found is not None]
+        return [(name, score) for name, score in steps if score is not None]
 
     def targets(self) -> Iterator[tuple[Target, list[FileEvidence]]]:
         """Each target in order, with its files."""
@@ -209,10 +212,10 @@ def open_evidence(folder: Path) -> Evidence:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StoreError(f"{file}: no evidence can be read here: {error}; run the recipe again") from error
-    found = content.get("schema_version") if isinstance(content, dict) else None
-    if found != SCHEMA_VERSION:
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
         raise StoreError(
-            f"{file}: evidence of schema version {found!r}, and {SCHEMA_VERSION} is read here: run the recipe again, "
+            f"{file}: evidence of schema version {version!r}, and {SCHEMA_VERSION} is read here: run the recipe again, "
             "or read it with the Slimline that wrote it"
         )
     try:

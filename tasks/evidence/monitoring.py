@@ -31,7 +31,7 @@ class Monitoring(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     accuracy: Interval | None = Field(description="The mean score now; none without labels.")
     decay: Interval | None = Field(description="By how much it lies below the registered one; none without labels.")
     decays: dict[str, Interval] = Field({}, description="The same of each target, where there are several, by name.")
-    columns: tuple[str, ...] = Field((), description="The names of a table's columns, which its inputs are told by.")
+    columns: tuple[str, ...] = Field((), description="The names of a table's columns, which name its inputs.")
     inputs: tuple[Drift, ...] = Field(description="What examples are like, the furthest from training first.")
     targets: tuple[Drift, ...] = Field(description="What labels or values are like; empty without them.")
     predictions: tuple[Drift, ...] = Field(description="What is answered, against the answers to the test split.")
@@ -43,14 +43,15 @@ class Monitoring(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     notes: tuple[str, ...] = Field(description="What could not be measured, and why.")
 
     def drifts(self) -> dict[str, Drift]:
-        """Every figure that was held against its reference, by kind and name."""
+        """Every figure that was compared with its reference, by kind and name."""
         kinds = {"input": self.inputs, "target": self.targets, "prediction": self.predictions}
         return {f"{kind}/{drift.name}": drift for kind, drifts in kinds.items() for drift in drifts}
 
 
-def reasons(found: Monitoring, config: MonitorConfig) -> list[str]:
+def reasons(monitoring: Monitoring, config: MonitorConfig) -> list[str]:
     """Every limit that is passed: which, and by how much."""
-    decays = {"the score": found.decay, **{f"the score of {name}": each for name, each in found.decays.items()}}
+    of_targets = {f"the score of {name}": decay for name, decay in monitoring.decays.items()}
+    decays = {"the score": monitoring.decay, **of_targets}
     why = [
         f"max_decay = {config.max_decay:g}: {whose} lies {decay.estimate:.4f} below the registered one (interval "
         f"{decay.low:.4f} to {decay.high:.4f})"
@@ -58,23 +59,23 @@ def reasons(found: Monitoring, config: MonitorConfig) -> list[str]:
         if decay and decay.estimate > config.max_decay and decay.low > 0
     ]
     why += [
-        f"max_drift = {config.max_drift:g}: {_called(name, found)} has moved by a population stability index of "
+        f"max_drift = {config.max_drift:g}: {_called(name, monitoring)} has moved by a population stability index of "
         f"{drift.stability_index:.3f} (p = {drift.p_value:.2g})"
-        for name, drift in found.drifts().items()
+        for name, drift in monitoring.drifts().items()
         if drift.drifted
     ]
-    if found.slowdown and found.slowdown > config.max_slowdown:
+    if monitoring.slowdown and monitoring.slowdown > config.max_slowdown:
         why.append(
-            f"max_slowdown = {config.max_slowdown:g}: a call takes {found.slowdown:.2f} times as long as when it was "
-            "registered"
+            f"max_slowdown = {config.max_slowdown:g}: a call takes {monitoring.slowdown:.2f} times as long as when it "
+            "was registered"
         )
     return why
 
 
-def _called(figure: str, found: Monitoring) -> str:
+def _called(figure: str, monitoring: Monitoring) -> str:
     """What a person calls a figure: a table's column by its name."""
     kind, _, name = figure.partition("/")
-    return f"column {name}" if kind == "input" and name in found.columns else figure
+    return f"column {name}" if kind == "input" and name in monitoring.columns else figure
 
 
 def write_monitoring(monitoring: Monitoring, folder: Path) -> None:
@@ -87,33 +88,33 @@ def open_monitoring(folder: Path) -> Monitoring:
     return Monitoring.model_validate_json((folder / FILE).read_bytes())
 
 
-def as_markdown(found: Monitoring) -> str:
+def as_markdown(monitoring: Monitoring) -> str:
     """It as a page for people."""
-    verdict = [f"- {reason}" for reason in found.reasons] or ["Inside its limits."]
-    now, decay = found.accuracy, found.decay
+    verdict = [f"- {reason}" for reason in monitoring.reasons] or ["Inside its limits."]
+    now, before, decay = monitoring.accuracy, monitoring.registered.estimate, monitoring.decay
     scored = (
-        f"{found.score} {now.estimate:.4f}, {decay.estimate:+.4f} below the registered {found.registered.estimate:.4f} "
+        f"{monitoring.score} {now.estimate:.4f}, {decay.estimate:+.4f} below the registered {before:.4f} "
         f"({decay.low:+.4f} to {decay.high:+.4f})."
         if now and decay
-        else f"{found.score} not measured: the new data have no labels (registered {found.registered.estimate:.4f})."
+        else f"{monitoring.score} not measured: the new data have no labels (registered {before:.4f})."
     )
-    slower = f", {found.slowdown:.2f} times the registered" if found.slowdown else ""
-    drifts = sorted(found.drifts().items(), key=lambda item: -item[1].stability_index)
+    slower = f", {monitoring.slowdown:.2f} times the registered" if monitoring.slowdown else ""
+    drifts = sorted(monitoring.drifts().items(), key=lambda item: -item[1].stability_index)
     lines = [
-        f"# {found.uri}: {'degraded' if found.reasons else 'healthy'}",
+        f"# {monitoring.uri}: {'degraded' if monitoring.reasons else 'healthy'}",
         *verdict,
         "",
-        f"{found.examples:,} of {found.examples_held:,} new examples. {scored[:1].upper()}{scored[1:]}",
-        f"Median latency {found.latency.p50 * 1000:.4f} ms{slower}.",
+        f"{monitoring.examples:,} of {monitoring.examples_held:,} new examples. {scored[:1].upper()}{scored[1:]}",
+        f"Median latency {monitoring.latency.p50 * 1000:.4f} ms{slower}.",
         "",
         "| figure | population stability index | p, corrected | |",
         "| --- | ---: | ---: | --- |",
         *(
-            f"| {_called(name, found).replace('|', '/')} | {drift.stability_index:.3f} | {drift.p_value:.2g} | "
+            f"| {_called(name, monitoring).replace('|', '/')} | {drift.stability_index:.3f} | {drift.p_value:.2g} | "
             f"{'drifted' if drift.drifted else ''} |"
             for name, drift in drifts[:SHOWN]
         ),
         "",
-        *(f"- {note}" for note in found.notes),
+        *(f"- {note}" for note in monitoring.notes),
     ]
     return "\n".join(lines).rstrip() + "\n"

@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tasks.contract.artifact import DataArtifact, Role
+from tasks.contract.artifact import Role
+from tasks.data.artifact import DataArtifact
 from tasks.evidence import plots
 from tasks.evidence.evidence import Evidence, FileEvidence, write_evidence
 from tasks.evidence.plots import TARGET_NAMES
@@ -32,8 +33,8 @@ MOST_CHARACTERS = (
 )
 REST = "\nThe whole card is `README.md` among the version's files.\n"
 FIRST_TO_GO = ("Labels", "What the evidence does not say", "What it was made from", "How to call it")
-ENOUGH_INTEGERS = 0.9  # an int8 file with less of its work in integer kernels is said to run in float
-ENOUGH_AGREEMENT = 0.99  # a file that agrees less with its Keras model is said to be another model
+ENOUGH_INTEGERS = 0.9  # an int8 file with less of its work in integer kernels is called float
+ENOUGH_AGREEMENT = 0.99  # a file that agrees less with its Keras model is called another model
 WORST_CLASS = 0.05  # a class whose recall fell by more than this is named,
 FEWEST_LOST = 5  # unless fewer of its examples make up the fall: that may well be chance
 
@@ -49,18 +50,18 @@ class Verdict:
 def verdicts(evidence: Evidence, file: FileEvidence) -> list[Verdict]:
     """What the figures of a file come to, in words: accuracy, size, speed, what runs in integers, and what is odd."""
     teacher = evidence.teacher(file.target)
-    found = [_accuracy(evidence, file), _size(teacher, file), _speed(evidence, file)]
+    sentences = [_accuracy(evidence, file), _size(teacher, file), _speed(evidence, file)]
     if file.precision == "int8" and file.target == "savedmodel":
-        found.append(Verdict("open", "Its integers are computed in float: TensorFlow has no integer kernels here."))
+        sentences.append(Verdict("open", "Its integers are computed in float: TensorFlow has no integer kernels here."))
     elif file.precision == "int8" and not file.ran:
         name = TARGET_NAMES[file.target]
         work = f"{file.integer_share:.1%} of its multiply-accumulates"
-        found.append(
+        sentences.append(
             Verdict("open", f"{work} are predicted to run in integer kernels, by {name}'s documented rules; not run.")
         )
     elif file.precision == "int8":
         enough = file.integer_share >= ENOUGH_INTEGERS
-        found.append(
+        sentences.append(
             Verdict(
                 "good" if enough else "bad",
                 f"{file.integer_share:.1%} of its multiply-accumulates run in integer kernels"
@@ -68,20 +69,20 @@ def verdicts(evidence: Evidence, file: FileEvidence) -> list[Verdict]:
             )
         )
     if file.audit.integer_macs:
-        found.append(_everywhere(file))
+        sentences.append(_everywhere(file))
     if file.parity.agreement is not None and file.parity.agreement < ENOUGH_AGREEMENT:
         share = 1 - file.parity.agreement
-        found.append(
+        sentences.append(
             Verdict(
                 "bad" if file.ran else "open",  # TensorRT's ranges about zero leave half the steps behind a Relu
                 f"It answers {share:.1%} of the examples otherwise than the Keras model it was made from.",
             )
         )
-    found += _targets(evidence, file)
+    sentences += _targets(evidence, file)
     fallen = _worst_fall(evidence, teacher, file)
     if fallen:
-        found.append(fallen)
-    return found
+        sentences.append(fallen)
+    return sentences
 
 
 def _accuracy(evidence: Evidence, file: FileEvidence) -> Verdict:
@@ -104,12 +105,12 @@ def _accuracy(evidence: Evidence, file: FileEvidence) -> Verdict:
 
 def _targets(evidence: Evidence, file: FileEvidence) -> list[Verdict]:
     """Each of several targets: none hides behind another."""
-    said = [
+    scores = [
         f"{name} {level(evidence, each.score.estimate)} ({amount(evidence, each.drop.estimate)} below, at worst "
         f"{amount(evidence, each.drop.high)})"
         for name, each in file.targets.items()
     ]
-    return [Verdict("open", f"R² by target: {', '.join(said)}.")] if said else []
+    return [Verdict("open", f"R² by target: {', '.join(scores)}.")] if scores else []
 
 
 def _size(teacher: FileEvidence, file: FileEvidence) -> Verdict:
@@ -124,14 +125,16 @@ def _size(teacher: FileEvidence, file: FileEvidence) -> Verdict:
 def _speed(evidence: Evidence, file: FileEvidence) -> Verdict:
     if not file.ran:
         return Verdict("open", f"How fast {TARGET_NAMES[file.target]} runs it was not measured: it is not here.")
-    found = file.speedup
-    span = f"({found.low:.2f} to {found.high:.2f} with {100 * evidence.confidence:g}% confidence)"
+    speedup = file.speedup
+    span = f"({speedup.low:.2f} to {speedup.high:.2f} with {100 * evidence.confidence:g}% confidence)"
     median = f"{duration(file.latency.p50)} for one example"
-    if found.low > 1:
-        return Verdict("good", f"{median}, {found.estimate:.2f} times as fast as the teacher {span}.")
-    if found.high < 1:
-        return Verdict("bad", f"{median}, slower than the teacher: {found.estimate:.2f} times its speed {span}.")
-    return Verdict("open", f"{median}, {found.estimate:.2f} times the teacher's speed: no difference is shown {span}.")
+    if speedup.low > 1:
+        return Verdict("good", f"{median}, {speedup.estimate:.2f} times as fast as the teacher {span}.")
+    if speedup.high < 1:
+        return Verdict("bad", f"{median}, slower than the teacher: {speedup.estimate:.2f} times its speed {span}.")
+    return Verdict(
+        "open", f"{median}, {speedup.estimate:.2f} times the teacher's speed: no difference is shown {span}."
+    )
 
 
 def _everywhere(file: FileEvidence) -> Verdict:
@@ -166,10 +169,12 @@ def amount(evidence: Evidence, value: float) -> str:
     return f"{100 * value:.2f} points" if evidence.score == "accuracy" else f"{value:.4f}"
 
 
-def signed(evidence: Evidence, found: Interval) -> tuple[str, str]:
+def signed(evidence: Evidence, interval: Interval) -> tuple[str, str]:
     """A drop, and the ends of its interval, for a table."""
     factor, digits = (100, 2) if evidence.score == "accuracy" else (1, 4)
-    low, middle, high = (f"{factor * end + 0.0:+.{digits}f}" for end in (found.low, found.estimate, found.high))
+    low, middle, high = (
+        f"{factor * end + 0.0:+.{digits}f}" for end in (interval.low, interval.estimate, interval.high)
+    )
     return middle, f"{low} to {high}"
 
 
@@ -177,10 +182,10 @@ def chain(evidence: Evidence, file: FileEvidence) -> list[tuple[str, str, str]]:
     """The steps from the model as it was brought to a file: each one's score, and what it cost, as people say them."""
     factor, digits = (100, 2) if evidence.score == "accuracy" else (1, 4)
     rows, before = [], None
-    for step, found in evidence.chain(file):
-        cost = "" if before is None else f"{factor * (before - found.estimate) + 0.0:+.{digits}f}"
-        rows.append((step, level(evidence, found.estimate), cost))
-        before = found.estimate
+    for step, score in evidence.chain(file):
+        cost = "" if before is None else f"{factor * (before - score.estimate) + 0.0:+.{digits}f}"
+        rows.append((step, level(evidence, score.estimate), cost))
+        before = score.estimate
     return rows
 
 
@@ -210,12 +215,12 @@ def figures_of(evidence: Evidence) -> "dict[str, Figure]":
 
     Confusions are those of the first file that ships, and of its teacher.
     """
-    found = {"drops": plots.drops(evidence), "sizes_and_latencies": plots.sizes_and_latencies(evidence)}
+    figures = {"drops": plots.drops(evidence), "sizes_and_latencies": plots.sizes_and_latencies(evidence)}
     served = next((file for file in evidence.files if file.shipped), evidence.files[-1])
     if served.confusion:
-        found["confusion"] = plots.confusion(evidence, served)
-        found["confusion_teacher"] = plots.confusion(evidence, evidence.teacher(served.target))
-    return found
+        figures["confusion"] = plots.confusion(evidence, served)
+        figures["confusion_teacher"] = plots.confusion(evidence, evidence.teacher(served.target))
+    return figures
 
 
 def lay_out(evidence: Evidence, folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Plots, each a Matplotlib figure of its own that knows nothing of a screen or of other figures.
 
-Colours are those of Okabe and Ito, which people with any colour vision tell apart; nothing is told by colour alone.
+Colours are those of Okabe and Ito, which people with any colour vision tell apart; nothing shows by colour alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.contract.artifact import Role, Target
 from tasks.drift.distributions import Drift
 from tasks.evidence.evidence import Evidence, FileEvidence
+from tasks.formats import FORMATS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,12 +21,7 @@ PAPER = "#ffffff"
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
 COLORS: dict[Role, str] = {"teacher": "#8c959f", "student": "#56b4e9", "compressed": BLUE}
 
-TARGET_NAMES: dict[Target, str] = {
-    "onnxruntime": "ONNX Runtime",
-    "litert": "LiteRT",
-    "savedmodel": "SavedModel",
-    "tensorrt": "TensorRT",
-}
+TARGET_NAMES: dict[Target, str] = {target: form.TITLE for target, form in FORMATS.items()}
 MOST_NUMBERED = 20  # classes of a confusion matrix whose cells still have room for a number
 
 
@@ -139,7 +135,7 @@ def confusion(evidence: Evidence, file: FileEvidence) -> "Figure":
 
 
 def drops(evidence: Evidence) -> "Figure":
-    """By how much each file's score lies below its teacher's, with intervals: the bad end is on the right."""
+    """How far each file's score lies below the teacher's in Keras, with intervals: the bad end is on the right."""
     files = [file for file in evidence.files if file.role != "teacher"]
     figure, (panel,) = _panels(1, 1, width=9, height=1.5 + 0.42 * max(len(files), 1))
     unit = 100 if evidence.score == "accuracy" else 1

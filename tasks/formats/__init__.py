@@ -6,14 +6,14 @@ The only modules that import converters and runtimes; they do it in the function
 from types import ModuleType
 
 from tasks.contract.artifact import Target
-from tasks.formats.onnx import files as onnx
-from tasks.formats.savedmodel import files as savedmodel
-from tasks.formats.tensorrt import files as tensorrt
-from tasks.formats.tflite import files as tflite
+from tasks.formats.onnx import files as onnx_files
+from tasks.formats.savedmodel import files as savedmodel_files
+from tasks.formats.tensorrt import files as tensorrt_files
+from tasks.formats.tflite import files as tflite_files
 
 FORMATS: dict[Target, ModuleType] = {
-    "onnxruntime": onnx,
-    "litert": tflite,
-    "savedmodel": savedmodel,
-    "tensorrt": tensorrt,
+    "onnxruntime": onnx_files,
+    "litert": tflite_files,
+    "savedmodel": savedmodel_files,
+    "tensorrt": tensorrt_files,
 }

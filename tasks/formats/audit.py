@@ -77,12 +77,14 @@ class Audit(BaseModel, frozen=True, extra="forbid"):
     @property
     def apart_in_words(self) -> str:
         """What may give other integers on another processor, such as `layers l1, l2 can saturate`; empty if nothing."""
-        found = []
+        reasons = []
         if self.saturating:
-            found.append(f"layers {named([layer.name for layer in self.saturating])} can saturate on x86 without VNNI")
+            reasons.append(
+                f"layers {named([layer.name for layer in self.saturating])} can saturate on x86 without VNNI"
+            )
         if self.sums_apart:
-            found.append(f"sums {named(self.sums_apart)} are rounded to the other step for some inputs")
-        return ", and ".join(found)
+            reasons.append(f"sums {named(self.sums_apart)} are rounded to the other step for some inputs")
+        return ", and ".join(reasons)
 
 
 def named(layers: Sequence[str], most: int = 5) -> str:
@@ -91,8 +93,8 @@ def named(layers: Sequence[str], most: int = 5) -> str:
     return ", ".join(layers[:most]) + more
 
 
-def told_of_saturation(file: str, layers: Sequence[str], *, here: bool) -> str:
-    """What people are told of a file that can saturate; nothing where none of its layers can.
+def saturation_note(file: str, layers: Sequence[str], *, here: bool) -> str:
+    """What people read of a file that can saturate; nothing where none of its layers can.
 
     Args:
         file: what it is called.

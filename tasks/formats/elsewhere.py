@@ -1,7 +1,7 @@
 """Files asked on the processor that this is run on: `python elsewhere.py question.npz answer.npz`.
 
 A program, never imported: another processor's Python has NumPy and the runtimes, and nothing of ours. It asks as the
-formats' `load` do, with one thread, but opens every file as it is, and gives and takes each tensor in the file's own
+formats' `load` do, with one thread, but opens every file as it is, and feeds and reads each tensor in the file's own
 type, so that integers stay integers.
 """
 
@@ -14,29 +14,29 @@ from importlib.metadata import version
 import numpy as np
 
 
-def ask_onnxruntime(model: bytes, given: np.ndarray, settings: dict[str, str]) -> list[np.ndarray]:
+def ask_onnxruntime(model: bytes, inputs: np.ndarray, settings: dict[str, str]) -> list[np.ndarray]:
     """All outputs of an ONNX file for its one input, by a session with these settings."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors; warnings tell of optimisations that were not made
+    options.log_severity_level = 3  # errors; warnings are of optimisations that were not made
     for name, value in settings.items():
         options.add_session_config_entry(name, value)
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    outputs: list[np.ndarray] = session.run(None, {session.get_inputs()[0].name: given})
+    outputs: list[np.ndarray] = session.run(None, {session.get_inputs()[0].name: inputs})
     return outputs
 
 
-def ask_litert(model: bytes, given: np.ndarray, _: dict[str, str]) -> list[np.ndarray]:
+def ask_litert(model: bytes, inputs: np.ndarray, _: dict[str, str]) -> list[np.ndarray]:
     """All outputs of a TFLite file for its one input; LiteRT has no settings of that kind."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=model, num_threads=1)
     (first,) = interpreter.get_input_details()
-    interpreter.resize_tensor_input(first["index"], given.shape)
+    interpreter.resize_tensor_input(first["index"], inputs.shape)
     interpreter.allocate_tensors()
-    interpreter.set_tensor(first["index"], given)
+    interpreter.set_tensor(first["index"], inputs)
     interpreter.invoke()
     return [interpreter.get_tensor(output["index"]) for output in interpreter.get_output_details()]
 
@@ -47,13 +47,13 @@ LIBRARIES = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert"}
 
 
 def main(question: str, answer: str) -> None:
-    """Ask every file in `question` and write what it gives into `answer`.
+    """Ask every file in `question` and write its outputs into `answer`.
 
     The first line that is printed says what answers, and each further one which file is asked next: whoever started
     this then knows what it was that ended it.
 
     Args:
-        question: an .npz; for each file it has `<target>/<number>/model`, its bytes, `<target>/<number>/given`, and
+        question: an .npz; for each file it has `<target>/<number>/model`, its bytes, `<target>/<number>/inputs`, and
             `<target>/<number>/settings` as JSON.
         answer: an .npz that is made; it has `<target>/<number>/0`, `…/1` and so on for the file's outputs.
 
@@ -75,8 +75,8 @@ def main(question: str, answer: str) -> None:
         for file in files:
             print(file, flush=True)
             settings = json.loads(str(asked[f"{file}/settings"]))
-            found = ASK[file.split("/")[0]](asked[f"{file}/model"].tobytes(), asked[f"{file}/given"], settings)
-            answers.update({f"{file}/{number}": output for number, output in enumerate(found)})
+            outputs = ASK[file.split("/")[0]](asked[f"{file}/model"].tobytes(), asked[f"{file}/inputs"], settings)
+            answers.update({f"{file}/{number}": output for number, output in enumerate(outputs)})
     np.savez(answer, **answers)  # type: ignore[arg-type]  # its next argument is a switch
 
 

@@ -1,7 +1,7 @@
 """The last integers that a file computes, made visible.
 
 A softmax in float may differ in its last bit from one processor to the next, as each computes the exponential in its
-own way. What integer kernels gave to it may not, and can be held to that only where it is an output.
+own way. What integer kernels hand to it may not, and that can be checked only where it is an output.
 
 What is made an output is what the integers mean, in float: a multiplication that is the same everywhere. Were it the
 integers, ONNX Runtime would leave a MatMul before them in float.
@@ -18,7 +18,7 @@ from tasks.formats.tflite.graph import codes, packed
 if TYPE_CHECKING:
     import onnx
 
-# Kernels of ONNX Runtime in float that give the same on every processor: they add or multiply once, choose, or move.
+# Kernels of ONNX Runtime in float that compute the same on every processor: they add or multiply once, choose, or move.
 # The others sum up in an order of their own, or compute an exponential in a way of their own.
 SINGLE = frozenset({"Abs", "Add", "Clip", "Div", "Max", "MaxPool", "Min", "Mul", "Neg", "Relu", "Sub"})
 MOVING = frozenset(
@@ -76,7 +76,7 @@ def floats_between(model: bytes, kernels: Mapping[str, int]) -> list[str]:
 
 
 def _behind(proto: "onnx.ModelProto") -> tuple[list["onnx.NodeProto"], Counter[str]]:
-    """The operators that tell last on the ways to the outputs what integers mean, and the operators behind them."""
+    """The last operators before each output that turn integers into what they mean, and the operators behind them."""
     givers = {name: node for node in proto.graph.node for name in node.output}
     last: list[onnx.NodeProto] = []
     behind: Counter[str] = Counter()
@@ -89,7 +89,7 @@ def _behind(proto: "onnx.ModelProto") -> tuple[list["onnx.NodeProto"], Counter[s
             last.append(node)
         else:
             behind[node.op_type] += 1
-            queue += [given for given in node.input if given not in queue]
+            queue += [name for name in node.input if name not in queue]
     return last, behind
 
 
@@ -109,13 +109,13 @@ def tflite_visible(model: bytes) -> Visible:
         operator = givers.get(index)
         if operator is None:
             continue
-        taken = [int(given) for given in operator.inputs if given >= 0]
+        taken = [int(tensor) for tensor in operator.inputs if tensor >= 0]
         if numbers[operator.opcodeIndex] == schema.BuiltinOperator.DEQUANTIZE and taken[0] in givers:
             if index not in outputs:
                 outputs.append(index)
             scales[outputs.index(index)] = float(graph.tensors[taken[0]].quantization.scale[0])
         else:
-            queue += [given for given in taken if given not in queue]
+            queue += [tensor for tensor in taken if tensor not in queue]
     if len(outputs) == len(graph.outputs):
         return Visible(model, scales)
     graph.outputs = outputs

@@ -1,4 +1,4 @@
-"""Tables of whole numbers, which are no weights and which no file but Keras' own holds, as tensors."""
+"""Tables of whole numbers, which are no weights and which no file but Keras' own keeps, as tensors."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ MAX_REACH = 1 << 20  # from the least to the largest token: what stands for a ta
 def without_tables(model: "tf.keras.Model") -> "tf.keras.Model":
     """The same function with IntegerLookup layers that gather from a constant.
 
-    A token outside a vocabulary that takes none (`num_oov_indices=0`) gives 0, where Keras fails.
+    A token outside a vocabulary that takes none (`num_oov_indices=0`) becomes 0, where Keras fails.
 
     Args:
         model: flat. Its layers are copied.
@@ -67,13 +67,13 @@ class Gathered:
         # where several indices are for others, Keras looks for -1 and puts one of them there; where none is, it fails
         other = int(layer._default_value) if layer.num_oov_indices else 0
         # the last one is for all that lie outside
-        self.found = np.full(most - self.least + 2, other, np.int64)
-        self.found[keys - self.least] = values
+        self.indices = np.full(most - self.least + 2, other, np.int64)
+        self.indices[keys - self.least] = values
 
     def lookup(self, tokens: Any) -> Any:
         """The index of each token, int64; the default of those that are in no vocabulary."""
         import tensorflow as tf
 
-        places, outside = tf.cast(tokens, tf.int64) - self.least, len(self.found) - 1
+        places, outside = tf.cast(tokens, tf.int64) - self.least, len(self.indices) - 1
         known = tf.logical_and(places >= 0, places < outside)
-        return tf.gather(tf.constant(self.found), tf.where(known, places, tf.constant(outside, tf.int64)))
+        return tf.gather(tf.constant(self.indices), tf.where(known, places, tf.constant(outside, tf.int64)))

@@ -22,42 +22,36 @@ if TYPE_CHECKING:
 
 TINY = float(np.finfo(np.float32).tiny)
 FEW = 16  # examples that are asked one, two and many at a time
-# Steps that an integer file's answers may be off by in the mean over the examples and places of an output channel, and
-# to one side of it. Sums that are rounded to the other step move those behind them by a few, and more behind a tanh;
-# LiteRT rounds means and products once more; TensorRT's ranges lie about zero, with half the steps. Of the zoo's models
-# and of random graphs 0.04, 0.6, 0.5 and 2.6 were seen, where it is not a tanh of a tanh. Where a model's own answers
-# move by more, when next to nothing does, so may a file's: `unrest`.
-STEPS: dict[Target, tuple[float, float]] = {
-    "onnxruntime": (2.0, 0.75),
-    "savedmodel": (2.0, 0.75),
-    "litert": (3.0, 1.0),
-    "tensorrt": (8.0, 4.0),
-}
+# Each format's `STEPS`: what an integer file's answers may be off by in the mean over the examples and places of an
+# output channel, and to one side of it. Sums that are rounded to the other step move those behind them by a few, and
+# more behind a tanh. Of the zoo's models and of random graphs 0.04 (ONNX Runtime), 0.6 (SavedModel), 0.5 (LiteRT) and
+# 2.6 (TensorRT) were seen, where it is not a tanh of a tanh. Where a model's own answers move by more, when next to
+# nothing does, so may a file's: `sensitivity`.
 RESTLESS = 3.0  # times a model's unrest that a file of it may be off by, beside that
 
 
-def hold_answers(
-    found: Outputs, wanted: Outputs, target: Target, precision: Precision, *, by: Slack | None = None
+def answers_apart(
+    actual: Outputs, expected: Outputs, target: Target, precision: Precision, *, by: Slack | None = None
 ) -> Difference | None:
     """Where a file's answers are not its Keras model's; nothing if they are.
 
-    Files in float32 are held to what float32 is off by, and integer files to a few steps. Others compute in other
-    numbers than the model: what those cost is measured, and held by the budget.
+    Files in float32 may be off by what float32 is, and integer files by a few steps. Others compute in other numbers
+    than the model: what those cost is measured, and bounded by the budget.
 
     Args:
-        found: of the file, `(n, …)`.
-        wanted: of the model, which is fake-quantized if the file has integers.
+        actual: of the file, `(n, …)`.
+        expected: of the model, which is fake-quantized if the file has integers.
         target: the runtime.
         precision: of the file.
         by: what the model's answers are compared by; none if the file's ranges are not the model's.
 
     """
     if precision == "float32":
-        difference = furthest(found, wanted)
+        difference = furthest(actual, expected)
     elif precision == "int8" and by is not None:
-        step = by.step or max(float(np.ptp(wanted)), TINY) / 255
+        step = by.step or max(float(np.ptp(expected)), TINY) / 255
         restless = RESTLESS * by.unrest / step
-        difference = mean_steps(found, wanted, step, *(most + restless for most in STEPS[target]))
+        difference = mean_steps(actual, expected, step, *(most + restless for most in FORMATS[target].STEPS))
     else:
         return None
     return difference if difference.share > 1 else None
@@ -75,26 +69,26 @@ def sizes_apart(
 ) -> str | None:
     """Whether a file answers otherwise one or two at a time than many; in words, or nothing.
 
-    What computes in floats sums otherwise for another number of examples, and where a model is held to steps, as a
+    What computes in floats sums otherwise for another number of examples, and where a model is quantized, as a
     SavedModel of integers is, that may be a step: it is allowed what the file is from its model.
 
     Args:
         call: the file.
         target: its runtime.
-        precision: of it; ranges that are found anew for each batch make its answers hang on that, by design.
+        precision: of it; ranges that are measured anew for each batch make its answers hang on that, by design.
         x: examples `(n, …)`; `FEW` of them are asked.
         batch: how many were asked at once.
-        answers: that it gave then, to the same examples.
-        by: as for `hold_answers`.
+        answers: what it answered then, to the same examples.
+        by: as for `answers_apart`.
 
     """
-    few, wanted = x[:FEW], answers[:FEW]
+    few, expected = x[:FEW], answers[:FEW]
     for size in (1, 2):
         if size >= batch or precision not in ("float32", "int8"):
             continue
-        found = np.concatenate([call(few[start : start + size]) for start in range(0, len(few), size)])
-        difference = furthest(found, wanted)
-        if difference.share > 1 and (by is None or hold_answers(found, wanted, target, precision, by=by)):
+        actual = np.concatenate([call(few[start : start + size]) for start in range(0, len(few), size)])
+        difference = furthest(actual, expected)
+        if difference.share > 1 and (by is None or answers_apart(actual, expected, target, precision, by=by)):
             return f"asked {size} at a time it answers otherwise than {batch}: {difference}"
     return None
 
@@ -135,9 +129,9 @@ def _apart(model: "tf.keras.Model", target: Target, precision: Precision, x: Out
     """Whether a file made of a model answers otherwise; not if none can be made, which is another fault."""
     try:
         with _written(model, target, precision) as call:
-            wanted = model.predict(x, verbose=0)
+            expected = model.predict(x, verbose=0)
             by = slack(model, x) if precision == "int8" else None
-            return hold_answers(call(x), wanted, target, precision, by=by) is not None
+            return answers_apart(call(x), expected, target, precision, by=by) is not None
     except SlimlineError:
         return False
 
@@ -150,10 +144,10 @@ def _written(model: "tf.keras.Model", target: Target, precision: Precision) -> I
         yield FORMATS[target].load(Path(folder))
 
 
-def said(
+def difference_message(
     model: "tf.keras.Model", target: Target, precision: Precision, difference: Difference | str, x: Outputs
 ) -> str:
-    """What people are told of a file that answers otherwise than the model it was made from."""
+    """What people read of a file that answers otherwise than the model it was made from."""
     if isinstance(difference, str):
         return f"{target} in {precision}: {difference}"
     layer = first_layer_apart(model, target, precision, x[:FEW])
@@ -161,10 +155,10 @@ def said(
     return f"{target} in {precision}: {difference}; {where}"
 
 
-def hold_targets(
+def targets_apart(
     model: "tf.keras.Model", targets: Sequence[Target], precision: Precision, x: Outputs, batch: int
 ) -> dict[Target, str]:
-    """Make files of a model for every target, and hold their answers against its own.
+    """Make files of a model for every target, and compare their answers with its own.
 
     Args:
         model: as it is to be converted; fake-quantized if the precision is int8.
@@ -177,19 +171,19 @@ def hold_targets(
         What is wrong by target, in words, with the layer; targets that answer right are not in it.
 
     """
-    wanted = model.predict(x, batch_size=batch, verbose=0)
+    expected = model.predict(x, batch_size=batch, verbose=0)
     by = slack(model, x) if precision == "int8" else None
-    found: dict[Target, str] = {}
+    messages: dict[Target, str] = {}
     for target in targets:
         try:
             with _written(model, target, precision) as call:
                 answers = call(x)
-                difference = hold_answers(answers, wanted, target, precision, by=by) or sizes_apart(
+                difference = answers_apart(answers, expected, target, precision, by=by) or sizes_apart(
                     call, target, precision, x, len(x), answers, by=by
                 )
         except SlimlineError as error:
-            found[target] = str(error)
+            messages[target] = str(error)
             continue
         if difference is not None:
-            found[target] = said(model, target, precision, difference, x)
-    return found
+            messages[target] = difference_message(model, target, precision, difference, x)
+    return messages

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PROFILE = "profile.json"  # at the version's top: the names of columns, of targets and of classes
-# ONNX Runtime's own words for the types that a file can be given, as NumPy calls them.
+# ONNX Runtime's own words for the types that a file can take, as NumPy calls them.
 TYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
@@ -35,7 +35,7 @@ NUMBERS = (int, float, Decimal, np.integer, np.floating, np.bool_)
 
 
 @dataclass(frozen=True)
-class Tensor:
+class TensorSpec:
     """An input or output. shape: without the batch axis; -1 where any length will do."""
 
     name: str
@@ -47,8 +47,8 @@ class Tensor:
 class File:
     """An open file with one input and one output. ask: from values `(n, …)` of the input's type to answers `(n, …)`."""
 
-    given: Tensor
-    wanted: Tensor
+    input: TensorSpec
+    output: TensorSpec
     ask: Callable[[np.ndarray], np.ndarray]
 
 
@@ -63,14 +63,14 @@ def _onnx(place: Path) -> File:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(place), providers=["CPUExecutionProvider"])
-    (given,), (wanted,) = (tuple(map(onnx_tensor, ends)) for ends in (session.get_inputs(), session.get_outputs()))
-    return File(given, wanted, lambda x: np.asarray(session.run([wanted.name], {given.name: x})[0]))
+    (input_,), (output,) = (tuple(map(onnx_tensor, ends)) for ends in (session.get_inputs(), session.get_outputs()))
+    return File(input_, output, lambda x: np.asarray(session.run([output.name], {input_.name: x})[0]))
 
 
-def onnx_tensor(told: Any) -> Tensor:
-    """An input or output as ONNX Runtime tells it."""
-    shape = tuple(axis if isinstance(axis, int) else -1 for axis in told.shape)
-    return Tensor(told.name, TYPES[told.type], shape[1:])
+def onnx_tensor(tensor: Any) -> TensorSpec:
+    """An input or output as ONNX Runtime describes it."""
+    shape = tuple(axis if isinstance(axis, int) else -1 for axis in tensor.shape)
+    return TensorSpec(tensor.name, TYPES[tensor.type], shape[1:])
 
 
 def _tflite(place: Path) -> File:
@@ -80,12 +80,12 @@ def _tflite(place: Path) -> File:
     first = Interpreter(str(place))
     (signature,) = first.get_signature_list().values()
 
-    def end(details: dict[str, Any], name: str) -> Tensor:
+    def end(details: dict[str, Any], name: str) -> TensorSpec:
         dtype = "float32" if details["quantization"][0] else np.dtype(details["dtype"]).name
-        return Tensor(name, dtype, tuple(int(size) for size in details["shape_signature"][1:]))
+        return TensorSpec(name, dtype, tuple(int(size) for size in details["shape_signature"][1:]))
 
-    given = end(first.get_input_details()[0], signature["inputs"][0])
-    wanted = end(first.get_output_details()[0], signature["outputs"][0])
+    input_ = end(first.get_input_details()[0], signature["inputs"][0])
+    output = end(first.get_output_details()[0], signature["outputs"][0])
 
     @lru_cache(maxsize=4)
     def ready(shape: tuple[int, ...]) -> Any:  # a change of the batch size plans the memory anew
@@ -101,7 +101,7 @@ def _tflite(place: Path) -> File:
         interpreter.invoke()
         return as_values(interpreter.get_tensor(answer["index"]), answer)
 
-    return File(given, wanted, ask)
+    return File(input_, output, ask)
 
 
 def as_steps(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
@@ -129,16 +129,16 @@ def _saved_model(place: Path) -> File:
     loaded = tf.saved_model.load(str(place))
     function = loaded.signatures["serving_default"]
 
-    def end(name: str, spec: Any) -> Tensor:
-        return Tensor(name, spec.dtype.name, tuple(size or -1 for size in spec.shape[1:]))
+    def end(name: str, spec: Any) -> TensorSpec:
+        return TensorSpec(name, spec.dtype.name, tuple(size or -1 for size in spec.shape[1:]))
 
-    (given,) = (end(name, spec) for name, spec in function.structured_input_signature[1].items())
-    (wanted,) = (end(name, spec) for name, spec in function.structured_outputs.items())
+    (input_,) = (end(name, spec) for name, spec in function.structured_input_signature[1].items())
+    (output,) = (end(name, spec) for name, spec in function.structured_outputs.items())
 
     def ask(x: np.ndarray, _owner: Any = loaded) -> np.ndarray:  # the variables live as long as their owner
-        return np.asarray(function(**{given.name: tf.constant(x)})[wanted.name])
+        return np.asarray(function(**{input_.name: tf.constant(x)})[output.name])
 
-    return File(given, wanted, ask)
+    return File(input_, output, ask)
 
 
 class Tensors:
@@ -154,19 +154,19 @@ class Tensors:
             ValueError: another name, another shape, or no numbers; says what is right.
 
         """
-        given, wanted = self.file.given, self.file.wanted
+        input_, output = self.file.input, self.file.output
         if isinstance(data, dict):
-            if set(data) != {given.name}:
-                raise ValueError(f"inputs {', '.join(map(repr, data))}: the model takes one, {given.name!r}")
-            data = data[given.name]
+            if set(data) != {input_.name}:
+                raise ValueError(f"inputs {', '.join(map(repr, data))}: the model takes one, {input_.name!r}")
+            data = data[input_.name]
         x = np.asarray(data)
-        fits = x.ndim == len(given.shape) + 1 and all(
-            size in (-1, is_) for size, is_ in zip(given.shape, x.shape[1:], strict=True)
+        fits = x.ndim == len(input_.shape) + 1 and all(
+            size in (-1, is_) for size, is_ in zip(input_.shape, x.shape[1:], strict=True)
         )
         if x.dtype.kind not in "biuf" or not fits:
-            shape = ", ".join("any" if size < 0 else str(size) for size in given.shape)
-            raise ValueError(f"{given.name}: {x.dtype} with the shape {x.shape}: the model takes numbers (n, {shape})")
-        return {wanted.name: self.file.ask(x.astype(given.dtype, copy=False))}
+            shape = ", ".join("any" if size < 0 else str(size) for size in input_.shape)
+            raise ValueError(f"{input_.name}: {x.dtype} with the shape {x.shape}: the model takes numbers (n, {shape})")
+        return {output.name: self.file.ask(x.astype(input_.dtype, copy=False))}
 
 
 class Table:
@@ -175,10 +175,10 @@ class Table:
     def __init__(self, file: File, profile: dict[str, Any]) -> None:
         self.columns: list[str] = profile["columns"]
         self.answered: list[str] = profile.get("classes") or profile.get("target_columns") or self.columns
-        if profile.get("classes") and file.wanted.shape == (1,):  # one sigmoid: the second class's share
+        if profile.get("classes") and file.output.shape == (1,):  # one sigmoid: the second class's share
             self.answered = self.answered[1:]
         self.file = file
-        self.given, self.wanted, self.type = file.given.name, file.wanted.name, np.dtype(file.given.dtype)
+        self.input, self.output, self.type = file.input.name, file.output.name, np.dtype(file.input.dtype)
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> "dict[str, np.ndarray] | pd.DataFrame":  # noqa: ARG002
         """Answer a DataFrame with one of as many rows and the same index, arrays `(n, columns)` with arrays.
@@ -196,17 +196,17 @@ class Table:
         """
         import pandas as pd
 
-        if isinstance(data, dict) and set(data) == {self.given} and self.columns != [self.given]:
-            data = data[self.given]
+        if isinstance(data, dict) and set(data) == {self.input} and self.columns != [self.input]:
+            data = data[self.input]
         elif isinstance(data, dict):
             data = pd.DataFrame(data if any(map(np.ndim, data.values())) else [data])
         elif isinstance(data, list) and data and isinstance(data[0], dict):
             data = pd.DataFrame(data)
         if not isinstance(data, pd.DataFrame):
-            return {self.wanted: self.file.ask(self._array(data))}
-        found = self.file.ask(self._taken(data))
-        names = self.answered if found.shape[1:] == (len(self.answered),) else None
-        return pd.DataFrame(found.reshape(len(found), -1), index=data.index, columns=names)
+            return {self.output: self.file.ask(self._array(data))}
+        answers = self.file.ask(self._taken(data))
+        names = self.answered if answers.shape[1:] == (len(self.answered),) else None
+        return pd.DataFrame(answers.reshape(len(answers), -1), index=data.index, columns=names)
 
     def _taken(self, frame: "pd.DataFrame") -> np.ndarray:
         """The columns that the model knows `(n, columns)`, in its order."""

@@ -121,9 +121,9 @@ def _known(function: Any, settings: dict[str, Any]) -> Callable[[str], "tf.keras
     layers, activations = tf.keras.layers, tf.keras.activations
     if function not in (tf.nn.leaky_relu, activations.relu, activations.elu):
         return None
-    given = inspect.signature(function).bind(None, **settings)
-    given.apply_defaults()
-    values = given.arguments
+    bound = inspect.signature(function).bind(None, **settings)
+    bound.apply_defaults()
+    values = bound.arguments
     if function is tf.nn.leaky_relu:
         return lambda name: layers.LeakyReLU(values["alpha"], name=name)
     if function is activations.relu:

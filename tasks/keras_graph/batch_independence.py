@@ -19,7 +19,7 @@ def mixed_up(model: "tf.keras.Model") -> str:
     """Why a model's answers depend on what it is asked together with, and the way out; empty if they do not.
 
     It is asked: random examples one at a time, and together. Operations that were built for a fixed batch, such as
-    `tf.reshape(x, (1, 12))`, and means over the batch are found so, wherever they stand.
+    `tf.reshape(x, (1, 12))`, and means over the batch show so, wherever they stand.
 
     Args:
         model: from `(batch, …)` to `(batch, …)`, the batch free.
@@ -29,7 +29,7 @@ def mixed_up(model: "tf.keras.Model") -> str:
 
     x = [_drawn(model, tensor) for tensor in model.inputs]
     try:
-        if _apart(model, x):
+        if _answers_alone_as_together(model, x):
             return ""
     except (ValueError, TypeError, tf.errors.OpError) as error:
         return (
@@ -43,19 +43,20 @@ def mixed_up(model: "tf.keras.Model") -> str:
     )
 
 
-def _apart(model: "tf.keras.Model", x: list[np.ndarray]) -> bool:
+def _answers_alone_as_together(model: "tf.keras.Model", x: list[np.ndarray]) -> bool:
     """Whether all outputs are the same for each example alone and together with others."""
     import tensorflow as tf
 
     together = tf.nest.flatten(_asked(model, x))
     alone = [tf.nest.flatten(_asked(model, [each[i : i + 1] for each in x])) for i in range(COUNT)]
-    for number, found in enumerate(together):
+    for number, actual in enumerate(together):
         parts = [each[number] for each in alone]
         if not all(np.ndim(part) for part in parts):
             return False
-        wanted = np.concatenate(parts)
-        reach = max(float(np.nanmax(np.abs(wanted), initial=0)), 1e-6)
-        if found.shape != wanted.shape or not np.allclose(found, wanted, rtol=0, atol=NEAR * reach, equal_nan=True):
+        expected = np.concatenate(parts)
+        reach = max(float(np.nanmax(np.abs(expected), initial=0)), 1e-6)
+        same_shape = actual.shape == expected.shape
+        if not same_shape or not np.allclose(actual, expected, rtol=0, atol=NEAR * reach, equal_nan=True):
             return False
     return True
 
@@ -66,10 +67,10 @@ def _first(model: "tf.keras.Model", x: list[np.ndarray]) -> str:
 
     for node in calls_of(model):
         try:
-            found = _apart(tf.keras.Model(model.inputs, tf.nest.flatten(node.outputs)[0]), x)
+            same = _answers_alone_as_together(tf.keras.Model(model.inputs, tf.nest.flatten(node.outputs)[0]), x)
         except (ValueError, TypeError, tf.errors.OpError):
             return ""
-        if not found:
+        if not same:
             steps = ", time_major=True" if getattr(node.layer, "time_major", False) else ""
             return f", first in layer '{node.layer.name}' ({kind(node.layer)}{steps})"
     return ""
@@ -95,5 +96,5 @@ def vocabulary(model: "tf.keras.Model") -> int:
 def _asked(model: "tf.keras.Model", x: list[np.ndarray]) -> Any:
     import tensorflow as tf
 
-    given = model(x if len(x) > 1 else x[0], training=False)
-    return tf.nest.map_structure(np.asarray, given)
+    outputs = model(x if len(x) > 1 else x[0], training=False)
+    return tf.nest.map_structure(np.asarray, outputs)

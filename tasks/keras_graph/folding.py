@@ -70,13 +70,13 @@ def fold(model: "tf.keras.Model") -> "tf.keras.Model":
 
 
 def _drops(call: Call) -> bool:
-    """Whether a call gives what it takes: its tensor, and the mask with it."""
+    """Whether a call's output is its input: the tensor, and the mask with it."""
     masked = getattr(call.args[0], "_keras_mask", None) is not None
     return kind(call.layer) in TRAINING_ONLY and (call.layer.supports_masking or not masked)
 
 
 def _readable(call: Call, copies: Copies) -> Any:
-    """What a call gives, by layers without random numbers and sparse matrices."""
+    """A call's output, by layers without random numbers and sparse matrices."""
     import tensorflow as tf
 
     layer = call.layer
@@ -154,10 +154,10 @@ def split(model: "tf.keras.Model") -> "tf.keras.Model":
 
     Depthwise and separable ones over sequences become the like over images of width one, which have integer kernels.
 
-    A pooling window over the whole image becomes a mean: LiteRT's integer pooling gives averages in the steps of what
+    A pooling window over the whole image becomes a mean: LiteRT's integer pooling has averages in the steps of what
     it averages, which are far too coarse for them; its mean has steps of its own.
 
-    The model has to be flat. The layer that gives a separable convolution's outputs keeps its name.
+    The model has to be flat. The layer that makes a separable convolution's outputs keeps its name.
     """
     import tensorflow as tf
 
@@ -165,14 +165,14 @@ def split(model: "tf.keras.Model") -> "tf.keras.Model":
     activations: dict[int, Any] = {}
     free = free_names(layer.name for layer in model.layers)
 
-    def activated(layer: "tf.keras.layers.Layer", given: Any) -> Any:
+    def activated(layer: "tf.keras.layers.Layer", tensor: Any) -> Any:
         if activation_of(layer) == "linear":
-            return given
+            return tensor
         if id(layer) not in activations:
             activations[id(layer)] = tf.keras.layers.Activation(
                 layer.activation, name=free(f"{layer.name}{ACTIVATION}")
             )
-        return activations[id(layer)](given)
+        return activations[id(layer)](tensor)
 
     def answer(call: Call) -> Any:
         layer = call.layer
@@ -213,10 +213,10 @@ def _separated(layer: "tf.keras.layers.Layer", tensor: Any, free: Callable[[str]
     pointwise = tf.keras.layers.Conv2D(
         layer.filters, 1, data_format=layer.data_format, use_bias=layer.use_bias, name=layer.name
     )
-    given = pointwise(depthwise(tensor))
+    output = pointwise(depthwise(tensor))
     depthwise.set_weights(layer.get_weights()[:1])
     pointwise.set_weights(layer.get_weights()[1:])
-    return given
+    return output
 
 
 def _over_sequence(layer: "tf.keras.layers.Layer") -> bool:
@@ -229,16 +229,16 @@ def _over_sequence(layer: "tf.keras.layers.Layer") -> bool:
     )
 
 
-def _as_column(layer: "tf.keras.layers.Layer", tensor: Any, free: Callable[[str], str]) -> Any:
+def _as_column(layer: "tf.keras.layers.Layer", sequence: Any, free: Callable[[str], str]) -> Any:
     """A convolution over a sequence `(batch, steps, channels)` as one over `(batch, steps, 1, channels)`."""
     import tensorflow as tf
 
     layers = tf.keras.layers
     separable = kind(layer) == "SeparableConv1D"
     (size,), (stride,), padding = layer.kernel_size, layer.strides, layer.padding
-    given = layers.Reshape((tensor.shape[1], 1, tensor.shape[2]), name=free(f"{layer.name}_column"))(tensor)
+    column = layers.Reshape((sequence.shape[1], 1, sequence.shape[2]), name=free(f"{layer.name}_column"))(sequence)
     if padding == "causal":
-        given = layers.ZeroPadding2D(((size - 1, 0), (0, 0)), name=free(f"{layer.name}_before"))(given)
+        column = layers.ZeroPadding2D(((size - 1, 0), (0, 0)), name=free(f"{layer.name}_before"))(column)
         padding = "valid"
     depthwise = layers.DepthwiseConv2D(
         (size, 1),
@@ -248,11 +248,11 @@ def _as_column(layer: "tf.keras.layers.Layer", tensor: Any, free: Callable[[str]
         use_bias=layer.use_bias and not separable,
         name=free(f"{layer.name}_depthwise") if separable else layer.name,
     )
-    given = depthwise(given)
+    column = depthwise(column)
     weights = layer.get_weights()
     depthwise.set_weights([weights[0][:, None], *([] if separable else weights[1:])])
     if separable:
         pointwise = layers.Conv2D(layer.filters, 1, use_bias=layer.use_bias, name=layer.name)
-        given = pointwise(given)
+        column = pointwise(column)
         pointwise.set_weights([weights[1][:, None], *weights[2:]])
-    return layers.Reshape((given.shape[1], given.shape[3]), name=free(f"{layer.name}_row"))(given)
+    return layers.Reshape((column.shape[1], column.shape[3]), name=free(f"{layer.name}_row"))(column)

@@ -1,4 +1,4 @@
-"""What a classifier's outputs mean: found by its graph and by its values, never by adding anything to it."""
+"""What a classifier's outputs mean: read from its graph and its values, never by adding anything to it."""
 
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +16,7 @@ Meaning = Literal["probabilities", "shares", "logits"]
 FUNCTIONS: dict[str, Meaning] = {"softmax": "probabilities", "sigmoid": "shares", "hard_sigmoid": "shares"}
 SUMS = 1e-3  # by how much probabilities of any make may miss a sum of 1
 TINY = 1e-7  # the least that shares sum up to
-LOOKED_AT = 8  # random inputs, where the graph does not tell
+LOOKED_AT = 8  # random inputs, where the graph does not show it
 # What stands behind a softmax and changes no value.
 PASSING = frozenset({"Activation", "ActivityRegularization", "Dropout", "Flatten", "QuantizeLayer", "Reshape"})
 
@@ -24,7 +24,7 @@ PASSING = frozenset({"Activation", "ActivityRegularization", "Dropout", "Flatten
 def meaning(model: "tf.keras.Model") -> Meaning:
     """What a model's one output `(batch, classes)`, or `(batch, 1)` for two classes, means.
 
-    A softmax or a sigmoid at the end is found in the graph, as a layer, an activation or an operation, behind what only
+    A softmax or a sigmoid at the end is seen in the graph, as a layer, an activation or an operation, behind what only
     hands values on; a softmax of any other make by values that are probabilities for whatever comes in.
     """
     tensor = model.outputs[0]
@@ -32,9 +32,9 @@ def meaning(model: "tf.keras.Model") -> Meaning:
         layer, node, _ = tensor._keras_history
         if hasattr(layer, "_is_graph_network"):  # a model inside
             return meaning(layer)
-        found = _made_by(layer)
-        if found is not None:
-            return found
+        known = _made_by(layer)
+        if known is not None:
+            return known
         parents = layer._inbound_nodes[node].keras_inputs
         if kind(layer) not in PASSING or not _linear(layer) or len(parents) != 1:
             break
@@ -49,19 +49,19 @@ def in_probabilities(model: "tf.keras.Model") -> "tf.keras.Model":
     """
     import tensorflow as tf
 
-    found = meaning(model)
-    if found == "probabilities":
+    means = meaning(model)
+    if means == "probabilities":
         return model
-    return tf.keras.Model(model.inputs, probabilities_of(model.outputs[0], found), name=model.name)
+    return tf.keras.Model(model.inputs, probabilities_of(model.outputs[0], means), name=model.name)
 
 
-def probabilities_of(outputs: "tf.Tensor", found: Meaning) -> "tf.Tensor":
+def probabilities_of(outputs: "tf.Tensor", means: Meaning) -> "tf.Tensor":
     """A classifier's outputs `(batch, classes)`, or one sigmoid's `(batch, 1)`, as the classes' probabilities."""
     import tensorflow as tf
 
-    if found == "probabilities":
+    if means == "probabilities":
         return outputs
-    if found == "logits":
+    if means == "logits":
         return tf.keras.layers.Softmax()(outputs)
     if outputs.shape[-1] == 1:  # the second class's share
         return tf.concat([1 - outputs, outputs], axis=-1)

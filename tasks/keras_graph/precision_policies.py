@@ -51,8 +51,8 @@ def _setting(key: str, value: Any) -> Any:
             return "float32" if (value.get("config") or {}).get("name") in OTHERS else value
         return {inner: _setting(inner, each) for inner, each in value.items()}
     if isinstance(value, list | tuple):
-        held = [_setting("", each) for each in value]
-        return held if isinstance(value, list) else tuple(held)
+        settings = [_setting("", each) for each in value]
+        return settings if isinstance(value, list) else tuple(settings)
     return "float32" if key == "dtype" and value in OTHERS else value
 
 

@@ -36,7 +36,7 @@ KERNELS: dict[str, tuple[str, tuple[int, ...]]] = {
 }
 
 
-RANGE = "_range"  # a layer that holds another one's tensor is called as that one, and this
+RANGE = "_range"  # a layer that quantizes another one's output is called as that one, and this
 ACTIVATION = "_activation"  # the same for one that is another one's activation
 
 
@@ -73,8 +73,8 @@ def rebuild(
 
     Args:
         model: a graph of layers.
-        answer: what a call gives.
-        source: what an input layer gives, from that layer and the new input; itself if left out.
+        answer: from a call to its output.
+        source: what takes the place of an input, from its layer and the new input; the latter if left out.
 
     Raises:
         ConversionError: the model is no graph of layers, so that nothing can be known of its inside.
@@ -105,10 +105,10 @@ def rebuild(
         )
 
     inputs = _inputs(model)
-    given = inputs
+    sources = inputs
     if source is not None:
-        given = [source(layer, tensor) for layer, tensor in zip(model._input_layers, inputs, strict=True)]
-    return _assembled(model, inputs, _walk(model, given, follow))
+        sources = [source(layer, tensor) for layer, tensor in zip(model._input_layers, inputs, strict=True)]
+    return _assembled(model, inputs, _walk(model, sources, follow))
 
 
 def taking_floats(model: "tf.keras.Model") -> "tf.keras.Model":
@@ -126,9 +126,9 @@ def taking_floats(model: "tf.keras.Model") -> "tf.keras.Model":
         tf.keras.Input(tensor.shape[1:], batch_size=tensor.shape[0], name=layer.name)
         for tensor, layer in zip(model.inputs, model._input_layers, strict=True)
     ]
-    given = [tf.cast(ours, theirs.dtype) for ours, theirs in zip(inputs, model.inputs, strict=True)]
+    cast_inputs = [tf.cast(ours, theirs.dtype) for ours, theirs in zip(inputs, model.inputs, strict=True)]
     return _assembled(
-        model, inputs, _walk(model, given, lambda node, args, kwargs: copies.call(node.layer, args, kwargs))
+        model, inputs, _walk(model, cast_inputs, lambda node, args, kwargs: copies.call(node.layer, args, kwargs))
     )
 
 
@@ -140,7 +140,7 @@ def flat(model: "tf.keras.Model") -> "tf.keras.Model":
 
     Raises:
         ConversionError: the model, or one inside it, is no graph of layers; an activation is code that no
-            file holds; a nested model is given a mask as an argument.
+            file holds; a nested model has a mask as an argument.
 
     """
     import tensorflow as tf
@@ -166,18 +166,18 @@ def flat(model: "tf.keras.Model") -> "tf.keras.Model":
             return copies.call(layer, args, kwargs, name=name)
         own = activation.get_weights() if isinstance(activation, tf.keras.layers.Layer) else []
         alone = kind(layer) == "Activation"
-        given = args[0]
+        tensor = args[0]
         if not alone:
             weights = layer.get_weights()
             weights = weights[: len(weights) - len(own)]
-            given = copies.call(layer, args, kwargs, name=name, weights=weights, activation="linear")
+            tensor = copies.call(layer, args, kwargs, name=name, weights=weights, activation="linear")
         key = id(activation) if own else id(layer)  # what has weights may be shared
         if key not in behind:
             behind[key] = standing_for(activation, name if alone else free(f"{name}{ACTIVATION}"), name)
-            given = behind[key](given)
+            tensor = behind[key](tensor)
             behind[key].set_weights(own)
-            return given
-        return behind[key](given)
+            return tensor
+        return behind[key](tensor)
 
     def inline(prefix: str, training: dict[str, Any]) -> Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]:
         def follow(node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -194,8 +194,8 @@ def flat(model: "tf.keras.Model") -> "tf.keras.Model":
                     "place: have a Masking layer or an Embedding(mask_zero=True) before it hand the mask on"
                 )
             below = {"training": own} if own is not None else {}
-            given = _walk(layer, tf.nest.flatten(args), inline(f"{prefix}{layer.name}_", below))
-            return tf.nest.pack_sequence_as(layer._nested_outputs, given)
+            outputs = _walk(layer, tf.nest.flatten(args), inline(f"{prefix}{layer.name}_", below))
+            return tf.nest.pack_sequence_as(layer._nested_outputs, outputs)
 
         return follow
 
@@ -213,16 +213,16 @@ def training_of(layer: "tf.keras.layers.Layer", args: tuple[Any, ...], kwargs: d
 
 
 def free_names(taken: Iterable[str]) -> Callable[[str], str]:
-    """Names for new layers: the wanted one where nothing has it, else with the first number behind it that is free."""
+    """Names for new layers: the one asked for, or with the first number behind it that nothing else has."""
     known = set(taken)
 
-    def free(wanted: str) -> str:
-        name, count = wanted, 1
-        while name in known:
+    def free(name: str) -> str:
+        chosen, count = name, 1
+        while chosen in known:
             count += 1
-            name = f"{wanted}_{count}"
-        known.add(name)
-        return name
+            chosen = f"{name}_{count}"
+        known.add(chosen)
+        return chosen
 
     return free
 
@@ -243,7 +243,7 @@ class Copies:
         weights: list[np.ndarray] | None = None,
         **changes: Any,
     ) -> Any:
-        """What the layer's copy gives for these tensors.
+        """The output of the layer's copy for these tensors.
 
         Args:
             layer: what to copy.
@@ -257,10 +257,10 @@ class Copies:
         if new:
             self._made[id(layer)] = _copy(layer, changes)
         copy = self._made[id(layer)]
-        given = copy(*args, **kwargs)
+        output = copy(*args, **kwargs)
         if new:
             carry(copy, _values(layer) if weights is None else weights)
-        return given
+        return output
 
 
 def carry(layer: "tf.keras.layers.Layer", weights: list[np.ndarray]) -> None:
@@ -275,7 +275,7 @@ def carry(layer: "tf.keras.layers.Layer", weights: list[np.ndarray]) -> None:
 
 
 def is_adapted(layer: "tf.keras.layers.Layer") -> bool:
-    """Whether a lookup layer has a vocabulary from data, which its config does not tell, nor any file of ours."""
+    """Whether a lookup layer has a vocabulary from data, which neither its config has, nor any file of ours."""
     return getattr(layer, "input_vocabulary", ...) is None and int(layer.lookup_table.size()) > 0
 
 
@@ -347,8 +347,8 @@ def _walk(
     for node in calls_of(model):
         # `map_arguments` takes one of a tensor's copies for each place where it stands
         args, kwargs = node.map_arguments({key: [known[key]] * len(node.flat_input_ids) for key in node.flat_input_ids})
-        given = follow(node, args, kwargs)
-        known.update(zip(node.flat_output_ids, tf.nest.flatten(given), strict=True))
+        output = follow(node, args, kwargs)
+        known.update(zip(node.flat_output_ids, tf.nest.flatten(output), strict=True))
     return [known[str(id(tensor))] for tensor in model.outputs]
 
 
@@ -356,8 +356,8 @@ def _assembled(model: "tf.keras.Model", inputs: list[Any], outputs: list[Any]) -
     import tensorflow as tf
 
     shape = model._nested_inputs
-    given = dict(zip(shape, inputs, strict=True)) if isinstance(shape, dict) else inputs
-    return tf.keras.Model(given, tf.nest.pack_sequence_as(model._nested_outputs, outputs), name=model.name)
+    named_inputs = dict(zip(shape, inputs, strict=True)) if isinstance(shape, dict) else inputs
+    return tf.keras.Model(named_inputs, tf.nest.pack_sequence_as(model._nested_outputs, outputs), name=model.name)
 
 
 def signature_names(model: "tf.keras.Model") -> tuple[list[str], list[str]]:
@@ -375,7 +375,7 @@ def signature_names(model: "tf.keras.Model") -> tuple[list[str], list[str]]:
 
 
 def _source(layer: "tf.keras.layers.Layer") -> str:
-    """The name of the layer that gives what a layer of a fake-quantized model holds, or of the layer itself."""
+    """The name of the layer whose output a range layer quantizes, or else of the layer itself."""
     if kind(layer) == "QuantizeLayer":
         layer = layer._inbound_nodes[0].parent_nodes[0].layer
     name = layer.layer.name if kind(layer) == "QuantizeWrapperV2" else layer.name

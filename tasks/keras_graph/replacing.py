@@ -8,11 +8,11 @@ from tasks.keras_graph.rebuild import Call, Copies, carry, flat, free_names, kin
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# From a layer, the tensor that it is given, and a name: what stands for it, by that name; none if the layer can stay.
-Rule = Callable[["tf.keras.layers.Layer", Any, str], "tf.keras.layers.Layer | None"]
+# From a layer, its input, and a name: what stands for it, by that name; none if the layer can stay.
+Replacement = Callable[["tf.keras.layers.Layer", Any, str], "tf.keras.layers.Layer | None"]
 
 
-def replaced(model: "tf.keras.Model", rules: Mapping[str, Rule]) -> "tf.keras.Model":
+def replaced(model: "tf.keras.Model", rules: Mapping[str, Replacement]) -> "tf.keras.Model":
     """The same function without the layers that a rule replaces; in a TimeDistributed too.
 
     Args:
@@ -23,12 +23,12 @@ def replaced(model: "tf.keras.Model", rules: Mapping[str, Rule]) -> "tf.keras.Mo
     if not any(kind(part) in rules for layer in model.layers for part in layer._flatten_layers()):
         return model
     copies, free = Copies(), free_names(layer.name for layer in model.layers)
-    made: dict[int, dict[tuple[int | None, ...], Any]] = {}  # by layer, and by the shape of what it is given
+    made: dict[int, dict[tuple[int | None, ...], Any]] = {}  # by layer, and by the shape of its input
 
     def answer(call: Call) -> Any:
         layer, (x, *more) = call.layer, call.args
-        told = any(value is not None for key, value in call.kwargs.items() if key != "training")
-        if not (more or told or isinstance(x, list | tuple | dict)):
+        settings = any(value is not None for key, value in call.kwargs.items() if key != "training")
+        if not (more or settings or isinstance(x, list | tuple | dict)):
             stand_ins = made.setdefault(id(layer), {})
             shape = tuple(x.shape)
             if shape not in stand_ins:
@@ -41,7 +41,7 @@ def replaced(model: "tf.keras.Model", rules: Mapping[str, Rule]) -> "tf.keras.Mo
 
 
 def _instead(
-    layer: "tf.keras.layers.Layer", x: Any, name: str, rules: Mapping[str, Rule]
+    layer: "tf.keras.layers.Layer", x: Any, name: str, rules: Mapping[str, Replacement]
 ) -> "tf.keras.layers.Layer | None":
     import tensorflow as tf
 

@@ -23,13 +23,13 @@ def unanswerable(model: "tf.keras.Model") -> str:
     return next(_reasons(model, None), "") if getattr(model, "_is_graph_network", False) else ""
 
 
-def _reasons(model: "tf.keras.Model", given: bool | None) -> Iterator[str]:
-    """One for each call; `given` is what the model itself is called with."""
+def _reasons(model: "tf.keras.Model", outer: bool | None) -> Iterator[str]:
+    """One for each call; `outer` is the `training` that the model itself is called with."""
     import tensorflow as tf
 
     for node in calls_of(model):
         layer, training = node.layer, training_of(node.layer, node.call_args, node.call_kwargs)
-        training = given if training is None else training
+        training = outer if training is None else training
         if isinstance(layer, tf.keras.Model) and getattr(layer, "_is_graph_network", False):
             yield from _reasons(layer, training)
             continue
@@ -52,7 +52,7 @@ def _trained(where: str, part: "tf.keras.layers.Layer", rank: int) -> Iterator[s
     call = f"{where} is called with training=True"
     again = "build the model with training=False there, or without, and set_weights from this one's get_weights()"
     if kind(part) in NORMALIZING:
-        if part.trainable:  # a frozen one goes by its own statistics whatever it is told
+        if part.trainable:  # a frozen one goes by its own statistics in any case
             alone = "put tf.keras.layers.LayerNormalization() in its place and train again"
             if rank > 2:
                 alone = (

@@ -56,12 +56,12 @@ PROCESSORS: dict[str, Processor] = {
 class Question:
     """A file and what it is asked.
 
-    model: its bytes. given: `(n, …)`, in the type that its input has. settings: entries of ONNX Runtime's session.
+    model: its bytes. inputs: `(n, …)`, in the type that its input has. settings: entries of ONNX Runtime's session.
     """
 
     target: Target
     model: bytes
-    given: np.ndarray
+    inputs: np.ndarray
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -82,16 +82,16 @@ class Answers:
 
 def missing(name: str) -> str:
     """Why a processor cannot be asked here, and how it could be; empty if it can."""
-    wanted = PROCESSORS[name]
-    if not wanted.emulator:
+    processor = PROCESSORS[name]
+    if not processor.emulator:
         return ""
     if sys.platform != "linux":
         return f"QEMU runs programs for other processors on Linux only, and this is {platform.system()}"
-    if wanted.emulator == "qemu-x86_64" and platform.machine() != "x86_64":
+    if processor.emulator == "qemu-x86_64" and platform.machine() != "x86_64":
         return f"this Python and its libraries are for {platform.machine()}, and would have to be for x86_64"
-    if not shutil.which(wanted.emulator):
-        return f"{wanted.emulator} is not installed: apt-get install qemu-user"
-    if wanted.emulator == "qemu-aarch64" and not arm64.folder().is_dir():
+    if not shutil.which(processor.emulator):
+        return f"{processor.emulator} is not installed: apt-get install qemu-user"
+    if processor.emulator == "qemu-aarch64" and not arm64.folder().is_dir():
         return "no ARM64 system is here: make processors"
     return ""
 
@@ -102,8 +102,8 @@ def emulator_version(name: str) -> str:
     if not emulator:
         return ""
     command = [emulator, "--version"]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout  # noqa: S603  from the table above
-    return f"QEMU {said.partition('version ')[2].split()[0]}"
+    printed = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout  # noqa: S603  from the table above
+    return f"QEMU {printed.partition('version ')[2].split()[0]}"
 
 
 def python(name: str) -> tuple[list[str], dict[str, str]]:
@@ -115,13 +115,13 @@ def python(name: str) -> tuple[list[str], dict[str, str]]:
     """
     if reason := missing(name):
         raise ProcessorMissing(f"{name}: {reason}")
-    wanted = PROCESSORS[name]
+    processor = PROCESSORS[name]
     environment = {each: os.environ[each] for each in ("PATH", "HOME", "LANG", "TMPDIR") if each in os.environ}
     # one thread, as files are asked; more would be started for each processor of the host
     environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
-    if wanted.emulator == "qemu-aarch64":
-        return arm64.python(arm64.folder(), wanted.model, environment)
-    emulated = [wanted.emulator, "-cpu", wanted.model] if wanted.emulator else []
+    if processor.emulator == "qemu-aarch64":
+        return arm64.python(arm64.folder(), processor.model, environment)
+    emulated = [processor.emulator, "-cpu", processor.model] if processor.emulator else []
     return [*emulated, sys.executable, "-P"], environment  # -P: the program's own folder holds modules named as ours
 
 
@@ -143,7 +143,7 @@ def ask(name: str, questions: Mapping[str, Question], patience: float = PATIENCE
         question, answer = Path(work) / "question.npz", Path(work) / "answer.npz"
         numbered = {f"{each.target}/{number}": each for number, each in enumerate(questions.values())}
         arrays = {f"{key}/model": np.frombuffer(each.model, np.uint8) for key, each in numbered.items()}
-        arrays |= {f"{key}/given": each.given for key, each in numbered.items()}
+        arrays |= {f"{key}/inputs": each.inputs for key, each in numbered.items()}
         arrays |= {f"{key}/settings": np.array(json.dumps(dict(each.settings))) for key, each in numbered.items()}
         np.savez(question, **arrays)  # type: ignore[arg-type]  # its next argument is a switch
         began = time.monotonic()
@@ -162,28 +162,30 @@ def ask(name: str, questions: Mapping[str, Question], patience: float = PATIENCE
             raise ProcessorFailed(
                 f"{name}: no answers within {patience:g} s: ask fewer files at once than {len(questions)}"
             ) from error
-        about, *asked = done.stdout.splitlines() or [""]
+        about, *announced = done.stdout.splitlines() or [""]
         if not about:
             raise ProcessorMissing(f"{name}: the runtimes do not start there: {_last(done)}")
-        told = json.loads(about)
-        _check(name, frozenset(told["instruction_sets"]))
+        report = json.loads(about)
+        _check(name, frozenset(report["instruction_sets"]))
         if done.returncode:
-            which = dict(zip(numbered, questions, strict=True)).get(asked[-1] if asked else "", "the first file")
+            which = dict(zip(numbered, questions, strict=True)).get(
+                announced[-1] if announced else "", "the first file"
+            )
             raise ProcessorFailed(f"{name}: {which} is not answered there: {_last(done)}")
-        with np.load(answer) as found:
-            outputs = {each: _outputs(found, key) for key, each in zip(numbered, questions, strict=True)}
+        with np.load(answer) as saved:
+            outputs = {each: _outputs(saved, key) for key, each in zip(numbered, questions, strict=True)}
     return Answers(
         outputs=outputs,
-        machine=told["machine"],
-        instruction_sets=frozenset(told["instruction_sets"]),
-        libraries=told["libraries"],
+        machine=report["machine"],
+        instruction_sets=frozenset(report["instruction_sets"]),
+        libraries=report["libraries"],
         seconds=time.monotonic() - began,
     )
 
 
-def _outputs(found: Mapping[str, np.ndarray], key: str) -> list[np.ndarray]:
-    count = sum(name.startswith(f"{key}/") for name in found)
-    return [found[f"{key}/{number}"] for number in range(count)]
+def _outputs(saved: Mapping[str, np.ndarray], key: str) -> list[np.ndarray]:
+    count = sum(name.startswith(f"{key}/") for name in saved)
+    return [saved[f"{key}/{number}"] for number in range(count)]
 
 
 def _check(name: str, instruction_sets: Iterable[str]) -> None:
@@ -193,8 +195,8 @@ def _check(name: str, instruction_sets: Iterable[str]) -> None:
         ProcessorMissing: what should be there is not, or the other way round.
 
     """
-    wanted, found = PROCESSORS[name], set(instruction_sets)
-    absent, more = sorted(wanted.has - found), sorted(wanted.lacks & found)
+    expected, actual = PROCESSORS[name], set(instruction_sets)
+    absent, more = sorted(expected.has - actual), sorted(expected.lacks & actual)
     if absent or more:
         raise ProcessorMissing(
             f"{name}: {emulator_version(name)} gives it {'no ' if absent else ''}{', '.join(absent or more)}: "
@@ -203,6 +205,6 @@ def _check(name: str, instruction_sets: Iterable[str]) -> None:
 
 
 def _last(done: "subprocess.CompletedProcess[str]") -> str:
-    """How a program ended, and the last that it said."""
-    said = [line for line in done.stderr.splitlines() if line.strip() and "TCG doesn't support" not in line]
-    return f"exit code {done.returncode}, {said[-1][:300] if said else 'nothing was said'}"
+    """How a program ended, and its last line of errors."""
+    lines = [line for line in done.stderr.splitlines() if line.strip() and "TCG doesn't support" not in line]
+    return f"exit code {done.returncode}, {lines[-1][:300] if lines else 'nothing was said'}"

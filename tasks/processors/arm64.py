@@ -1,7 +1,7 @@
 """An ARM64 system in a folder, for QEMU: the distribution's Python for ARM64, and the runtimes' own wheels.
 
-Nothing is installed on this machine, and nobody has to be root: apt is given folders of its own, in which no package is
-installed yet, so that it brings all that Python needs. It verifies the distribution's signatures; wheels are held to
+Nothing is installed on this machine, and nobody has to be root: apt has folders of its own, in which no package is
+installed yet, so that it brings all that Python needs. It verifies the distribution's signatures; wheels are checked by
 their hashes.
 """
 
@@ -61,7 +61,7 @@ def folder() -> Path:
 
 def python(system: Path, model: str, environment: dict[str, str]) -> tuple[list[str], dict[str, str]]:
     """The command that starts the system's Python on QEMU's processor `model`, and its environment."""
-    (program,) = [found for name in PYTHONS if (found := system / "root" / "usr" / "bin" / name).is_file()]
+    (program,) = [program for name in PYTHONS if (program := system / "root" / "usr" / "bin" / name).is_file()]
     # without -S Debian's Python would look for packages in this machine's /usr/lib/python3 too
     command = ["qemu-aarch64", "-cpu", model, "-L", str(system / model), str(program), "-S", "-P"]
     return command, {**environment, "PYTHONPATH": str(system / "wheels")}
@@ -146,9 +146,9 @@ def _describe(system: Path, model: str) -> None:
     for part in (system / "root").iterdir():
         (place / part.name).symlink_to(Path("..") / "root" / part.name)
     number, features = MODELS[model]
-    told = {f"sys/devices/system/cpu/{name}": f"{value}\n" for name, value in SYSTEM.items()}
-    told["proc/cpuinfo"] = CPUINFO.format(part=number, features=features)
-    for name, content in told.items():
+    files = {f"sys/devices/system/cpu/{name}": f"{value}\n" for name, value in SYSTEM.items()}
+    files["proc/cpuinfo"] = CPUINFO.format(part=number, features=features)
+    for name, content in files.items():
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         (place / name).write_text(content)
 
@@ -164,6 +164,6 @@ def _run(command: Sequence[str], otherwise: str, environment: dict[str, str] | N
         command, env=environment, capture_output=True, text=True, errors="replace", timeout=PATIENCE, check=False
     )
     if done.returncode:
-        said = done.stderr.strip().splitlines() or ["nothing was said"]
-        raise ProcessorMissing(f"ARM64: {otherwise}: {command[0]} ended with {done.returncode}: {said[-1][:300]}")
+        lines = done.stderr.strip().splitlines() or ["nothing was said"]
+        raise ProcessorMissing(f"ARM64: {otherwise}: {command[0]} ended with {done.returncode}: {lines[-1][:300]}")
     return done.stdout

@@ -1,4 +1,4 @@
-"""A registered version's files on every processor that can be asked here, held against what was recorded of them."""
+"""A registered version's files on every processor that can be asked here, compared with what was recorded of them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from tasks.evidence.evidence import FileEvidence
 from tasks.formats import FORMATS
 from tasks.formats.last_integers import VISIBLE, Visible, floats_between
 from tasks.formats.slimline_pyfunc import as_steps, as_values
-from tasks.formats.tflite.signature import Tensor, tensors
+from tasks.formats.tflite.signature import TFLiteTensor, tensors
 from tasks.measuring.arrays import Figure
 from tasks.processors import NOT_EMULATED, PROCESSORS, Question, ask, emulator_version, missing
 from tasks.versions.recorded_answers import CLOSE
@@ -66,16 +66,16 @@ class Everywhere(BaseModel, frozen=True, extra="forbid"):
 
 @dataclass(frozen=True)
 class _File:
-    """A file that is asked, and what it is held to.
+    """A file that is asked, and what its answers are compared with.
 
     output: what its answers mean, if they are integers. inexact: whether the format allows a step in its last integers.
     """
 
     about: FileEvidence
     recorded: np.ndarray
-    given: np.ndarray
+    inputs: np.ndarray
     visible: Visible
-    output: Tensor | None
+    output: TFLiteTensor | None
     inexact: bool
 
 
@@ -87,8 +87,8 @@ def everywhere(version: OpenVersion) -> Everywhere:
     bits. Every file is opened as it is, as any program would open it.
     """
     files = [_opened(version, file) for file in version.shipped() if file.target in VISIBLE]
-    questions = {str(file.about.target): Question(file.about.target, file.visible.model, file.given) for file in files}
-    found: list[OnProcessor] = []
+    questions = {str(file.about.target): Question(file.about.target, file.visible.model, file.inputs) for file in files}
+    answered: list[OnProcessor] = []
     not_asked: dict[str, str] = {}
     here: dict[str, list[np.ndarray]] = {}
     for name in PROCESSORS:
@@ -102,47 +102,47 @@ def everywhere(version: OpenVersion) -> Everywhere:
             not_asked[name] = str(error).removeprefix(f"{name}: ")
             continue
         except ProcessorFailed as error:
-            found += [_failed(name, file, str(error)) for file in files]
+            answered += [_failed(name, file, str(error)) for file in files]
             continue
         here = here or answers.outputs
         libraries = [f"{library} {number}" for library, number in answers.libraries.items() if library != "numpy"]
         ran = ", ".join([*filter(None, [emulator_version(name)]), *libraries])
-        found += [_held(name, ran, file, answers.outputs, here) for file in files]
-    return Everywhere(files=tuple(found), not_asked=not_asked)
+        answered += [_compared(name, ran, file, answers.outputs, here) for file in files]
+    return Everywhere(files=tuple(answered), not_asked=not_asked)
 
 
 def _opened(version: OpenVersion, file: FileEvidence) -> _File:
     form, folder = FORMATS[file.target], version.files_of(file.target)
     model = (folder / form.FILE).read_bytes()
     with np.load(version.folder / SAMPLE) as sample:
-        given, recorded = sample["examples"], sample[file.target]
+        inputs, recorded = sample["examples"], sample[file.target]
     output, inexact = None, True
     if file.target == "litert":
         first, output = tensors(folder / form.FILE)
-        given = as_steps(given, _details(first))
+        inputs = as_steps(inputs, _details(first))
     else:
-        inexact = bool(floats_between(model, form.audit(folder, given[:1]).kernels))
+        inexact = bool(floats_between(model, form.audit(folder, inputs[:1]).kernels))
     return _File(
         about=file,
         recorded=recorded,
-        given=given,
+        inputs=inputs,
         visible=VISIBLE[file.target](model) if file.precision == "int8" else Visible(model, {}),
         output=output,
         inexact=inexact,
     )
 
 
-def _details(tensor: Tensor) -> dict[str, Any]:
-    """A tensor as LiteRT tells of it."""
+def _details(tensor: TFLiteTensor) -> dict[str, Any]:
+    """A tensor as LiteRT describes it."""
     return {"dtype": np.dtype(tensor.dtype), "quantization": (tensor.scale, tensor.zero_point)}
 
 
-def _held(
-    name: str, ran: str, file: _File, found: dict[str, list[np.ndarray]], here: dict[str, list[np.ndarray]]
+def _compared(
+    name: str, ran: str, file: _File, outputs: dict[str, list[np.ndarray]], here: dict[str, list[np.ndarray]]
 ) -> OnProcessor:
     """A file's answers somewhere against those that were recorded, and its last integers against this processor's."""
     target = file.about.target
-    answers = found[target][0]
+    answers = outputs[target][0]
     if file.output is not None:
         answers = as_values(answers, _details(file.output))
     away = np.abs(answers.astype(np.float64) - file.recorded).reshape(len(answers), -1).max(axis=1)
@@ -150,7 +150,7 @@ def _held(
         return _failed(name, file, f"{broken} of {len(away)} examples are answered with NaN or infinity")
     steps = None
     for number, scale in file.visible.scales.items():
-        apart = np.abs(found[target][number].astype(np.float64) - here[target][number]).max() / scale
+        apart = np.abs(outputs[target][number].astype(np.float64) - here[target][number]).max() / scale
         steps = max(steps or 0, round(float(apart)))
     return OnProcessor(
         processor=name,
@@ -170,7 +170,7 @@ def _allowed(file: _File) -> float:
     match file.about.precision:
         case "int8":
             return max(LAST_BITS * largest, step if file.inexact else 0)
-        case "dynamic":  # whose steps are found in float
+        case "dynamic":  # whose steps are computed in float
             return max(CLOSE * largest, step)
         case "float16":
             return HALF * largest
@@ -191,7 +191,7 @@ def _failed(name: str, file: _File, why: str) -> OnProcessor:
     )
 
 
-def as_lines(found: Everywhere, differs: str) -> list[str]:
+def as_lines(results: Everywhere, differs: str) -> list[str]:
     """A table for a page in Markdown, `differs` beside what should not; a line for each that was not asked."""
     return [
         "",
@@ -199,9 +199,9 @@ def as_lines(found: Everywhere, differs: str) -> list[str]:
         "| --- | --- | --- | --- | --- |",
         *(
             f"| {file.processor} | {file.target} | {file.in_words} | {file.ran} | {differs * (not file.holds)} |"
-            for file in found.files
+            for file in results.files
         ),
         "",
-        *(f"Not asked on {name}: {reason}." for name, reason in found.not_asked.items()),
+        *(f"Not asked on {name}: {reason}." for name, reason in results.not_asked.items()),
         NOT_EMULATED,
     ]

@@ -1,4 +1,4 @@
-"""Bias correction: rounding kernels moves the mean of what a layer gives; its bias takes the move back.
+"""Bias correction: rounding kernels moves the mean of a layer's output; its bias takes the move back.
 
 Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction", section 4.2, in the
 empirical form of its appendix: the means come from examples.
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def correct_biases(
-    held: "tf.keras.Model", model: "tf.keras.Model", examples: np.ndarray, batch: int
+    quantized: "tf.keras.Model", model: "tf.keras.Model", examples: np.ndarray, batch: int
 ) -> dict[str, float]:
     """Shift the biases of a fake-quantized model, in place, until each channel's mean is the float model's.
 
@@ -23,7 +23,7 @@ def correct_biases(
     and those that the graph calls more than once, are left as they are.
 
     Args:
-        held: fake-quantized, with its ranges set.
+        quantized: fake-quantized, with its ranges set.
         model: the float model that it was made of, whose layers bear the same names.
         examples: raw inputs `(n, ...)`, float32.
         batch: how many examples are looked at together.
@@ -36,17 +36,17 @@ def correct_biases(
 
     wrapped = [
         layer
-        for layer in held.layers
+        for layer in quantized.layers
         if kind(layer) == "QuantizeWrapperV2" and layer.layer.use_bias and len(layer.inbound_nodes) == 1
     ]
     if not wrapped:
         return {}
     names = [layer.layer.name for layer in wrapped]
-    wanted = _means(tf.keras.Model(model.inputs, [model.get_layer(name).output for name in names]), examples, batch)
-    look = tf.keras.Model(held.inputs, [layer.output for layer in wrapped])
+    expected = _means(tf.keras.Model(model.inputs, [model.get_layer(name).output for name in names]), examples, batch)
+    look = tf.keras.Model(quantized.inputs, [layer.output for layer in wrapped])
     shifts = {}
     for index, (name, layer) in enumerate(zip(names, wrapped, strict=True)):
-        shift = wanted[index] - _means(look, examples, batch)[index]
+        shift = expected[index] - _means(look, examples, batch)[index]
         layer.layer.bias.assign_add(shift)
         shifts[name] = float(np.abs(shift).max())
     return shifts
@@ -58,8 +58,8 @@ def _means(model: "tf.keras.Model", examples: np.ndarray, batch: int) -> list[np
 
     totals = [np.zeros(output.shape[-1]) for output in model.outputs]
     for start in range(0, len(examples), batch):
-        given = tf.nest.flatten(model(tf.constant(examples[start : start + batch]), training=False))
-        for total, tensor in zip(totals, given, strict=True):
+        outputs = tf.nest.flatten(model(tf.constant(examples[start : start + batch]), training=False))
+        for total, tensor in zip(totals, outputs, strict=True):
             # an example whose steps are all masked has no mean over them, in either model
             total += np.nansum(tensor.numpy().reshape(-1, total.size), axis=0, dtype=np.float64)
     places = [int(np.prod(output.shape[1:-1], dtype=np.int64)) for output in model.outputs]

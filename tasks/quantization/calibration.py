@@ -1,4 +1,4 @@
-"""Calibration: from what a tensor showed to the range that it is held to, on NumPy arrays and nothing else.
+"""Calibration: from what a tensor showed to the range that it is quantized with, on NumPy arrays and nothing else.
 
 A histogram `(BINS,)` counts what was seen, evenly between the smallest and the largest value. A narrower range than
 that cuts values off and makes the steps finer for all others.
@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, Field
 
+from tasks.measuring.arrays import Floats
+
 Calibration = Literal["minmax", "percentile", "entropy"]
-Floats = npt.NDArray[np.float64]
 
 BINS = 2048  # of a histogram, as TensorRT's and ONNX Runtime's calibrators have it
 LEVELS = 256  # of 8 bits
@@ -51,7 +52,7 @@ class Seen:
 
 
 def chosen_range(seen: Seen, method: Calibration, percentile: float) -> tuple[float, float]:
-    """The range to hold a tensor to; never wider than what was seen, and zero is always in it.
+    """The range to quantize a tensor with; never wider than what was seen, and zero is always in it.
 
     Args:
         seen: of the tensor.
@@ -82,8 +83,8 @@ def _entropy(seen: Seen) -> tuple[float, float]:
 
     Migacz 2017, "8-bit inference with TensorRT": for each candidate, values beyond it are counted at its edge (the
     reference), and the same bins are merged to as many levels as there are (the approximation); the smallest
-    Kullback-Leibler divergence wins. Activations are held asymmetrically here, so each side is cut at the threshold
-    only if it reaches that far.
+    Kullback-Leibler divergence wins. Activations are quantized asymmetrically here, so each side is cut at the
+    threshold only if it reaches that far.
     """
     edges = seen.edges
     reach = max(abs(seen.low), abs(seen.high))
@@ -106,10 +107,10 @@ def _entropy(seen: Seen) -> tuple[float, float]:
 def _merged(counts: Floats) -> Floats:
     """A histogram as 8 bits would show it: each level's count spread over those of its bins that hold something."""
     level = np.arange(counts.size) * LEVELS // max(counts.size, LEVELS)
-    held = counts > 0
+    filled = counts > 0
     total = np.bincount(level, counts, LEVELS)
-    spread = np.bincount(level, held, LEVELS)
-    share: Floats = np.divide(total, spread, out=np.zeros(LEVELS), where=spread > 0)[level] * held
+    spread = np.bincount(level, filled, LEVELS)
+    share: Floats = np.divide(total, spread, out=np.zeros(LEVELS), where=spread > 0)[level] * filled
     return share
 
 
@@ -117,5 +118,5 @@ def _divergence(reference: Floats, approximation: Floats) -> float:
     """Kullback-Leibler divergence in nats; what the approximation cannot show is very rare, not impossible."""
     p = reference / reference.sum()
     q = approximation / approximation.sum() if approximation.any() else approximation
-    held = p > 0
-    return float(np.sum(p[held] * np.log(p[held] / np.maximum(q[held], 1e-9))))
+    filled = p > 0
+    return float(np.sum(p[filled] * np.log(p[filled] / np.maximum(q[filled], 1e-9))))

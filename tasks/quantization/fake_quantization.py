@@ -1,11 +1,11 @@
-"""Fake quantization: where a model's tensors are held to 8 bits, and with which ranges.
+"""Fake quantization: where a model's tensors are quantized to 8 bits, and with which ranges.
 
 The scheme is the one that integer kernels of ONNX Runtime and LiteRT share (Jacob et al. 2018; Krishnamoorthi 2018):
 kernels symmetric in [-127, 127] with a scale for each channel, activations asymmetric in 256 steps with one scale for
-the tensor. A channel's scale follows the pair rule (`pairs`), so that no processor's kernels saturate and every one
-gives the same integers. Activations are held by tensorflow-model-optimization's `QuantizeLayer`, kernels inside its
-`QuantizeWrapperV2`. Its own `quantize_apply` is not used: it holds a depthwise kernel by one scale for all channels and
-a Dense kernel likewise, refuses Conv1D and nested models, and its patterns decide by layer type alone what is held.
+the tensor. A channel's scale follows the pair rule (`pair_rule`), so that no processor's kernels saturate and every one
+gives the same integers. tensorflow-model-optimization's `QuantizeLayer` quantizes activations, its `QuantizeWrapperV2`
+kernels. Its own `quantize_apply` is not used: it quantizes a depthwise kernel with one scale for all channels and a
+Dense kernel likewise, refuses Conv1D and nested models, and its patterns decide by layer type alone what is quantized.
 """
 
 from collections.abc import Collection, Sequence
@@ -20,7 +20,14 @@ from tasks.quantization.bias_correction import correct_biases
 from tasks.quantization.calibration import Calibration, Seen, chosen_range
 from tasks.quantization.kernel_limits import settle
 from tasks.quantization.pair_rule import HALF, LEVELS, Kernels, meeting, steps
-from tasks.quantization.parameters import as_rows, held_kernel, kernel_variable, kind_of_quantizer, nudged, rows_first
+from tasks.quantization.parameters import (
+    as_rows,
+    kernel_variable,
+    kind_of_quantizer,
+    nudged,
+    quantized_kernel,
+    rows_first,
+)
 from tasks.quantization.placement import PRESCRIBED, Placement, activation
 
 if TYPE_CHECKING:
@@ -38,7 +45,7 @@ def custom_objects() -> dict[str, Any]:
     from tensorflow_model_optimization.quantization.keras import QuantizeConfig, quantizers
 
     class QuantizeLayer(quantize_layer.QuantizeLayer):  # type: ignore[misc]
-        """tfmot's, which hands on the mask of what it holds."""
+        """tfmot's, which hands on the mask of what it quantizes."""
 
         def compute_mask(self, inputs: Any, mask: Any = None) -> Any:  # noqa: ARG002
             return mask
@@ -53,11 +60,11 @@ def custom_objects() -> dict[str, Any]:
             return self.layer.compute_mask(inputs, mask) if self.layer.supports_masking else None
 
     class ChannelQuantizer(quantizers.Quantizer):  # type: ignore[misc]
-        """Holds a kernel to steps about zero, for each channel as small as its weights and their pairs allow.
+        """Rounds a kernel to steps about zero, for each channel as small as its weights and their pairs allow.
 
         The steps are the kernel's own at every moment: no variable that could lag behind. With `keep_zeros` a weight
         that is zero gets no gradient, so that what pruning made zero stays so through any training. `inner` and
-        `levels` are those of `pairs.steps`.
+        `levels` are those of `pair_rule.steps`.
         """
 
         def __init__(self, axes: Sequence[int], keep_zeros: bool, inner: int, levels: int) -> None:
@@ -75,19 +82,19 @@ def custom_objects() -> dict[str, Any]:
                 kernel = inputs * tf.stop_gradient(tf.cast(inputs != 0, inputs.dtype))
             rows = as_rows(kernel, self.axes)  # the operation takes channels from the last axis
             limit = tf.stop_gradient(self.steps(rows) * LEVELS)
-            held = tf.quantization.fake_quant_with_min_max_vars_per_channel(rows, -limit, limit, narrow_range=True)
+            quantized = tf.quantization.fake_quant_with_min_max_vars_per_channel(rows, -limit, limit, narrow_range=True)
             order = rows_first(kernel.shape, self.axes)
-            return tf.transpose(tf.reshape(held, [kernel.shape[axis] for axis in order]), np.argsort(order))
+            return tf.transpose(tf.reshape(quantized, [kernel.shape[axis] for axis in order]), np.argsort(order))
 
         def steps(self, rows: Any) -> Any:
-            """The size of each channel's steps, `(channels,)`, of a kernel as `as_rows` gives it."""
+            """The size of each channel's steps, `(channels,)`, of a kernel in `as_rows`."""
             return steps(rows, self.inner, self.levels)
 
         def get_config(self) -> dict[str, Any]:
             return {"axes": self.axes, "keep_zeros": self.keep_zeros, "inner": self.inner, "levels": self.levels}
 
     class KernelConfig(QuantizeConfig):  # type: ignore[misc]
-        """Tells tfmot's wrapper which attribute of a layer is held, and how."""
+        """Tells tfmot's wrapper which attribute of a layer is quantized, and how."""
 
         def __init__(self, attribute: str, axes: Sequence[int], keep_zeros: bool, inner: int, levels: int) -> None:
             self.attribute = attribute
@@ -103,7 +110,7 @@ def custom_objects() -> dict[str, Any]:
             setattr(layer, self.attribute, quantize_weights[0])
 
         def set_quantize_activations(self, layer: Any, quantize_activations: list[Any]) -> None:
-            pass  # activations are held by layers of their own
+            pass  # activations are quantized by layers of their own
 
         def get_output_quantizers(self, layer: Any) -> list[Any]:  # noqa: ARG002
             return []
@@ -146,9 +153,9 @@ def fake_quantized(
         float_layers: names of layers that stay in float.
         calibration: how a range follows from the values; see `calibration.chosen_range`.
         percentile: for the calibration of that name, how many percent of the values stay inside.
-        bias_correction: whether biases take back by how much rounding moved the means of what layers give.
-        kernels: by which rule their steps are found. `full` and `half` are what others do, to measure the rule against:
-            full steps may saturate on processors without VNNI.
+        bias_correction: whether biases take back by how much rounding moved the means of layers' outputs.
+        kernels: by which rule their steps are chosen. `full` and `half` are what others do, to measure the rule
+            against: full steps may saturate on processors without VNNI.
         batch: how many examples are looked at together.
 
     Raises:
@@ -159,19 +166,19 @@ def fake_quantized(
 
     ready = split(fold(model))
     probe = _placed(ready, keep_zeros, float_layers, kernels, probing=True)
-    held = _placed(ready, keep_zeros, float_layers, kernels, probing=False)
-    names = [layer.name for layer in held.layers if kind(layer) == "QuantizeLayer"]
+    quantized = _placed(ready, keep_zeros, float_layers, kernels, probing=False)
+    names = [layer.name for layer in quantized.layers if kind(layer) == "QuantizeLayer"]
     look = tf.keras.Model(probe.inputs, [probe.get_layer(name).output for name in names])
     for name, seen in zip(names, _seen(look, examples, batch, counting=calibration != "minmax"), strict=True):
-        layer = held.get_layer(name)
+        layer = quantized.get_layer(name)
         if kind_of_quantizer(layer) == "MovingAverageQuantizer":
             least, most = chosen_range(seen, calibration, percentile)
             layer.quantizer_vars["min_var"].assign(least)
             layer.quantizer_vars["max_var"].assign(most if most > least else 1.0)
     if bias_correction:
-        correct_biases(held, ready, examples, batch)
-    settle(held)
-    return held
+        correct_biases(quantized, ready, examples, batch)
+    settle(quantized)
+    return quantized
 
 
 def _seen(look: "tf.keras.Model", examples: np.ndarray, batch: int, *, counting: bool) -> list[Seen]:
@@ -183,15 +190,15 @@ def _seen(look: "tf.keras.Model", examples: np.ndarray, batch: int, *, counting:
     low, high = np.zeros(len(look.outputs)), np.zeros(len(look.outputs))
     batches = [tf.constant(examples[start : start + batch]) for start in range(0, len(examples), batch)]
     for inputs in batches:
-        given = tf.nest.flatten(ask(inputs, training=False))
-        low = np.fmin(low, [np.fmin.reduce(tensor, axis=None) for tensor in given])
-        high = np.fmax(high, [np.fmax.reduce(tensor, axis=None) for tensor in given])
-    found = [Seen.between(float(least), float(most)) for least, most in zip(low, high, strict=True)]
+        outputs = tf.nest.flatten(ask(inputs, training=False))
+        low = np.fmin(low, [np.fmin.reduce(tensor, axis=None) for tensor in outputs])
+        high = np.fmax(high, [np.fmax.reduce(tensor, axis=None) for tensor in outputs])
+    ranges = [Seen.between(float(least), float(most)) for least, most in zip(low, high, strict=True)]
     for inputs in batches if counting else ():
-        for seen, tensor in zip(found, tf.nest.flatten(ask(inputs, training=False)), strict=True):
+        for seen, tensor in zip(ranges, tf.nest.flatten(ask(inputs, training=False)), strict=True):
             if seen.high > seen.low:
                 seen.add(tensor.numpy())
-    return found
+    return ranges
 
 
 def _placed(
@@ -208,7 +215,7 @@ def _placed(
     # all of them first, also when probing: ranges have the same names in both models
     wrappers = {layer.name: free(f"{WRAPPED}{layer.name}") for layer in model.layers if kind(layer) in KERNELS}
 
-    def held(layer: tf.keras.layers.Layer, tensor: Any) -> Any:
+    def with_range(layer: tf.keras.layers.Layer, tensor: Any) -> Any:
         if not tensor.dtype.is_floating:  # a mask, or numbers of steps
             return tensor
         name = free(f"{layer.name}{RANGE}")
@@ -219,7 +226,7 @@ def _placed(
             quantizer = classes["FixedQuantizer"](8, *PRESCRIBED[activation(layer)], narrow_range=False)
         return classes["QuantizeLayer"](quantizer, name=name)(tensor)
 
-    def kernel_held(call: Call) -> Any:
+    def quantized_call(call: Call) -> Any:
         layer = call.layer
         if id(layer) in wrapped:
             return wrapped[id(layer)](*call.args)
@@ -228,31 +235,33 @@ def _placed(
         levels = HALF if kernels == "half" else LEVELS
         config = classes["KernelConfig"](*KERNELS[kind(layer)], keep_zeros, meet, levels)
         wrapped[id(layer)] = classes["QuantizeWrapperV2"](inner, config, name=wrappers[layer.name])
-        given = wrapped[id(layer)](*call.args)
+        output = wrapped[id(layer)](*call.args)
         kernel_variable(wrapped[id(layer)]).assign(layer.get_weights()[0])
         if layer.use_bias:
             inner.bias.assign(layer.bias)
-        return given
+        return output
 
     def answer(call: Call) -> Any:
         layer = call.layer
         if not probing and kind(layer) in KERNELS and placement.integer(layer):
-            given = kernel_held(call)
+            output = quantized_call(call)
         else:
-            given = copies.call(layer, call.args, call.kwargs)
-        return tf.nest.map_structure(lambda tensor: held(layer, tensor), given) if placement.holds(call) else given
+            output = copies.call(layer, call.args, call.kwargs)
+        if not placement.quantizes_output(call):
+            return output
+        return tf.nest.map_structure(lambda tensor: with_range(layer, tensor), output)
 
     def source(layer: tf.keras.layers.Layer, tensor: Any) -> Any:
-        return held(layer, tensor) if placement.feeds(layer) else tensor
+        return with_range(layer, tensor) if placement.feeds(layer) else tensor
 
     return rebuild(model, answer, source)
 
 
 def frozen(model: "tf.keras.Model") -> "tf.keras.Model":
-    """A fake-quantized model as converters read it best: kernels are the values they are held to, ranges are constants.
+    """A fake-quantized model as converters read it best: kernels are their rounded values, ranges are constants.
 
     tf2onnx cannot read a fake quantization by channel; the TFLite converter reads it in some places. What is written as
-    integers is found again by its values, which no converter changes: `kernel_steps`.
+    integers is recognized by its values, which no converter changes: `kernel_steps`.
     """
     import tensorflow as tf
 
@@ -262,7 +271,7 @@ def frozen(model: "tf.keras.Model") -> "tf.keras.Model":
     def answer(call: Call) -> Any:
         layer = call.layer
         if kind(layer) == "QuantizeWrapperV2":
-            weights = [held_kernel(layer).numpy()]
+            weights = [quantized_kernel(layer).numpy()]
             weights += [layer.layer.bias.numpy()] if layer.layer.use_bias else []
             return copies.call(layer.layer, call.args, call.kwargs, weights=weights)
         if kind(layer) == "QuantizeLayer" and kind_of_quantizer(layer) == "MovingAverageQuantizer":

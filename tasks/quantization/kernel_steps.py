@@ -1,4 +1,4 @@
-"""The steps that a model's kernels are held to, found again by the kernels' values.
+"""The steps that a model's kernels are quantized in, looked up by the kernels' values.
 
 Converters give layers other names, other layouts and other orders, and no place to put a step's size. What they leave
 is each number. A kernel is looked up by its rows: `(places * input channels, channels)`, in the order (height, width,
@@ -22,6 +22,6 @@ class KernelSteps:
         self._known[rows.shape, rows.tobytes()] = steps
 
     def of(self, rows: np.ndarray) -> np.ndarray | None:
-        """The steps of a kernel with exactly these values; none if it is held to none."""
+        """The steps of a kernel with exactly these values; none if it is not quantized."""
         rows = np.ascontiguousarray(rows, np.float32) + 0.0
         return self._known.get((rows.shape, rows.tobytes()))

@@ -20,7 +20,7 @@ def mixed(
     make: Callable[[Collection[str]], "tf.keras.Model"],
     answers: Callable[["tf.keras.Model"], np.ndarray],
     drop: Callable[[np.ndarray], float],
-    wanted: np.ndarray,
+    expected: np.ndarray,
     tolerance: float,
 ) -> "tf.keras.Model":
     """The fake-quantized model with the fewest layers in float whose drop is at most the tolerance.
@@ -31,35 +31,35 @@ def mixed(
         make: a fake-quantized model whose layers of these names stay in float.
         answers: a model's outputs `(n, ...)` on the examples that decide.
         drop: how far the score of such outputs lies below the float model's.
-        wanted: the float model's outputs.
+        expected: the float model's outputs.
         tolerance: the largest drop, in the unit of the score.
 
     """
-    held = make(())
-    found = drop(answers(held))
-    if found <= tolerance:
-        return held
-    layers = in_integers(held)
-    listener().note("quantize", f"all in integers, the score drops by {found:.4f}: ranking {len(layers)} layers")
-    ranked = ranking(layers, make, answers, wanted)
+    model = make(())
+    dropped = drop(answers(model))
+    if dropped <= tolerance:
+        return model
+    layers = in_integers(model)
+    listener().note("quantize", f"all in integers, the score drops by {dropped:.4f}: ranking {len(layers)} layers")
+    ranked = ranking(layers, make, answers, expected)
     for count in range(1, len(ranked)):
-        held = make(ranked[:count])
-        found = drop(answers(held))
-        listener().note("quantize", f"{ranked[count - 1]} in float too: the score drops by {found:.4f}")
-        if found <= tolerance:
+        model = make(ranked[:count])
+        dropped = drop(answers(model))
+        listener().note("quantize", f"{ranked[count - 1]} in float too: the score drops by {dropped:.4f}")
+        if dropped <= tolerance:
             break
-    return held
+    return model
 
 
 def ranking(
     layers: Sequence[str],
     make: Callable[[Collection[str]], "tf.keras.Model"],
     answers: Callable[["tf.keras.Model"], np.ndarray],
-    wanted: np.ndarray,
+    expected: np.ndarray,
 ) -> list[str]:
     """Layers by what each costs when it alone is in integers, the most costly first."""
     costs = {}
     for layer in layers:
         alone = make([other for other in layers if other != layer])
-        costs[layer] = float(np.square(answers(alone) - wanted, dtype=np.float64).mean())
+        costs[layer] = float(np.square(answers(alone) - expected, dtype=np.float64).mean())
     return sorted(layers, key=lambda layer: -costs[layer])

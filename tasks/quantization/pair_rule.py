@@ -14,7 +14,7 @@ Which weights meet, as read in ONNX Runtime's MLAS (ConvSymKernelAvx2.S, QgemmU8
 and `ReorderFilter` in qlinearconv.cc): consecutive ones of an output channel's weights in the order (height, width,
 input channel), for a grouped convolution those of its group; along the inner dimension of a matrix product. oneDNN and
 OpenVINO fill input channels up to a multiple of four first, so that with an odd number of them others meet: both are
-held. Depthwise kernels widen their bytes before they multiply and are exact, and a transposed convolution has no
+bound. Depthwise kernels widen their bytes before they multiply and are exact, and a transposed convolution has no
 integer kernel there: neither is bound.
 """
 
@@ -62,13 +62,13 @@ def steps(rows: "tf.Tensor", inner: int, levels: int = LEVELS) -> "tf.Tensor":
     """
     import tensorflow as tf
 
-    found = tf.reduce_max(tf.abs(rows), axis=0) / levels
+    sizes = tf.reduce_max(tf.abs(rows), axis=0) / levels
     if inner:
-        found = tf.maximum(found, _heaviest(rows) / LIMIT * CLEAR)
+        sizes = tf.maximum(sizes, _heaviest(rows) / LIMIT * CLEAR)
     if inner > 1 and inner % 2:
         filled = tf.pad(tf.reshape(rows, (-1, inner, rows.shape[-1])), ((0, 0), (0, 1), (0, 0)))
-        found = tf.maximum(found, _heaviest(tf.reshape(filled, (-1, rows.shape[-1]))) / LIMIT * CLEAR)
-    return tf.maximum(found, SMALLEST / levels)
+        sizes = tf.maximum(sizes, _heaviest(tf.reshape(filled, (-1, rows.shape[-1]))) / LIMIT * CLEAR)
+    return tf.maximum(sizes, SMALLEST / levels)
 
 
 def _heaviest(rows: "tf.Tensor") -> "tf.Tensor":

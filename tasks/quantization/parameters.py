@@ -1,4 +1,4 @@
-"""What the tensors of a fake-quantized model are held to, read from its layers: kernels' values and steps, ranges."""
+"""How the tensors of a fake-quantized model are quantized, read from its layers: kernels' values and steps, ranges."""
 
 import math
 from collections.abc import Sequence
@@ -26,19 +26,19 @@ def is_fake_quantized(model: "tf.keras.Model") -> bool:
 
 
 def kind_of_quantizer(layer: "tf.keras.layers.Layer") -> str:
-    """By what rule a range layer finds its range."""
+    """By what rule a range layer sets its range."""
     return type(layer.quantizer).__name__
 
 
 def ends(layer: "tf.keras.layers.Layer") -> tuple[float, float]:
-    """The range of a range layer, whether it is fixed or was found."""
+    """The range of a range layer, whether it is fixed or follows from values."""
     if kind_of_quantizer(layer) == "MovingAverageQuantizer":
         return nudged(layer)
     return layer.quantizer.init_min, layer.quantizer.init_max
 
 
 def output_step(model: "tf.keras.Model") -> float:
-    """The step that a fake-quantized model's one output is held to; 0 if it is not held, as behind a layer in float."""
+    """The step of a fake-quantized model's one output; 0 if it is not quantized, as behind a layer in float."""
     layer = model._output_layers[0]
     if kind(layer) != "QuantizeLayer":
         return 0.0
@@ -47,7 +47,7 @@ def output_step(model: "tf.keras.Model") -> float:
 
 
 def nudged(layer: "tf.keras.layers.Layer") -> tuple[float, float]:
-    """The range that a range layer really holds to: zero is one of its 256 steps."""
+    """The range that a range layer really has: zero is one of its 256 steps."""
     least = float(layer.quantizer_vars["min_var"].numpy())
     most = float(layer.quantizer_vars["max_var"].numpy())
     scale = (most - least) / STEPS
@@ -60,17 +60,17 @@ def kernel_variable(wrapper: "tf.keras.layers.Layer") -> "tf.Variable":
     return wrapper._weight_vars[0][0]
 
 
-def held_kernel(wrapper: "tf.keras.layers.Layer") -> "tf.Tensor":
-    """A wrapper's kernel in the values that it is held to."""
+def quantized_kernel(wrapper: "tf.keras.layers.Layer") -> "tf.Tensor":
+    """A wrapper's kernel in the values that it is rounded to."""
     _, quantizer, _ = wrapper._weight_vars[0]
     return quantizer(kernel_variable(wrapper), False, {})
 
 
-def held_steps(wrapper: "tf.keras.layers.Layer") -> np.ndarray:
-    """The size of each channel's steps that a wrapper's kernel is held to, `(channels,)`."""
+def channel_steps(wrapper: "tf.keras.layers.Layer") -> np.ndarray:
+    """The size of each channel's steps in a wrapper's kernel, `(channels,)`."""
     _, quantizer, _ = wrapper._weight_vars[0]
-    found: np.ndarray = quantizer.steps(as_rows(kernel_variable(wrapper), quantizer.axes)).numpy()
-    return found
+    sizes: np.ndarray = quantizer.steps(as_rows(kernel_variable(wrapper), quantizer.axes)).numpy()
+    return sizes
 
 
 def rows_first(shape: Sequence[int], axes: Sequence[int]) -> list[int]:
@@ -88,10 +88,10 @@ def as_rows(kernel: "tf.Tensor", axes: Sequence[int]) -> "tf.Tensor":
 
 
 def kernel_steps(model: "tf.keras.Model") -> KernelSteps:
-    """The kernels of a fake-quantized model with the steps that they are held to, for who writes them as integers."""
-    found = KernelSteps()
+    """The kernels of a fake-quantized model with their steps, for who writes them as integers."""
+    kernels = KernelSteps()
     for layer in model.layers:
         if kind(layer) == "QuantizeWrapperV2":
             _, axes = KERNELS[kind(layer.layer)]
-            found.add(as_rows(held_kernel(layer), axes).numpy(), held_steps(layer))
-    return found
+            kernels.add(as_rows(quantized_kernel(layer), axes).numpy(), channel_steps(layer))
+    return kernels

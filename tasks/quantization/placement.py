@@ -1,4 +1,4 @@
-"""Which tensors of a Keras graph are held to 8 bits, so that integer kernels find integers on all their sides."""
+"""Which tensors of a Keras graph are quantized to 8 bits, so that integer kernels have integers on all their sides."""
 
 from collections.abc import Collection
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ ARITHMETIC = frozenset(
         "Subtract",
     }
 )
-# What only moves values or picks among them: a tensor that is held stays so.
+# What only moves values or picks among them: a quantized tensor stays so.
 MOVING = frozenset(
     {
         "Cropping1D",
@@ -39,7 +39,7 @@ MOVING = frozenset(
         "ZeroPadding2D",
     }
 )
-# Ranges that LiteRT's integer kernels prescribe for what these activations give.
+# Ranges that LiteRT's integer kernels prescribe for the outputs of these activations.
 PRESCRIBED = {"sigmoid": (0.0, 255 / 256), "softmax": (0.0, 255 / 256), "tanh": (-1.0, 127 / 128)}
 
 
@@ -60,9 +60,9 @@ def clips(layer: "tf.keras.layers.Layer") -> bool:
 class Placement:
     """Answers for one flat graph, one thing a layer.
 
-    A kernel's layer is in integers unless it is named to stay in float; arithmetic is where one of its sides is. What
-    they give is held, after the Relu if nothing but a Relu takes it. What anything else gives is held if it goes to
-    them, directly or moved.
+    A kernel's layer is in integers unless it is named to stay in float; arithmetic is where one of its sides is.
+    Their outputs are quantized, after the Relu if nothing but a Relu takes them. Any other output is
+    quantized if it goes to them, directly or moved.
     """
 
     def __init__(self, model: "tf.keras.Model", float_layers: Collection[str] = ()) -> None:
@@ -81,21 +81,21 @@ class Placement:
         return self._integer[id(layer)]
 
     def _carries(self, layer: "tf.keras.layers.Layer") -> bool:
-        """Whether what a layer gives stems from integers."""
+        """Whether a layer's output stems from integers."""
         if kind(layer) in MOVING or clips(layer):
             return any(map(self._carries, _before(layer)))
         return self.integer(layer)
 
     def feeds(self, layer: "tf.keras.layers.Layer") -> bool:
-        """Whether what a layer gives goes to an integer kernel, directly or moved."""
+        """Whether a layer's output goes to an integer kernel, directly or moved."""
         if id(layer) not in self._feeds:
             self._feeds[id(layer)] = any(
                 self.integer(after) or (kind(after) in MOVING and self.feeds(after)) for after in _after(layer)
             )
         return self._feeds[id(layer)]
 
-    def holds(self, call: Call) -> bool:
-        """Whether what a call gives is held."""
+    def quantizes_output(self, call: Call) -> bool:
+        """Whether a call's output is quantized."""
         if kind(call.layer) in MOVING:
             return False
         if self.integer(call.layer):

@@ -11,11 +11,11 @@ qlinearconv.cc for the order. With VNNI, on ARM and without AVX2 the same sums a
 import numpy as np
 import numpy.typing as npt
 
-Steps = npt.NDArray[np.int8]
+Int8s = npt.NDArray[np.int8]
 LIMIT = 128  # 255 * 128 = 32,640 is inside 16 signed bits, 255 * 129 = 32,895 is not
 
 
-def saturating(rows: Steps) -> npt.NDArray[np.bool_]:
+def saturating(rows: Int8s) -> npt.NDArray[np.bool_]:
     """Which output channels have two weights that meet and can saturate, `(channels,)`.
 
     A pair cannot, whatever it is multiplied by, if its positive weights sum to 128 at most and its negative ones to
@@ -28,11 +28,11 @@ def saturating(rows: Steps) -> npt.NDArray[np.bool_]:
     even = np.pad(rows.astype(np.int16), ((0, len(rows) % 2), (0, 0)))
     pairs = even.reshape(-1, 2, rows.shape[1])
     most, least = pairs.clip(min=0).sum(axis=1), pairs.clip(max=0).sum(axis=1)
-    found: npt.NDArray[np.bool_] = ((most > LIMIT) | (least < -LIMIT)).any(axis=0)
-    return found
+    saturated: npt.NDArray[np.bool_] = ((most > LIMIT) | (least < -LIMIT)).any(axis=0)
+    return saturated
 
 
-def convolution_rows(kernel: Steps, multiple: int = 1) -> Steps:
+def convolution_rows(kernel: Int8s, multiple: int = 1) -> Int8s:
     """A convolution's kernel in the order in which it is multiplied, `(inner, output channels)`.
 
     Args:
@@ -46,12 +46,12 @@ def convolution_rows(kernel: Steps, multiple: int = 1) -> Steps:
     return filled.reshape(len(kernel), -1).T
 
 
-def convolution_saturates(kernel: Steps, groups: int) -> bool:
+def convolution_saturates(kernel: Int8s, groups: int) -> bool:
     """Whether a convolution can saturate in ONNX Runtime.
 
     One group after the other is a matrix, so that nothing meets across groups. With one input and one output channel
     in each group the kernel is another one (MlasConvDepthwise), which widens to 16 bits first: never. That is not so
-    where a group gives several channels.
+    where a group has several output channels.
 
     Args:
         kernel: as for `convolution_rows`.
@@ -62,7 +62,7 @@ def convolution_saturates(kernel: Steps, groups: int) -> bool:
     return not depthwise and bool(saturating(convolution_rows(kernel)).any())
 
 
-def matrix_saturates(matrix: Steps) -> bool:
+def matrix_saturates(matrix: Int8s) -> bool:
     """Whether a matrix, or any of several, `(..., inner, channels)`, can saturate."""
     stacked = matrix.reshape(-1, *matrix.shape[-2:]) if matrix.ndim > 1 else matrix.reshape(1, -1, 1)
     return any(saturating(rows).any() for rows in stacked)

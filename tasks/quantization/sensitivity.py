@@ -24,8 +24,8 @@ FEW = 64  # examples that are asked
 class Slack(NamedTuple):
     """What an integer file's answers are compared by.
 
-    step: the size of the output's steps; 0 if it is not held. unrest: by how much the model's own answers move, in the
-    mean of the output channel that moves most, in the outputs' unit.
+    step: the size of the output's steps; 0 if it is not quantized. unrest: by how much the model's own answers move,
+    in the mean of the output channel that moves most, in the outputs' unit.
     """
 
     step: float

@@ -13,11 +13,11 @@ from tasks.contract.artifact import Target
 from tasks.contract.errors import VersionError
 from tasks.formats.onnx import files as onnx
 from tasks.formats.onnx.lookups import unknown_ids
-from tasks.formats.onnx.saturation import told
+from tasks.formats.onnx.saturation import note_here
 from tasks.formats.onnx.signature import signature
-from tasks.formats.slimline_pyfunc import Tensor
+from tasks.formats.slimline_pyfunc import TensorSpec
 from tasks.versions.manifest import read_manifest
-from tasks.versions.recorded_answers import CLOSE, held_against
+from tasks.versions.recorded_answers import CLOSE, compare_answers
 from tasks.versions.version import SAMPLE, open_version
 
 log = logging.getLogger("slimline.serving")
@@ -39,8 +39,8 @@ class Served:
 
     name: str
     version: str
-    input: Tensor
-    output: Tensor
+    input: TensorSpec
+    output: TensorSpec
     call: Callable[[Float32], Float32]
     seconds: float
     batch: bool
@@ -74,13 +74,13 @@ def open_registered(uri: str, name: str, version: int, folder: Path, threads: in
 
 def _opened(folder: Path, name: str, version: str, threads: int) -> Served:
     (model_input,), (model_output,) = signature(folder / onnx.FILE)
-    if sentence := told(f"the file of {name} version {version}", onnx.saturating(folder)):
+    if sentence := note_here(f"the file of {name} version {version}", onnx.saturating(folder)):
         log.warning(sentence)
     call = onnx.load(folder, threads)
     with np.load(folder / SAMPLE) as sample:
         examples, recorded = sample["examples"], sample[TARGET]
     answers = call(examples)
-    held_against(recorded, answers, f"{name} version {version}")
+    compare_answers(recorded, answers, f"{name} version {version}")
     seconds = _timed(call, examples[:1])
     singly = np.concatenate([call(example[None]) for example in examples])
     together = _timed(call, np.resize(examples, (TOGETHER, *examples.shape[1:])))

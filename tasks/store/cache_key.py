@@ -16,7 +16,9 @@ from tasks.contract.artifact import Artifact, digest_folder
 ROOT = Path(__file__).parents[2]
 
 
-# Edges: they carry and show a stage's result and never shape it, so their source is no part of its key.
+# Edges: what a stage computes passes through them, and none of it is computed there. So that a better message or plot
+# does not train anew, their source is no part of a key, and neither is that of what only they import. A result that was
+# reused may then look as an earlier source drew or laid it out: the plots beside evidence, MLflow's files of a version.
 EDGES = frozenset(
     {
         "tasks.contract.errors",
@@ -57,6 +59,12 @@ def cache_key(name: str, module: str, arguments: Mapping[str, Any]) -> str:
 
     Never a run id, a path, or a time: artifacts count by their sha256 and by the key that they were made under (what
     made them shapes what is made of them), and a config that names files gives its own `fingerprint()` of them.
+
+    Args:
+        name: the stage's, with its fields not filled in, as in `convert-{target}`.
+        module: where the stage is: its source counts, and that of every module of ours it reaches but `EDGES`.
+        arguments: the stage's, by name.
+
     """
     sources, libraries = _shaped_by(module)
     rule = {
@@ -76,8 +84,8 @@ def _content(value: Any) -> Any:
         return value.fingerprint()
     if isinstance(value, BaseModel):  # field by field, as there may be artifacts in it
         return {name: _content(each) for name, each in value}
-    if isinstance(value, Mapping):
-        return {str(key): _content(item) for key, item in value.items()}
+    if isinstance(value, Mapping):  # in pairs: of targets, the first one is the default
+        return [[str(key), _content(item)] for key, item in value.items()]
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_content(item) for item in value]
     return value
@@ -85,7 +93,10 @@ def _content(value: Any) -> Any:
 
 @functools.cache
 def _shaped_by(module: str) -> tuple[dict[str, str], dict[str, str]]:
-    """The modules of ours that a module reaches, by digest of their source, and the libraries, by version."""
+    """The modules of ours that a module reaches without passing an edge, by digest of their source; and libraries.
+
+    Of the libraries that these import, those in `LIBRARIES`, by version.
+    """
     sources: dict[str, str] = {}
     libraries: set[str] = set()
     queue = [module]
@@ -115,18 +126,21 @@ def _read(file: Path) -> tuple[str, frozenset[str]]:
 
 
 def file_of(module: str) -> Path | None:
-    """The file of one of our modules, found without importing it; nothing if the name is not a module's."""
+    """The file of one of our modules, located without importing it; nothing if the name is not a module's."""
     place = ROOT.joinpath(*module.split("."))
     return next((file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()), None)
 
 
 def imports_of(tree: ast.AST) -> frozenset[str]:
-    """Every module that is imported anywhere in a file, in functions too; `from a import b` may mean `a.b`."""
-    found: set[str] = set()
+    """Every module that may be imported anywhere in a file, in functions too: `from a import b` names `a` and `a.b`.
+
+    Imports relative to a package are left out: we have none.
+    """
+    modules: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            found.add(node.module)
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return frozenset(found)
+            modules.add(node.module)
+            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(modules)

@@ -10,6 +10,6 @@ import psutil
 
 @cache
 def this_process() -> str:
-    """Its machine's name, its number, and when it began: numbers are given again."""
+    """Its machine's name, its number, and when it began: numbers are used again."""
     began = datetime.fromtimestamp(psutil.Process().create_time(), UTC)
     return f"{socket.gethostname()} {os.getpid()} {began.isoformat(timespec='milliseconds')}"

@@ -34,21 +34,21 @@ class Registered(BaseModel, frozen=True):
 
 def version_of(name: str, which: str | int) -> Registered | None:
     """The version with a number or an alias; nothing if there is none."""
-    found: Any = None
+    version: Any = None
     with tracking.unless(NOT_THERE, "INVALID_PARAMETER_VALUE"):  # the second where an alias is not set
         if isinstance(which, str) and not which.isdecimal():
             which = tracking.client().get_model_version_by_alias(name, which).version
-        # by number: what is found by alias or by search comes without all aliases
-        found = tracking.client().get_model_version(name, str(which))
-    return _registered(found) if found else None
+        # by number: what an alias or a search leads to comes without all aliases
+        version = tracking.client().get_model_version(name, str(which))
+    return _registered(version) if version else None
 
 
 def find_version(name: str, content: str) -> Registered | None:
     """The version of a registered model that has this content; nothing if there is none."""
-    found = tracking.client().search_model_versions(
+    versions = tracking.client().search_model_versions(
         f"name = '{name}' and tags.`slimline.content` = '{content}'", max_results=1
     )
-    return _registered(found[0]) if found else None
+    return _registered(versions[0]) if versions else None
 
 
 def aliases_of(name: str) -> dict[str, int]:
@@ -71,8 +71,12 @@ def set_alias(name: str, alias: str, version: int | None) -> None:
 def moving(name: str, champion: int | None, aliases: Mapping[str, int | None], by: str) -> Iterator[None]:
     """Move aliases of a registered model as one transaction, which ends well only if the block does.
 
-    Where they stood is written down first. If the block fails they are put back there; if this process dies first,
-    `put_back` does it later. At every moment the champion is the old one or the new one.
+    Where they stood is written into the tag `MOVING` first, which is taken away last. If the block fails they are put
+    back there; if this process dies, or the store fails, before the tag is gone, `put_back` does it later. A champion
+    that there was is never without a successor: at every moment it is the old one or the new one.
+
+    It takes no lock. Looking where the champion is and moving it are two steps, so whoever calls this, or `put_back`,
+    first sees to it that nobody else does both at the same time.
 
     Args:
         name: the registered model.
@@ -104,9 +108,9 @@ def moving(name: str, champion: int | None, aliases: Mapping[str, int | None], b
 
 
 def put_back(name: str) -> str:
-    """Undo a move of aliases that is not over: its process failed or died; says whose it was, or nothing.
+    """Undo a move of aliases that is not over, as its block failed or its process died; gives whose it was, or "".
 
-    Only for who knows that no other process is at it.
+    It cannot tell a move that was left from one that is under way: the caller has the lock that `moving` asks for.
     """
     note = _tags(name).get(MOVING)
     if note is None:

@@ -1,4 +1,4 @@
-"""What every stage shares: the cache rule, the MLflow run around it, artifact in, artifact out.
+"""What every stage shares: reuse of what was made before, the MLflow run around it, artifact in, artifact out.
 
 A stage is a function whose first parameter is a `StageRun`; the rest are artifacts, configs and numbers:
 
@@ -44,7 +44,11 @@ A = TypeVar("A", bound=Artifact)
 
 @dataclass(frozen=True)
 class StageRun:
-    """The MLflow run of one stage that is at work, and where its files go."""
+    """The MLflow run of one stage that is at work, and where its files go.
+
+    stage: its name, with its fields filled in. work: an empty folder, gone when the stage ends. checkpoints: a folder
+    that is this key's, gone when the stage has its artifact and not before. history: of each epoch, in order.
+    """
 
     stage: str
     run_id: str
@@ -103,7 +107,7 @@ class StageRun:
         )
 
     def keep_evidence(self, folder: Path) -> EvidenceArtifact:
-        """Put a folder with what was measured, as JSON, and what shows it in the store."""
+        """Put a folder with what was measured, as JSON, and what shows it, in the store."""
         uri = tracking.keep_folder(self.run_id, folder, folder.name)
         return EvidenceArtifact(stage=self.stage, sha256=digest_folder(folder), uri=uri, run=self.run_id)
 
@@ -113,10 +117,15 @@ def stage(
 ) -> Callable[[Callable[Concatenate[StageRun, P], A]], Callable[P, A]]:
     """Make a function a stage: a Prefect task with our cache rule and an MLflow run of its own.
 
-    `name` may hold fields of the parameters, as in `convert-{target}`. A hit shows as `Cached` in Prefect. The index of
-    what was made is MLflow, not the result files of one worker, so a hit is a hit on every machine. Of two at once on
-    one machine the second waits, and finds what the first made. With `reuse=False` it always runs: what it measures is
-    this machine at this time; or what it makes of these arguments only running it can tell.
+    A hit shows as `Cached` in Prefect. The index of what was made is MLflow, not the result files of one worker, so a
+    hit is a hit on every machine. Of two at once on one machine the second waits, and reuses what the first made.
+
+    Args:
+        name: with fields of the parameters, as in `convert-{target}`.
+        reuse: whether what was made before is looked for, or a function that says so of the arguments by name. Without
+            it the stage always runs: what it measures is this machine at this time; or what it makes of these arguments
+            only running it can tell.
+
     """
 
     def decorate(function: Callable[Concatenate[StageRun, P], A]) -> Callable[P, A]:
@@ -134,12 +143,12 @@ def stage(
             parent = tracking.run_of_flow(str(flow_run.id or ""))
             again = reuse if isinstance(reuse, bool) else reuse(bound.arguments)
             with _alone(title, key) if again else nullcontext():
-                found = tracking.find(key, kind) if again else None
-                if found is not None:
+                reused = tracking.find(key, kind) if again else None
+                if reused is not None:
                     seconds = time.time() - began
-                    _note_reuse(parent, title, found, seconds)
-                    listener().finished(title, seconds, found.run)
-                    return Completed(name="Cached", message=f"Reused from MLflow run {found.run}", data=found)
+                    _note_reuse(parent, title, reused, seconds)
+                    listener().finished(title, seconds, reused.run)
+                    return Completed(name="Cached", message=f"Reused from MLflow run {reused.run}", data=reused)
                 listener().started(title)
                 artifact = _work(title, key, parent, lambda run: function(run, *args, **kwargs), bound.arguments)
             listener().finished(title, time.time() - began, "")
@@ -177,7 +186,7 @@ def _alone(title: str, key: str) -> AbstractContextManager[None]:
 
 
 def _work(title: str, key: str, parent: str, function: Callable[[StageRun], A], arguments: Mapping[str, Any]) -> A:
-    """Run the function inside an MLflow run; the tag that makes it findable is written last."""
+    """Run the function inside an MLflow run; the tags that lead to it are written when it has its artifact."""
     tags = {tracking.ROLE: "stage", "slimline.stage": title, tracking.FLOW_RUN: str(flow_run.id or "")}
     run_id = tracking.start_run(title, tags, _parameters(arguments), parent)
     checkpoints = home() / "checkpoints" / key
@@ -194,14 +203,14 @@ def _work(title: str, key: str, parent: str, function: Callable[[StageRun], A], 
     return artifact
 
 
-def _note_reuse(parent: str, title: str, found: Artifact, seconds: float) -> None:
+def _note_reuse(parent: str, title: str, reused: Artifact, seconds: float) -> None:
     if parent:
-        note = {"run": found.run, "seconds": round(seconds, 3), "at": int(time.time() * 1000)}
+        note = {"run": reused.run, "seconds": round(seconds, 3), "at": int(time.time() * 1000)}
         tracking.set_tags(parent, {tracking.REUSED + title: json.dumps(note)})
 
 
 def _parameters(arguments: Mapping[str, Any]) -> dict[str, str]:
-    """A stage's inputs as MLflow parameters: settings by name, artifacts by digest."""
+    """A stage's inputs as MLflow parameters: settings by name, artifacts by digest; none of what is in dicts."""
     flat: dict[str, str] = {}
     for name, value in arguments.items():
         if isinstance(value, Artifact):

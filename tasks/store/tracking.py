@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 A = TypeVar("A", bound=Artifact)
 
 KEY = "slimline.key"  # tag: the stage's cache key
-RESULT = "slimline.result"  # tag: the artifact as JSON; set last, so a run without it made nothing
+RESULT = "slimline.result"  # tag: the artifact as JSON; set when the stage has it, so a run without it made nothing
 FLOW_RUN = "prefect.flow_run_id"  # tag: the Prefect flow run
 ROLE = "slimline.role"  # tag: `stage` on a stage's run, what kind of flow run it was on their parent
 PROCESS = "slimline.process"  # tag: which process of which machine began a run, and when that process did
@@ -85,17 +85,17 @@ def experiment() -> str:
     from mlflow.exceptions import MlflowException
 
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "slimline"
-    found = client().get_experiment_by_name(name)
-    if found is None:
+    existing = client().get_experiment_by_name(name)
+    if existing is None:
         # a server decides itself where its artifacts go
         location = (home() / "artifacts").as_uri() if is_local() else None
         try:
             return str(client().create_experiment(name, artifact_location=location))
         except MlflowException:  # another worker was faster
-            found = client().get_experiment_by_name(name)
-            if found is None:
+            existing = client().get_experiment_by_name(name)
+            if existing is None:
                 raise
-    return str(found.experiment_id)
+    return str(existing.experiment_id)
 
 
 def ui_url(run_id: str = "") -> str:
@@ -206,10 +206,10 @@ def download(uri: str) -> Path:
 
 def _download(artifact: Artifact) -> Path:
     local = download(artifact.uri)
-    found = digest_folder(local)
-    if found != artifact.sha256:
+    actual = digest_folder(local)
+    if actual != artifact.sha256:
         raise StoreError(
-            f"{artifact.stage}: {artifact.uri} holds sha256 {found[:12]}…, what was kept had {artifact.sha256[:12]}…"
+            f"{artifact.stage}: {artifact.uri} holds sha256 {actual[:12]}…, what was kept had {artifact.sha256[:12]}…"
         )
     return local
 
@@ -238,7 +238,7 @@ def keep_folder(run_id: str, folder: Path, name: str) -> str:
 
 
 def log_metrics(run_id: str, values: Mapping[str, float], *, step: int = 0, model: str = "", data: str = "") -> None:
-    """Metrics of a run, and of a model of it where its address is given."""
+    """Metrics of a run, and of the model and the data set that they are of, if named by address and digest."""
     import time
 
     from mlflow.entities import Metric
@@ -264,7 +264,7 @@ def log_dataset(run_id: str, name: str, digest: str, source: str, profile: Mappi
     except MlflowException as error:
         if error.error_code != "BAD_REQUEST":
             raise
-        # MLflow looks for the data set and then adds it: another run did so in between, and now it is found
+        # MLflow looks for the data set and then adds it: another run did so in between, and now it is there
         client().log_inputs(run_id, used)
 
 
@@ -364,7 +364,7 @@ def save_model(
     """Lay an MLflow model out, whose default flavour is the file `source` at its `place` in the folder.
 
     Its signature has the file's own names and a free batch axis. An ONNX file of tensors is asked by MLflow itself,
-    all else by `slimline_pyfunc`, which goes along. MLflow's signatures of columns refuse whole numbers: not given.
+    all else by `slimline_pyfunc`, which goes along. MLflow's signatures of columns refuse whole numbers: left out.
     """
     import mlflow
     import numpy as np
@@ -376,13 +376,13 @@ def save_model(
     from tasks.formats import slimline_pyfunc  # not above: all formats come with it
 
     file, loader = slimline_pyfunc.open_file(source), Path(slimline_pyfunc.__file__)
-    given, wanted = (
-        Schema([TensorSpec(np.dtype(end.dtype), (-1, *end.shape), end.name)]) for end in (file.given, file.wanted)
+    inputs, outputs = (
+        Schema([TensorSpec(np.dtype(end.dtype), (-1, *end.shape), end.name)]) for end in (file.input, file.output)
     )
     by_mlflow = source.suffix == ".onnx" and not columns
     options: dict[str, Any] = {
-        "signature": ModelSignature(None if columns else given, wanted),
-        "input_example": pd.DataFrame(example, columns=columns) if columns else {file.given.name: example},
+        "signature": ModelSignature(None if columns else inputs, outputs),
+        "input_example": pd.DataFrame(example, columns=columns) if columns else {file.input.name: example},
         "metadata": {"columns": list(columns)} if columns else None,
         "pip_requirements": list(requirements),
         "code_paths": None if by_mlflow else [str(loader)],

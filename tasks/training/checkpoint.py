@@ -52,14 +52,14 @@ def resume(
         return Progress(), []
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            found = json.loads(arrays["progress"].tobytes())
-            if found.pop("identity") != identity:
+            progress = json.loads(arrays["progress"].tobytes())
+            if progress.pop("identity") != identity:
                 return Progress(), []
             values = [arrays[f"state{number}"] for number in range(len(state))]
-            best = [arrays[f"best{number}"] for number in range(count)] if found["best_epoch"] else []
+            best = [arrays[f"best{number}"] for number in range(count)] if progress["best_epoch"] else []
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
         return Progress(), []  # cut off by a power failure, or of another version: as if there were none
     for variable, value in zip(state, values, strict=True):
         variable.assign(value)
-    found["best"] = tuple(found["best"])
-    return Progress(**found), best
+    progress["best"] = tuple(progress["best"])
+    return Progress(**progress), best

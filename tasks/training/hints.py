@@ -28,10 +28,11 @@ def hinted(
         objective: what else is minimised.
         teacher: the model that teaches.
         teaching: which layers, by what distance, and its weight.
-        lost: told of layers that the student does not have; the objective is then left as it is. None raises.
+        lost: called with a note where the student has no such layer; the objective is then left as it is. Without it
+            that is an error.
 
     Raises:
-        ModelError: when the objective is given its model: no such layer, or layers that do not correspond.
+        ModelError: when the objective gets its model: no such layer, or layers that do not correspond.
 
     """
     import tensorflow as tf
@@ -41,7 +42,7 @@ def hinted(
     distance = HINTS[teaching.hint]
 
     def lesson(student: "tf.keras.Model") -> Lesson:
-        wanted = [_layer(teacher, name, "distill.teacher_layer").output for name in teaching.teacher_layers]
+        teacher_features = [_layer(teacher, name, "distill.teacher_layer").output for name in teaching.teacher_layers]
         try:
             own = [_layer(student, name, "distill.student_layer").output for name in teaching.student_layers]
         except ModelError as error:
@@ -49,25 +50,28 @@ def hinted(
                 raise
             lost(f"the teacher goes on with its predictions only, without {teaching.hint}: {error}")
             return objective(student)
-        for name, ours, theirs in zip(teaching.student_layers, own, wanted, strict=True):
+        for name, ours, theirs in zip(teaching.student_layers, own, teacher_features, strict=True):
             _check(teaching.hint, name, ours, theirs)
-        maps = [_map(ours, theirs) if teaching.hint == "features" else None for ours, theirs in zip(own, wanted)]  # noqa: B905
-        seen = tf.keras.Model(teacher.inputs, wanted)
+        maps = [
+            _map(ours, theirs) if teaching.hint == "features" else None
+            for ours, theirs in zip(own, teacher_features, strict=True)
+        ]
+        seen = tf.keras.Model(teacher.inputs, teacher_features)
         both = tf.keras.Model(student.inputs, [*student.outputs, *own])
-        found: list[tf.Tensor] = []
+        outputs: list[tf.Tensor] = []
 
         def forward(x: "tf.Tensor", training: bool) -> "tf.Tensor":  # one pass for predictions and layers
-            predictions, *found[:] = both(x, training=training)
+            predictions, *outputs[:] = both(x, training=training)
             return predictions
 
         base = objective(forward)
 
         def loss(
-            x: "tf.Tensor", y: "tf.Tensor", taught: "tf.Tensor | None", training: bool
+            x: "tf.Tensor", y: "tf.Tensor", soft_targets: "tf.Tensor | None", training: bool
         ) -> "tuple[tf.Tensor, tf.Tensor]":
-            total, predictions = base.loss(x, y, taught, training)
+            total, predictions = base.loss(x, y, soft_targets, training)
             targets = tf.nest.flatten(seen(x, training=False))
-            for ours, theirs, mapping in zip(found, targets, maps, strict=True):
+            for ours, theirs, mapping in zip(outputs, targets, maps, strict=True):
                 mapped = tf.tensordot(ours, mapping, 1) if mapping is not None else ours
                 total += teaching.weight * distance(mapped, tf.stop_gradient(theirs))
             return total, predictions
@@ -129,8 +133,8 @@ def relational_distance(student: "tf.Tensor", teacher: "tf.Tensor") -> "tf.Tenso
         error = tf.abs(one - other)
         return tf.reduce_mean(tf.where(error < 1, 0.5 * tf.square(error), error - 0.5))
 
-    (lengths, angles), (wanted_lengths, wanted_angles) = relations(student), relations(teacher)
-    return huber(lengths, wanted_lengths) + 2 * huber(angles, wanted_angles)
+    (lengths, angles), (teacher_lengths, teacher_angles) = relations(student), relations(teacher)
+    return huber(lengths, teacher_lengths) + 2 * huber(angles, teacher_angles)
 
 
 HINTS: dict[Hint, Callable[["tf.Tensor", "tf.Tensor"], "tf.Tensor"]] = {
@@ -140,9 +144,9 @@ HINTS: dict[Hint, Callable[["tf.Tensor", "tf.Tensor"], "tf.Tensor"]] = {
 }
 
 
-def _check(hint: Hint, name: str, own: "tf.Tensor", wanted: "tf.Tensor") -> None:
+def _check(hint: Hint, name: str, own: "tf.Tensor", teacher: "tf.Tensor") -> None:
     """Refuses layers whose positions do not correspond; relations have none."""
-    ours, theirs = tuple(own.shape[1:]), tuple(wanted.shape[1:])
+    ours, theirs = tuple(own.shape[1:]), tuple(teacher.shape[1:])
     if hint == "attention" and len(ours) < 2:
         raise ModelError("distill.student_layer", name, f"gives {ours}: attention needs positions, as images have them")
     if hint != "relational" and ours[:-1] != theirs[:-1]:
@@ -153,13 +157,13 @@ def _check(hint: Hint, name: str, own: "tf.Tensor", wanted: "tf.Tensor") -> None
         )
 
 
-def _map(own: "tf.Tensor", wanted: "tf.Tensor") -> "tf.Variable | None":
+def _map(own: "tf.Tensor", teacher: "tf.Tensor") -> "tf.Variable | None":
     """A linear map from the student's channels to the teacher's, where they differ."""
     import tensorflow as tf
 
-    if own.shape[-1] == wanted.shape[-1]:
+    if own.shape[-1] == teacher.shape[-1]:
         return None
-    start = tf.keras.initializers.GlorotUniform(seed=0)((own.shape[-1], wanted.shape[-1]))
+    start = tf.keras.initializers.GlorotUniform(seed=0)((own.shape[-1], teacher.shape[-1]))
     return tf.Variable(start, name="feature_map")
 
 

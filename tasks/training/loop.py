@@ -113,8 +113,8 @@ def fit(
         objective: what is made small. A model's own regularisation losses are added; a teacher's answers that its
             lesson keeps go along with the examples, as long as these are not changed anew each epoch.
         seed: of everything random.
-        report: told of each epoch: loss, score, validation_loss, validation_score, learning_rate, seconds. Loss and
-            score of the training are means over the epoch while the model changed.
+        report: called for each epoch with its figures: loss, score, validation_loss, validation_score, learning_rate,
+            seconds. Loss and score of the training are means over the epoch while the model changed.
         checkpoints: an existing folder, of this training only.
         on_step: called before each step with its number from 0; makes each step a call of its own.
         on_epoch_end: called after an epoch's last step with its number from 1, before validation.
@@ -258,15 +258,15 @@ def _steps(
         sums.assign_add(tf.stack([tf.cast(loss, tf.float64) * count, score, count]))
 
     def next_of(batches: "Iterator[tuple[tf.Tensor, ...]]") -> "tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]":
-        x, y, *taught = next(batches)
-        return x, y, taught[0] if taught else None
+        x, y, *soft_targets = next(batches)
+        return x, y, soft_targets[0] if soft_targets else None
 
     def steps(batches: "Iterator[tuple[tf.Tensor, ...]]", first: "tf.Tensor", count: "tf.Tensor") -> None:
         for step in tf.range(first, first + count):
-            x, y, taught = next_of(batches)
+            x, y, soft_targets = next_of(batches)
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(weights)
-                loss, predictions = lesson.loss(x, y, taught, True)
+                loss, predictions = lesson.loss(x, y, soft_targets, True)
                 penalised = loss + tf.add_n(model.losses) if model.losses else loss
             gradients = tape.gradient(penalised, weights)
             optimizer.learning_rate.assign(learning_rate(config, step, total))
@@ -279,8 +279,8 @@ def _steps(
 
     def checks(batches: "Iterator[tuple[tf.Tensor, ...]]", count: "tf.Tensor") -> None:
         for _ in tf.range(count):
-            x, y, taught = next_of(batches)
-            loss, predictions = lesson.loss(x, y, taught, False)
+            x, y, soft_targets = next_of(batches)
+            loss, predictions = lesson.loss(x, y, soft_targets, False)
             note(loss, y, predictions)
 
     train_steps, validation_steps = tf.function(steps), tf.function(checks)
@@ -300,8 +300,8 @@ def _steps(
         return means()
 
     at_once = max(config.batch_size, 256)  # nothing is kept for gradients, so more fit
-    taught = lesson.kept("validation", 0) if lesson.kept else None
-    validation = data.batches("validation", at_once, beside=taught)
+    soft_targets = lesson.kept("validation", 0) if lesson.kept else None
+    validation = data.batches("validation", at_once, beside=soft_targets)
     count = math.ceil(data.counts["validation"] / at_once)
 
     def validate() -> tuple[float, float]:

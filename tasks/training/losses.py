@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 Hint = Literal["none", "features", "attention", "relational"]
 Forward = Callable[..., "tf.Tensor"]  # a model, or what stands for it: (inputs, training=…) -> predictions
 
-# (inputs (batch, …), targets, the teacher's answers if they are kept, training)
+# (inputs (batch, …), targets, soft targets: the teacher's answers if they are kept, training)
 # -> (loss, a scalar meaned over the batch; predictions (batch, …))
-Loss = Callable[["tf.Tensor", "tf.Tensor", "tf.Tensor | None", bool], tuple["tf.Tensor", "tf.Tensor"]]
+BatchLoss = Callable[["tf.Tensor", "tf.Tensor", "tf.Tensor | None", bool], tuple["tf.Tensor", "tf.Tensor"]]
 
-# (split, view) -> what the teacher says of its examples, float32 (examples, …); nothing if it must be asked
+# (split, view) -> what the teacher answers to its examples, float32 (examples, …); nothing if it must be asked
 Kept = Callable[[Split, int], np.ndarray | None]
 
 
@@ -29,7 +29,7 @@ Kept = Callable[[Split, int], np.ndarray | None]
 class Lesson:
     """An objective that knows its model: the loss, what is trained beside the model, and the answers kept for it."""
 
-    loss: Loss
+    loss: BatchLoss
     weights: tuple["tf.Variable", ...] = ()
     kept: Kept | None = None
 
@@ -83,7 +83,7 @@ def supervised(problem: Problem, variance: Variance) -> Objective:
 
     def lesson(model: Forward) -> Lesson:
         def loss(
-            x: "tf.Tensor", y: "tf.Tensor", _taught: "tf.Tensor | None", training: bool
+            x: "tf.Tensor", y: "tf.Tensor", _soft_targets: "tf.Tensor | None", training: bool
         ) -> tuple["tf.Tensor", "tf.Tensor"]:
             predictions = model(x, training=training)
             return by_labels(y, predictions, variance), predictions
@@ -96,7 +96,7 @@ def supervised(problem: Problem, variance: Variance) -> Objective:
 def softened(
     problem: Problem, variance: Variance, teacher: "tf.keras.Model", teaching: Teaching, kept: Kept | None = None
 ) -> Objective:
-    """The labels' loss mixed with the distance to what the teacher says of the same, possibly augmented, inputs.
+    """The labels' loss mixed with the distance to what the teacher answers to the same, possibly augmented, inputs.
 
     For classes, mix * T² * KL(teacher softened by T || student softened by T) + (1 - mix) * cross-entropy (Hinton,
     Vinyals and Dean, 2015); T² keeps the gradients' size as the temperature changes. Else the squared distance to the
@@ -110,15 +110,15 @@ def softened(
 
     def lesson(model: Forward) -> Lesson:
         def loss(
-            x: "tf.Tensor", y: "tf.Tensor", taught: "tf.Tensor | None", training: bool
+            x: "tf.Tensor", y: "tf.Tensor", soft_targets: "tf.Tensor | None", training: bool
         ) -> tuple["tf.Tensor", "tf.Tensor"]:
-            if taught is None:
-                taught = tf.stop_gradient(said(problem, teacher(x, training=False)))
+            if soft_targets is None:
+                soft_targets = tf.stop_gradient(distillation_targets(problem, teacher(x, training=False)))
             predictions = model(x, training=training)
             if problem == "classification":
-                distance = softened_divergence(taught, predictions, teaching.temperature)
+                distance = softened_divergence(soft_targets, predictions, teaching.temperature)
             else:
-                distance = by_labels(taught, predictions, variance)
+                distance = by_labels(soft_targets, predictions, variance)
             return teaching.mix * distance + (1 - teaching.mix) * by_labels(y, predictions, variance), predictions
 
         return Lesson(loss, kept=kept)
@@ -126,8 +126,8 @@ def softened(
     return lesson
 
 
-def said(problem: Problem, predictions: "tf.Tensor") -> "tf.Tensor":
-    """Predictions as a student is taught them: of classes the log-probabilities, which no confidence rounds away."""
+def distillation_targets(problem: Problem, predictions: "tf.Tensor") -> "tf.Tensor":
+    """Predictions as a student learns them: of classes the log-probabilities, which no confidence rounds away."""
     return log_probabilities(predictions) if problem == "classification" else predictions
 
 
@@ -176,16 +176,16 @@ LOSSES: dict[Problem, Callable[[Any, Any, Variance], Any]] = {
 }
 
 
-def softened_divergence(taught: "tf.Tensor", student: "tf.Tensor", temperature: float) -> "tf.Tensor":
+def softened_divergence(soft_targets: "tf.Tensor", student: "tf.Tensor", temperature: float) -> "tf.Tensor":
     """T² * mean KL between a teacher's log-probabilities and a student's probabilities, softened by a temperature T.
 
     Both `(batch, classes)`. Softmax turns log-probabilities into the same softened probabilities as the logits would.
     """
     import tensorflow as tf
 
-    taught = tf.nn.log_softmax(taught / temperature)
-    given = tf.nn.log_softmax(log_probabilities(student) / temperature)
-    return temperature**2 * tf.reduce_mean(tf.reduce_sum(tf.exp(taught) * (taught - given), axis=-1))
+    target = tf.nn.log_softmax(soft_targets / temperature)
+    actual = tf.nn.log_softmax(log_probabilities(student) / temperature)
+    return temperature**2 * tf.reduce_mean(tf.reduce_sum(tf.exp(target) * (target - actual), axis=-1))
 
 
 def log_probabilities(probabilities: "tf.Tensor") -> "tf.Tensor":

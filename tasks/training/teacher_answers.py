@@ -21,7 +21,7 @@ from tasks.data import Dataset, Split, augment
 from tasks.keras_graph.output_meaning import in_probabilities
 from tasks.training import losses as objectives
 from tasks.training.hints import hinted
-from tasks.training.losses import Kept, Objective, Teaching, said, softened
+from tasks.training.losses import Kept, Objective, Teaching, distillation_targets, softened
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -40,12 +40,12 @@ def taught_by(
         data: what is learned.
         teacher: is asked at most once for each view of an example, if the examples' views are fixed.
         teaching: how it counts.
-        stage: the name under which a person is told of it.
-        layers_may_go: a layer that the teaching names and the student no longer has is told of, and its hint left out;
-            else it is an error.
+        stage: the name that notes bear.
+        layers_may_go: whether a layer that the teaching names and the student no longer has is noted, and its hint left
+            out; else it is an error.
 
     Raises:
-        ModelError: when the objective is given its model: a layer that is not there, or does not correspond.
+        ModelError: when the objective gets its model: a layer that is not there, or does not correspond.
 
     """
     if data.config.problem == "classification":
@@ -59,17 +59,17 @@ def taught_by(
 def keeper(teacher: "tf.keras.Model", data: Dataset, tell: Callable[[str], None]) -> Kept:
     """A function that gives what the teacher says of a split's view: float32 `(examples, …)`, mapped from its file.
 
-    Nothing is given if all views together would not fit beside each other, or if the disk is full: the teacher is then
-    asked at each step, and `tell` is told.
+    None if all views together would not fit beside each other, or if the disk is full: the teacher is then asked at
+    each step, and `tell` is called with a note.
     """
     views = data.config.views if augment.augments(data.config) else 1
-    wanted = (data.counts["train"] * views + data.counts["validation"]) * int(np.prod(data.output_shape)) * 4
+    size = (data.counts["train"] * views + data.counts["validation"]) * int(np.prod(data.output_shape)) * 4
     source = _digest(teacher)
-    if wanted > LIMIT:
-        tell(f"the teacher's answers would take {wanted / 2**30:.1f} GiB: it is asked anew each epoch")
+    if size > LIMIT:
+        tell(f"the teacher's answers would take {size / 2**30:.1f} GiB: it is asked anew each epoch")
 
     def kept(split: Split, view: int) -> np.ndarray | None:
-        if wanted > LIMIT:
+        if size > LIMIT:
             return None
         folder = home() / "taught"
         folder.mkdir(exist_ok=True)
@@ -130,19 +130,19 @@ def _write(
     import tensorflow as tf
 
     problem, count = data.config.problem, data.counts[split]
-    ask = tf.function(lambda x: said(problem, teacher(x, training=False)), reduce_retracing=True)
+    ask = tf.function(lambda x: distillation_targets(problem, teacher(x, training=False)), reduce_retracing=True)
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         with beside.open("wb") as kept:  # written, not mapped: a full disk is then an error and no signal
             shape = (count, *data.output_shape)
             np.lib.format.write_array_header_1_0(kept, {"descr": "<f4", "fortran_order": False, "shape": shape})
-            start, told = 0, time.monotonic()
+            start, noted = 0, time.monotonic()
             for x, *_ in data.batches(split, AT_ONCE, augment=split == "train", view=view):
                 kept.write(np.ascontiguousarray(ask(x).numpy(), "<f4").data)
                 start += len(x)
-                if time.monotonic() - told > PATIENCE:
+                if time.monotonic() - noted > PATIENCE:
                     tell(f"the teacher has answered {start:,} of {count:,}")
-                    told = time.monotonic()
+                    noted = time.monotonic()
         os.replace(beside, file)
     finally:
         beside.unlink(missing_ok=True)
@@ -150,15 +150,15 @@ def _write(
 
 def _make_room(folder: Path, newest: Path) -> None:
     """Clear away what was not used for longest, until all fits; whoever still reads such a file keeps it open."""
-    found = []
+    files = []
     for file in folder.iterdir():
         try:
             state = file.stat()
         except FileNotFoundError:
             continue  # another process makes room too
-        found.append((state.st_mtime, state.st_size, file))
-    total = sum(size for _, size, _ in found)
-    for _, size, file in sorted(found):
+        files.append((state.st_mtime, state.st_size, file))
+    total = sum(size for _, size, _ in files)
+    for _, size, file in sorted(files):
         if total <= LIMIT:
             return
         if file != newest:

@@ -121,9 +121,9 @@ def _wrapped(model: "tf.keras.Model", zeros: Zeros, begin: int, end: int) -> "tf
             return wrappers[id(layer)](*call.args, **call.kwargs)
         inner = type(layer).from_config(layer.get_config())
         wrappers[id(layer)] = _wrapper()(inner, free(f"prune_low_magnitude_{layer.name}"), **options)
-        given = wrappers[id(layer)](*call.args, **call.kwargs)
+        output = wrappers[id(layer)](*call.args, **call.kwargs)
         inner.set_weights(layer.get_weights())
-        return given
+        return output
 
     return rebuild(model, answer)
 
@@ -167,6 +167,6 @@ def sparsity_by_layer(model: "tf.keras.Model") -> dict[str, float]:
             if "kernel" in weight.name.split("/")[-1] and weight.shape.rank > 1:  # not a range of `my_kernel`
                 kernels.setdefault(name, []).append(weight.numpy())
     return {
-        layer: sum(int(np.count_nonzero(kernel == 0)) for kernel in found) / sum(kernel.size for kernel in found)
-        for layer, found in kernels.items()
+        layer: sum(int(np.count_nonzero(kernel == 0)) for kernel in of_layer) / sum(kernel.size for kernel in of_layer)
+        for layer, of_layer in kernels.items()
     }

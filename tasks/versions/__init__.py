@@ -1,1 +1,1 @@
-"""A registered version's folder: opened, held against its manifest, and asked what it answered then."""
+"""A registered version's folder: opened, checked against its manifest, and asked what it answered then."""

@@ -19,7 +19,7 @@ class Address(NamedTuple):
 
 
 def parse(uri: str, beside: str = "") -> Address:
-    """What an address says; `beside` is what else could have been given, for the message.
+    """What an address says; `beside` is what else could be written, for the message.
 
     Raises:
         VersionError: it is none.

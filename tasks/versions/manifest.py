@@ -32,10 +32,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise BundleDamaged(f"{folder}: its {MANIFEST} cannot be read ({error}): deploy the version again") from error
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {MANIFEST}
     for name in sorted(there | set(named)):
-        found = digest_file(folder / name) if name in there else "nothing"
-        if found != named.get(name):
+        actual = digest_file(folder / name) if name in there else "nothing"
+        if actual != named.get(name):
             raise BundleDamaged(
-                f"{folder}: {name} is not the file that was put there: sha256 {found[:12]}, in the manifest "
+                f"{folder}: {name} is not the file that was put there: sha256 {actual[:12]}, in the manifest "
                 f"{named.get(name, 'nothing')[:12]}. A copy was cut off, or it was changed: deploy the version again"
             )
     return manifest

@@ -1,4 +1,4 @@
-"""Answers, held against those that were recorded when a version was registered."""
+"""Answers, compared with those that were recorded when a version was registered."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from tasks.contract.errors import SmokeTestFailed
 CLOSE = 1e-4  # of the largest answer: float kernels differ by less between processors, a wrong file by far more
 
 
-def held_against(recorded: npt.NDArray[Any], answers: npt.NDArray[Any], who: str, close: float = CLOSE) -> float:
+def compare_answers(recorded: npt.NDArray[Any], answers: npt.NDArray[Any], who: str, close: float = CLOSE) -> float:
     """The furthest that answers `(n, …)` lie from those that were recorded, if it is no more than float noise.
 
     `close` is how much that is, as a share of the largest answer.

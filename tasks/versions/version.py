@@ -1,4 +1,4 @@
-"""A registered version's folder, as register lays it out: opened, and held against what was recorded of it."""
+"""A registered version's folder, as register lays it out: opened, and compared with what was recorded of it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -29,11 +29,11 @@ class OpenVersion:
     evidence: Evidence
 
     def shipped(self) -> list[FileEvidence]:
-        """What was measured of the files that it holds, the recipe's first target first."""
+        """What was measured of the files in it, in the order that the recipe has their targets in."""
         return [file for file in self.evidence.files if file.shipped]
 
     def default(self) -> FileEvidence:
-        """What was measured of the file that MLflow asks."""
+        """What was measured of the file that MLflow asks: that for ONNX Runtime, else for the recipe's first target."""
         shipped = {file.target: file for file in self.shipped()}
         return shipped[default_target(shipped)]
 
@@ -72,12 +72,12 @@ def open_version(uri: str, folder: Path) -> OpenVersion:
         )
     version = OpenVersion(uri, folder, open_evidence(folder / "evidence"))
     for file in version.shipped():
-        found = version.digest_of(file.target) if version.files_of(file.target).is_dir() else "nothing"
-        if found != file.sha256:
+        actual = version.digest_of(file.target) if version.files_of(file.target).is_dir() else "nothing"
+        if actual != file.sha256:
             raise VersionError(
                 "version",
                 uri,
-                f"its {file.target} file is not the one that was measured: sha256 {found[:12]}, recorded "
+                f"its {file.target} file is not the one that was measured: sha256 {actual[:12]}, recorded "
                 f"{file.sha256[:12]}. The store was changed or is damaged: compress again, and put another version "
                 "in service",
             )

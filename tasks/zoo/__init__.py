@@ -16,7 +16,7 @@ from tasks.formats.keras import files as keras
 from tasks.formats.keras.brought_file import look
 from tasks.zoo import autoencoder, cnn, ds_cnn, mlp, mobilenet, resnet6, resnet8
 from tasks.zoo.brought import FUNCTION, Brought, bring, source_of
-from tasks.zoo.ends import Ends, ends_of
+from tasks.zoo.ends import ModelEnds, ends_of
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -25,8 +25,8 @@ __all__ = [
     "ARCHITECTURES",
     "Architecture",
     "Brought",
-    "Ends",
     "ModelConfig",
+    "ModelEnds",
     "bring_model",
     "build_model",
     "check_model",
@@ -47,7 +47,7 @@ class Architecture:
     """
 
     name: str
-    build: Callable[[Ends, float], "tf.keras.Model"]
+    build: Callable[[ModelEnds, float], "tf.keras.Model"]
     problems: tuple[Problem, ...] = PREDICTING
     rank: int = 3
     smallest: int = 4

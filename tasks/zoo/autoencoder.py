@@ -6,7 +6,7 @@ After mlcommons/tiny, benchmark/training/anomaly_detection/keras_model.py: 269,9
 from typing import TYPE_CHECKING
 
 from tasks.zoo.blocks import MOMENTUM, flat, widened
-from tasks.zoo.ends import Ends, close_end, open_end
+from tasks.zoo.ends import ModelEnds, close_end, open_end
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 UNITS = (128, 128, 128, 128, 8, 128, 128, 128, 128)
 
 
-def build(ends: Ends, width: float) -> "tf.keras.Model":
+def build(ends: ModelEnds, width: float) -> "tf.keras.Model":
     """Dense layers with batch norm and ReLU, narrowing to 8 values at width 1 and widening again."""
     import tensorflow as tf
 

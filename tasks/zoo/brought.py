@@ -52,8 +52,8 @@ class Brought:
         """
         taken = self.source.inputs[0].dtype
         dtype = np.dtype(getattr(taken, "as_numpy_dtype", taken))
-        found: Outputs = np.asarray(self.source.predict(x.astype(dtype), batch_size=batch, verbose=0), np.float32)
-        return found
+        outputs: Outputs = np.asarray(self.source.predict(x.astype(dtype), batch_size=batch, verbose=0), np.float32)
+        return outputs
 
 
 def bring(
@@ -108,7 +108,7 @@ def _called(name: str, input_shape: tuple[int, ...], output_shape: tuple[int, ..
 
 
 def source_of(name: str, field: str) -> Path:
-    """The file that a function's module is read from, found without running it.
+    """The file that a function's module is read from, located without running it.
 
     Raises:
         ModelError: there is no such module.

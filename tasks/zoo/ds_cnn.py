@@ -7,13 +7,13 @@ words. The reference's pooling window leaves out the last row of an odd height; 
 from typing import TYPE_CHECKING
 
 from tasks.zoo.blocks import convolution, pooled, separable, widened
-from tasks.zoo.ends import Ends, close_end, open_end
+from tasks.zoo.ends import ModelEnds, close_end, open_end
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 
-def build(ends: Ends, width: float) -> "tf.keras.Model":
+def build(ends: ModelEnds, width: float) -> "tf.keras.Model":
     """A 10x4 convolution of 64 channels at width 1 that halves the spectrum, and four depthwise separable ones."""
     import tensorflow as tf
 

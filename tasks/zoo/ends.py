@@ -16,7 +16,7 @@ Factors = tuple[float, ...]  # one for all values, or one for each channel
 
 
 @dataclass(frozen=True)
-class Ends:
+class ModelEnds:
     """Shapes of one example, and the straight lines `value * scale + offset` that raw values take in and out.
 
     input_scale, input_offset: from raw values to the range that a model learns well in.
@@ -33,7 +33,7 @@ class Ends:
     output_offset: Factors = (0.0,)
 
 
-def ends_of(data: Dataset) -> Ends:
+def ends_of(data: Dataset) -> ModelEnds:
     """The ends that fit a data set: from its shapes, and from what its train split's values are like."""
     mean, spread = np.zeros(1), np.ones(1)
     if data.scaling == "unit":
@@ -45,7 +45,7 @@ def ends_of(data: Dataset) -> Ends:
     if data.config.problem == "regression":
         targets = data.targets["train"].astype(np.float64)
         out_mean, out_spread = targets.mean(axis=0), targets.std(axis=0)
-    return Ends(
+    return ModelEnds(
         input_shape=data.input_shape,
         output_shape=data.output_shape,
         problem=data.config.problem,
@@ -56,7 +56,7 @@ def ends_of(data: Dataset) -> Ends:
     )
 
 
-def open_end(ends: Ends) -> tuple["tf.Tensor", "tf.Tensor"]:
+def open_end(ends: ModelEnds) -> tuple["tf.Tensor", "tf.Tensor"]:
     """The input `(batch, *input_shape)` in raw values, and the same in the range that the model works in."""
     import tensorflow as tf
 
@@ -64,7 +64,7 @@ def open_end(ends: Ends) -> tuple["tf.Tensor", "tf.Tensor"]:
     return inputs, _line(ends.input_scale, ends.input_offset, "preprocessing")(inputs)
 
 
-def close_end(ends: Ends, inputs: "tf.Tensor", features: "tf.Tensor", name: str) -> "tf.keras.Model":
+def close_end(ends: ModelEnds, inputs: "tf.Tensor", features: "tf.Tensor", name: str) -> "tf.keras.Model":
     """The model from `inputs` to what the problem asks for, made of features `(batch, n)`."""
     import tensorflow as tf
 

@@ -3,13 +3,13 @@
 from typing import TYPE_CHECKING
 
 from tasks.zoo.blocks import flat, widened
-from tasks.zoo.ends import Ends, close_end, open_end
+from tasks.zoo.ends import ModelEnds, close_end, open_end
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 
-def build(ends: Ends, width: float) -> "tf.keras.Model":
+def build(ends: ModelEnds, width: float) -> "tf.keras.Model":
     """Two dense layers of 128 and 64 units at width 1, each with ReLU."""
     import tensorflow as tf
 

@@ -7,7 +7,7 @@ classes. The full-width architecture is that of Howard et al. (2017).
 from typing import TYPE_CHECKING
 
 from tasks.zoo.blocks import convolution, pooled, separable, widened
-from tasks.zoo.ends import Ends, close_end, open_end
+from tasks.zoo.ends import ModelEnds, close_end, open_end
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 BLOCKS = ((16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (128, 2), *[(128, 1)] * 5, (256, 2), (256, 1))
 
 
-def build(ends: Ends, width: float) -> "tf.keras.Model":
+def build(ends: ModelEnds, width: float) -> "tf.keras.Model":
     """A convolution and thirteen depthwise separable ones; width 1 is the reference's 0.25 of Howard's channels."""
     inputs, x = open_end(ends)
     x = convolution(x, widened(8, width), 3, 2, "stem")

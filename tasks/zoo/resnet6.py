@@ -7,13 +7,13 @@ wider stacks behind a halved image learn more for the same time. 98,394 paramete
 from typing import TYPE_CHECKING
 
 from tasks.zoo.blocks import convolution, pooled, residual, widened
-from tasks.zoo.ends import Ends, close_end, open_end
+from tasks.zoo.ends import ModelEnds, close_end, open_end
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 
-def build(ends: Ends, width: float) -> "tf.keras.Model":
+def build(ends: ModelEnds, width: float) -> "tf.keras.Model":
     """A convolution of 16 channels and two residual stacks of 48 and 64 at width 1, which halve the image each."""
     inputs, x = open_end(ends)
     x = convolution(x, widened(16, width), 3, 1, "stem")

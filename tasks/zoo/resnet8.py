@@ -7,13 +7,13 @@ classes. Its L2 penalty of 1e-4 is FitConfig's `weight_decay` here.
 from typing import TYPE_CHECKING
 
 from tasks.zoo.blocks import convolution, pooled, residual, widened
-from tasks.zoo.ends import Ends, close_end, open_end
+from tasks.zoo.ends import ModelEnds, close_end, open_end
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 
-def build(ends: Ends, width: float) -> "tf.keras.Model":
+def build(ends: ModelEnds, width: float) -> "tf.keras.Model":
     """A convolution and three residual stacks of 16, 32 and 64 channels at width 1; the later two halve the image."""
     inputs, x = open_end(ends)
     x = convolution(x, widened(16, width), 3, 1, "stem")

@@ -71,7 +71,7 @@ def test_branches_side_by_side_keep_their_own_channels(layers):
     out = layers.Conv2D(2, 1, name="out")(layers.Add()([both, c]))
     graph = graph_of(model_of(inputs, out))
     assert dict(zip(graph.makers, map(len, graph.groups), strict=True)) == {("a", "c"): 2, ("b", "c"): 3}
-    np.testing.assert_array_equal(graph.ends["c"].wanted, [0, 1, 2, 3, 4])
+    np.testing.assert_array_equal(graph.ends["c"].outputs, [0, 1, 2, 3, 4])
 
 
 def test_a_gate_of_one_channel_for_all_ties_none_of_them(layers):
@@ -91,7 +91,7 @@ def test_flatten_and_reshape_are_followed(layers):
     out = layers.Dense(2, name="out")(flat)
     model = model_of(inputs, out)
     graph = graph_of(model)
-    np.testing.assert_array_equal(graph.ends["out"].given, [0, 1, 2] * 4)
+    np.testing.assert_array_equal(graph.ends["out"].inputs, [0, 1, 2] * 4)
     cut = graph.cut(np.array([True, False, True]))
     np.testing.assert_array_equal(
         cut.get_layer("out").kernel, model.get_layer("out").kernel[:].numpy()[[0, 2, 3, 5, 6, 8, 9, 11]]
@@ -116,7 +116,7 @@ def test_a_group_of_a_grouped_convolution_goes_as_a_whole(layers):
     model = model_of(inputs, out)
     graph = graph_of(model)
     assert graph.units == 3
-    np.testing.assert_array_equal(graph.ends["grouped"].given, [0, 0, 1, 1, 2, 2])
+    np.testing.assert_array_equal(graph.ends["grouped"].inputs, [0, 0, 1, 1, 2, 2])
     cut = graph.cut(np.array([True, False, True]))
     assert cut.get_layer("grouped").groups == 2
     np.testing.assert_array_equal(
@@ -125,7 +125,7 @@ def test_a_group_of_a_grouped_convolution_goes_as_a_whole(layers):
 
 
 @pytest.mark.parametrize("name", ["LayerNormalization", "UnitNormalization", "Softmax"])
-def test_what_looks_at_all_channels_at_once_keeps_them_and_is_told(layers, name):
+def test_what_looks_at_all_channels_at_once_keeps_them_and_is_named(layers, name):
     x = inputs = image()
     x = layers.Conv2D(4, 1, name="a")(x)
     x = getattr(layers, name)(name="norm")(x)
@@ -173,7 +173,7 @@ def test_weights_are_sliced_where_the_channels_are(layers):
     def weights(name):
         return model.get_layer(name).get_weights(), cut.get_layer(name).get_weights()
 
-    for name, wanted in {
+    for name, of_these in {
         "conv": lambda kernel, bias: [kernel[..., conv], bias[conv]],
         "norm": lambda *four: [each[conv] for each in four],
         "prelu": lambda alpha: [alpha[..., conv]],
@@ -187,8 +187,8 @@ def test_weights_are_sliced_where_the_channels_are(layers):
         "out": lambda kernel, bias: [kernel[deep], bias],
     }.items():
         before, after = weights(name)
-        for expected, found in zip(wanted(*before), after, strict=True):
-            np.testing.assert_array_equal(expected, found, err_msg=name)
+        for kept, actual in zip(of_these(*before), after, strict=True):
+            np.testing.assert_array_equal(kept, actual, err_msg=name)
     assert widths(cut) == {"conv": 3, "separable": 2, "transposed": 3, "depthwise": 6, "out": 2}
 
 

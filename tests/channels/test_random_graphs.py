@@ -22,8 +22,8 @@ ratios = st.sampled_from([0.2, 0.5, 0.9])
 seeds = st.integers(0, 1000)
 
 
-def close(found, wanted):
-    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5 * max(1.0, float(np.abs(wanted).max())))
+def close(actual, expected):
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5 * max(1.0, float(np.abs(expected).max())))
 
 
 def emptied(graph, gone):
@@ -31,7 +31,7 @@ def emptied(graph, gone):
     gone = np.append(gone, False)
     for name, ends in graph.ends.items():
         layer = graph.model.get_layer(name)
-        rule, mask = rule_for(layer), gone[ends.wanted]
+        rule, mask = rule_for(layer), gone[ends.outputs]
         if rule.own is None and kind(layer) != "BatchNormalization":
             continue
         weights = layer.get_weights()
@@ -47,15 +47,15 @@ def emptied(graph, gone):
 
 def nothing_changes(graph, head, seed):
     model = built(graph, head)
-    found = graph_of(model)
-    note(f"{found.makers} {list(map(len, found.groups))}")
-    np.testing.assert_array_equal(found.cut(np.ones(found.units, bool))(X), model(X))
+    channels = graph_of(model)
+    note(f"{channels.makers} {list(map(len, channels.groups))}")
+    np.testing.assert_array_equal(channels.cut(np.ones(channels.units, bool))(X), model(X))
     draw = np.random.default_rng(seed)
-    stays = draw.random(found.units) < 0.6
-    for group in found.groups:
+    stays = draw.random(channels.units) < 0.6
+    for group in channels.groups:
         stays[draw.choice(group)] = True
-    emptied(found, ~stays)
-    close(found.cut(stays)(X).numpy(), found.model(X).numpy())
+    emptied(channels, ~stays)
+    close(channels.cut(stays)(X).numpy(), channels.model(X).numpy())
 
 
 def no_sigmoid(graph):
@@ -66,20 +66,20 @@ def no_sigmoid(graph):
 def is_a_model(graph, head, ratio, folder, precisions):
     import tensorflow as tf
 
-    found = graph_of(built(graph, head))
-    stays = order(found, magnitude(found, 1), floor=0.1, multiple=1)(int(ratio * found.units))
-    cut = found.cut(stays)
-    note(f"{found.makers} {list(map(len, found.groups))} {stays}")
-    assert cut.output_shape == found.model.output_shape
-    assert cut.count_params() <= found.model.count_params()
+    channels = graph_of(built(graph, head))
+    stays = order(channels, magnitude(channels, 1), floor=0.1, multiple=1)(int(ratio * channels.units))
+    cut = channels.cut(stays)
+    note(f"{channels.makers} {list(map(len, channels.groups))} {stays}")
+    assert cut.output_shape == channels.model.output_shape
+    assert cut.count_params() <= channels.model.count_params()
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean(tf.square(cut(X, training=True)))
     gradients = tape.gradient(loss, cut.trainable_weights)
     assert all(gradient is not None and np.isfinite(gradient).all() for gradient in gradients)
     tf.keras.optimizers.SGD(1e-3).apply_gradients(zip(gradients, cut.trainable_weights, strict=True))
-    wanted = cut(X).numpy()
+    expected = cut(X).numpy()
     keras.write(cut, folder)
-    np.testing.assert_array_equal(keras.load(folder)(X).numpy(), wanted)
+    np.testing.assert_array_equal(keras.load(folder)(X).numpy(), expected)
     averages = any(step[:2] == ("pool", "Average") for step in graph)
     for target in FORMATS:
         for precision in precisions:
@@ -91,14 +91,14 @@ def is_a_model(graph, head, ratio, folder, precisions):
             FORMATS[target].write(source, place, precision, classes=())
             answers = FORMATS[target].load(place)(X)
             if precision == "float32":
-                close(answers, wanted)
-                assert FORMATS[target].audit(place, X[:1]).macs == found.macs(stays), target
+                close(answers, expected)
+                assert FORMATS[target].audit(place, X[:1]).macs == channels.macs(stays), target
                 continue
             assert np.isfinite(answers).all(), target
             # TensorRT's ranges are others, and LiteRT averages on its input's grid or clips before it: not ours to cut
             if target != "tensorrt" and not (target == "litert" and averages):
-                held = source(X).numpy()
-                off = np.abs(answers - held).mean() / (max(np.ptp(held), 1e-6) / 255)
+                quantized = source(X).numpy()
+                off = np.abs(answers - quantized).mean() / (max(np.ptp(quantized), 1e-6) / 255)
                 assert off < 3, target  # steps: what is left of a cut range is small, and a step before it is not
 
 

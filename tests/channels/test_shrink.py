@@ -72,10 +72,10 @@ def test_the_scale_of_a_normalisation_counts_whatever_its_sign(model):
     gamma = np.linspace(-1, 2, 16)
     copy.get_layer("norm").set_weights([gamma, *copy.get_layer("norm").get_weights()[1:]])
     graph = graph_of(copy)
-    found = dict(zip(graph.makers, (norm_scale(graph)[group] for group in graph.groups), strict=True))
-    np.testing.assert_allclose(found["second", "third"], np.abs(gamma), rtol=1e-6)
-    assert np.isinf(found["first",]).all(), "no normalisation scales these, so they stay"
-    assert np.isinf(found["hidden",]).all()
+    scales = dict(zip(graph.makers, (norm_scale(graph)[group] for group in graph.groups), strict=True))
+    np.testing.assert_allclose(scales["second", "third"], np.abs(gamma), rtol=1e-6)
+    assert np.isinf(scales["first",]).all(), "no normalisation scales these, so they stay"
+    assert np.isinf(scales["hidden",]).all()
 
 
 @given(seed=st.integers(0, 100))
@@ -88,17 +88,17 @@ def test_taylor_is_the_slope_of_the_loss_as_a_channel_fades(seed):
     x, y = draw.normal(0, 1, (5, 3)).astype(np.float32), draw.normal(0, 1, 5).astype(np.float32)
     graph = graph_of(linear(weights, readers))
 
-    def loss(wanted, predictions):
-        return tf.reduce_mean(tf.square(predictions[:, 0] - wanted))
+    def loss(expected, predictions):
+        return tf.reduce_mean(tf.square(predictions[:, 0] - expected))
 
-    found = taylor(graph, [(x, y), (x[:2], y[:2])], loss)
+    scores = taylor(graph, [(x, y), (x[:2], y[:2])], loss)
     adds = (x @ weights) * readers  # (examples, units)
 
     def slope(rows):
         error = adds[rows].sum(axis=1) - y[rows]
         return (2 * error[:, None] * adds[rows]).mean(axis=0)
 
-    np.testing.assert_allclose(found, (slope(slice(5)) ** 2 + slope(slice(2)) ** 2) / 2, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(scores, (slope(slice(5)) ** 2 + slope(slice(2)) ** 2) / 2, rtol=1e-3, atol=1e-5)
 
 
 def test_taylor_agrees_with_removing_a_little(model, data):
@@ -109,8 +109,8 @@ def test_taylor_agrees_with_removing_a_little(model, data):
 
     x, y = data.arrays("train", limit=64)
     graph = graph_of(model)
-    found = taylor(graph, [(tf.constant(x), tf.constant(y))], cross_entropy)
-    unit = max(graph.groups[1], key=lambda each: found[each])
+    scores = taylor(graph, [(tf.constant(x), tf.constant(y))], cross_entropy)
+    unit = max(graph.groups[1], key=lambda each: scores[each])
     step, losses = 3e-3, []
     for sign in (-1, 1):
         faded = tf.keras.models.clone_model(graph.model)
@@ -118,12 +118,12 @@ def test_taylor_agrees_with_removing_a_little(model, data):
         for reader, axis in (("third", 2), ("hidden", 0)):
             layer = faded.get_layer(reader)
             kernel, *rest = layer.get_weights()
-            mine = graph.ends[reader].given == unit
+            mine = graph.ends[reader].inputs == unit
             np.moveaxis(kernel, axis, 0)[mine] *= 1 + sign * step
             layer.set_weights([kernel, *rest])
         losses.append(float(cross_entropy(tf.constant(y), faded(x))))
     slope = (losses[1] - losses[0]) / (2 * step)
-    assert found[unit] == pytest.approx(slope**2, rel=0.02)
+    assert scores[unit] == pytest.approx(slope**2, rel=0.02)
 
 
 @given(
@@ -160,12 +160,12 @@ def graph_cache(model):
 def test_no_more_go_than_are_enough(model, least, seed):
     graph = graph_cache(model)
     stays = order(graph, np.random.default_rng(seed).random(graph.units), 0.0, 1)
-    found = fewest(stays, graph.units, lambda mask: mask.sum() <= least)
-    if found is None:
+    count = fewest(stays, graph.units, lambda mask: mask.sum() <= least)
+    if count is None:
         assert stays(graph.units).sum() > least
         return
-    assert stays(found).sum() <= least
-    assert found == 0 or stays(found - 1).sum() > least
+    assert stays(count).sum() <= least
+    assert count == 0 or stays(count - 1).sum() > least
 
 
 def cut(model, data, **settings):
@@ -242,7 +242,7 @@ def test_cut_to_a_latency_that_was_measured(data):
     assert 96 * 3 > sum(widths(smaller).values()) - 10 > 0.125 * 96 * 3
 
 
-def test_what_cannot_be_reached_is_told(model, data):
+def test_what_cannot_be_reached_is_refused(model, data):
     with pytest.raises(PruningFailed, match=r"remove = 0.99 of the macs is not reached: floor = 0.5 and multiple = 4"):
         cut(model, data, of="macs", remove=0.99, criterion="l1", floor=0.5)
     with pytest.raises(PruningFailed, match=r"budget.max_size_bytes = 10 is not reached"):
@@ -267,7 +267,7 @@ def test_channels_then_zeros_then_integers(model, data, tmp_path):
     smaller = pruned(model, data, config)
     assert sum(widths(smaller).values()) < sum(widths(model).values())
     assert all(share == pytest.approx(0.5, abs=0.03) for share in sparsity_by_layer(smaller).values())
-    held = quantize(
+    quantized = quantize(
         smaller,
         data,
         QuantizeConfig(method="training", fit=QUICK),
@@ -276,7 +276,7 @@ def test_channels_then_zeros_then_integers(model, data, tmp_path):
         seed=0,
         report=lambda *_: None,
     )
-    FORMATS["onnxruntime"].write(held, tmp_path, "int8", classes=())
+    FORMATS["onnxruntime"].write(quantized, tmp_path, "int8", classes=())
     audit = FORMATS["onnxruntime"].audit(tmp_path, data.arrays("test", limit=1)[0])
     assert audit.integer_share == 1.0
 
@@ -284,9 +284,9 @@ def test_channels_then_zeros_then_integers(model, data, tmp_path):
 def test_a_killed_cutting_in_steps_goes_on_to_the_same_weights(model, data, tmp_path):
     channels = ChannelConfig(of="channels", remove=0.4, steps=2, fit=QUICK, examples=64)
     config = PruneConfig(method="channels", channels=channels, fit=FitConfig(epochs=2, batch_size=64))
-    told = []
-    whole = pruned(model, data, config, report=lambda epoch, epochs, _: told.append((epoch, epochs)))
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    epochs_reported = []
+    whole = pruned(model, data, config, report=lambda epoch, epochs, _: epochs_reported.append((epoch, epochs)))
+    assert epochs_reported == [(1, 3), (2, 3), (3, 3)]
 
     class KilledError(Exception):
         pass

@@ -1,4 +1,4 @@
-"""Batches: the same for the same seed, whether held in memory or streamed, and augmented without a state."""
+"""Batches: the same for the same seed, whether in memory or streamed, and augmented without a state."""
 
 from collections.abc import Iterator
 
@@ -44,18 +44,18 @@ def collected(
 
 
 @pytest.mark.parametrize("problem", ["classification", "regression", "reconstruction"])
-def test_streamed_is_what_is_held(problem: str) -> None:
-    held, streamed = dataset(problem=problem), dataset(streamed=True, problem=problem)
-    assert held.digest == streamed.digest
-    np.testing.assert_allclose(held.mean, streamed.mean, rtol=1e-12)
+def test_streamed_is_what_is_in_memory(problem: str) -> None:
+    in_memory, streamed = dataset(problem=problem), dataset(streamed=True, problem=problem)
+    assert in_memory.digest == streamed.digest
+    np.testing.assert_allclose(in_memory.mean, streamed.mean, rtol=1e-12)
     for split in ("train", "validation", "test"):
-        for one, other in zip(held.arrays(split), streamed.arrays(split), strict=True):
+        for one, other in zip(in_memory.arrays(split), streamed.arrays(split), strict=True):
             np.testing.assert_array_equal(one, other)
         assert [len(a) for a in streamed.arrays(split, limit=7)] == [7, 7]
         chunks = list(streamed.examples(split))
-        np.testing.assert_array_equal(np.concatenate([x for x, _ in chunks]), held.arrays(split)[0])
-        np.testing.assert_array_equal(np.concatenate([y for _, y in chunks]), held.arrays(split)[1])
-    for one, other in zip(collected(held), collected(streamed), strict=True):
+        np.testing.assert_array_equal(np.concatenate([x for x, _ in chunks]), in_memory.arrays(split)[0])
+        np.testing.assert_array_equal(np.concatenate([y for _, y in chunks]), in_memory.arrays(split)[1])
+    for one, other in zip(collected(in_memory), collected(streamed), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
@@ -151,10 +151,10 @@ def test_a_view_is_the_same_whatever_the_order_the_seed_and_the_batch(streamed: 
         """Each example as it was shown, by its row, which travels beside it."""
         rows = np.arange(data.counts["train"], dtype=np.float32)[:, None]
         batches = data.batches("train", size, shuffle_seed=seed, augment=True, view=view, beside=rows)
-        found: dict[int, np.ndarray] = {}
+        images: dict[int, np.ndarray] = {}
         for x, _, taken in batches.as_numpy_iterator():
-            found |= {int(row): image for image, [row] in zip(x, taken, strict=True)}
-        return found
+            images |= {int(row): image for image, [row] in zip(x, taken, strict=True)}
+        return images
 
     whole = seen(1, 300, None)
     for other in (seen(1, 32, 4), seen(1, 7, 5)):

@@ -172,12 +172,12 @@ def test_digest_covers_labels_names_problem_and_splits() -> None:
     st.lists(st.integers(1, 22), unique=True, max_size=4),
 )
 def test_statistics_by_chunks_are_those_of_the_whole(x: np.ndarray, cuts: list[int]) -> None:
-    found = statistics_of(np.split(x, sorted(cuts)))
+    statistics = statistics_of(np.split(x, sorted(cuts)))
     double = x.astype(np.float64)
-    np.testing.assert_allclose(found.mean, double.mean(axis=(0, 1)), rtol=1e-9, atol=1e-7)
-    np.testing.assert_allclose(found.std, double.std(axis=(0, 1)), rtol=1e-7, atol=1e-6)
-    assert found.variance == pytest.approx(double.var(axis=0).mean(), rel=1e-7, abs=1e-6)
-    assert (found.minimum, found.maximum) == (x.min(), x.max())
+    np.testing.assert_allclose(statistics.mean, double.mean(axis=(0, 1)), rtol=1e-9, atol=1e-7)
+    np.testing.assert_allclose(statistics.std, double.std(axis=(0, 1)), rtol=1e-7, atol=1e-6)
+    assert statistics.variance == pytest.approx(double.var(axis=0).mean(), rel=1e-7, abs=1e-6)
+    assert (statistics.minimum, statistics.maximum) == (x.min(), x.max())
 
 
 def test_splits_of_duplicated_examples_share_none(tmp_path: Path) -> None:

@@ -61,18 +61,18 @@ def test_a_folder_without_labels_and_one_that_lacks_a_class(tmp_path: Path):
         for number in range(4):
             Image.new("L", (8, 8), 40 * number + len(name)).save(tmp_path / name / f"{number}.png")
     config = DataConfig(reader="folder", source=str(tmp_path))
-    found = open_new(config, labels=True, classes=MODEL, input_shape=(8, 8, 1), limit=100)
-    assert found.x.shape == (8, 8, 8, 1)
-    assert sorted(found.y) == [1] * 4 + [2] * 4
+    new = open_new(config, labels=True, classes=MODEL, input_shape=(8, 8, 1), limit=100)
+    assert new.x.shape == (8, 8, 8, 1)
+    assert sorted(new.y) == [1] * 4 + [2] * 4
     assert open_new(config, labels=False, classes=MODEL, input_shape=(8, 8, 1), limit=100).y is None
 
 
 def test_the_last_rows_of_a_table(tmp_path: Path):
     pq.write_table(pa.table({"a": np.arange(20_000.0), "b": np.zeros(20_000)}), tmp_path / "new.parquet")
     config = DataConfig(reader="table", source=str(tmp_path / "new.parquet"))
-    found = open_new(config, labels=False, classes=(), input_shape=(2,), limit=9000)
-    assert (found.held, len(found.x)) == (20_000, 9000)
-    np.testing.assert_array_equal(found.x[:, 0], np.arange(11_000, 20_000))
+    new = open_new(config, labels=False, classes=(), input_shape=(2,), limit=9000)
+    assert (new.available, len(new.x)) == (20_000, 9000)
+    np.testing.assert_array_equal(new.x[:, 0], np.arange(11_000, 20_000))
 
 
 KNOWN = ("width", "height", "age")
@@ -101,10 +101,10 @@ def opened(config: DataConfig, *, labels: bool = True):
 
 @pytest.mark.parametrize("names", [("width", "height", "age", "label"), ("label", "age", "width", "height")])
 def test_columns_are_found_by_name_in_any_order(tmp_path: Path, names):
-    found = opened(table(tmp_path / "new.csv", *names))
-    np.testing.assert_array_equal(found.x.astype(int), [[5, 6, 3]] * 20)
-    np.testing.assert_array_equal(found.y, np.arange(20) % 2)
-    assert found.notes == ()
+    new = opened(table(tmp_path / "new.csv", *names))
+    np.testing.assert_array_equal(new.x.astype(int), [[5, 6, 3]] * 20)
+    np.testing.assert_array_equal(new.y, np.arange(20) % 2)
+    assert new.notes == ()
     assert opened(table(tmp_path / "new.csv", *names), labels=False).y is None
 
 
@@ -112,17 +112,17 @@ def test_columns_that_the_model_does_not_know_are_left_out_and_told(tmp_path: Pa
     path = tmp_path / "new.csv"
     config = table(path, "color", *KNOWN, "label", "extra")
     path.write_text(path.read_text().replace("5.", "red", 1))  # which is no number, and does not matter
-    found = opened(config)
-    np.testing.assert_array_equal(found.x.astype(int), [[5, 6, 3]] * 20)
-    assert found.notes == ("Columns that the model does not know are left out: color, extra.",)
+    new = opened(config)
+    np.testing.assert_array_equal(new.x.astype(int), [[5, 6, 3]] * 20)
+    assert new.notes == ("Columns that the model does not know are left out: color, extra.",)
 
 
 def test_a_column_that_is_missing_or_renamed_is_refused_by_name(tmp_path: Path):
     renamed = table(tmp_path / "new.csv", "width", "height", "Age", "label")
     with pytest.raises(DataError, match=r"no column 'age'.*it has width, height, Age, label.*data.input"):
         opened(renamed)
-    found = opened(renamed.model_copy(update={"input": "width, height, Age"}))  # the way out
-    np.testing.assert_array_equal(found.x.astype(int), [[5, 6, 3]] * 20)
+    new = opened(renamed.model_copy(update={"input": "width, height, Age"}))  # the way out
+    np.testing.assert_array_equal(new.x.astype(int), [[5, 6, 3]] * 20)
     with pytest.raises(DataError, match="the model takes 3 columns: width, height, age"):
         opened(renamed.model_copy(update={"input": "width,height"}))
     with pytest.raises(DataError, match=r"data.target: 'label'.*width, height, age"):
@@ -139,7 +139,7 @@ def test_the_recipe_s_columns_are_the_new_table_s_but_not_another_reader_s():
 
 @pytest.mark.parametrize(("y", "expected"), [([1, 2], [0, 1]), ([3, 1], [2, 0])])
 def test_labels_of_classes_that_are_numbers_go_by_their_names(y, expected):
-    found = _as_the_model_numbers(np.array(y), CONFIG, (), ("1", "2", "3"))
-    np.testing.assert_array_equal(found, expected)
+    numbers = _as_the_model_numbers(np.array(y), CONFIG, (), ("1", "2", "3"))
+    np.testing.assert_array_equal(numbers, expected)
     with pytest.raises(DataError, match="also hold '0'"):
         _as_the_model_numbers(np.array([0, 1]), CONFIG, (), ("1", "2", "3"))

@@ -91,12 +91,12 @@ def test_a_rare_class_is_in_every_split() -> None:
 
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=8), st.floats(0.05, 0.45))
 def test_apportioning_adds_up(sizes: list[int], share: float) -> None:
-    wanted = round(share * sum(sizes))
-    quotas = apportion(np.array(sizes, np.int64), wanted)
-    assert quotas.sum() >= wanted
+    count = round(share * sum(sizes))
+    quotas = apportion(np.array(sizes, np.int64), count)
+    assert quotas.sum() >= count
     assert (quotas >= 1).all()
-    if wanted * min(sizes) >= sum(sizes):
-        assert quotas.sum() == wanted
+    if count * min(sizes) >= sum(sizes):
+        assert quotas.sum() == count
 
 
 @pytest.mark.parametrize("seed", [0, 2**63 - 1])

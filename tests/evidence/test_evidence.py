@@ -9,8 +9,8 @@ import pytest
 from made_evidence import MACHINE, evidence_of, made
 from pydantic import ValidationError
 
-from tasks.contract.artifact import DataArtifact
 from tasks.contract.errors import StoreError
+from tasks.data.artifact import DataArtifact
 from tasks.evidence.disclosure import limits, methods
 from tasks.evidence.evidence import Evidence, Tried, figures, open_evidence, write_evidence
 from tasks.evidence.page import as_cell, duration, figures_of, lay_out, render_card, render_page, size, verdicts
@@ -67,11 +67,11 @@ def test_nan_never_gets_in():
 
 
 def test_figures_for_the_store(evidence):
-    found = figures(evidence.files[1], "accuracy")
-    assert found["accuracy"] == 0.94
-    assert found["drop_worst"] == evidence.files[1].drop.high
-    assert found["latency_p50_ms"] == pytest.approx(0.1)
-    assert all(isinstance(value, int | float) for value in found.values())
+    logged = figures(evidence.files[1], "accuracy")
+    assert logged["accuracy"] == 0.94
+    assert logged["drop_worst"] == evidence.files[1].drop.high
+    assert logged["latency_p50_ms"] == pytest.approx(0.1)
+    assert all(isinstance(value, int | float) for value in logged.values())
 
 
 @pytest.mark.parametrize(
@@ -97,8 +97,8 @@ def test_figures_for_the_store(evidence):
 )
 def test_verdicts_say_what_the_figures_say(changes, kind, words):
     file = made("compressed", **changes)
-    found = verdicts(evidence_of(made(), file), file)
-    assert [one.kind for one in found if words in one.text] == [kind], [one.text for one in found]
+    sentences = verdicts(evidence_of(made(), file), file)
+    assert [one.kind for one in sentences if words in one.text] == [kind], [one.text for one in sentences]
 
 
 class Reading(HTMLParser):
@@ -148,9 +148,9 @@ def test_the_page_is_the_same_twice(evidence):
 
 def test_a_folder_holds_all_of_it(evidence, tmp_path):
     lay_out(evidence, tmp_path)
-    held = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     plots = {"confusion", "confusion_teacher", "drops", "sizes_and_latencies"}
-    assert held == {"evidence.json", "index.html", *(f"plots/{name}.png" for name in plots)}
+    assert files == {"evidence.json", "index.html", *(f"plots/{name}.png" for name in plots)}
 
 
 def test_r2_is_told_in_its_own_words():
@@ -231,10 +231,10 @@ def test_limits_follow_from_what_was_measured():
         made(),
         MACHINE.model_copy(update={"load_after": 9.0, "virtual": False, "instruction_sets": ("avx2",)}),
     )
-    said = " ".join(limits([teacher, made("compressed")], "classification", 200, 900, busy, 0.95, 1000))
+    text = " ".join(limits([teacher, made("compressed")], "classification", 200, 900, busy, 0.95, 1000))
     for words in ("first 200 of 900", "are few", "was busy", "Only 500 of 1000", "instruction sets (AVX2, no VNNI)"):
-        assert words in said
-    assert "virtual" not in said
+        assert words in text
+    assert "virtual" not in text
     calm = " ".join(limits([teacher], "regression", 5000, 5000, MACHINE, 0.95, 500))
     assert "virtual" in calm
     for words in ("first", "are few", "busy", "Only"):
@@ -243,19 +243,19 @@ def test_limits_follow_from_what_was_measured():
 
 def test_a_file_for_tensorrt_is_said_not_to_have_run_there():
     elsewhere = [made(target="tensorrt"), made("compressed", target="tensorrt", precision="int8")]
-    said = " ".join(limits(elsewhere, "classification", 900, 900, MACHINE, 0.95, 500))
+    text = " ".join(limits(elsewhere, "classification", 900, 900, MACHINE, 0.95, 500))
     for words in ("were not run in TensorRT", "ONNX Runtime on this machine's processor", "static check of the file"):
-        assert words in said
+        assert words in text
     assert "TensorRT" not in " ".join(limits([made()], "classification", 900, 900, MACHINE, 0.95, 500))
     assert "TensorRT's documented rules" in methods("classification", 1, 64, 20)["multiply-accumulates"]
 
 
-def test_the_machine_is_told():
-    found = describe_machine(0.5)
-    assert found.processor
-    assert found.load_before == 0.5
-    assert found.memory_bytes > 2**28
-    assert {"numpy", "onnxruntime", "tensorflow"} <= set(found.libraries)
+def test_the_machine_is_described():
+    machine = describe_machine(0.5)
+    assert machine.processor
+    assert machine.load_before == 0.5
+    assert machine.memory_bytes > 2**28
+    assert {"numpy", "onnxruntime", "tensorflow"} <= set(machine.libraries)
 
 
 def test_times_of_a_runtime_that_is_not_here_are_not_shown(evidence, tmp_path):
@@ -280,8 +280,8 @@ def test_times_of_a_runtime_that_is_not_here_are_not_shown(evidence, tmp_path):
     assert all("| not run |" in line and "100 µs" not in line for line in rows)
     assert "speedup" not in figures(elsewhere[1], "accuracy")
     assert "size_bytes" in figures(elsewhere[1], "accuracy")
-    (said,) = [verdict.text for verdict in verdicts(both, elsewhere[1]) if "not measured" in verdict.text]
-    assert "TensorRT" in said
+    (sentence,) = [verdict.text for verdict in verdicts(both, elsewhere[1]) if "not measured" in verdict.text]
+    assert "TensorRT" in sentence
     assert any("are predicted to run" in verdict.text for verdict in verdicts(both, elsewhere[1]))
     lay_out(both, tmp_path)
     assert (tmp_path / "index.html").read_text().count("not run") >= 4
@@ -328,12 +328,14 @@ def test_what_was_tried_stands_on_the_page_and_the_card(evidence, tmp_path):
     ],
 )
 def test_whether_integers_are_the_same_everywhere_stands_on_page_and_card(saturates, cell, limit):
-    told = evidence_of(made(integer=False), made("compressed", precision="int8", saturates=saturates))
-    assert sum(limit in sentence for sentence in told.limits) == 1
-    page, text = render_page(told, {}), card(told)
+    evidence = evidence_of(made(integer=False), made("compressed", precision="int8", saturates=saturates))
+    assert sum(limit in sentence for sentence in evidence.limits) == 1
+    page, text = render_page(evidence, {}), card(evidence)
     assert page.count(cell) == 1
     assert page.count(">no integers<") == 1, "the teacher's file"
-    (verdict,) = [one for one in verdicts(told, told.files[1]) if "VNNI" in one.text or "not looked at" in one.text]
+    (verdict,) = [
+        one for one in verdicts(evidence, evidence.files[1]) if "VNNI" in one.text or "not looked at" in one.text
+    ]
     assert as_cell(verdict.text).split(":")[0] in as_cell(text)
     assert "Test &lt;Processor&gt; (AVX-512 VNNI)" in text
 

@@ -1,4 +1,4 @@
-"""Plots show the numbers they were given."""
+"""Plots show the numbers that they were made from."""
 
 import io
 

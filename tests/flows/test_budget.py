@@ -5,7 +5,7 @@ from made_evidence import evidence_of, made
 
 from flows.budget import Budget, breaches, hold
 from tasks.contract.errors import BudgetNotKept
-from tasks.formats.audit import Audit, LayerAudit, named, told_of_saturation
+from tasks.formats.audit import Audit, LayerAudit, named, saturation_note
 
 LOOSE = {"max_accuracy_drop": 1}
 
@@ -86,6 +86,6 @@ def test_what_an_audit_says_of_processors():
 
 
 def test_people_are_told_of_here_and_there():
-    assert told_of_saturation("the file", (), here=True) == ""
-    assert "answers right here" in told_of_saturation("the file", ("a",), here=False)
-    assert "opens it with unsigned weights" in told_of_saturation("the file", ("a",), here=True)
+    assert saturation_note("the file", (), here=True) == ""
+    assert "answers right here" in saturation_note("the file", ("a",), here=False)
+    assert "opens it with unsigned weights" in saturation_note("the file", ("a",), here=True)

@@ -27,7 +27,7 @@ def home(tmp_path_factory, prefect_server, empty_store):
 
 @pytest.fixture
 def quick():
-    from tasks.bundles.client import TrialConfig
+    from tasks.bundles.trial import TrialConfig
 
     return TrialConfig(requests=20)
 

@@ -8,7 +8,7 @@ from small_models import images
 
 from tasks.formats import FORMATS
 from tasks.formats.keras import files as format_keras
-from tasks.formats.parity import hold_targets
+from tasks.formats.parity import targets_apart
 from tasks.keras_graph.folding import fold
 from tasks.measuring.agreement import furthest
 from tasks.quantization.fake_quantization import fake_quantized
@@ -88,9 +88,9 @@ def test_an_application_is_brought_and_its_files_answer_right(family, tmp_path):
     model, x = settled(family)
     model.save(tmp_path / "model.keras")
     ours = format_keras.import_model(tmp_path / "model.keras", trust=False)
-    wanted = model(x, training=False).numpy()
-    assert np.ptp(wanted, axis=0).min() > 0
+    expected = model(x, training=False).numpy()
+    assert np.ptp(expected, axis=0).min() > 0
     for brought in (ours, fold(ours)):
-        assert furthest(brought(x, training=False).numpy(), wanted).share <= 1
-    assert hold_targets(ours, tuple(FORMATS), "float32", x, len(x)) == {}
-    assert hold_targets(fake_quantized(ours, x), tuple(FORMATS), "int8", x, len(x)) == {}
+        assert furthest(brought(x, training=False).numpy(), expected).share <= 1
+    assert targets_apart(ours, tuple(FORMATS), "float32", x, len(x)) == {}
+    assert targets_apart(fake_quantized(ours, x), tuple(FORMATS), "int8", x, len(x)) == {}

@@ -14,28 +14,28 @@ TARGETS = ("onnxruntime", "litert", "savedmodel")  # tensorrt takes other ranges
 @pytest.mark.parametrize("name", KINDS)
 def test_float_files_answer_as_keras_does(name, tmp_path):
     model, x = build(name)
-    wanted = model(x).numpy()
+    expected = model(x).numpy()
     for target in TARGETS:
         form = FORMATS[target]
         folder = tmp_path / target
         folder.mkdir()
         form.write(model, folder, "float32", classes=())
-        np.testing.assert_allclose(form.load(folder)(x), wanted, rtol=1e-4, atol=1e-5, err_msg=target)
+        np.testing.assert_allclose(form.load(folder)(x), expected, rtol=1e-4, atol=1e-5, err_msg=target)
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_integer_files_answer_as_the_fake_quantized_model_does(name, tmp_path):
     model, x = build(name)
-    held = fake_quantized(model, x)
-    wanted = held(x).numpy()
-    step = (wanted.max() - wanted.min()) / 255
+    quantized = fake_quantized(model, x)
+    expected = quantized(x).numpy()
+    step = (expected.max() - expected.min()) / 255
     shares = dict(zip(TARGETS, (*KINDS[name][2:], 0), strict=True))
     for target in TARGETS:
         form = FORMATS[target]
         folder = tmp_path / target
         folder.mkdir()
-        form.write(held, folder, "int8", classes=())
-        off = np.abs(form.load(folder)(x) - wanted) / step
+        form.write(quantized, folder, "int8", classes=())
+        off = np.abs(form.load(folder)(x) - expected) / step
         if target != "litert":
             assert off.max() < 0.05, target  # the same steps, all of them
         else:
@@ -62,8 +62,11 @@ def test_several_inputs_and_outputs_keep_their_names(tmp_path):
     x = layers.Concatenate(name="both")([x, layers.Dense(3, activation="relu", name="dense")(values)])
     model = tf.keras.Model([image, values], [layers.Dense(2, name="first")(x), layers.Dense(5, name="second")(x)])
     draw = np.random.default_rng(0)
-    given = {"image": draw.normal(size=(1, *IMAGE)).astype("f4"), "values": draw.normal(size=(1, *VECTOR)).astype("f4")}
-    wanted = dict(zip(("first", "second"), model(list(given.values())), strict=True))
+    inputs = {
+        "image": draw.normal(size=(1, *IMAGE)).astype("f4"),
+        "values": draw.normal(size=(1, *VECTOR)).astype("f4"),
+    }
+    expected = dict(zip(("first", "second"), model(list(inputs.values())), strict=True))
     for target in TARGETS:
         (tmp_path / target).mkdir()
         FORMATS[target].write(model, tmp_path / target, "float32", classes=())
@@ -71,7 +74,7 @@ def test_several_inputs_and_outputs_keep_their_names(tmp_path):
     names = [output.name for output in session.get_outputs()]
     lite = Interpreter(str(tmp_path / "litert" / "model.tflite")).get_signature_runner("serving_default")
     served = tf.saved_model.load(str(tmp_path / "savedmodel")).signatures["serving_default"]
-    for found in (dict(zip(names, session.run(None, given), strict=True)), lite(**given), served(**given)):
-        assert set(found) == set(wanted)
-        for name, values in wanted.items():
-            np.testing.assert_allclose(found[name], values, rtol=1e-4, atol=1e-5)
+    for actual in (dict(zip(names, session.run(None, inputs), strict=True)), lite(**inputs), served(**inputs)):
+        assert set(actual) == set(expected)
+        for name, values in expected.items():
+            np.testing.assert_allclose(actual[name], values, rtol=1e-4, atol=1e-5)

@@ -62,11 +62,11 @@ OUTCOMES: dict[tuple[tuple[Case, ...], str, str], dict[Case, str]] = {}
 def test_a_layer_answers_as_in_keras_or_is_refused(group, case, precision, target, expected):
     if (group, precision, target) not in OUTCOMES:
         OUTCOMES[group, precision, target] = seen(group, precision, target)
-    found = OUTCOMES[group, precision, target][case]
+    outcome = OUTCOMES[group, precision, target][case]
     if expected.startswith("refused "):
-        assert found.startswith("refused "), f"{found}, where the table has a refusal: take it out"
+        assert outcome.startswith("refused "), f"{outcome}, where the table has a refusal: take it out"
     else:
-        assert found == RIGHT
+        assert outcome == RIGHT
 
 
 def test_every_known_line_is_asked():
@@ -86,7 +86,7 @@ LAST = np.eye(3)[2]  # of three channels, each with a range of some 5, all with 
 
 
 @pytest.mark.parametrize(
-    ("change", "precision", "told"),
+    ("change", "precision", "judgement"),
     [
         (lambda y: y, "float32", RIGHT),
         (lambda y: y + LAST * 0.02, "float32", "wrong by 0.0"),
@@ -96,7 +96,7 @@ LAST = np.eye(3)[2]  # of three channels, each with a range of some 5, all with 
         (lambda y: y + LAST * 0.12, "int8", "wrong by"),
     ],
 )
-def test_one_channel_that_is_off_is_enough(change, precision, told):
-    wanted = np.random.default_rng(0).normal(0, 1, (64, 3))
-    assert judged([change(wanted)], wanted, wanted, precision).startswith(told)
-    assert judged([wanted], wanted, wanted + LAST, "int8").endswith("when it is quantized")
+def test_one_channel_that_is_off_is_enough(change, precision, judgement):
+    expected = np.random.default_rng(0).normal(0, 1, (64, 3))
+    assert judged([change(expected)], expected, expected, precision).startswith(judgement)
+    assert judged([expected], expected, expected + LAST, "int8").endswith("when it is quantized")

@@ -34,9 +34,9 @@ def taken(model):
     return fitted(plain(model, "tokens", "model"), (4,), (3,), "regression", "tokens", "model")
 
 
-def off(found, wanted):
+def off(actual, expected):
     """The largest difference in each output channel, in shares of its range."""
-    return np.abs(found - wanted).max(axis=0) / np.ptp(wanted, axis=0)
+    return np.abs(actual - expected).max(axis=0) / np.ptp(expected, axis=0)
 
 
 SETTINGS = {
@@ -54,25 +54,25 @@ SETTINGS = {
 @pytest.mark.parametrize("name", SETTINGS)
 def test_tables_are_the_same_in_every_file(name, tmp_path):
     model = looking_up(**SETTINGS[name])
-    wanted = model(TOKENS.astype(np.int32)).numpy()
-    assert len({tuple(row) for row in wanted.round(4)}) == len(TOKENS)
+    expected = model(TOKENS.astype(np.int32)).numpy()
+    assert len({tuple(row) for row in expected.round(4)}) == len(TOKENS)
     ready = taken(model)
-    np.testing.assert_allclose(ready(TOKENS), wanted, rtol=1e-5)
+    np.testing.assert_allclose(ready(TOKENS), expected, rtol=1e-5)
     write(ready, tmp_path)  # as stages hand it on
     for target in TARGETS:
         folder = tmp_path / target
         folder.mkdir()
         FORMATS[target].write(load(tmp_path), folder, "float32", classes=())
         for count in (4, 1, 3):
-            np.testing.assert_allclose(FORMATS[target].load(folder)(TOKENS[:count]), wanted[:count], atol=1e-5)
+            np.testing.assert_allclose(FORMATS[target].load(folder)(TOKENS[:count]), expected[:count], atol=1e-5)
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_tables_stay_beside_integer_kernels(target, tmp_path):
-    held = fake_quantized(taken(looking_up()), TOKENS)
-    FORMATS[target].write(held, tmp_path, "int8", classes=())
-    wanted = held(TOKENS).numpy()
-    assert off(FORMATS[target].load(tmp_path)(TOKENS), wanted).max() < 2 / 255
+    quantized = fake_quantized(taken(looking_up()), TOKENS)
+    FORMATS[target].write(quantized, tmp_path, "int8", classes=())
+    expected = quantized(TOKENS).numpy()
+    assert off(FORMATS[target].load(tmp_path)(TOKENS), expected).max() < 2 / 255
 
 
 def test_weights_of_an_adapted_table_are_kept():
@@ -89,8 +89,8 @@ def test_what_a_table_without_room_for_others_knows_is_the_same(tmp_path):
             import tensorflow as tf
 
             served = tf.saved_model.load(str(tmp_path / target)).signatures["serving_default"]
-            found = served(tf.constant(known, tf.int32))["output"].numpy()
-            np.testing.assert_allclose(found, model(known.astype(np.int32)), atol=1e-5)
+            actual = served(tf.constant(known, tf.int32))["output"].numpy()
+            np.testing.assert_allclose(actual, model(known.astype(np.int32)), atol=1e-5)
 
 
 def test_tokens_too_far_apart_are_refused_with_the_layer_s_name(tmp_path):
@@ -131,9 +131,9 @@ def test_crops_and_local_kernels_answer_as_in_keras(name, tmp_path):
     model = _model(shape, layer)
     model.set_weights([np.random.default_rng(1).normal(size=weight.shape) for weight in model.get_weights()])
     x = np.random.default_rng(0).normal(size=(5, *shape)).astype(np.float32)
-    wanted = model(x, training=False).numpy()
-    assert off(fold(model)(x).numpy(), wanted).max() < 1e-5
+    expected = model(x, training=False).numpy()
+    assert off(fold(model)(x).numpy(), expected).max() < 1e-5
     for target in TARGETS:
         (tmp_path / target).mkdir()
         FORMATS[target].write(model, tmp_path / target, "float32", classes=())
-        assert off(FORMATS[target].load(tmp_path / target)(x), wanted).max() < 1e-4, target
+        assert off(FORMATS[target].load(tmp_path / target)(x), expected).max() < 1e-4, target

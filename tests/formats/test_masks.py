@@ -58,7 +58,7 @@ def _dotted(layers, x):
     return mean(layers, layers.Attention()([x, x]))
 
 
-def _told(layers, x):
+def _by_argument(layers, x):
     """The mask is an argument of the call."""
     import tensorflow as tf
 
@@ -84,7 +84,7 @@ KINDS = {
     "branches": _branches,
     "a layer as activation": lambda la, x: mean(la, la.Dense(6, activation=la.LeakyReLU(0.1))(x)),
     "nested": _nested,
-    "told": _told,
+    "by argument": _by_argument,
     # these hand no mask on, and nothing may in their place
     "convolution": lambda la, x: mean(la, la.Conv1D(6, 3, padding="same", activation="relu")(la.Dense(4)(x))),
     "separable": lambda la, x: mean(la, la.SeparableConv1D(6, 3, padding="same", activation="relu")(la.Dense(4)(x))),
@@ -111,59 +111,59 @@ def ask(keras_model, x):
     return keras_model(x, training=False).numpy()
 
 
-def off(found, wanted):
+def off(actual, expected):
     """The largest difference in each output channel, in shares of its range."""
-    assert (np.isnan(found) == np.isnan(wanted)).all()
-    return np.nanmax(np.abs(found - wanted), axis=0) / (np.nanmax(wanted, axis=0) - np.nanmin(wanted, axis=0))
+    assert (np.isnan(actual) == np.isnan(expected)).all()
+    return np.nanmax(np.abs(actual - expected), axis=0) / (np.nanmax(expected, axis=0) - np.nanmin(expected, axis=0))
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_model_taken_apart_reads_its_masks_as_before(name):
     x = np.concatenate([SENSED, np.zeros_like(SENSED[:2])])  # where all is masked too: no number, or Keras' own
-    wanted = ask(model(name), x)
+    expected = ask(model(name), x)
     for again in (flat(model(name)), split(fold(model(name)))):
-        assert off(ask(again, x), wanted).max() < 1e-5
+        assert off(ask(again, x), expected).max() < 1e-5
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_in_integers_a_masked_model_is_as_near_as_one_without_padding(name):
     x = SENSED
-    wanted = ask(model(name), x)
-    held = fake_quantized(model(name), x)
-    assert any(kind(layer) == "QuantizeWrapperV2" for layer in held.layers)
-    errors = np.abs(ask(held, x) - wanted) / np.ptp(wanted, axis=0)
+    expected = ask(model(name), x)
+    quantized = fake_quantized(model(name), x)
+    assert any(kind(layer) == "QuantizeWrapperV2" for layer in quantized.layers)
+    errors = np.abs(ask(quantized, x) - expected) / np.ptp(expected, axis=0)
     usual = errors[TIMES == STEPS].max()
     for length in LENGTHS:
         assert errors[length == TIMES].max() < max(2 * usual, 0.08), f"{length} of {STEPS} steps"
-    assert off(ask(frozen(held), x), ask(held, x)).max() < 0.01
+    assert off(ask(frozen(quantized), x), ask(quantized, x)).max() < 0.01
 
 
 @pytest.mark.parametrize("name", ["mean", "lstm", "branches"])
 def test_padding_of_tokens_counts_no_more_in_integers(name):
-    wanted = ask(model(name, "embedding"), TOKENS)
-    assert off(ask(fake_quantized(model(name, "embedding"), TOKENS), TOKENS), wanted).max() < 0.05
+    expected = ask(model(name, "embedding"), TOKENS)
+    assert off(ask(fake_quantized(model(name, "embedding"), TOKENS), TOKENS), expected).max() < 0.05
 
 
 def test_examples_of_nothing_but_padding_leave_ranges_and_biases_numbers():
     x = np.concatenate([SENSED, np.zeros_like(SENSED[:2])])
     for more in ({}, {"bias_correction": True}, {"calibration": "percentile"}):
-        held = fake_quantized(model("mean"), x, **more)
-        assert all(np.isfinite(weight).all() for weight in held.get_weights())
-        assert off(ask(held, SENSED), ask(model("mean"), SENSED)).max() < 0.05
+        quantized = fake_quantized(model("mean"), x, **more)
+        assert all(np.isfinite(weight).all() for weight in quantized.get_weights())
+        assert off(ask(quantized, SENSED), ask(model("mean"), SENSED)).max() < 0.05
 
 
 @pytest.mark.parametrize("first", ["masking", "embedding"])
 @pytest.mark.parametrize("target", ["onnxruntime", "litert", "savedmodel"])
 def test_files_leave_padding_out(target, first, tmp_path):
     x = SENSED if first == "masking" else TOKENS
-    wanted = ask(model("mean", first), x)
-    held = fake_quantized(model("mean", first), x)
+    expected = ask(model("mean", first), x)
+    quantized = fake_quantized(model("mean", first), x)
     partly = fake_quantized(model("mean", first), x, float_layers=("out",))
-    for number, (source, near) in enumerate(((model("mean", first), 1e-4), (held, 0.05), (partly, 0.05))):
+    for number, (source, near) in enumerate(((model("mean", first), 1e-4), (quantized, 0.05), (partly, 0.05))):
         precision, place = "int8" if number else "float32", tmp_path / str(number)
         place.mkdir()
         FORMATS[target].write(source, place, precision, classes=())
-        assert off(FORMATS[target].load(place, 1)(x), wanted).max() < near, precision
+        assert off(FORMATS[target].load(place, 1)(x), expected).max() < near, precision
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "litert", "savedmodel"])
@@ -174,10 +174,10 @@ def test_layers_that_stay_in_float_hand_masks_on_in_files(target, tmp_path):
     tf.keras.utils.set_random_seed(5)
     inputs = tf.keras.Input((STEPS, 3), name="input")
     x = layers.Dense(6, activation="relu", name="apart")(layers.Masking(0.0)(inputs))
-    masked = tf.keras.Model(inputs, mean(layers, layers.Dense(6, name="held")(x)))
-    wanted = ask(masked, SENSED)
+    masked = tf.keras.Model(inputs, mean(layers, layers.Dense(6, name="quantized")(x)))
+    expected = ask(masked, SENSED)
     FORMATS[target].write(fake_quantized(masked, SENSED, float_layers=("apart",)), tmp_path, "int8", classes=())
-    assert off(FORMATS[target].load(tmp_path, 1)(SENSED), wanted).max() < 0.05
+    assert off(FORMATS[target].load(tmp_path, 1)(SENSED), expected).max() < 0.05
 
 
 def test_gates_of_channels_hand_masks_on():

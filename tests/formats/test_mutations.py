@@ -16,7 +16,7 @@ from onnx import numpy_helper
 from tasks.contract.errors import AnswersDiffer
 from tasks.data import DataConfig, Dataset, open_data
 from tasks.quantization.fake_quantization import fake_quantized
-from tasks.validate import Measured, validate
+from tasks.validate import MeasuredFile, validate
 
 FLOAT, INTEGERS = "float32", "int8"
 
@@ -66,11 +66,11 @@ def models(data):
 
 
 @pytest.fixture(scope="module")
-def written(models, data, tmp_path_factory) -> Callable[..., list[Measured]]:
+def written(models, data, tmp_path_factory) -> Callable[..., list[MeasuredFile]]:
     """The teacher's float file for a target, and one in integers where that is asked for; each written once."""
-    made: dict[tuple[str, str, str], Measured] = {}
+    made: dict[tuple[str, str, str], MeasuredFile] = {}
 
-    def of(name: str, target: str, precision: str) -> list[Measured]:
+    def of(name: str, target: str, precision: str) -> list[MeasuredFile]:
         roles = {"teacher": FLOAT} if precision == FLOAT else {"teacher": FLOAT, "compressed": INTEGERS}
         for role, numbers in roles.items():
             if (name, target, numbers) not in made:
@@ -119,18 +119,18 @@ def weight(proto: onnx.ModelProto, layer: str, place: int, change: Callable[[np.
 
 def attribute(layer: str, kind: str, name: str, values: list[int]) -> Callable[[onnx.ModelProto], None]:
     def change(proto: onnx.ModelProto) -> None:
-        found = node(proto, layer, kind)
-        kept = [each for each in found.attribute if each.name != name]
-        del found.attribute[:]
-        found.attribute.extend([*kept, onnx.helper.make_attribute(name, values)])
+        operator = node(proto, layer, kind)
+        kept = [each for each in operator.attribute if each.name != name]
+        del operator.attribute[:]
+        operator.attribute.extend([*kept, onnx.helper.make_attribute(name, values)])
 
     return change
 
 
 def renamed(kind: str, into: str) -> Callable[[onnx.ModelProto], None]:
     def change(proto: onnx.ModelProto) -> None:
-        found = next(each for each in proto.graph.node if each.op_type == kind)
-        found.op_type = into
+        operator = next(each for each in proto.graph.node if each.op_type == kind)
+        operator.op_type = into
 
     return change
 
@@ -179,9 +179,9 @@ def tensor_of(model: Any, graph: Any, kind: str, place: int) -> Any:
 
     from tasks.formats.tflite.graph import codes
 
-    wanted, numbers = getattr(schema.BuiltinOperator, kind), codes(model)
-    found = next(each for each in graph.operators if numbers[each.opcodeIndex] == wanted)
-    return graph.tensors[found.inputs[place] if place >= 0 else found.outputs[0]]
+    code, numbers = getattr(schema.BuiltinOperator, kind), codes(model)
+    operator = next(each for each in graph.operators if numbers[each.opcodeIndex] == code)
+    return graph.tensors[operator.inputs[place] if place >= 0 else operator.outputs[0]]
 
 
 def numbers_of(kind: str, place: int, dtype: type, change: Callable[[np.ndarray], np.ndarray]) -> Callable[..., None]:
@@ -207,7 +207,7 @@ def range_of(kind: str, place: int, factor: float) -> Callable[..., None]:
 
 
 def in_savedmodel(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[..., None]:
-    """The writer is given another model than the one whose file it is to be."""
+    """The writer takes another model than the one whose file it is to be."""
 
     def mutate(folder: Path, model: Any) -> None:
         import shutil
@@ -295,4 +295,4 @@ def test_every_fault_is_refused(fault, written, models, data, tmp_path):
     else:
         mutate(folder)
     with pytest.raises(AnswersDiffer, match=f"{target} in {precision}: output"):
-        validate([*others, Measured(**{**vars(right), "folder": folder})], data, QUICK, seed=0)
+        validate([*others, MeasuredFile(**{**vars(right), "folder": folder})], data, QUICK, seed=0)

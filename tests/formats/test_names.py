@@ -1,4 +1,4 @@
-"""Names that are made never meet those that a user gave, and layers are still found by the names that they had."""
+"""Names that are made never meet those that a user gave, and layers are still known by the names that they had."""
 
 import numpy as np
 import pytest
@@ -96,18 +96,18 @@ def test_models_whose_names_would_meet_are_taken_apart(case):
 def test_and_become_files(case, target, tmp_path):
     build, x = MODELS[case]
     model = build()
-    held = fake_quantized(model, x)
-    keras.write(held, tmp_path)
-    held = keras.load(tmp_path)
-    FORMATS[target].write(held, tmp_path, "int8", classes=())
+    quantized = fake_quantized(model, x)
+    keras.write(quantized, tmp_path)
+    quantized = keras.load(tmp_path)
+    FORMATS[target].write(quantized, tmp_path, "int8", classes=())
     assert np.abs(FORMATS[target].load(tmp_path, 1)(x) - model(x)).max() < 0.08 * np.ptp(model(x))
     assert FORMATS[target].audit(tmp_path, x[:1]).integer_share == 1
 
 
 def test_layers_in_integers_and_in_float_go_by_the_names_that_they_had():
-    held = fake_quantized(dense("a", "quant_a", "quant_quant_a"), X, float_layers=("quant_a",))
-    assert in_integers(held) == ["a", "quant_quant_a", "out"]
-    assert kind(held.get_layer("quant_a")) == "Dense"  # its own
+    quantized = fake_quantized(dense("a", "quant_a", "quant_quant_a"), X, float_layers=("quant_a",))
+    assert in_integers(quantized) == ["a", "quant_quant_a", "out"]
+    assert kind(quantized.get_layer("quant_a")) == "Dense"  # its own
     assert fake_quantized(dense("a", "quant_a"), X, bias_correction=True).get_layer("out_range") is not None
 
 
@@ -124,9 +124,9 @@ def test_layers_of_nested_models_keep_the_plain_name_where_it_is_free():
 
 def test_hints_find_the_layer_that_is_meant_under_any_wrapper():
     model = dense("a", "quant_a")
-    held = fake_quantized(model, X)
-    assert _layer(held, "a", "field").layer.name == "a"
-    assert _layer(held, "quant_a", "field").layer.name == "quant_a"
+    quantized = fake_quantized(model, X)
+    assert _layer(quantized, "a", "field").layer.name == "a"
+    assert _layer(quantized, "quant_a", "field").layer.name == "quant_a"
     assert _layer(model, "quant_a", "field") is model.get_layer("quant_a")
 
 
@@ -152,5 +152,5 @@ def test_outputs_are_called_as_the_layers_that_they_come_from():
     model = settle_norms(
         tf.keras.Model(inputs, [layers.Dense(2, name="left")(x), layers.Dense(2, name="left_range")(x)])
     )
-    wanted = ["left", "left_range"]
-    assert signature_names(model)[1] == signature_names(fake_quantized(model, X))[1] == wanted
+    expected = ["left", "left_range"]
+    assert signature_names(model)[1] == signature_names(fake_quantized(model, X))[1] == expected

@@ -26,23 +26,25 @@ X = np.random.default_rng(0).normal(0, 1, (32, *IMAGE)).astype(np.float32)
 @example(graph=(("transposed", 3, "relu6"), ("gate",), ("pad", 1), ("nested", 3)), head="flat")
 def test_any_graph_answers_the_same_in_every_format(graph, head, tmp_path_factory):
     model = built(graph, head)
-    held = fake_quantized(model, X)
-    assume(is_fake_quantized(held))  # something in it multiplies
-    for precision, source in (("float32", model), ("int8", held)):
-        wanted = source(X).numpy()
+    quantized = fake_quantized(model, X)
+    assume(is_fake_quantized(quantized))  # something in it multiplies
+    for precision, source in (("float32", model), ("int8", quantized)):
+        expected = source(X).numpy()
         for target in TARGETS:
             form, folder = FORMATS[target], tmp_path_factory.mktemp(target)
             form.write(source, folder, precision, classes=())
-            found = form.load(folder)(X)
+            actual = form.load(folder)(X)
             audit = form.audit(folder, X[:1])
             note(f"{target} in {precision}: {audit}")
             assert audit.everywhere, (target, audit.everywhere_in_words)
             if precision == "float32":
-                np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max(), err_msg=target)
+                np.testing.assert_allclose(
+                    actual, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max(), err_msg=target
+                )
                 assert audit.integer_share == 0
                 continue
             # One step off before a tanh is many behind it, so that only the mean is bound closely
-            off = np.abs(found - wanted) / (max(np.ptp(wanted), 1e-6) / 255)
+            off = np.abs(actual - expected) / (max(np.ptp(expected), 1e-6) / 255)
             note(f"{off.max():.2f} steps off at most, {off.mean():.3f} in the mean")
             assert off.mean() < 1.5, target
             assert off.max() < 30, target
@@ -64,11 +66,11 @@ def test_what_the_audit_says_is_what_a_processor_without_vnni_does(drawn, tmp_pa
     for number, (graph, head) in enumerate(drawn):
         model = built(graph, head)
         for kernels in ("pairs", "full"):
-            held = fake_quantized(model, X, kernels=kernels)
-            if not is_fake_quantized(held):
+            quantized = fake_quantized(model, X, kernels=kernels)
+            if not is_fake_quantized(quantized):
                 continue
             folder = tmp_path_factory.mktemp("file")
-            form.write(held, folder, "int8", classes=())
+            form.write(quantized, folder, "int8", classes=())
             content, audit = (folder / form.FILE).read_bytes(), form.audit(folder, X[:1])
             assert audit.everywhere or kernels == "full", (graph, head, audit.everywhere_in_words)
             if not floats_between(content, audit.kernels):  # whose last bit may become a step

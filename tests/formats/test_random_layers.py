@@ -21,7 +21,7 @@ from random_layers import (
 
 from tasks.contract.errors import ConversionError, ModelError
 from tasks.formats import FORMATS
-from tasks.formats.parity import STEPS, hold_answers, sizes_apart
+from tasks.formats.parity import answers_apart, sizes_apart
 from tasks.quantization.fake_quantization import fake_quantized
 from tasks.quantization.parameters import is_fake_quantized
 from tasks.quantization.sensitivity import slack
@@ -33,7 +33,7 @@ MANY = settings(max_examples=1500, deadline=None, suppress_health_check=list(Hea
 FEW = settings(MANY, max_examples=2)
 
 
-def held_in_every_format(model: Any, x: np.ndarray) -> None:
+def check_in_every_format(model: Any, x: np.ndarray) -> None:
     """Float files answer as Keras, int8 files as the fake-quantized model within the stated steps, by channel."""
     import tensorflow as tf
 
@@ -41,12 +41,12 @@ def held_in_every_format(model: Any, x: np.ndarray) -> None:
     assume(np.ptp(model.predict(x, verbose=0)) > NOTHING)
     sources = {"float32": model}
     try:
-        held = fake_quantized(model, x)
-        sources |= {"int8": held} if is_fake_quantized(held) else {}
+        quantized = fake_quantized(model, x)
+        sources |= {"int8": quantized} if is_fake_quantized(quantized) else {}
     except (ConversionError, ModelError) as refusal:
         named(refusal, model)
     for precision, source in sources.items():
-        wanted = source.predict(x, verbose=0)
+        expected = source.predict(x, verbose=0)
         by = slack(source, x) if precision == "int8" else None
         for target in TARGETS:
             with tempfile.TemporaryDirectory() as folder:
@@ -56,11 +56,11 @@ def held_in_every_format(model: Any, x: np.ndarray) -> None:
                     named(refusal, model)
                     continue
                 call = FORMATS[target].load(Path(folder))
-                found = call(x)
-                difference = hold_answers(found, wanted, target, precision, by=by)
-                note(f"{target} {precision}: {difference} ({STEPS[target]}, {by})")
+                actual = call(x)
+                difference = answers_apart(actual, expected, target, precision, by=by)
+                note(f"{target} {precision}: {difference} ({FORMATS[target].STEPS}, {by})")
                 assert difference is None, (target, precision, str(difference))
-                assert not (apart := sizes_apart(call, target, precision, x, len(x), found, by=by)), (
+                assert not (apart := sizes_apart(call, target, precision, x, len(x), actual, by=by)), (
                     target,
                     precision,
                     apart,
@@ -81,7 +81,7 @@ def named(refusal: Exception, model: Any) -> None:
 )
 @example(graph=(("stretched", 2, 3, "same"), ("layer_norm",), ("resize", "bilinear")), head="softmax")
 def test_a_few_graphs_of_images(graph, head):
-    held_in_every_format(image_model(graph, head), X)
+    check_in_every_format(image_model(graph, head), X)
 
 
 @FEW
@@ -89,18 +89,18 @@ def test_a_few_graphs_of_images(graph, head):
 @example(graph=(("dense", 5, "relu"), ("both_ways", "LSTM", "concat")), end="last", masked=True)
 @example(graph=(("attention", 2, 3), ("conv", 4, 3, "causal", "tanh")), end="mean", masked=False)
 def test_a_few_graphs_of_sequences(graph, end, masked):
-    held_in_every_format(sequence_model(graph, end, masked=masked), S)
+    check_in_every_format(sequence_model(graph, end, masked=masked), S)
 
 
 @pytest.mark.slow
 @MANY
 @given(graph=image_graphs, head=heads)
 def test_thousands_of_graphs_of_images(graph, head):
-    held_in_every_format(image_model(graph, head), X)
+    check_in_every_format(image_model(graph, head), X)
 
 
 @pytest.mark.slow
 @MANY
 @given(graph=sequence_graphs, end=sequence_ends, masked=st.booleans())
 def test_thousands_of_graphs_of_sequences(graph, end, masked):
-    held_in_every_format(sequence_model(graph, end, masked=masked), S)
+    check_in_every_format(sequence_model(graph, end, masked=masked), S)

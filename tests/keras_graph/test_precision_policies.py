@@ -49,13 +49,13 @@ def made(build, policy):
 @pytest.mark.parametrize("policy", ["mixed_float16", "float16", "float64"])
 @pytest.mark.parametrize(("build", "x"), [(image, X), (sequence, SEQUENCES)])
 def test_everything_is_computed_in_float32_with_the_same_weights(build, x, policy):
-    theirs, wanted = made(build, policy), made(build, "float32")
-    wanted.set_weights([weight.astype(np.float32) for weight in theirs.get_weights()])
+    theirs, expected = made(build, policy), made(build, "float32")
+    expected.set_weights([weight.astype(np.float32) for weight in theirs.get_weights()])
     ours = in_float32(theirs)
     assert {part.dtype_policy.name for part in ours._flatten_layers()} == {"float32"}
     assert {weight.dtype.name for weight in ours.weights} == {"float32"}
     near = 0 if build is image else 2e-3  # a cast that the model itself asks for is to float32 too
-    np.testing.assert_allclose(ours(x), wanted(x), rtol=1e-5, atol=1e-6 + near)
+    np.testing.assert_allclose(ours(x), expected(x), rtol=1e-5, atol=1e-6 + near)
     if policy.startswith("mixed"):
         np.testing.assert_allclose(ours(x), theirs(x), atol=0.05)
 

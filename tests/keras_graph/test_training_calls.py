@@ -79,23 +79,23 @@ def frozen(layers, x):
 
 
 KEPT = {
-    "told not to": lambda la, x: la.BatchNormalization(name="n")(x, training=False),
+    "training=False": lambda la, x: la.BatchNormalization(name="n")(x, training=False),
     "frozen": frozen,
     "nothing to drop": lambda la, x: la.Dropout(0.0)(x, training=True),
     "lstm": lambda la, x: la.LSTM(3)(x, training=True),
     "heads": lambda la, x: la.MultiHeadAttention(2, 2)(x, x, training=True),
     "nested": nested(),
-    "nested, told not to": nested(training=False),
+    "nested, training=False": nested(training=False),
     "dropout": lambda la, x: la.Dropout(0.5)(x),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_answers_as_in_training_is_refused_with_the_way_out(name):
-    build, said = REFUSED[name]
+    build, message = REFUSED[name]
     model = model_of(build)
-    assert re.search(said, unanswerable(model)), unanswerable(model)
-    with pytest.raises(ConversionError, match=said):
+    assert re.search(message, unanswerable(model)), unanswerable(model)
+    with pytest.raises(ConversionError, match=message):
         fold(model)
 
 
@@ -115,18 +115,18 @@ def test_the_way_out_answers_as_the_norm_did_that_is_asked_one_at_a_time():
     again = model_of(lambda la, x: la.GroupNormalization(-1, epsilon=epsilon, name="g")(x))
     again.get_layer("g").set_weights([norm.gamma.numpy(), norm.beta.numpy()])
     assert unanswerable(again) == ""
-    wanted = [model(row[None], training=False)[0] for row in tf.constant(X)]
-    np.testing.assert_allclose(again(X), wanted, rtol=1e-3, atol=1e-4)
+    expected = [model(row[None], training=False)[0] for row in tf.constant(X)]
+    np.testing.assert_allclose(again(X), expected, rtol=1e-3, atol=1e-4)
 
 
-def test_a_nested_model_that_is_told_tells_its_layers():
+def test_a_nested_model_hands_its_training_on_to_its_layers():
     plain = flat(model_of(nested(training=False)))
-    told = {node.layer.name: training_of(node.layer, node.call_args, node.call_kwargs) for node in calls_of(plain)}
-    assert told == {"block_fc": None, "block_norm": False, "block_drop": False}
+    trainings = {node.layer.name: training_of(node.layer, node.call_args, node.call_kwargs) for node in calls_of(plain)}
+    assert trainings == {"block_fc": None, "block_norm": False, "block_drop": False}
 
 
-@pytest.mark.parametrize("name", ["told not to", "frozen", "nested, told not to"])
-def test_what_is_told_not_to_learn_from_batches_does_not_in_our_training(name, tmp_path):
+@pytest.mark.parametrize("name", ["training=False", "frozen", "nested, training=False"])
+def test_what_is_not_to_learn_from_batches_does_not_in_our_training(name, tmp_path):
     np.savez(tmp_path / "data.npz", x=X, y=X.mean(axis=(1, 2)))
     data = open_data(DataConfig(reader="npz", source=str(tmp_path / "data.npz"), problem="regression"))
     model = model_of(lambda la, x: la.Dense(1, name="out")(la.Flatten()(KEPT[name](la, x))))

@@ -43,32 +43,32 @@ BY_HAND = (
 @pytest.fixture(scope="module")
 def visible(tmp_path_factory) -> dict[str, Visible]:
     """Every file, its last integers visible."""
-    found = {}
+    visible = {}
     for shape in SHAPES:
         for weights in DRAWS:
-            held = fake_quantized(built(shape, weights), examples(shape))
+            quantized = fake_quantized(built(shape, weights), examples(shape))
             for target, make_visible in VISIBLE.items():
                 if (name := f"{shape}, {weights}, {target}") in FILES:
                     folder = tmp_path_factory.mktemp("file")
-                    FORMATS[target].write(held, folder, "int8", classes=())
-                    found[name] = make_visible((folder / FORMATS[target].FILE).read_bytes())
-    return found
+                    FORMATS[target].write(quantized, folder, "int8", classes=())
+                    visible[name] = make_visible((folder / FORMATS[target].FILE).read_bytes())
+    return visible
 
 
 @pytest.fixture(scope="module")
 def questions(visible) -> dict[str, Question]:
     """All that is asked, so that one process answers for it on each processor."""
-    found = {}
+    questions = {}
     for name, file in visible.items():
         shape, _, target = name.split(", ")
-        found[name] = Question(target, file.model, examples(shape))
+        questions[name] = Question(target, file.model, examples(shape))
     for kind in BY_HAND:
         for how in (integer_kernels.LIMIT, integer_kernels.WILD):
             for least in (-127, -128):
-                proto, given = integer_kernels.SATURATING[kind](how)
+                proto, inputs = integer_kernels.SATURATING[kind](how)
                 model = from_least(proto, least).SerializeToString()
-                found[f"{kind}, {how}, from {least}"] = Question("onnxruntime", model, next(iter(given.values())))
-    return found
+                questions[f"{kind}, {how}, from {least}"] = Question("onnxruntime", model, next(iter(inputs.values())))
+    return questions
 
 
 def from_least(proto: onnx.ModelProto, least: int) -> onnx.ModelProto:
@@ -100,12 +100,12 @@ def test_integers_are_the_same_bit_by_bit(processor, file, answers, visible):
     assert len(there) == len(here)
     integers = visible[file].scales
     assert len(integers) >= len(KINDS[file.split(", ")[0]]) - len(IN_FLOAT), "all but a few kinds end in integers"
-    for number, (found, wanted) in enumerate(zip(there, here, strict=True)):
+    for number, (actual, expected) in enumerate(zip(there, here, strict=True)):
         if number in integers:
-            np.testing.assert_array_equal(found, wanted, err_msg=str(number))
+            np.testing.assert_array_equal(actual, expected, err_msg=str(number))
         else:
-            away = LAST_BITS * np.abs(wanted).max()
-            np.testing.assert_allclose(found, wanted, rtol=0, atol=away, err_msg=str(number))
+            away = LAST_BITS * np.abs(expected).max()
+            np.testing.assert_allclose(actual, expected, rtol=0, atol=away, err_msg=str(number))
 
 
 @pytest.mark.parametrize("kind", BY_HAND)
@@ -194,9 +194,9 @@ def test_a_version_that_saturates_is_found_out(version, tmp_path, caplog):
     shipped = next(each for each in evidence.files if each.shipped)
     assert (shipped.target, shipped.precision) == ("onnxruntime", "int8")
     of_one = evidence.model_copy(update={"files": (shipped,)})
-    found = everywhere(OpenVersion("models:/saturates/1", tmp_path, of_one))
-    rows = {row.processor: row for row in found.files}
-    assert not found.holds
+    result = everywhere(OpenVersion("models:/saturates/1", tmp_path, of_one))
+    rows = {row.processor: row for row in result.files}
+    assert not result.holds
     assert not rows[SATURATES].holds
     assert rows[SATURATES].differing > len(x) / 2
     assert rows[SATURATES].steps > 10
@@ -206,14 +206,14 @@ def test_a_version_that_saturates_is_found_out(version, tmp_path, caplog):
 @pytest.mark.skipif(bool(missing("ARM64")), reason=missing("ARM64") or "it is here")
 def test_a_bundle_for_small_devices_is_tried_on_arm64(version, tmp_path):
     from tasks.bundle import bundle
-    from tasks.bundles.client import TrialConfig
     from tasks.bundles.contents import BundleConfig, Contents
+    from tasks.bundles.trial import TrialConfig
     from tasks.store import tracking
     from tasks.trial import trial
     from tasks.versions.version import open_version
 
     bundle(tmp_path, "edge", Contents("digits", 1, open_version(version, tracking.download(version)), BundleConfig()))
-    found = trial(tmp_path, TrialConfig(requests=20))
-    assert "on ARM64 too: cortex-a76, emulated by QEMU" in found.ran
-    assert found.largest_difference < 1e-6
-    assert set(found.latency_p50_ms) == {"LiteRT"}, "what is emulated has no times"
+    result = trial(tmp_path, TrialConfig(requests=20))
+    assert "on ARM64 too: cortex-a76, emulated by QEMU" in result.ran
+    assert result.largest_difference < 1e-6
+    assert set(result.latency_p50_ms) == {"LiteRT"}, "what is emulated has no times"

@@ -1,4 +1,4 @@
-"""How other processors are asked, and what is said where they cannot be: needs no QEMU."""
+"""How other processors are asked, and the message where they cannot be: needs no QEMU."""
 
 import os
 import platform
@@ -16,8 +16,8 @@ from command_line import ROOT
 from registered import versions
 from small_models import convolutional, images
 
-from tasks.bundles.client import TrialConfig
 from tasks.bundles.contents import BundleConfig, Contents
+from tasks.bundles.trial import TrialConfig
 from tasks.contract.errors import ProcessorFailed, ProcessorMissing
 from tasks.formats import FORMATS
 from tasks.formats.last_integers import VISIBLE, Visible, floats_between
@@ -33,10 +33,10 @@ X = images(8)
 def files(tmp_path_factory) -> dict[str, Path]:
     """A model with a softmax at its end, in integers for each runtime that other processors have, by target."""
     folders = {}
-    held = fake_quantized(convolutional(), images(64))
+    quantized = fake_quantized(convolutional(), images(64))
     for target in VISIBLE:
         folders[target] = tmp_path_factory.mktemp(target)
-        FORMATS[target].write(held, folders[target], "int8", classes=())
+        FORMATS[target].write(quantized, folders[target], "int8", classes=())
     return folders
 
 
@@ -48,8 +48,8 @@ def test_the_program_asks_as_load_does(files):
     """Bit by bit: what is asked elsewhere is the file as it is asked here."""
     answers = ask("this", {target: Question(target, content(files[target], target), X) for target in files})
     for target, folder in files.items():
-        (found,) = answers.outputs[target]
-        np.testing.assert_array_equal(found, FORMATS[target].load(folder)(X))
+        (outputs,) = answers.outputs[target]
+        np.testing.assert_array_equal(outputs, FORMATS[target].load(folder)(X))
     assert set(answers.libraries) == {"numpy", "onnxruntime", "ai-edge-litert"}
     assert answers.libraries["numpy"] == np.__version__
 
@@ -59,14 +59,14 @@ def test_the_last_integers_are_the_files_own(files):
     visible = {target: VISIBLE[target](content(folder, target)) for target, folder in files.items()}
     answers = ask("this", {target: Question(target, visible[target].model, X) for target in files})
     for target, folder in files.items():
-        found, logits = answers.outputs[target]
-        np.testing.assert_array_equal(found, FORMATS[target].load(folder)(X))
+        outputs, logits = answers.outputs[target]
+        np.testing.assert_array_equal(outputs, FORMATS[target].load(folder)(X))
         assert list(visible[target].scales) == [1]
         steps = logits / visible[target].scales[1]
         assert np.abs(steps - steps.round()).max() < 1e-3
         assert len(np.unique(steps.round())) > 10
         softmax = np.exp(logits.astype(np.float64))
-        np.testing.assert_allclose(softmax / softmax.sum(1, keepdims=True), found, rtol=1e-5)
+        np.testing.assert_allclose(softmax / softmax.sum(1, keepdims=True), outputs, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kernel", ["MatMul", "Gemm", "Conv"])
@@ -74,10 +74,10 @@ def test_the_kernels_stay_what_they_were(kernel, tmp_path):
     """A product that nobody sees in integers is made with them; seen, it would not be."""
     from onnx import TensorProto, helper
 
-    proto, given = integer_kernels.SATURATING[kernel](integer_kernels.LIMIT)
+    proto, inputs = integer_kernels.SATURATING[kernel](integer_kernels.LIMIT)
     proto.graph.node.append(helper.make_node("Softmax", ["y"], ["p"]))
     proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("p", TensorProto.FLOAT, None))
-    file, example = tmp_path / "model.onnx", next(iter(given.values()))
+    file, example = tmp_path / "model.onnx", next(iter(inputs.values()))
     ran = []
     for content in (proto.SerializeToString(), VISIBLE["onnxruntime"](proto.SerializeToString()).model):
         file.write_bytes(content)
@@ -92,12 +92,12 @@ def test_integers_at_a_files_own_ends_stay_so(tmp_path):
     from tasks.formats.tflite.signature import tensors
     from tasks.processors.versions import _details
 
-    given, wanted = map(_details, tensors(tmp_path / FORMATS["litert"].FILE))
+    input_details, output_details = map(_details, tensors(tmp_path / FORMATS["litert"].FILE))
     model = content(tmp_path, "litert")
     assert VISIBLE["litert"](model) == Visible(model, {0: 1.0})
-    (found,) = ask("this", {"": Question("litert", model, as_steps(X, given))}).outputs[""]
-    assert found.dtype == np.int8
-    np.testing.assert_array_equal(as_values(found, wanted), FORMATS["litert"].load(tmp_path)(X))
+    (outputs,) = ask("this", {"": Question("litert", model, as_steps(X, input_details))}).outputs[""]
+    assert outputs.dtype == np.int8
+    np.testing.assert_array_equal(as_values(outputs, output_details), FORMATS["litert"].load(tmp_path)(X))
 
 
 def test_floats_between_integers_are_found(files, tmp_path):
@@ -112,14 +112,14 @@ def test_floats_between_integers_are_found(files, tmp_path):
     inputs = tf.keras.Input((6,), name="input")
     outputs = layers.Dense(3, name="second")(layers.Dense(5, activation="tanh", name="first")(inputs))
     x = np.random.default_rng(0).normal(size=(32, 6)).astype(np.float32)
-    held = fake_quantized(tf.keras.Model(inputs, outputs, name="between"), x)
-    FORMATS["onnxruntime"].write(held, tmp_path, "int8", classes=())
+    quantized = fake_quantized(tf.keras.Model(inputs, outputs, name="between"), x)
+    FORMATS["onnxruntime"].write(quantized, tmp_path, "int8", classes=())
     assert floats(tmp_path, x[:1]) == ["Tanh"]
 
 
 def test_a_step_is_more_than_integers_may_differ_by(home):
     """Unless a float kernel was before them; and in float as much as its last bits."""
-    from tasks.processors.versions import _held, _opened
+    from tasks.processors.versions import _compared, _opened
     from tasks.store import tracking
     from tasks.versions.version import open_version
 
@@ -130,25 +130,25 @@ def test_a_step_is_more_than_integers_may_differ_by(home):
     assert number == 1
     logits = np.full((len(file.recorded), 10), 7 * scale, np.float32)
     here = {"onnxruntime": [file.recorded, logits]}
-    found = _held("this", "it", file, here, here)
-    assert (found.differing, found.steps, found.holds) == (0, 0, True)
-    assert found.in_words == "the same, bit by bit"
+    result = _compared("this", "it", file, here, here)
+    assert (result.differing, result.steps, result.holds) == (0, 0, True)
+    assert result.in_words == "the same, bit by bit"
 
     off = logits.copy()
     off[4, 1] = 6 * scale
     there = {"onnxruntime": [file.recorded, off]}
-    found = _held("this", "it", file, there, here)
-    assert (found.steps, found.holds) == (1, False)
-    assert "the last integers by up to 1 steps" in found.in_words
-    assert _held("this", "it", replace(file, inexact=True), there, here).holds
+    result = _compared("this", "it", file, there, here)
+    assert (result.steps, result.holds) == (1, False)
+    assert "the last integers by up to 1 steps" in result.in_words
+    assert _compared("this", "it", replace(file, inexact=True), there, here).holds
 
     for away, holds in ((1e-6, True), (1e-4, False)):
         answers = {"onnxruntime": [(file.recorded.astype(np.float64) + away).astype(np.float32), logits]}
-        found = _held("this", "it", file, answers, here)
-        assert (found.holds, found.steps) == (holds, 0)
-        assert ("the same integers, bit by bit" in found.in_words) == holds
+        result = _compared("this", "it", file, answers, here)
+        assert (result.holds, result.steps) == (holds, 0)
+        assert ("the same integers, bit by bit" in result.in_words) == holds
     answers = {"onnxruntime": [file.recorded * np.float32(np.nan), logits]}
-    assert "16 of 16 examples are answered with NaN" in _held("this", "it", file, answers, here).in_words
+    assert "16 of 16 examples are answered with NaN" in _compared("this", "it", file, answers, here).in_words
 
 
 def test_the_file_that_fails_is_named(files):
@@ -174,7 +174,7 @@ OTHERS = [name for name in PROCESSORS if name != "this"]
 
 @pytest.fixture
 def no_qemu(monkeypatch, tmp_path) -> Path:
-    """A machine on which no QEMU is installed; gives the only folder that programs are found in."""
+    """A machine on which no QEMU is installed; gives the only folder that programs are looked for in."""
     folder = tmp_path / "programs"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
@@ -294,7 +294,7 @@ def test_a_bundle_for_small_devices_says_where_it_was_not_tried(home, no_qemu, t
     uri, place = "models:/tiny/1", tmp_path / "edge"
     place.mkdir()
     bundle(place, "edge", Contents("tiny", 1, open_version(uri, tracking.download(uri)), BundleConfig()))
-    found = trial(place, TrialConfig(requests=20))
-    assert f"not run on ARM64: {missing('ARM64')}" in found.ran
-    assert found.server_run
-    assert found.largest_difference < 1e-6
+    result = trial(place, TrialConfig(requests=20))
+    assert f"not run on ARM64: {missing('ARM64')}" in result.ran
+    assert result.server_run
+    assert result.largest_difference < 1e-6

@@ -9,25 +9,25 @@ from tasks.quantization.calibration import BINS, Seen, chosen_range
 
 
 def seen(values: np.ndarray) -> Seen:
-    found = Seen.between(min(float(values.min()), 0.0), max(float(values.max()), 0.0))
+    histogram = Seen.between(min(float(values.min()), 0.0), max(float(values.max()), 0.0))
     for part in np.array_split(values, 3):
-        found.add(part)
-    return found
+        histogram.add(part)
+    return histogram
 
 
 def cost(values: np.ndarray, low: float, high: float) -> float:
-    """The mean squared error of holding values to 256 steps."""
+    """The mean squared error of rounding values to 256 steps."""
     scale = (high - low) / 255
     return float(np.square(np.round(np.clip(values, low, high) / scale) * scale - values).mean())
 
 
 def test_percentile_is_numpys_up_to_a_bin():
     values = np.random.default_rng(0).normal(0.3, 1, 100_000)
-    found = seen(values)
-    low, high = chosen_range(found, "percentile", 99)
-    width = (found.high - found.low) / BINS
-    wanted = np.quantile(values, [0.005, 0.995])
-    np.testing.assert_allclose([low, high], wanted, atol=1.5 * width)
+    histogram = seen(values)
+    low, high = chosen_range(histogram, "percentile", 99)
+    width = (histogram.high - histogram.low) / BINS
+    expected = np.quantile(values, [0.005, 0.995])
+    np.testing.assert_allclose([low, high], expected, atol=1.5 * width)
 
 
 def test_all_of_it_is_what_was_seen():
@@ -58,6 +58,6 @@ numbers = st.lists(st.floats(-1e4, 1e4, allow_subnormal=False), min_size=1, max_
 
 @given(numbers, st.sampled_from(["minmax", "percentile", "entropy"]), st.floats(90, 100))
 def test_a_range_holds_zero_and_is_no_wider_than_what_was_seen(values, method, percentile):
-    found = seen(np.array(values))
-    low, high = chosen_range(found, method, percentile)
-    assert found.low <= low <= 0 <= high <= found.high
+    histogram = seen(np.array(values))
+    low, high = chosen_range(histogram, method, percentile)
+    assert histogram.low <= low <= 0 <= high <= histogram.high

@@ -35,42 +35,42 @@ def tools(fragile):
     def answers(model):
         return model.predict(x, verbose=0)
 
-    wanted = answers(fragile)
-    return make, answers, lambda outputs: float(np.abs(outputs - wanted).max()), wanted
+    expected = answers(fragile)
+    return make, answers, lambda outputs: float(np.abs(outputs - expected).max()), expected
 
 
 def test_the_layer_that_costs_most_is_ranked_first(tools):
-    make, answers, _, wanted = tools
+    make, answers, _, expected = tools
     layers = in_integers(make(()))
     assert set(layers) == {"stem", "depthwise", "pointwise", "strided", "dense", "logits"}
-    assert ranking(layers, make, answers, wanted)[0] == "dense"
+    assert ranking(layers, make, answers, expected)[0] == "dense"
 
 
 def test_as_few_layers_as_it_takes_stay_in_float(tools, tmp_path):
-    make, answers, drop, wanted = tools
+    make, answers, drop, expected = tools
     assert drop(answers(make(()))) > 0.05
-    held = mixed(make, answers, drop, wanted, 0.05)
-    assert drop(answers(held)) <= 0.05
-    assert set(in_integers(held)) == {"stem", "depthwise", "pointwise", "strided", "logits"}
+    quantized = mixed(make, answers, drop, expected, 0.05)
+    assert drop(answers(quantized)) <= 0.05
+    assert set(in_integers(quantized)) == {"stem", "depthwise", "pointwise", "strided", "logits"}
     x = images(100, seed=6)
     for target in ("onnxruntime", "litert"):
         folder = tmp_path / target
         folder.mkdir()
-        FORMATS[target].write(held, folder, "int8", classes=())
+        FORMATS[target].write(quantized, folder, "int8", classes=())
         audit = FORMATS[target].audit(folder, x[:1])
         assert [layer.name for layer in audit.in_float] == ["dense"], target
         assert 0 < audit.integer_share < 1
-        assert np.abs(FORMATS[target].load(folder)(x) - held.predict(x, verbose=0)).max() < 0.02, target
+        assert np.abs(FORMATS[target].load(folder)(x) - quantized.predict(x, verbose=0)).max() < 0.02, target
 
 
 def test_where_integers_do_no_harm_none_stays_in_float(tools):
-    make, answers, drop, wanted = tools
-    assert len(in_integers(mixed(make, answers, drop, wanted, 1e9))) == 6
+    make, answers, drop, expected = tools
+    assert len(in_integers(mixed(make, answers, drop, expected, 1e9))) == 6
 
 
 def test_one_layer_stays_in_integers_whatever_is_asked(tools):
-    make, answers, _, wanted = tools
-    assert len(in_integers(mixed(make, answers, lambda _outputs: 1.0, wanted, 0.0))) == 1
+    make, answers, _, expected = tools
+    assert len(in_integers(mixed(make, answers, lambda _outputs: 1.0, expected, 0.0))) == 1
 
 
 def test_corrected_biases_bring_back_the_means():
@@ -78,11 +78,11 @@ def test_corrected_biases_bring_back_the_means():
 
     model, x = convolutional(), images(256, seed=7)
 
-    def offsets(held):
+    def offsets(quantized):
         ask = lambda graph, name: tf.keras.Model(graph.inputs, graph.get_layer(name).output).predict(x, verbose=0)  # noqa: E731
-        return np.abs((ask(held, "quant_logits") - ask(model, "logits")).mean(axis=0)).max()
+        return np.abs((ask(quantized, "quant_logits") - ask(model, "logits")).mean(axis=0)).max()
 
-    plain, corrected = (fake_quantized(model, x, bias_correction=wanted) for wanted in (False, True))
+    plain, corrected = (fake_quantized(model, x, bias_correction=correct) for correct in (False, True))
     assert offsets(plain) > 0
     assert offsets(corrected) < offsets(plain) / 5
     again = correct_biases(corrected, fake_quantized_source(model), x, 64)

@@ -22,7 +22,7 @@ KERNELS = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 6), st.
 )
 
 
-def held_to(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def in_steps(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A Conv2D's kernel as whole numbers of steps, in rows, and the size of the steps."""
     quantizer = custom_objects()["ChannelQuantizer"]((-1,), True, meeting("Conv2D", kernel.shape), LEVELS)
     size = quantizer.steps(as_rows(kernel, (-1,))).numpy()
@@ -37,7 +37,7 @@ def held_to(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 @example(np.array([1e-6, 1.0, -1.0, 1.0], np.float32).reshape(1, 1, 4, 1))
 @example(np.array([0, 0, 0, 1, 1, 0], np.float32).reshape(1, 2, 3, 1))  # meet only where channels are filled up
 def test_no_pair_can_saturate_and_steps_are_no_larger_than_that_takes(kernel):
-    numbers, size = held_to(kernel)
+    numbers, size = in_steps(kernel)
     inner = kernel.shape[2]
     flat, filled = heaviest(numbers), heaviest(numbers, inner) if inner > 1 else 0
     assert np.abs(numbers).max() <= 127
@@ -64,7 +64,7 @@ def test_what_meets():
     assert steps(spaced, 8).numpy() == pytest.approx(2 / 128, rel=1e-4)
 
 
-def test_with_an_odd_number_of_channels_both_pairings_are_held():
+def test_with_an_odd_number_of_channels_both_pairings_are_bound():
     kernel = np.zeros((1, 2, 3, 1), np.float32)
     kernel[0, :, :, 0] = [[0, 0, 1], [1, 0, 0]]  # meet only where channels are not filled up
     assert steps(kernel.reshape(-1, 1), 3).numpy() == pytest.approx(2 / 128, rel=1e-4)
@@ -79,13 +79,13 @@ def kernels_of_onnx(file: Path) -> dict[str, np.ndarray]:
     proto = onnx.load(file)
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
     givers = {name: node for node in proto.graph.node for name in node.output}
-    found = {}
+    kernels = {}
     for node in proto.graph.node:
         source = givers.get(node.input[1]) if len(node.input) > 1 else None
         kernel = constants.get(source.input[0]) if source is not None else None
         if kernel is not None and node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
-            found.setdefault(node.name.split("/")[0], rows_of(kernel, node.op_type))
-    return found
+            kernels.setdefault(node.name.split("/")[0], rows_of(kernel, node.op_type))
+    return kernels
 
 
 def kernels_of_tflite(file: Path) -> list[np.ndarray]:
@@ -93,7 +93,7 @@ def kernels_of_tflite(file: Path) -> list[np.ndarray]:
 
     model = schema.ModelT.InitFromPackedBuf(file.read_bytes())
     codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
-    graph, found = model.subgraphs[0], []
+    graph, kernels = model.subgraphs[0], []
     for operator in graph.operators:
         kind = codes[operator.opcodeIndex]
         names = schema.BuiltinOperator
@@ -105,8 +105,8 @@ def kernels_of_tflite(file: Path) -> list[np.ndarray]:
             continue
         last = kind == names.DEPTHWISE_CONV_2D
         channels = tensor.shape[-1 if last else 0]
-        found.append(numbers.reshape(-1, channels) if last else numbers.reshape(channels, -1).T)
-    return found
+        kernels.append(numbers.reshape(-1, channels) if last else numbers.reshape(channels, -1).T)
+    return kernels
 
 
 @pytest.mark.parametrize("name", [name for name, (*_, share) in KINDS.items() if share == 1])
@@ -114,15 +114,15 @@ def test_every_file_has_the_same_integers(name, tmp_path):
     model, x = build(name)
     for layer in model.layers:  # as heavy as can be: all of one sign, so that every pair counts
         layer.set_weights([np.abs(weight) if weight.ndim > 1 else weight for weight in layer.get_weights()])
-    held = fake_quantized(model, x)
+    quantized = fake_quantized(model, x)
     for target in ("onnxruntime", "tensorrt", "litert"):
         (tmp_path / target).mkdir()
-        FORMATS[target].write(held, tmp_path / target, "int8", classes=())
-    found = kernels_of_onnx(tmp_path / "onnxruntime" / "model.onnx")
-    known = sorted((numbers.shape, numbers.tobytes()) for numbers in found.values())
+        FORMATS[target].write(quantized, tmp_path / target, "int8", classes=())
+    kernels = kernels_of_onnx(tmp_path / "onnxruntime" / "model.onnx")
+    known = sorted((numbers.shape, numbers.tobytes()) for numbers in kernels.values())
     assert known
-    for layer, numbers in found.items():
-        if held.get_layer(f"quant_{layer}").layer.__class__.__name__ not in ("DepthwiseConv2D", "Conv2DTranspose"):
+    for layer, numbers in kernels.items():
+        if quantized.get_layer(f"quant_{layer}").layer.__class__.__name__ not in ("DepthwiseConv2D", "Conv2DTranspose"):
             assert heaviest(numbers).max() <= 128, layer
     lite = {(numbers.shape, numbers.tobytes()) for numbers in kernels_of_tflite(tmp_path / "litert" / "model.tflite")}
     assert lite == set(known)
@@ -131,10 +131,10 @@ def test_every_file_has_the_same_integers(name, tmp_path):
         assert {(n.shape, n.tobytes()) for n in on_tensorrt.values()} == set(known)
 
 
-def test_a_kernel_is_found_again_by_its_values_alone():
+def test_a_kernel_is_looked_up_by_its_values_alone():
     model, x = build("concatenate")
-    held = fake_quantized(model, x)
-    kernels = kernel_steps(held)
+    quantized = fake_quantized(model, x)
+    kernels = kernel_steps(quantized)
     rows = np.ones((4, 2), np.float32)
     assert kernels.of(rows) is None
     kernels.add(rows, np.array([0.5, 0.25], np.float32))

@@ -1,4 +1,4 @@
-"""Saturation, found from numbers alone: the rule by brute force, each kind of kernel, both held against processors."""
+"""Saturation, seen in numbers alone: the rule by brute force, each kind of kernel, both compared with processors."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from integer_kernels import EXACT, LIMIT, OVER, SATURATING, UNKNOWN, WILD, ends, held, kernel, rows
+from integer_kernels import EXACT, LIMIT, OVER, SATURATING, UNKNOWN, WILD, between, ends, kernel, rows
 from onnx import helper, numpy_helper
 
 from tasks.formats.audit import LayerAudit
@@ -70,8 +70,8 @@ def test_filled_up_channels_meet_others():
 
 @pytest.mark.parametrize("kind", SATURATING)
 def test_each_kernel_is_at_its_limit_or_over_it(kind):
-    found = {how: onnx_saturation.saturating(SATURATING[kind](how)[0]) for how in (LIMIT, OVER, WILD)}
-    assert found == {LIMIT: set(), OVER: {"layer/op"}, WILD: {"layer/op"}}
+    accused = {how: onnx_saturation.saturating(SATURATING[kind](how)[0]) for how in (LIMIT, OVER, WILD)}
+    assert accused == {LIMIT: set(), OVER: {"layer/op"}, WILD: {"layer/op"}}
 
 
 @pytest.mark.parametrize("kind", EXACT)
@@ -84,31 +84,31 @@ def test_what_comes_in_a_run_may_be_anything(kind):
     assert onnx_saturation.saturating(UNKNOWN[kind](WILD)[0]) == {"layer/op"}
 
 
-def asked(content: bytes, given: dict[str, np.ndarray]) -> np.ndarray:
+def asked(content: bytes, inputs: dict[str, np.ndarray]) -> np.ndarray:
     import onnxruntime
 
-    (answer,) = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"]).run(None, given)
+    (answer,) = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"]).run(None, inputs)
     return answer
 
 
 @pytest.mark.parametrize("kind", SATURATING)
 def test_unsigned_weights_are_the_same_integers(kind, tmp_path):
     file = tmp_path / "model.onnx"
-    proto, given = SATURATING[kind](LIMIT)
+    proto, inputs = SATURATING[kind](LIMIT)
     file.write_bytes(proto.SerializeToString())
     assert onnx_saturation.unsigned(file) is None, "at the limit there is nothing to mend"
-    proto, given = SATURATING[kind](WILD)
+    proto, inputs = SATURATING[kind](WILD)
     file.write_bytes(proto.SerializeToString())
     content = onnx_saturation.unsigned(file)
     mended = onnx_saturation.saturating(type(proto).FromString(content))
     assert mended == set()
     if not onnx_saturation.processor_saturates():  # elsewhere the file's own answers are wrong
-        np.testing.assert_array_equal(asked(content, given), asked(file.read_bytes(), given))
+        np.testing.assert_array_equal(asked(content, inputs), asked(file.read_bytes(), inputs))
 
 
 def two_that_share() -> tuple[bytes, dict[str, np.ndarray]]:
     """Two convolutions with the same kernel behind one DequantizeLinear, whose zero is not zero."""
-    proto, given = held("Conv", kernel((4, 4, 3, 3), WILD), (1, 4, 6, 6), pads=[1, 1, 1, 1])
+    proto, inputs = between("Conv", kernel((4, 4, 3, 3), WILD), (1, 4, 6, 6), pads=[1, 1, 1, 1])
     (zero,) = [constant for constant in proto.graph.initializer if constant.name == "zw"]
     zero.CopyFrom(numpy_helper.from_array(np.full(4, 3, np.int8), "zw"))
     proto.graph.node[-1].output[0] = "between"
@@ -119,37 +119,37 @@ def two_that_share() -> tuple[bytes, dict[str, np.ndarray]]:
             helper.make_node("DequantizeLinear", ["yq2", "sy", "zy"], ["y"]),
         ]
     )
-    return proto.SerializeToString(), given
+    return proto.SerializeToString(), inputs
 
 
 def test_operators_that_share_their_weights_are_mended_too(tmp_path):
     """ONNX Runtime's own switch refuses such a file."""
-    content, given = two_that_share()
+    content, inputs = two_that_share()
     file = tmp_path / "model.onnx"
     file.write_bytes(content)
     assert onnx_saturation.layers(file) == ("layer", "again")
-    mended = asked(onnx_saturation.unsigned(file), given)
+    mended = asked(onnx_saturation.unsigned(file), inputs)
     assert len(np.unique(mended)) > 3
     if not onnx_saturation.processor_saturates():
-        np.testing.assert_array_equal(mended, asked(content, given))
+        np.testing.assert_array_equal(mended, asked(content, inputs))
 
 
 def test_the_audit_names_the_layer_that_is_over_the_limit_by_one(tmp_path):
     for how, saturates in ((LIMIT, False), (OVER, True)):
-        proto, given = held("Conv", kernel((5, 3, 3, 3), how), (1, 3, 6, 6))
+        proto, inputs = between("Conv", kernel((5, 3, 3, 3), how), (1, 3, 6, 6))
         (tmp_path / onnx.FILE).write_bytes(proto.SerializeToString())
-        found = onnx.audit(tmp_path, given["x"])
-        wanted = LayerAudit(name="layer", kernel="QLinearConv", macs=2160, integer=True, saturates=saturates)
-        assert found.layers == (wanted,)
-        said = "no: layers layer can saturate on x86 without VNNI"
-        assert found.everywhere_in_words == (said if saturates else "yes")
+        audit = onnx.audit(tmp_path, inputs["x"])
+        expected = LayerAudit(name="layer", kernel="QLinearConv", macs=2160, integer=True, saturates=saturates)
+        assert audit.layers == (expected,)
+        words = "no: layers layer can saturate on x86 without VNNI"
+        assert audit.everywhere_in_words == (words if saturates else "yes")
         assert onnx.saturating(tmp_path) == (("layer",) if saturates else ())
 
 
 def test_a_layer_that_runs_in_float_does_not_saturate(tmp_path):
-    proto, given = held("Conv", kernel((5, 3, 3, 3), WILD), (1, 3, 6, 6), behind=False)
+    proto, inputs = between("Conv", kernel((5, 3, 3, 3), WILD), (1, 3, 6, 6), behind=False)
     (tmp_path / onnx.FILE).write_bytes(proto.SerializeToString())
-    (layer,) = onnx.audit(tmp_path, given["x"]).layers
+    (layer,) = onnx.audit(tmp_path, inputs["x"]).layers
     assert (layer.integer, layer.saturates) == (False, False)
 
 
@@ -162,18 +162,18 @@ def test_a_layer_that_runs_in_float_does_not_saturate(tmp_path):
     ],
 )
 def test_integer_operators_of_other_tools_are_audited(kind, macs, tmp_path):
-    proto, given = SATURATING[kind](OVER)
+    proto, inputs = SATURATING[kind](OVER)
     (tmp_path / onnx.FILE).write_bytes(proto.SerializeToString())
-    (layer,) = onnx.audit(tmp_path, given["x"]).layers
+    (layer,) = onnx.audit(tmp_path, inputs["x"]).layers
     assert (layer.kernel, layer.macs) == (kind.split(",")[0], macs), "for one row, or one step"
     assert (layer.integer, layer.saturates) == (True, True)
 
 
 def test_whether_this_processor_saturates_is_what_its_kernels_do():
     x, matrix = ends((8, 7)), rows(7, 9, WILD)
-    proto, given = SATURATING["MatMulInteger"](WILD)
+    proto, inputs = SATURATING["MatMulInteger"](WILD)
     right = x.astype(np.int32) @ matrix.astype(np.int32)
-    assert onnx_saturation.processor_saturates() == bool((asked(proto.SerializeToString(), given) != right).any())
+    assert onnx_saturation.processor_saturates() == bool((asked(proto.SerializeToString(), inputs) != right).any())
 
 
 def on(processor: str, *program: str) -> str:
@@ -200,18 +200,18 @@ def test_processors_are_told_apart():
 @needs_qemu
 @pytest.mark.processors
 def test_the_word_is_what_a_processor_without_vnni_does(tmp_path):
-    """Every kind of kernel: exact where it is said to be, wrong where it is said to be, right with unsigned weights."""
+    """Every kind of kernel: exact and wrong where the rule says so, right with unsigned weights."""
     program = "tests/support/integer_kernels.py"
     on("right", program, str(tmp_path / "right.npz"))
-    on("saturating", program, str(tmp_path / "found.npz"))
-    with np.load(tmp_path / "right.npz") as right, np.load(tmp_path / "found.npz") as found:
-        wrong = {name for name in right if "LSTM" not in name and not np.array_equal(right[name], found[name])}
+    on("saturating", program, str(tmp_path / "actual.npz"))
+    with np.load(tmp_path / "right.npz") as right, np.load(tmp_path / "actual.npz") as actual:
+        wrong = {name for name in right if "LSTM" not in name and not np.array_equal(right[name], actual[name])}
         near = all(
-            np.allclose(right[name], found[name], atol=1e-6) for name in right if "LSTM" in name and LIMIT in name
+            np.allclose(right[name], actual[name], atol=1e-6) for name in right if "LSTM" in name and LIMIT in name
         )
-        assert set(right) == set(found)
-    said = {f"{kind}|{WILD}|as it is" for kind in SATURATING | UNKNOWN if "LSTM" not in kind}
-    assert wrong == said
+        assert set(right) == set(actual)
+    accused = {f"{kind}|{WILD}|as it is" for kind in SATURATING | UNKNOWN if "LSTM" not in kind}
+    assert wrong == accused
     assert near, "gates are in float, whose last digits differ"
 
 
@@ -229,14 +229,14 @@ np.savez(sys.argv[3], plain=plain.run(None, {"x": x})[0], loaded=onnx.load(Path(
 @needs_qemu
 @pytest.mark.processors
 def test_a_file_that_can_saturate_is_opened_rightly_where_it_matters(tmp_path):
-    content, given = two_that_share()
+    content, inputs = two_that_share()
     (tmp_path / onnx.FILE).write_bytes(content)
-    np.save(tmp_path / "x.npy", given["x"])
+    np.save(tmp_path / "x.npy", inputs["x"])
     answers = {}
     for processor in PROCESSORS:
         on(processor, "-c", LOADS, str(tmp_path), str(tmp_path / "x.npy"), str(tmp_path / f"{processor}.npz"))
-        with np.load(tmp_path / f"{processor}.npz") as found:
-            answers[processor] = dict(found)
+        with np.load(tmp_path / f"{processor}.npz") as outputs:
+            answers[processor] = dict(outputs)
     right, there = answers["right"], answers["saturating"]
     np.testing.assert_array_equal(right["plain"], right["loaded"])
     np.testing.assert_array_equal(there["loaded"], right["plain"])

@@ -8,16 +8,16 @@ from tasks.quantization.sensitivity import slack
 
 
 def test_a_small_model_is_at_rest_and_keeps_its_weights():
-    held = fake_quantized(convolutional(), images(64))
-    before = [weight.numpy() for weight in held.weights]
-    by = slack(held, images(32))
+    quantized = fake_quantized(convolutional(), images(64))
+    before = [weight.numpy() for weight in quantized.weights]
+    by = slack(quantized, images(32))
     assert by.unrest < 1 / 255
-    for weight, value in zip(held.weights, before, strict=True):
+    for weight, value in zip(quantized.weights, before, strict=True):
         np.testing.assert_array_equal(weight.numpy(), value)
 
 
 def test_a_deep_model_with_drawn_weights_is_not():
-    """Each layer makes more of the one before: no file of it could be held to a step."""
+    """Each layer makes more of the one before: no file of it could be compared to within a step."""
     import tensorflow as tf
 
     tf.keras.utils.set_random_seed(0)

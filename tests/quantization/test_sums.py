@@ -21,10 +21,10 @@ sizes = st.floats(1e-4, 10).map(np.float32)
 numbers = st.integers(0, 255)
 
 
-def exact(first: Steps, second: Steps, given: Steps) -> np.ndarray:
+def exact(first: Steps, second: Steps, output: Steps) -> np.ndarray:
     """All sums, before they are rounded."""
     left = (PAIRS.astype(int) - first.zero) * float(first.size)
-    return (left + (ALL.astype(int) - second.zero) * float(second.size)) / float(given.size) + given.zero
+    return (left + (ALL.astype(int) - second.zero) * float(second.size)) / float(output.size) + output.zero
 
 
 def answers(proto) -> np.ndarray:
@@ -35,8 +35,8 @@ def answers(proto) -> np.ndarray:
 @pytest.mark.parametrize("form", [integers, between])
 def test_where_none_is_apart_onnxruntime_rounds_as_everybody(form):
     for steps in DRAWN:
-        found, wanted = answers(form(*steps)), np.clip(np.rint(exact(*steps)), 0, 255)
-        off = (found != wanted).sum()
+        actual, expected = answers(form(*steps)), np.clip(np.rint(exact(*steps)), 0, 255)
+        off = (actual != expected).sum()
         assert off <= apart(*steps), steps
 
 
@@ -46,10 +46,10 @@ def test_most_sums_are_fine_and_many_are_not():
 
 @given(sizes, numbers, sizes, numbers, st.floats(0.05, 2), numbers)
 @settings(max_examples=60, deadline=None)
-def test_a_hair_less_of_range_ends_it(one, zero, other, zero_too, share, zero_given):
+def test_a_hair_less_of_range_ends_it(one, zero, other, zero_too, share, zero_of_sum):
     first, second = Steps(one, zero), Steps(other, zero_too)
     size = np.float32((one + other) * share)
-    scaled = lambda factor: Steps(np.float32(size * factor), zero_given)  # noqa: E731
+    scaled = lambda factor: Steps(np.float32(size * factor), zero_of_sum)  # noqa: E731
     factor = agreed(first, second, scaled)
     assert 1 - MOST * FINEST < factor <= 1
     assert apart(first, second, scaled(factor)) == 0
@@ -126,36 +126,36 @@ def test_no_file_has_one(ranges, tmp_path, monkeypatch):
             (folder / onnx.FILE).write_bytes(proto.SerializeToString())
         return library.load(folder / onnx.FILE)
 
-    found = written(tmp_path / "settled")
-    assert rounded_apart(found) == ()
+    settled = written(tmp_path / "settled")
+    assert rounded_apart(settled) == ()
     assert onnx.audit(tmp_path / "settled", images(1)).sums_apart == ()
     for module in ("tasks.quantization.kernel_limits", "tasks.formats.onnx.sums"):
         monkeypatch.setattr(f"{module}.agreed", lambda *_: 1.0)
-    assert rounded_apart(written(tmp_path / "as found")), "or there is nothing to settle in it"
-    assert onnx.audit(tmp_path / "as found", images(1)).everywhere is False
+    assert rounded_apart(written(tmp_path / "unsettled")), "or there is nothing to settle in it"
+    assert onnx.audit(tmp_path / "unsettled", images(1)).everywhere is False
 
 
 def test_ranges_move_by_no_more_than_a_tenth_of_a_step(monkeypatch):
     model = residual()
 
     def ranges():
-        held = fake_quantized(model, images(64))
-        found = [layer for layer in held.layers if layer.name.endswith("_range") or "_range_" in layer.name]
-        return {layer.name: nudged(layer) for layer in found}
+        quantized = fake_quantized(model, images(64))
+        layers = [layer for layer in quantized.layers if layer.name.endswith("_range") or "_range_" in layer.name]
+        return {layer.name: nudged(layer) for layer in layers}
 
     settled = ranges()
     monkeypatch.setattr("tasks.quantization.kernel_limits.agreed", lambda *_: 1.0)
-    found = ranges()
-    assert settled.keys() == found.keys()
-    moved = [name for name in found if settled[name] != found[name]]
+    unsettled = ranges()
+    assert settled.keys() == unsettled.keys()
+    moved = [name for name in unsettled if settled[name] != unsettled[name]]
     assert moved
     assert all("add" in name or "relu" in name or name.startswith(("twice", "again")) for name in moved)
     for name in moved:
-        np.testing.assert_allclose(settled[name], found[name], rtol=0.1 / 255)
+        np.testing.assert_allclose(settled[name], unsettled[name], rtol=0.1 / 255)
 
 
 @pytest.mark.processors
-def test_processors_round_apart_what_is_said_to_be_and_nothing_else():
+def test_processors_round_apart_what_the_rule_names_and_nothing_else():
     processors = [name for name in PROCESSORS if not missing(name)]
     if not {"x86 without AVX2", "ARM64"} <= set(processors):
         pytest.skip("; ".join(f"{name}: {reason}" for name in PROCESSORS if (reason := missing(name))))
@@ -165,17 +165,17 @@ def test_processors_round_apart_what_is_said_to_be_and_nothing_else():
         settle_sums(files[f"{number} settled"])
     questions = {name: Question("onnxruntime", proto.SerializeToString(), PAIRS) for name, proto in files.items()}
     answered = [ask(name, questions).outputs for name in processors]
-    found = {name for name in files if any((each[name][0] != answered[0][name][0]).any() for each in answered)}
-    said = {f"{number}" for number, steps in enumerate(DRAWN) if steps in APART}
-    assert found <= said
-    assert len(found) > 0.6 * len(said), "what a scalar would meet is said too"
+    differing = {name for name in files if any((each[name][0] != answered[0][name][0]).any() for each in answered)}
+    expected = {f"{number}" for number, steps in enumerate(DRAWN) if steps in APART}
+    assert differing <= expected
+    assert len(differing) > 0.6 * len(expected), "what a scalar would meet is named too"
 
 
 @pytest.mark.processors
 def test_a_residual_network_answers_the_same_everywhere(tmp_path):
     onnx.write(fake_quantized(residual(), images(64)), tmp_path, "int8", classes=())
     question = {"file": Question("onnxruntime", (tmp_path / onnx.FILE).read_bytes(), images(512, seed=5))}
-    (wanted,) = ask("this", question).outputs["file"]
+    (expected,) = ask("this", question).outputs["file"]
     for name in PROCESSORS:
         if not missing(name):
-            np.testing.assert_array_equal(ask(name, question).outputs["file"][0], wanted, err_msg=name)
+            np.testing.assert_array_equal(ask(name, question).outputs["file"][0], expected, err_msg=name)

@@ -24,5 +24,5 @@ def test_they_arrive(store):
 
     run = tracking.start_run("names", {}, {})
     tracking.log_metrics(run, {"drift/age (years)": 1.0, "drift/../price, €//": 2.0, f"drift/{'x' * 300}": 3.0})
-    found = tracking.client().get_run(run).data.metrics
-    assert found == {"drift/age _years_": 1.0, "drift/price_ _": 2.0, f"drift/{'x' * 244}": 3.0}
+    metrics = tracking.client().get_run(run).data.metrics
+    assert metrics == {"drift/age _years_": 1.0, "drift/price_ _": 2.0, f"drift/{'x' * 244}": 3.0}

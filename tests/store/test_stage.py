@@ -163,6 +163,15 @@ def test_the_key_knows_no_path_time_or_run(tmp_path, monkeypatch):
     assert cache_key("copy", "tasks.contract.artifact", {"model": artifact}) != key
 
 
+def test_the_key_knows_the_order_of_targets():
+    """The first target's file is the one that MLflow asks, and that size and latency are limited for."""
+    targets = {"litert": "student", "savedmodel": "student"}
+    swapped = dict(reversed(targets.items()))
+    key = cache_key("validate", "tasks.prepare", {"shipped": targets, "seed": 1})
+    assert cache_key("validate", "tasks.prepare", {"seed": 1, "shipped": dict(targets)}) == key
+    assert cache_key("validate", "tasks.prepare", {"shipped": swapped, "seed": 1}) != key
+
+
 def test_the_key_covers_every_module_that_shapes_the_result():
     sources, libraries = _shaped_by("tasks.prune")
     assert {"tasks.prune", "tasks.training.loop", "tasks.training.losses", "tasks.data"} <= set(sources)

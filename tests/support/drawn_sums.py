@@ -13,25 +13,25 @@ PAIRS = np.repeat(ALL[:, None], 256, axis=1)  # what is added to each number, ro
 def drawn(draw: np.random.Generator) -> Drawn:
     """Two sides of unlike scale, and a range that holds most of their sums."""
     sizes = draw.uniform(0.01, 0.1, 2)
-    given = sizes.sum() * draw.uniform(0.4, 1)
+    total = sizes.sum() * draw.uniform(0.4, 1)
     zeros = [int(zero) for zero in draw.integers(0, 256, 3)]
-    first, second, third = (Steps(np.float32(size), zero) for size, zero in zip([*sizes, given], zeros, strict=True))
+    first, second, third = (Steps(np.float32(size), zero) for size, zero in zip([*sizes, total], zeros, strict=True))
     return first, second, third
 
 
-def integers(first: Steps, second: Steps, given: Steps) -> ModelProto:
+def integers(first: Steps, second: Steps, output: Steps) -> ModelProto:
     """`PAIRS` and the constant of all numbers, added by ONNX Runtime's own operator."""
     constants = {"b": np.repeat(ALL[None], 256, axis=0)}
-    for name, side in zip("xby", (first, second, given), strict=True):
+    for name, side in zip("xby", (first, second, output), strict=True):
         constants |= {f"{name}_size": side.size, f"{name}_zero": np.uint8(side.zero)}
     names = ["x", "x_size", "x_zero", "b", "b_size", "b_zero", "y_size", "y_zero"]
     return _model([helper.make_node("QLinearAdd", names, ["y"], name="sum/op", domain="com.microsoft")], constants)
 
 
-def between(first: Steps, second: Steps, given: Steps, *, relu: bool = False) -> ModelProto:
+def between(first: Steps, second: Steps, output: Steps, *, relu: bool = False) -> ModelProto:
     """The same in QDQ form, perhaps with a Relu, whose integers ONNX Runtime makes."""
     constants = {"b": np.repeat(ALL[None], 256, axis=0)}
-    for name, side in zip("xby", (first, second, given), strict=True):
+    for name, side in zip("xby", (first, second, output), strict=True):
         constants |= {f"{name}_size": side.size, f"{name}_zero": np.uint8(side.zero)}
     nodes = [
         helper.make_node("DequantizeLinear", [name, f"{name}_size", f"{name}_zero"], [f"{name}_value"]) for name in "xb"

@@ -25,11 +25,11 @@ def rows(inner: int, channels: int, how: str, seed: int = 0) -> np.ndarray:
     draw = np.random.default_rng(seed)
     if how == WILD:
         return draw.choice(np.array([-128, -127, -100, 100, 127], np.int8), (inner, channels))
-    found = INSIDE[draw.integers(0, len(INSIDE), (inner // 2 + 1, channels))].transpose(0, 2, 1).reshape(-1, channels)
+    weights = INSIDE[draw.integers(0, len(INSIDE), (inner // 2 + 1, channels))].transpose(0, 2, 1).reshape(-1, channels)
     if how == OVER:
         place = 2 * draw.integers(inner // 2)
-        found[place : place + 2, draw.integers(channels)] = draw.choice([-1, 1]) * np.array([65, 64])
-    return np.ascontiguousarray(found[:inner])
+        weights[place : place + 2, draw.integers(channels)] = draw.choice([-1, 1]) * np.array([65, 64])
+    return np.ascontiguousarray(weights[:inner])
 
 
 def kernel(shape: tuple[int, ...], how: str) -> np.ndarray:
@@ -50,11 +50,11 @@ def ends(shape: tuple[int, ...], kind: type = np.uint8) -> np.ndarray:
     return np.random.default_rng(1).choice(np.array([limits.min, limits.max], kind), shape, p=[0.2, 0.8])
 
 
-def model(nodes: list[Any], given: dict[str, np.ndarray], output: int, constants: dict[str, np.ndarray]) -> Built:
-    """A file whose inputs are of the types and shapes of what it is given."""
+def model(nodes: list[Any], values: dict[str, np.ndarray], output: int, constants: dict[str, np.ndarray]) -> Built:
+    """A file whose inputs are of the types and shapes of these values."""
     inputs = [
         helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
-        for name, value in given.items()
+        for name, value in values.items()
     ]
     graph = helper.make_graph(
         nodes,
@@ -64,25 +64,25 @@ def model(nodes: list[Any], given: dict[str, np.ndarray], output: int, constants
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid(MICROSOFT, 1)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=8), given
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8), values
 
 
 def scales(kind: type, step: float = 4000.0) -> dict[str, np.ndarray]:
-    """What an integer operator is told beside its weights."""
+    """What an integer operator takes beside its weights."""
     zero, one = np.array(0, kind), np.float32(1)
     return {"sx": one, "zx": zero, "sw": one, "zw": np.int8(0), "sy": np.float32(step), "zy": zero}
 
 
 def linear(operator: str, weights: np.ndarray, x: np.ndarray, *, constant: bool = True, **attributes: Any) -> Built:
     """QLinearConv, QLinearMatMul or QGemm."""
-    constants, given = scales(x.dtype.type), {"x": x}
-    (constants if constant else given)["w"] = weights
+    constants, values = scales(x.dtype.type), {"x": x}
+    (constants if constant else values)["w"] = weights
     if weights.dtype == np.uint8:
         constants["zw"] = np.uint8(128)
     names = ["x", "sx", "zx", "w", "sw", "zw"] + [""] * (operator == "QGemm") + ["sy", "zy"]
     domain = MICROSOFT if operator == "QGemm" else ""
     node = helper.make_node(operator, names, ["y"], name="layer/op", domain=domain, **attributes)
-    return model([node], given, NUMBERS[x.dtype.type], constants)
+    return model([node], values, NUMBERS[x.dtype.type], constants)
 
 
 def qlinear_conv(shape: tuple[int, ...], group: int = 1, kind: type = np.uint8, *, to: Any = None) -> Build:
@@ -95,11 +95,11 @@ def qlinear_conv(shape: tuple[int, ...], group: int = 1, kind: type = np.uint8, 
 
 
 def integer(operator: str, x: np.ndarray, weights: np.ndarray, *, constant: bool = True) -> Built:
-    """ConvInteger or MatMulInteger, which give what they sum up."""
-    given, constants = {"x": x}, {}
-    (constants if constant else given)["w"] = weights
+    """ConvInteger or MatMulInteger, which return their sums."""
+    values, constants = {"x": x}, {}
+    (constants if constant else values)["w"] = weights
     node = helper.make_node(operator, ["x", "w"], ["y"], name="layer/op")
-    return model([node], given, TensorProto.INT32, constants)
+    return model([node], values, TensorProto.INT32, constants)
 
 
 def dynamic(how: str) -> Built:
@@ -133,7 +133,7 @@ def lstm(which: str) -> Build:
     return build
 
 
-def held(
+def between(
     operator: str,
     weights: np.ndarray,
     shape: tuple[int, ...],
@@ -158,17 +158,17 @@ def held(
     return model(nodes, {"x": ends(shape, kind).astype(np.float32)}, TensorProto.FLOAT, constants)
 
 
-def held_conv(shape: tuple[int, ...], group: int = 1, kind: type = np.uint8) -> Build:
+def conv_between(shape: tuple[int, ...], group: int = 1, kind: type = np.uint8) -> Build:
     size = (1, shape[1] * group, *[6] * (len(shape) - 2))
-    return lambda how: held("Conv", kernel(shape, how), size, kind, group=group)
+    return lambda how: between("Conv", kernel(shape, how), size, kind, group=group)
 
 
 def two_activations(kind: type, *, shared: bool) -> Build:
     """Weights that come in a run, for the product alone or for another taker too."""
 
     def build(how: str) -> Built:
-        proto, given = held("MatMul", np.zeros((1, 1), np.int8), (3, 7), kind, axis=1)
-        given = given | {"second": rows(7, 9, how).astype(np.float32)}
+        proto, values = between("MatMul", np.zeros((1, 1), np.int8), (3, 7), kind, axis=1)
+        values = values | {"second": rows(7, 9, how).astype(np.float32)}
         nodes = [node for node in proto.graph.node if node.input[0] != "w"]
         nodes[:0] = [
             helper.make_node("QuantizeLinear", ["second", "sx", "zs"], ["wq"]),
@@ -178,19 +178,19 @@ def two_activations(kind: type, *, shared: bool) -> Build:
             nodes += [helper.make_node("ReduceSum", ["wd"], ["all"], keepdims=0)]
             nodes[-2].output[0] = "answer"
             nodes.append(helper.make_node("Add", ["answer", "all"], ["y"]))
-        return model(nodes, given, TensorProto.FLOAT, scales(kind) | {"zs": np.int8(0)})
+        return model(nodes, values, TensorProto.FLOAT, scales(kind) | {"zs": np.int8(0)})
 
     return build
 
 
 def moved(how: str) -> Built:
     """Weights that are transposed behind their DequantizeLinear."""
-    proto, given = held("MatMul", np.ascontiguousarray(rows(7, 9, how).T), (3, 7))
+    proto, values = between("MatMul", np.ascontiguousarray(rows(7, 9, how).T), (3, 7))
     (product,) = [node for node in proto.graph.node if node.op_type == "MatMul"]
     product.input[1] = "wt"
     place = list(proto.graph.node).index(product)
     proto.graph.node.insert(place, helper.make_node("Transpose", ["wd"], ["wt"], perm=[1, 0]))
-    return proto, given
+    return proto, values
 
 
 # Kinds that can saturate, if their weights can.
@@ -217,18 +217,18 @@ SATURATING: dict[str, Build] = {
     "DynamicQuantizeMatMul": dynamic,
     "DynamicQuantizeLSTM, what it takes": lstm("taken"),
     "DynamicQuantizeLSTM, what it keeps": lstm("kept"),
-    "Conv": held_conv((5, 3, 3, 3)),
-    "Conv 4 to 16": held_conv((16, 4, 3, 3)),
-    "Conv in groups": held_conv((8, 3, 3, 3), 2),
-    "Conv depthwise times two": held_conv((10, 1, 3, 3), 5),
-    "Conv 1-D": held_conv((5, 3, 3)),
-    "Conv signed": held_conv((5, 3, 3, 3), kind=np.int8),
-    "Gemm": lambda how: held("Gemm", rows(7, 9, how), (3, 7), axis=1),
-    "Gemm transposed": lambda how: held("Gemm", rows(7, 9, how).T.copy(), (3, 7), transB=1),
-    "Gemm to float": lambda how: held("Gemm", rows(7, 9, how), (3, 7), axis=1, behind=False),
-    "MatMul": lambda how: held("MatMul", rows(7, 9, how), (3, 7), axis=1),
-    "MatMul signed": lambda how: held("MatMul", rows(7, 9, how), (3, 7), np.int8, axis=1),
-    "MatMul to float": lambda how: held("MatMul", rows(7, 9, how), (3, 7), axis=1, behind=False),
+    "Conv": conv_between((5, 3, 3, 3)),
+    "Conv 4 to 16": conv_between((16, 4, 3, 3)),
+    "Conv in groups": conv_between((8, 3, 3, 3), 2),
+    "Conv depthwise times two": conv_between((10, 1, 3, 3), 5),
+    "Conv 1-D": conv_between((5, 3, 3)),
+    "Conv signed": conv_between((5, 3, 3, 3), kind=np.int8),
+    "Gemm": lambda how: between("Gemm", rows(7, 9, how), (3, 7), axis=1),
+    "Gemm transposed": lambda how: between("Gemm", rows(7, 9, how).T.copy(), (3, 7), transB=1),
+    "Gemm to float": lambda how: between("Gemm", rows(7, 9, how), (3, 7), axis=1, behind=False),
+    "MatMul": lambda how: between("MatMul", rows(7, 9, how), (3, 7), axis=1),
+    "MatMul signed": lambda how: between("MatMul", rows(7, 9, how), (3, 7), np.int8, axis=1),
+    "MatMul to float": lambda how: between("MatMul", rows(7, 9, how), (3, 7), axis=1, behind=False),
 }
 # Kinds whose weights are not known, so that they may saturate whatever they are.
 UNKNOWN: dict[str, Build] = {
@@ -249,8 +249,8 @@ EXACT: dict[str, Build] = {
     "MatMulInteger signed by signed": lambda how: integer("MatMulInteger", ends((8, 7), np.int8), rows(7, 9, how)),
     "MatMulInteger unsigned": lambda how: integer("MatMulInteger", ends((8, 7)), unsigned(rows(7, 9, how))),
     "ConvInteger": lambda how: integer("ConvInteger", ends((1, 3, 6, 6)), kernel((5, 3, 3, 3), how)),
-    "Conv depthwise": held_conv((5, 1, 3, 3), 5),
-    "ConvTranspose": lambda how: held("ConvTranspose", kernel((3, 5, 3, 3), how), (1, 3, 6, 6), axis=1),
+    "Conv depthwise": conv_between((5, 1, 3, 3), 5),
+    "ConvTranspose": lambda how: between("ConvTranspose", kernel((3, 5, 3, 3), how), (1, 3, 6, 6), axis=1),
     "MatMul of two": two_activations(np.uint8, shared=False),
     "MatMul of two, signed": two_activations(np.int8, shared=False),
 }
@@ -281,12 +281,12 @@ def main(file: str) -> None:
     place, answers = Path(file).with_suffix(".onnx"), {}
     for kind, build in (SATURATING | UNKNOWN | EXACT).items():
         for how in (LIMIT, WILD):
-            proto, given = build(how)
+            proto, values = build(how)
             place.write_bytes(proto.SerializeToString())
             for way, content in (("as it is", place.read_bytes()), ("unsigned", mended(place))):
                 if content is not None:
                     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-                    (answers[f"{kind}|{how}|{way}"],) = session.run(None, given)
+                    (answers[f"{kind}|{how}|{way}"],) = session.run(None, values)
     np.savez(file, **answers)
 
 

@@ -1,7 +1,7 @@
 """How the lines of `layer_sweep` are asked: models made of them, files of those, and what is seen.
 
 Lines stand beside one another in one model, each with an output of its own: a file for each would take half an hour.
-Where a model with many of them fails, it is parted until the line is found that does it.
+Where a model with many of them fails, it is parted down to the line that does it.
 """
 
 import re
@@ -55,7 +55,7 @@ def groups(
     What is in the table is asked alone. Quick is the first line of each class, where it needs no loop; in integers, of
     shapes that integer kernels take.
     """
-    found: dict[Any, list[Case]] = {}
+    grouped: dict[Any, list[Case]] = {}
     begun: set[str] = set()
     for case in cases(keras) if keras == 2 or precision == "float32" else ():
         activation = bool(re.search(r"\bactivation=", case.line)) or case.kind == "Activation"
@@ -70,8 +70,8 @@ def groups(
             taken = precision == "float32" or case.shape in (VECTOR, SEQUENCE, IMAGE)
             quick = (QUICK if keras == 2 else (REBUILT,)) if taken else ()
         apart = str(case) if alone else None
-        found.setdefault((targets, quick, case.shape, case.numbered, case.masked, apart), []).append(case)
-    for (targets, quick, *_), members in found.items():
+        grouped.setdefault((targets, quick, case.shape, case.numbered, case.masked, apart), []).append(case)
+    for (targets, quick, *_), members in grouped.items():
         for start in range(0, len(members), TOGETHER):
             yield tuple(members[start : start + TOGETHER]), targets, quick
 
@@ -106,12 +106,12 @@ def _output(layers: Any, x: Any, case: Case, form: str, name: str) -> Any:
     else:
         x, y = (_kernel(layers, x, x.shape[-1], f"{name}_{side}") for side in ("x", "y"))
     names = {key: value for key, value in vars(layers).items() if not key.startswith("_")}
-    given = eval(case.line, {**names, "x": x, "y": y})
-    if isinstance(given, layers.Layer):
-        given = given(x)
-    if case.masked and len(given.shape) == 3:  # which answers otherwise if the mask was lost
-        given = layers.GlobalAveragePooling1D()(given)
-    return _kernel(layers, given, 4, name)
+    output = eval(case.line, {**names, "x": x, "y": y})
+    if isinstance(output, layers.Layer):
+        output = output(x)
+    if case.masked and len(output.shape) == 3:  # which answers otherwise if the mask was lost
+        output = layers.GlobalAveragePooling1D()(output)
+    return _kernel(layers, output, 4, name)
 
 
 def _kernel(layers: Any, x: Any, channels: int, name: str) -> Any:
@@ -124,14 +124,14 @@ def drawn(model: Any) -> Any:
     draw = np.random.default_rng(1)
     values = []
     for weight in model.weights:
-        name, shape, found = weight.name.split("/")[-1], tuple(weight.shape), np.asarray(weight)
-        if found.dtype.kind != "f" or "seed" in name:
-            values.append(found)
+        name, shape, before = weight.name.split("/")[-1], tuple(weight.shape), np.asarray(weight)
+        if before.dtype.kind != "f" or "seed" in name:
+            values.append(before)
         elif "variance" in name or "gamma" in name or (name.startswith("scale") and len(shape) < 2):
             sign = np.where(draw.random(shape) < 0.3, -1, 1) if "gamma" in name else 1
             values.append(draw.uniform(0.5, 1.5, shape) * sign)
         elif len(shape) > 1:
-            values.append(draw.normal(0, 1.2, shape) / np.sqrt(max(1, found.size / shape[-1])))
+            values.append(draw.normal(0, 1.2, shape) / np.sqrt(max(1, before.size / shape[-1])))
         else:
             values.append(draw.normal(0, 0.3, shape))
     types = [np.asarray(weight).dtype for weight in model.weights]
@@ -166,30 +166,30 @@ def brought(case: Case, form: str) -> Any:
 
 
 def answers(model: Any, x: np.ndarray) -> list[np.ndarray]:
-    """What Keras says, output by output."""
-    given = model(x, training=False)
-    return [np.asarray(each) for each in (given if isinstance(given, list | tuple) else [given])]
+    """Keras' answers, output by output."""
+    outputs = model(x, training=False)
+    return [np.asarray(each) for each in (outputs if isinstance(outputs, list | tuple) else [outputs])]
 
 
 def asked(folder: Path, target: str, x: np.ndarray, count: int) -> list[np.ndarray]:
-    """What a file says, output by output."""
+    """A file's answers, output by output."""
     if count == 1:
         return [FORMATS[target].load(folder)(x)]  # type: ignore[index]
     if target == "onnxruntime":
         from onnxruntime import InferenceSession
 
         session = InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
-        given = dict(zip((out.name for out in session.get_outputs()), session.run(None, {"input": x}), strict=True))
+        outputs = dict(zip((out.name for out in session.get_outputs()), session.run(None, {"input": x}), strict=True))
     elif target == "litert":
         from ai_edge_litert.interpreter import Interpreter
 
-        given = Interpreter(str(folder / "model.tflite")).get_signature_runner("serving_default")(input=x)
+        outputs = Interpreter(str(folder / "model.tflite")).get_signature_runner("serving_default")(input=x)
     else:
         import tensorflow as tf
 
         served = tf.saved_model.load(str(folder)).signatures["serving_default"](input=tf.constant(x))
-        given = {name: value.numpy() for name, value in served.items()}
-    return [given[f"case_{place}"] for place in range(count)]
+        outputs = {name: value.numpy() for name, value in served.items()}
+    return [outputs[f"case_{place}"] for place in range(count)]
 
 
 @lru_cache(maxsize=4)
@@ -197,32 +197,32 @@ def prepared(group: tuple[Case, ...], form: str, precision: str) -> tuple[Any, l
     """A model to write, what it answers, and what the one answers that was brought; the same for all targets."""
     model = brought(group[0], form) if len(group) == 1 else _together(group, form)
     x = examples(group[0])
-    given = x[: group[0].batch or EXAMPLES]
+    some = x[: group[0].batch or EXAMPLES]
     source = model_of(group, form) if len(group) == 1 or group[0].keras == 3 else model
-    held = fake_quantized(model, x) if precision == "int8" else model
-    return held, answers(held, given), answers(source, given)
+    model_of_file = fake_quantized(model, x) if precision == "int8" else model
+    return model_of_file, answers(model_of_file, some), answers(source, some)
 
 
 def seen(group: tuple[Case, ...], precision: str, target: str) -> dict[Case, str]:
     """For each case `right`, or what is wrong with it: a refusal, a traceback, or how far its answers are off."""
     form = "first" if group[0].numbered else PRECISIONS[precision]
     try:
-        model, wanted, said = prepared(group, form, precision)
+        model, expected, by_brought = prepared(group, form, precision)
         x = examples(group[0])
         batches = (group[0].batch,) if group[0].batch else (EXAMPLES, *BATCHES)
         with tempfile.TemporaryDirectory() as place:
             if target == REBUILT:
-                found = [wanted]
+                of_file = [expected]
             else:
                 FORMATS[target].write(model, Path(place), precision, classes=())  # type: ignore[index]
-                found = [asked(Path(place), target, x[:batch], len(group)) for batch in batches]
+                of_file = [asked(Path(place), target, x[:batch], len(group)) for batch in batches]
     except Exception as error:
         if len(group) == 1:
-            return {group[0]: _told(error, group[0], form)}
+            return {group[0]: _refused(error, group[0], form)}
         middle = len(group) // 2
         return seen(group[:middle], precision, target) | seen(group[middle:], precision, target)
     return {
-        case: judged([each[place] for each in found], wanted[place], said[place], precision)
+        case: judged([each[place] for each in of_file], expected[place], by_brought[place], precision)
         for place, case in enumerate(group)
     }
 
@@ -232,7 +232,7 @@ def _together(group: tuple[Case, ...], form: str) -> Any:
     return keras3.rebuilt(model, "sweep", "model") if group[0].keras == 3 else model
 
 
-def _told(error: Exception, case: Case, form: str) -> str:
+def _refused(error: Exception, case: Case, form: str) -> str:
     text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     if not isinstance(error, SlimlineError):
         try:
@@ -245,37 +245,37 @@ def _told(error: Exception, case: Case, form: str) -> str:
     return f"{'refused' if named else 'refused namelessly'} {text}"
 
 
-def judged(found: Sequence[np.ndarray], wanted: np.ndarray, said: np.ndarray, precision: str) -> str:
+def judged(actual: Sequence[np.ndarray], expected: np.ndarray, by_brought: np.ndarray, precision: str) -> str:
     """Answers at several batch sizes beside those that are right.
 
     Args:
-        found: what a file says, of all examples and of the first few.
-        wanted: `(examples, ..., channels)`, by the model that the file was made of.
-        said: the same by the model that was brought.
-        precision: in float, every channel is held to its own range; in integers, to steps of the output's.
+        actual: a file's answers to all examples, and to the first few.
+        expected: `(examples, ..., channels)`, by the model that the file was made of.
+        by_brought: the same by the model that was brought.
+        precision: in float, every channel is compared by its own range; in integers, by steps of the output's.
 
     """
-    if not np.isfinite(said).all():
+    if not np.isfinite(by_brought).all():
         return "useless: Keras' own answers are not finite"
-    for each in found:
-        if each.shape != wanted[: len(each)].shape:
-            return f"wrong shape {each.shape} instead of {wanted[: len(each)].shape}"
+    for each in actual:
+        if each.shape != expected[: len(each)].shape:
+            return f"wrong shape {each.shape} instead of {expected[: len(each)].shape}"
         if not np.isfinite(each).all():
             return f"wrong: not finite at batch {len(each)}"
-    axes = tuple(range(wanted.ndim - 1))
-    ranges = np.ptp(said, axes)
-    ranges = np.where(ranges > 0, ranges, np.maximum(np.abs(said).max(axes), 1e-12))
+    axes = tuple(range(expected.ndim - 1))
+    ranges = np.ptp(by_brought, axes)
+    ranges = np.where(ranges > 0, ranges, np.maximum(np.abs(by_brought).max(axes), 1e-12))
     if precision == "float32":
-        for each in found:
-            off = (np.abs(each - said[: len(each)]).max(axes) / ranges).max()
+        for each in actual:
+            off = (np.abs(each - by_brought[: len(each)]).max(axes) / ranges).max()
             if not off <= FLOAT:
                 return f"wrong by {off:.2g} of the range at batch {len(each)}"
         return RIGHT
-    for each in found:
-        steps = np.abs(each - wanted[: len(each)]) / (np.ptp(wanted) / 255 or 1e-12)
+    for each in actual:
+        steps = np.abs(each - expected[: len(each)]) / (np.ptp(expected) / 255 or 1e-12)
         if steps.mean(axes).max() > MEAN_STEPS or steps.max() > MAX_STEPS:
             return f"wrong by {steps.mean(axes).max():.2g} steps, at most {steps.max():.2g}, at batch {len(each)}"
-    off = (np.abs(wanted - said).mean(axes) / ranges).max()
+    off = (np.abs(expected - by_brought).mean(axes) / ranges).max()
     return RIGHT if off <= HELD else f"wrong by {off:.2g} of the range when it is quantized"
 
 
@@ -286,9 +286,9 @@ def main() -> None:
         for precision in PRECISIONS:
             for group, targets, _ in groups(keras_version, precision, before):
                 for target in targets:
-                    for case, found in seen(group, precision, target).items():
-                        if found != RIGHT:
-                            lines.append(f"{key(case, precision, target)} || {found}")
+                    for case, outcome in seen(group, precision, target).items():
+                        if outcome != RIGHT:
+                            lines.append(f"{key(case, precision, target)} || {outcome}")
                             print(lines[-1], flush=True)  # noqa: T201  who started it reads that
     TABLE.write_text("\n".join(lines) + "\n")
 

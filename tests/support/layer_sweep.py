@@ -74,18 +74,18 @@ def public(module: Any) -> set[str]:
 
 def cases(keras: int) -> list[Case]:
     """All lines that one Keras takes; those over sequences a second time behind a mask."""
-    found: list[Case] = []
+    read: list[Case] = []
     for lines in (BOTH, TWO if keras == 2 else THREE, {VECTOR: _activated(keras, "Dense(6, activation={!r})")}):
         for shape, text in lines.items():
-            found += _read(keras, text, shape, numbered=shape == INDICES)
-    found += _read(keras, _activated(keras, "Activation({!r})"), IMAGE)
-    found += _read(keras, NUMBERED, INDICES, numbered=True)
-    found += [
+            read += _read(keras, text, shape, numbered=shape == INDICES)
+    read += _read(keras, _activated(keras, "Activation({!r})"), IMAGE)
+    read += _read(keras, NUMBERED, INDICES, numbered=True)
+    read += [
         Case(keras, case.line, case.shape, masked=True)
-        for case in found
+        for case in read
         if case.shape == SEQUENCE and case.batch is None and case.line not in NEVER_MASKED
     ]
-    return found
+    return read
 
 
 def _activated(keras: int, line: str) -> str:

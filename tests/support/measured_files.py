@@ -6,7 +6,7 @@ from tasks.contract.artifact import digest_folder
 from tasks.convert import convert
 from tasks.data import Dataset
 from tasks.formats.keras import files as keras_format
-from tasks.validate import Measured, ValidateConfig
+from tasks.validate import MeasuredFile, ValidateConfig
 
 QUICK = ValidateConfig(latency_rounds=20, warmup_rounds=2, latency_seconds=2, throughput_batch=32)
 
@@ -37,7 +37,7 @@ def learned(data: Dataset, width: int, epochs: int, name: str):
     return model
 
 
-def file(role, target, precision, model, data, root: Path) -> Measured:
+def file(role, target, precision, model, data, root: Path) -> MeasuredFile:
     keras = root / f"{role}-keras"
     if not keras.exists():
         keras.mkdir(parents=True)
@@ -45,7 +45,7 @@ def file(role, target, precision, model, data, root: Path) -> Measured:
     folder = root / f"{role}-{target}-{precision}"
     folder.mkdir()
     convert(model, target, precision, folder, data)
-    return Measured(
+    return MeasuredFile(
         role=role,
         target=target,
         precision=precision,

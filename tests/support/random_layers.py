@@ -138,8 +138,8 @@ def on_image(tf: Any, x: Any, name: str, kind: str, *how: Any) -> Any:
             return again(x) if height <= 12 else x
         case "turned":
             return layers.Permute((2, 1, 3), name=name)(x)
-        case _ if (found := _anywhere(layers, x, name, kind, *how)) is not None:
-            return found
+        case _ if (anywhere := _anywhere(layers, x, name, kind, *how)) is not None:
+            return anywhere
     return random_graphs.grown(layers, x, name, kind, *how)
 
 

@@ -31,5 +31,5 @@ def small(activation: str = "softmax", **more: Any) -> Any:
 
 
 def answers(model: Any, x: np.ndarray) -> list[np.ndarray]:
-    given = model(x, training=False)
-    return [np.asarray(each) for each in (given if isinstance(given, list | tuple) else [given])]
+    outputs = model(x, training=False)
+    return [np.asarray(each) for each in (outputs if isinstance(outputs, list | tuple) else [outputs])]

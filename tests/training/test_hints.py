@@ -83,10 +83,10 @@ def relations(points):
 def test_relations_are_the_closed_form():
     ours, theirs = DRAWS.normal(size=(2, 6, 5))
     ours[0] *= 9  # so that the Huber loss leaves its parabola
-    (lengths, angles), (wanted_lengths, wanted_angles) = relations(ours), relations(theirs)
-    expected = huber(lengths - wanted_lengths) + 2 * huber(angles - wanted_angles)
-    found = float(relational_distance(ours.astype(np.float32), theirs.astype(np.float32)))
-    assert found == pytest.approx(expected, rel=1e-4)
+    (lengths, angles), (teacher_lengths, teacher_angles) = relations(ours), relations(theirs)
+    expected = huber(lengths - teacher_lengths) + 2 * huber(angles - teacher_angles)
+    distance = float(relational_distance(ours.astype(np.float32), theirs.astype(np.float32)))
+    assert distance == pytest.approx(expected, rel=1e-4)
 
 
 def test_relations_see_neither_rotation_nor_scale_nor_place():
@@ -138,8 +138,8 @@ def test_several_pairs_add_up():
     base = float(PLAIN(student).loss(X, Y, None, False)[0])
 
     def added(*layers):
-        wanted = Teaching(hint="relational", teacher_layers=layers, student_layers=layers)
-        return float(hinted(PLAIN, teacher, wanted)(student).loss(X, Y, None, False)[0]) - base
+        relational = Teaching(hint="relational", teacher_layers=layers, student_layers=layers)
+        return float(hinted(PLAIN, teacher, relational)(student).loss(X, Y, None, False)[0]) - base
 
     assert added("hidden", "logits") == pytest.approx(added("hidden") + added("logits"), rel=1e-4)
 
@@ -154,14 +154,14 @@ def test_attention_needs_places():
         hinted(PLAIN, tiny(), teaching("attention"))(tiny())
 
 
-def test_a_layer_that_is_gone_is_told_of_and_the_rest_goes_on():
+def test_a_layer_that_is_gone_is_noted_and_the_rest_goes_on():
     import tensorflow as tf
 
     i = tf.keras.Input((2,))
     other = tf.keras.Model(i, tf.keras.layers.Dense(3, activation="softmax", name="all")(i), name="other")
-    told = []
-    lesson = hinted(PLAIN, tiny(), teaching(), lost=told.append)(other)
+    notes = []
+    lesson = hinted(PLAIN, tiny(), teaching(), lost=notes.append)(other)
     assert float(lesson.loss(X, Y, None, False)[0]) == float(PLAIN(other).loss(X, Y, None, False)[0])
-    assert len(told) == 1
-    assert "without features" in told[0]
-    assert "'hidden'" in told[0]
+    assert len(notes) == 1
+    assert "without features" in notes[0]
+    assert "'hidden'" in notes[0]

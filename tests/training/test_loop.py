@@ -73,10 +73,10 @@ def test_the_same_seed_gives_the_same_file_whatever_ran_before(digits, whole, tm
 def test_an_interrupted_training_ends_as_an_uninterrupted_one(digits, tmp_path, model):
     whole, history = trained(digits, model=model)
     _, begun = trained(digits, model=model, stop_after=2, checkpoints=tmp_path)
-    resumed, told = trained(digits, model=model, checkpoints=tmp_path)
+    resumed, reported = trained(digits, model=model, checkpoints=tmp_path)
     assert same(resumed, whole)
-    assert losses(told) == losses(history)
-    assert told[:2] == begun, "what was trained before is told again, as it was"
+    assert losses(reported) == losses(history)
+    assert reported[:2] == begun, "what was trained before is reported again, as it was"
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "rmsprop"])
@@ -167,9 +167,9 @@ def test_patience_stops_and_a_stopped_training_stays_stopped(digits, tmp_path):
     whole, history = trained(digits, config, checkpoints=tmp_path)
     best = max(range(len(history)), key=lambda n: (history[n]["validation_score"], -history[n]["validation_loss"]))
     assert len(history) == best + 1 + 3
-    again, told = trained(digits, config, checkpoints=tmp_path)
+    again, reported = trained(digits, config, checkpoints=tmp_path)
     assert same(again, whole)
-    assert losses(told) == losses(history)
+    assert losses(reported) == losses(history)
 
 
 def test_no_epochs_leave_the_model_as_it_is(digits):
@@ -187,16 +187,16 @@ def test_a_loss_that_is_no_number_names_the_knob(tmp_path):
         trained(line, config)
 
 
-def test_steps_and_epochs_are_told_in_order(digits):
-    told = []
+def test_steps_and_epochs_come_in_order(digits):
+    calls = []
     trained(
-        digits, SHORT, on_step=lambda step: told.append(step), on_epoch_end=lambda epoch: told.append(f"end {epoch}")
+        digits, SHORT, on_step=lambda step: calls.append(step), on_epoch_end=lambda epoch: calls.append(f"end {epoch}")
     )
     steps = math.ceil(digits.counts["train"] / 32)
     expected = []
     for epoch in range(3):
         expected += [*range(epoch * steps, (epoch + 1) * steps), f"end {epoch + 1}"]
-    assert told == expected
+    assert calls == expected
 
 
 def test_one_step_at_a_time_learns_the_same(digits, whole):
@@ -239,8 +239,8 @@ def test_a_models_own_penalties_count(digits):
 def test_weight_decay_pulls_kernels_only(digits):
     config = FitConfig(epochs=3, batch_size=16, learning_rate=0.01, schedule="constant")
     free, _ = trained(digits, config, model="mlp")
-    held, _ = trained(digits, config.model_copy(update={"weight_decay": 1.0}), model="mlp")
-    assert np.abs(held.get_layer("dense1").kernel).mean() < np.abs(free.get_layer("dense1").kernel).mean()
+    decayed, _ = trained(digits, config.model_copy(update={"weight_decay": 1.0}), model="mlp")
+    assert np.abs(decayed.get_layer("dense1").kernel).mean() < np.abs(free.get_layer("dense1").kernel).mean()
 
 
 def test_extra_weights_are_trained_and_kept_in_the_checkpoint(digits, tmp_path):
@@ -283,10 +283,10 @@ def test_extra_weights_are_trained_and_kept_in_the_checkpoint(digits, tmp_path):
 def test_the_step_size_stays_between_nothing_and_what_was_asked(schedule, epochs, total, warmup, rate, share):
     config = FitConfig(epochs=epochs, learning_rate=rate, schedule=schedule, warmup_epochs=warmup)
     step = int(share * (epochs * total - 1))
-    found = float(learning_rate(config, step, total))
-    assert -1e-9 <= found <= rate * (1 + 1e-5)
+    rate_at = float(learning_rate(config, step, total))
+    assert -1e-9 <= rate_at <= rate * (1 + 1e-5)
     if schedule == "constant" and step >= warmup * total:
-        assert found == pytest.approx(rate, rel=1e-5)
+        assert rate_at == pytest.approx(rate, rel=1e-5)
 
 
 def test_the_schedules_fall_where_they_should():

@@ -7,7 +7,7 @@ from hypothesis.extra.numpy import arrays
 from tasks.training.losses import (
     Teaching,
     cross_entropy,
-    said,
+    distillation_targets,
     scores,
     softened,
     softened_divergence,
@@ -41,22 +41,24 @@ Y = np.array([0, 1, 2, 0, 1, 2])
 @given(teacher=LOGITS, student=LOGITS, temperature=st.floats(1, 20))
 def test_the_divergence_is_hintons_on_logits(teacher, student, temperature):
     p, q = (softmax(logits).astype(np.float32) for logits in (teacher, student))
-    found = softened_divergence(said("classification", p), q, temperature)
+    divergence = softened_divergence(distillation_targets("classification", p), q, temperature)
     p, q = softmax(teacher / temperature), softmax(student / temperature)
     expected = temperature**2 * np.mean(np.sum(p * (np.log(p) - np.log(q)), axis=1))
-    assert float(found) == pytest.approx(expected, rel=1e-2, abs=1e-3)
-    assert float(found) > -1e-3
+    assert float(divergence) == pytest.approx(expected, rel=1e-2, abs=1e-3)
+    assert float(divergence) > -1e-3
 
 
 def test_it_is_nothing_between_a_model_and_itself():
     p = softmax(np.random.default_rng(1).normal(size=(5, 4))).astype(np.float32)
-    assert float(softened_divergence(said("classification", p), p, 3.0)) == pytest.approx(0, abs=1e-6)
+    assert float(softened_divergence(distillation_targets("classification", p), p, 3.0)) == pytest.approx(0, abs=1e-6)
 
 
 def test_temperature_squared_keeps_the_gradients_size():
     import tensorflow as tf
 
-    teacher = said("classification", softmax(np.random.default_rng(1).normal(size=(5, 4))).astype(np.float32))
+    teacher = distillation_targets(
+        "classification", softmax(np.random.default_rng(1).normal(size=(5, 4))).astype(np.float32)
+    )
     sizes = []
     for temperature in (20.0, 80.0):
         z = tf.Variable(tf.zeros((5, 4)))
@@ -94,7 +96,7 @@ def test_a_confident_teacher_is_kept_without_rounding():
     import tensorflow as tf
 
     logits = tf.constant([[60.0, 0.0, -40.0]])
-    kept = tf.function(lambda z: said("classification", tf.nn.softmax(z)))(logits)
+    kept = tf.function(lambda z: distillation_targets("classification", tf.nn.softmax(z)))(logits)
     np.testing.assert_allclose(kept, [[0, -60, -100]])
     assert not np.allclose(tf.exp(kept / 20), tf.maximum(tf.nn.softmax(logits), 1e-7) ** (1 / 20))
 
@@ -132,7 +134,7 @@ def test_a_class_scores_one_or_nothing():
 def test_the_mix_goes_from_the_labels_to_the_teacher():
     student, teacher = tiny(units=4), tiny(units=8)
     by_labels = supervised("classification", 1.0)(student).loss(X, Y, None, False)[0]
-    taught = said("classification", teacher(X))
+    taught = distillation_targets("classification", teacher(X))
 
     def losses_with(kept):
         return [

@@ -48,8 +48,8 @@ def teacher(digits):
 
 
 @pytest.fixture
-def told():
-    """What a person is told."""
+def notes():
+    """The notes that a person sees."""
     notes = []
 
     class Notes(progress.RunLog):
@@ -101,13 +101,13 @@ def test_a_batch_carries_the_answers_to_what_it_shows(viewed, teacher, streamed)
     if streamed:
         from dataclasses import replace
 
-        x = viewed.held["train"].copy()
-        data = replace(viewed, held={}, stream=lambda _split: iter(np.array_split(x, 9)), _tensors={})
+        x = viewed.in_memory["train"].copy()
+        data = replace(viewed, in_memory={}, stream=lambda _split: iter(np.array_split(x, 9)), _tensors={})
     answers = keeper(teacher, viewed, never)("train", 1)
     count = 0
     batches = data.batches("train", 32, shuffle_seed=5, augment=True, view=1, beside=answers)
-    for x, _, said in batches.as_numpy_iterator():
-        np.testing.assert_allclose(said, log_softmax_of(teacher, x), atol=1e-4)
+    for x, _, soft_targets in batches.as_numpy_iterator():
+        np.testing.assert_allclose(soft_targets, log_softmax_of(teacher, x), atol=1e-4)
         count += len(x)
     assert count == data.counts["train"]
 
@@ -123,24 +123,24 @@ def test_kept_or_asked_it_learns_the_same(digits, teacher):
         np.testing.assert_allclose(one, other, atol=2e-3)
 
 
-def test_it_is_asked_once_for_all_epochs_stages_and_runs(digits, teacher, told):
+def test_it_is_asked_once_for_all_epochs_stages_and_runs(digits, teacher, notes):
     first = distill(student(digits), teacher, digits, SOFT, seed=3, report=never)
     made = {file: file.stat().st_ino for file in files()}
     assert len(made) == 2
-    assert sum("once" in note for note in told) == 2
-    told.clear()
+    assert sum("once" in note for note in notes) == 2
+    notes.clear()
     again = distill(student(digits), teacher, digits, SOFT, seed=3, report=never)
     config = QuantizeConfig(method="training", calibration_examples=64, fit=SHORT)
     quantize(first, digits, config, teacher=teacher, teaching=SOFT.teaching, seed=4, report=never)
     assert {file: file.stat().st_ino for file in files()} == made
-    assert not told
+    assert not notes
     assert all(np.array_equal(a, b) for a, b in zip(first.get_weights(), again.get_weights(), strict=True))
 
 
-def test_views_are_answered_in_the_epochs_that_show_them(viewed, teacher, told):
+def test_views_are_answered_in_the_epochs_that_show_them(viewed, teacher, notes):
     distill(student(viewed), teacher, viewed, SOFT, seed=3, report=never)
     assert len(files()) == 3, "two views of train, and validation as it is"
-    assert [note for note in told if "view 2 of 2" in note]
+    assert [note for note in notes if "view 2 of 2" in note]
     assert [viewed.view(epoch) for epoch in range(1, 6)] == [0, 1, 0, 1, 0]
 
 
@@ -172,7 +172,7 @@ def test_what_was_cut_off_is_made_again(digits, teacher):
     np.testing.assert_array_equal(keeper(teacher, digits, never)("train", 0), whole)
 
 
-def test_a_full_disk_is_told_and_leaves_no_answers(digits, teacher, told):
+def test_a_full_disk_is_noted_and_leaves_no_answers(digits, teacher, notes):
     """A real one: the kernel refuses to let a file of this process grow beyond so many bytes."""
     import resource
     import signal
@@ -186,7 +186,7 @@ def test_a_full_disk_is_told_and_leaves_no_answers(digits, teacher, told):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
     assert files() == []
-    assert sum("File too large" in note for note in told) == 1 + SHORT.epochs, "validation once, train each epoch"
+    assert sum("File too large" in note for note in notes) == 1 + SHORT.epochs, "validation once, train each epoch"
     asked = student(digits)
     objective = softened(digits.config.problem, 1.0, teacher, SOFT.teaching)
     fit(asked, digits, SHORT, objective, seed=3, report=never)
@@ -210,11 +210,11 @@ def test_the_longest_unused_make_room(digits, teacher, monkeypatch):
     assert np.isfinite(still_open).all()
 
 
-def test_what_would_take_too_much_is_asked_at_each_step(digits, teacher, monkeypatch, told):
+def test_what_would_take_too_much_is_asked_at_each_step(digits, teacher, monkeypatch, notes):
     monkeypatch.setattr(taught, "LIMIT", 1000)
     distill(student(digits), teacher, digits, SOFT, seed=3, report=never)
     assert not (home() / "taught").exists()
-    assert "asked anew" in told[0]
+    assert "asked anew" in notes[0]
 
 
 def test_a_teacher_that_does_not_count_is_not_asked(digits, teacher):
@@ -223,7 +223,7 @@ def test_a_teacher_that_does_not_count_is_not_asked(digits, teacher):
     assert not (home() / "taught").exists()
 
 
-def test_hints_go_on_after_pruning_and_in_quantization(digits, teacher, told):
+def test_hints_go_on_after_pruning_and_in_quantization(digits, teacher, notes):
     import tensorflow as tf
 
     from tasks.prune import PruneConfig, prune
@@ -233,8 +233,8 @@ def test_hints_go_on_after_pruning_and_in_quantization(digits, teacher, told):
     x, _ = digits.arrays("train")
 
     def apart(model):
-        own, wanted = (tf.keras.Model(m.inputs, m.get_layer("dense2_relu").output)(x) for m in (model, teacher))
-        return float(tf.reduce_mean(tf.square(own - wanted)) / tf.reduce_mean(tf.square(wanted)))
+        own, of_teacher = (tf.keras.Model(m.inputs, m.get_layer("dense2_relu").output)(x) for m in (model, teacher))
+        return float(tf.reduce_mean(tf.square(own - of_teacher)) / tf.reduce_mean(tf.square(of_teacher)))
 
     whole = build_model(ModelConfig(model="mlp"), digits, seed=2)
     config = PruneConfig(method="magnitude", sparsity=0.3, frequency=2, fit=SHORT)
@@ -242,15 +242,15 @@ def test_hints_go_on_after_pruning_and_in_quantization(digits, teacher, told):
     hinted = prune(whole, digits, config, teaching=teaching, **options)
     alone = prune(whole, digits, config, teaching=Teaching(mix=0.0), **options)
     assert apart(hinted) < apart(alone) / 2
-    assert not told
+    assert not notes
 
 
-def test_a_hint_at_a_layer_that_is_gone_is_told(digits, teacher, told):
+def test_a_hint_at_a_layer_that_is_gone_is_noted(digits, teacher, notes):
     teaching = DistillConfig(method="features", teacher_layer="dense2_relu", student_layer="no_such").teaching
     config = QuantizeConfig(method="training", calibration_examples=64, fit=SHORT)
     options = {"teacher": teacher, "seed": 0, "report": never}
     with_note = quantize(student(digits), digits, config, teaching=teaching, **options)
-    assert [note for note in told if note.startswith("quantize-training: ") and "'no_such'" in note]
+    assert [note for note in notes if note.startswith("quantize-training: ") and "'no_such'" in note]
     soft = quantize(student(digits), digits, config, teaching=Teaching(), **options)
     assert all(np.array_equal(a, b) for a, b in zip(with_note.get_weights(), soft.get_weights(), strict=True))
 

@@ -11,7 +11,8 @@ from tasks.contract.errors import DataError, SmokeTestFailed, TargetMissing, Ver
 
 COLUMNS = ["width", "height", "age", "weight"]
 INT8 = {"method": "post_training"}
-DEFAULTS = {1: "formats/litert/model.tflite", 2: "formats/savedmodel", 3: "formats/litert/model.tflite"}
+LITERT = "formats/litert/model.tflite"
+DEFAULTS = {1: LITERT, 2: "formats/savedmodel", 3: LITERT, 4: LITERT}
 
 
 def items(count: int, seed: int) -> pd.DataFrame:
@@ -23,7 +24,10 @@ def items(count: int, seed: int) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, prefect_server, empty_store) -> Path:
-    """Version 1 has LiteRT's integers at its ends too, 2 a SavedModel before LiteRT, 3 a table in LiteRT."""
+    """Version 1 has LiteRT's integers at its ends too, 2 a SavedModel before LiteRT, 3 a table in LiteRT.
+
+    Version 4 is 2 with LiteRT first.
+    """
     folder = tmp_path_factory.mktemp("state")
     items(600, 0).to_csv(folder / "items.csv", index=False)
     table = {
@@ -32,7 +36,8 @@ def home(tmp_path_factory, prefect_server, empty_store) -> Path:
         "targets": ["litert"],
     }
     integers = {"targets": ["litert"], "quantize": INT8, "convert": {"litert_io": "int8"}}
-    with versions(folder, empty_store, integers, {"targets": ["savedmodel", "litert"]}, table):
+    orders = [{"targets": ["savedmodel", "litert"]}, {"targets": ["litert", "savedmodel"]}]
+    with versions(folder, empty_store, integers, orders[0], table, orders[1]):
         yield folder
 
 
@@ -56,16 +61,20 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     """What the recipe's reader gives, as scikit-learn has it."""
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    return found.images[..., None].astype(np.float32), found.target
+    data = load_digits()
+    return data.images[..., None].astype(np.float32), data.target
 
 
 @pytest.mark.parametrize("version", DEFAULTS)
 def test_the_first_target_s_file_is_the_default_and_its_library_is_required(home, version):
     import yaml
 
+    from tasks.versions.version import open_version
+
     flavors = yaml.safe_load((opened(version) / "MLmodel").read_text())["flavors"]
     assert flavors["python_function"]["data"] == DEFAULTS[version]
+    default = open_version(f"models:/tiny/{version}", opened(version)).default()
+    assert default.target == DEFAULTS[version].split("/")[1], "what is monitored and smoke-tested"
     assert ("tensorflow" in flavors) == (version == 2)
     needed = (opened(version) / "requirements.txt").read_text()
     assert ("tensorflow==" in needed) == (version == 2)
@@ -82,8 +91,8 @@ def test_tensors_are_answered_as_classes_by_name(home, digits, version):
     assert answers.dtype == np.float32
     np.testing.assert_allclose(answers.sum(axis=1), 1, atol=0.03 if version == 1 else 1e-5)
     assert (answers.argmax(axis=1) == y).mean() > 0.85
-    for given in ({"input": x[:3]}, x[:3]):
-        (few,) = model.predict(given).values()
+    for inputs in ({"input": x[:3]}, x[:3]):
+        (few,) = model.predict(inputs).values()
         np.testing.assert_allclose(few, answers[:3], atol=1e-6)
     (one,) = model.predict(x[:1]).values()
     np.testing.assert_allclose(one, answers[:1], atol=1e-6)
@@ -101,9 +110,9 @@ def test_a_tensor_of_another_shape_or_name_is_refused(home, digits):
 def test_mlflow_s_own_flavour_for_tensorflow_opens_the_same_file(home, digits):
     import mlflow
 
-    found = mlflow.tensorflow.load_model("models:/tiny/2").signatures["serving_default"]
+    signature = mlflow.tensorflow.load_model("models:/tiny/2").signatures["serving_default"]
     x = digits[0][:20]
-    (by_tensorflow,) = (values.numpy() for values in found(input=x).values())
+    (by_tensorflow,) = (values.numpy() for values in signature(input=x).values())
     np.testing.assert_array_equal(by_tensorflow, next(iter(loaded(2).predict(x).values())))
 
 
@@ -147,8 +156,8 @@ def test_it_is_promoted_verified_and_monitored_like_any_other(home, tmp_path):
     assert promote("tiny").champion == 3
     items(300, 2).to_csv(tmp_path / "new.csv", index=False)
     config = MonitorConfig(latency_rounds=20, max_slowdown=100)
-    found = monitor("tiny", NewDataConfig(reader="table", source=str(tmp_path / "new.csv")), config=config)
-    assert not found.degraded, found.reasons
+    result = monitor("tiny", NewDataConfig(reader="table", source=str(tmp_path / "new.csv")), config=config)
+    assert not result.degraded, result.reasons
 
 
 def test_what_its_runtime_does_not_take_is_refused_as_data(home):
@@ -158,7 +167,7 @@ def test_what_its_runtime_does_not_take_is_refused_as_data(home):
     from tasks.versions.version import open_version
 
     uri = "models:/tiny/1"
-    new = NewData(x=np.zeros((400, 7, 8, 1), np.float32), y=None, held=0, notes=())
+    new = NewData(x=np.zeros((400, 7, 8, 1), np.float32), y=None, available=0, notes=())
     with pytest.raises(DataError, match="the litert file does not take these examples"):
         monitor(open_version(uri, opened(1)), new, MonitorConfig(), seed=0)
 

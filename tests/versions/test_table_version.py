@@ -103,8 +103,8 @@ def test_records_and_lists_by_name_and_tensors_as_they_stand(home, expected):
     pd.testing.assert_frame_equal(model.predict(new.to_dict("list")), expected)
     pd.testing.assert_frame_equal(model.predict(new.to_dict("records")), expected)
     x = new[COLUMNS].to_numpy()
-    for given in (x, x.astype(np.float32), x.tolist(), {"input": x}):
-        (answers,) = model.predict(given).values()
+    for inputs in (x, x.astype(np.float32), x.tolist(), {"input": x}):
+        (answers,) = model.predict(inputs).values()
         np.testing.assert_array_equal(answers, expected)
 
 
@@ -140,8 +140,8 @@ def test_mlflow_s_own_way_asks_a_table_too(home, tmp_path):
     from tasks.smoke_test import smoke
     from tasks.store import tracking
 
-    found = smoke("models:/tiny/1", tracking.download("models:/tiny/1"), tmp_path)
-    assert found.largest_difference < 1e-6
+    result = smoke("models:/tiny/1", tracking.download("models:/tiny/1"), tmp_path)
+    assert result.largest_difference < 1e-6
 
 
 def monitored(frame: pd.DataFrame, folder: Path, **data):
@@ -159,21 +159,21 @@ def monitored(frame: pd.DataFrame, folder: Path, **data):
     return result, open_monitoring(tracking.download(f"runs:/{stage.run}/monitoring")), metrics
 
 
-def test_a_table_in_another_order_is_healthy_and_a_column_more_is_told(home, tmp_path):
+def test_a_table_in_another_order_is_healthy_and_a_column_more_is_noted(home, tmp_path):
     new = items(600, 2)
-    result, found, metrics = monitored(new.assign(color="red")[["color", "label", *COLUMNS[::-1]]], tmp_path)
+    result, monitoring, metrics = monitored(new.assign(color="red")[["color", "label", *COLUMNS[::-1]]], tmp_path)
     assert (result.degraded, result.reasons) == (False, ())
-    assert {drift.name for drift in found.inputs} == set(COLUMNS)
-    assert "Columns that the model does not know are left out: color." in found.notes
+    assert {drift.name for drift in monitoring.inputs} == set(COLUMNS)
+    assert "Columns that the model does not know are left out: color." in monitoring.notes
     assert "drift/input/age _years_" in metrics
 
 
-def test_a_column_that_drifted_is_told_by_its_name(home, tmp_path):
+def test_a_column_that_drifted_is_named(home, tmp_path):
     new = items(600, 2)
-    result, found, _ = monitored(
+    result, monitoring, _ = monitored(
         new.assign(**{COLUMNS[2]: new[COLUMNS[2]] + 30}).drop(columns="label"), tmp_path, labels=False
     )
-    assert [drift.name for drift in found.inputs if drift.drifted] == [COLUMNS[2]]
+    assert [drift.name for drift in monitoring.inputs if drift.drifted] == [COLUMNS[2]]
     assert any("column age (years) has moved by" in reason for reason in result.reasons)
 
 
@@ -197,14 +197,14 @@ def test_both_of_two_targets_are_learned_and_each_has_its_own_score(home, tmp_pa
         assert profile.scores[name].estimate == pytest.approx(r2, abs=0.05)
     registry.set_alias("tiny", registry.CHAMPION, 2)
     try:
-        result, found, metrics = monitored(new[new.columns[::-1]], tmp_path)
+        result, monitoring, metrics = monitored(new[new.columns[::-1]], tmp_path)
         assert not result.degraded
         worse, _, _ = monitored(new.assign(vacancy=new["vacancy"] + np.where(new.index % 2, 0.1, -0.1)), tmp_path)
     finally:
         registry.set_alias("tiny", registry.CHAMPION, 1)
-    assert set(found.decays) == {"price", "vacancy"}
-    assert metrics["decay/vacancy"] == pytest.approx(found.decays["vacancy"].estimate)
-    assert [drift.name for drift in found.targets] in (["price", "vacancy"], ["vacancy", "price"])
+    assert set(monitoring.decays) == {"price", "vacancy"}
+    assert metrics["decay/vacancy"] == pytest.approx(monitoring.decays["vacancy"].estimate)
+    assert [drift.name for drift in monitoring.targets] in (["price", "vacancy"], ["vacancy", "price"])
     assert any("the score of vacancy lies" in reason for reason in worse.reasons)
     assert not any("the score of price" in reason for reason in worse.reasons)
 
@@ -252,7 +252,7 @@ def _renamed(version, folder: Path):
 
 
 def test_another_name_is_another_version(home):
-    from tasks.contract.artifact import DataArtifact
+    from tasks.data.artifact import DataArtifact
     from tasks.register import content_digest
 
     sha = "0" * 64

@@ -4,9 +4,9 @@ from zoo_ends import ends_for
 
 from tasks.contract.errors import ModelError
 from tasks.data import DataConfig, open_data
-from tasks.zoo import ARCHITECTURES, Ends, ModelConfig, build_model, check_model, ends_of
+from tasks.zoo import ARCHITECTURES, ModelConfig, ModelEnds, build_model, check_model, ends_of
 
-IMAGE = Ends((8, 8, 1), (3,), "classification")
+IMAGE = ModelEnds((8, 8, 1), (3,), "classification")
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +26,11 @@ def table(tmp_path):
 @pytest.mark.parametrize(
     ("name", "ends", "parameters"),
     [
-        ("resnet8", Ends((32, 32, 3), (10,), "classification"), 78_666),
-        ("resnet6", Ends((32, 32, 3), (10,), "classification"), 98_394),
-        ("ds_cnn", Ends((49, 10, 1), (12,), "classification"), 24_908),
-        ("mobilenet", Ends((96, 96, 3), (2,), "classification"), 221_794),
-        ("autoencoder", Ends((640,), (640,), "reconstruction"), 269_992),
+        ("resnet8", ModelEnds((32, 32, 3), (10,), "classification"), 78_666),
+        ("resnet6", ModelEnds((32, 32, 3), (10,), "classification"), 98_394),
+        ("ds_cnn", ModelEnds((49, 10, 1), (12,), "classification"), 24_908),
+        ("mobilenet", ModelEnds((96, 96, 3), (2,), "classification"), 221_794),
+        ("autoencoder", ModelEnds((640,), (640,), "reconstruction"), 269_992),
     ],
 )
 def test_the_references_are_rebuilt_to_the_parameter(name, ends, parameters):
@@ -189,5 +189,5 @@ def test_knowing_the_zoo_needs_no_tensorflow():
         "import sys, tasks.zoo, tasks.training.loop, tasks.training.losses; "
         "print('tensorflow' in sys.modules, 'h5py' in sys.modules)"
     )
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["False", "False"]
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert printed.stdout.split() == ["False", "False"]

@@ -28,7 +28,7 @@ def open_csv(path: Path, types: dict[str, Any]) -> Any:
 
 
 def separator_of(path: Path) -> str:
-    """What separates the columns: of the characters that do, the one that is found most often in the first line."""
+    """What separates the columns: of the characters that do, the one that stands most often in the first line."""
     with path.open("rb") as file:
         header = file.readline(HEADER_BYTES).decode("utf-8", "replace")
     unquoted = "".join(header.split('"')[::2])  # a separator between quotes is part of a name

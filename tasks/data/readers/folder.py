@@ -25,13 +25,13 @@ def read(config: DataConfig) -> Source:
         DataError: no folder, no class folders, a class folder without images, or a regression.
 
     """
-    parts = {split: image_part(found) for split, found in images_by_split(config).items()}
+    parts = {split: image_part(images) for split, images in images_by_split(config).items()}
     return Source(parts, decode=decoder(config))
 
 
-def image_part(found: list[Labelled]) -> Part:
+def image_part(labelled: list[Labelled]) -> Part:
     """Streams encoded images in an order that mixes the classes: the order of their names' digests."""
-    mixed = sorted(found, key=lambda image: hashlib.blake2b(image[0].encode(), digest_size=8).digest())
+    mixed = sorted(labelled, key=lambda image: hashlib.blake2b(image[0].encode(), digest_size=8).digest())
 
     def stream() -> Iterator[Chunk]:
         for start in range(0, len(mixed), CHUNK_IMAGES):
@@ -55,7 +55,7 @@ def images_by_split(config: DataConfig) -> dict[str, list[Labelled]]:
     parts = split_folders("data.source", config.source, listed)
     if config.test_source:
         test = split_folders("data.test_source", config.test_source, listed)
-        parts = {"train" if split == "all" else split: found for split, found in parts.items()}
+        parts = {"train" if split == "all" else split: images for split, images in parts.items()}
         parts["test"] = test.get("test") or test.get("all") or test["train"]
     return parts
 
@@ -77,7 +77,7 @@ def split_folders(field: str, value: str, listed: Callable[[str, Path], list[Lab
 
 def images_of(field: str, root: Path) -> list[Labelled]:
     """The images below each class folder of a root."""
-    found: list[Labelled] = []
+    labelled: list[Labelled] = []
     for folder in folders_in(root):
         images = [
             (f"{folder.name}/{path.name}", path, folder.name) for path in sorted(folder.iterdir()) if is_image(path)
@@ -86,20 +86,20 @@ def images_of(field: str, root: Path) -> list[Labelled]:
             raise DataError(
                 field, str(folder), f"the class folder holds no image ({', '.join(SUFFIXES)}); fill or remove it"
             )
-        found += images
-    if not found:
+        labelled += images
+    if not labelled:
         raise DataError(
             field, str(root), "the folder holds no class folders; lay the images out as root/class/image.png"
         )
-    return found
+    return labelled
 
 
 def all_images(field: str, root: Path) -> list[Labelled]:
     """Every image below a root, without a class."""
-    found = [(path.relative_to(root).as_posix(), path, "") for path in sorted(root.rglob("*")) if is_image(path)]
-    if not found:
+    images = [(path.relative_to(root).as_posix(), path, "") for path in sorted(root.rglob("*")) if is_image(path)]
+    if not images:
         raise DataError(field, str(root), f"there is no image ({', '.join(SUFFIXES)}) below this folder")
-    return found
+    return images
 
 
 def folders_in(root: Path) -> list[Path]:
@@ -114,7 +114,7 @@ def is_image(path: Path) -> bool:
 
 def files(config: DataConfig) -> dict[str, Path]:
     """Every image, under its split and its name below the root: the class is part of that name."""
-    return {f"{split}/{name}": path for split, found in images_by_split(config).items() for name, path, _ in found}
+    return {f"{split}/{name}": path for split, images in images_by_split(config).items() for name, path, _ in images}
 
 
 def identity(config: DataConfig) -> str:  # noqa: ARG001 - the signature of `Reader.identity`

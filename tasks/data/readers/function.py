@@ -75,8 +75,8 @@ def arrays(pair: tuple[Any, Any], name: str) -> Part:
     """One `(x, y)` as a part."""
     x, y = pair
     if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray | None):
-        found = f"{type(x).__name__} and {type(y).__name__}"
-        raise DataError("data.source", name, f"the function gave {found}; {RETURNS}")
+        types = f"{type(x).__name__} and {type(y).__name__}"
+        raise DataError("data.source", name, f"the function gave {types}; {RETURNS}")
     return array_part(x, y)
 
 

@@ -43,8 +43,8 @@ def decoder(config: DataConfig) -> Callable[[np.ndarray], np.ndarray]:
                 pixels = pixels_of(image, config, expected.get("shape", ()))
                 shape = expected.setdefault("shape", pixels.shape)
                 if pixels.shape != shape:
-                    found = f"is {described(pixels.shape)} where the first image is {described(shape)}"
-                    raise DataError("data.source", image.name, f"{found}; set data.image_size to resize all")
+                    difference = f"is {described(pixels.shape)} where the first image is {described(shape)}"
+                    raise DataError("data.source", image.name, f"{difference}; set data.image_size to resize all")
                 decoded.append(pixels)
         return np.stack(decoded)
 

@@ -110,17 +110,17 @@ def header(field: str, path: Path, key: str, member: IO[bytes]) -> tuple[tuple[i
 
 def take(member: IO[bytes], rows: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """The next rows of a member."""
-    wanted = rows * math.prod(shape) * dtype.itemsize
-    content = member.read(wanted)
-    if len(content) != wanted:
+    size = rows * math.prod(shape) * dtype.itemsize
+    content = member.read(size)
+    if len(content) != size:
         raise EOFError("fewer rows than it announces")
     return np.frombuffer(content, dtype).reshape(rows, *shape)
 
 
 def files(config: DataConfig) -> dict[str, Path]:
     """The one or two archives."""
-    found = {"source": existing("data.source", config.source)}
-    return found | ({"test_source": existing("data.test_source", config.test_source)} if config.test_source else {})
+    archives = {"source": existing("data.source", config.source)}
+    return archives | ({"test_source": existing("data.test_source", config.test_source)} if config.test_source else {})
 
 
 def identity(config: DataConfig) -> str:  # noqa: ARG001 - the signature of `Reader.identity`

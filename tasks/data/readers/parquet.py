@@ -27,8 +27,8 @@ def read(config: DataConfig) -> Source:
 
     image, label = config.input or "image", config.target or "label"
     columns = [image] if config.problem == "reconstruction" else [image, label]
-    found = files_of(config, SUFFIXES)
-    schemas = [(field, path, schema_of(field, path)) for files in found.values() for field, path in files]
+    files_by_part = files_of(config, SUFFIXES)
+    schemas = [(field, path, schema_of(field, path)) for files in files_by_part.values() for field, path in files]
     for _, _, schema in schemas:
         for name, column in zip(("data.input", "data.target"), columns, strict=False):
             if column not in schema.names:
@@ -49,7 +49,7 @@ def read(config: DataConfig) -> Source:
     names = list(dict.fromkeys(filter(None, (label_names(schema, label) for _, _, schema in schemas))))
     if len(names) > 1:
         raise DataError("data.classes", names, "the files name different classes; write them with the same names")
-    parts = {part: rows_part(files, columns, encoded) for part, files in found.items()}
+    parts = {part: rows_part(files, columns, encoded) for part, files in files_by_part.items()}
     return Source(parts, names[0] if names else (), decoder(config) if encoded else as_they_are)
 
 

@@ -28,16 +28,16 @@ def read(config: DataConfig) -> Source:
         DataError: no table, a column that is missing, not numeric, or has gaps.
 
     """
-    found = files_of(config, SUFFIXES)
-    first_field, first = next(iter(found.values()))[0]
+    files_by_part = files_of(config, SUFFIXES)
+    first_field, first = next(iter(files_by_part.values()))[0]
     schema = schema_of(first_field, first)
     targets = [] if config.problem == "reconstruction" else columns_of("data.target", config.target or "label", schema)
     if config.input:
-        return source_of(config, found, schema, columns_of("data.input", config.input, schema), targets, [])
+        return source_of(config, files_by_part, schema, columns_of("data.input", config.input, schema), targets, [])
     others = [name for name in schema.names if name not in targets]
     features = [name for name in others if not NO_NAME.fullmatch(name)]
     notes = [unnamed_left_out(schema.names.index(name) + 1, name) for name in others if name not in features]
-    return source_of(config, found, schema, features, targets, notes)
+    return source_of(config, files_by_part, schema, features, targets, notes)
 
 
 def read_named(config: DataConfig, columns: Sequence[str], targets: Sequence[str]) -> Source:
@@ -52,8 +52,8 @@ def read_named(config: DataConfig, columns: Sequence[str], targets: Sequence[str
         DataError: a column that is missing, also under another name; not numeric, or has gaps.
 
     """
-    found = files_of(config, SUFFIXES)
-    first_field, first = next(iter(found.values()))[0]
+    files_by_part = files_of(config, SUFFIXES)
+    first_field, first = next(iter(files_by_part.values()))[0]
     schema = schema_of(first_field, first)
     features = split(config.input, schema) if config.input else list(columns)
     if len(set(features)) != len(columns):
@@ -74,12 +74,12 @@ def read_named(config: DataConfig, columns: Sequence[str], targets: Sequence[str
         name for name in schema.names if name not in (*features, *labels, *targets) and not NO_NAME.fullmatch(name)
     ]
     notes = [f"Columns that the model does not know are left out: {', '.join(others)}."] if others else []
-    return source_of(config, found, schema, features, labels, notes)
+    return source_of(config, files_by_part, schema, features, labels, notes)
 
 
 def source_of(
     config: DataConfig,
-    found: dict[str, list[tuple[str, Path]]],
+    files_by_part: dict[str, list[tuple[str, Path]]],
     schema: Any,
     features: list[str],
     targets: list[str],
@@ -97,12 +97,12 @@ def source_of(
     check_types(schema, features, "data.input")
     if config.problem == "regression":
         check_types(schema, targets, "data.target")
-    parts = {part: rows_part(files, features, targets) for part, files in found.items()}
+    parts = {part: rows_part(files, features, targets) for part, files in files_by_part.items()}
     return Source(parts, columns=tuple(features), targets=tuple(targets), notes=tuple(notes))
 
 
 def unnamed_left_out(place: int, name: str) -> str:
-    """What a person is told of a column without a name: `place` counts from 1."""
+    """The note on a column without a name: `place` counts from 1."""
     called, way = (f", called {name!r}", "list it in data.input") if name else ("", "give it a name")
     return (
         f"Column {place} has no name of its own{called}: pandas writes the number of each row so, and it is left out; "

@@ -18,7 +18,7 @@ OWN = {"CustomScaleLayer": "inception_resnet_v2", "LayerScale": "convnext", "Sto
 
 
 def is_own(name: str, module: str) -> bool:
-    """Whether a config's class, in the module that it is said to be from, is one of these."""
+    """Whether a config's class, in the module that its config names, is one of these."""
     return name in OWN and module in (
         f"{package}.applications.{OWN[name]}" for package in ("keras", "keras.src", "tf_keras", "tf_keras.src")
     )

@@ -1,7 +1,7 @@
-"""What a user's model file holds, read before any of it is built: Keras runs whatever code a file asks it to.
+"""What is in a user's model file, read before any of it is built: Keras runs whatever code a file asks it to.
 
 A model's config names Python classes and functions, which Keras looks up and calls, and a Lambda layer holds bytecode.
-So each name is held against what Keras and TensorFlow themselves offer for computing. After the formats as tf_keras
+So each name is compared with what Keras and TensorFlow themselves offer for computing. After the formats as tf_keras
 2.21 writes them (saving/serialization_lib.py, saving/legacy/hdf5_format.py, layers/core/tf_op_layer.py), and Keras 3
 (src/saving/saving_lib.py, src/legacy/saving/legacy_h5_format.py).
 """
@@ -38,7 +38,7 @@ PARTS = {
     "ops", "optimizers", "regularizers",
 }
 # fmt: on
-# Layers of Keras that hold code, or read files that a config names.
+# Layers of Keras that contain code, or read files that a config names.
 # fmt: off
 CODE = {
     "Lambda", "__lambda__", "TensorFlowOpLayer", "ClassMethod", "InstanceMethod", "InstanceProperty", "__typespec__",
@@ -68,16 +68,16 @@ REACHING = frozenset({
     "RestoreSlice", "RemoteCall",
 })
 # fmt: on
-# Layers that give back the axis that they are given last, so that the units of the dense layer before decide it.
+# Layers whose output has the last axis of their input, so that the units of the dense layer before decide it.
 KEEPING = {"Activation", "Softmax", "ReLU", "LeakyReLU", "ELU", "Dropout", "BatchNormalization", "Rescaling"}
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model file that was looked at and found harmless, or trusted.
+    """A model file that was looked at and is harmless, or trusted.
 
     config: the model's `{"class_name": …, "config": …}`; empty for a SavedModel, whose layers are known once built.
-    values: numbers that it holds, of weights and whatever else.
+    values: numbers that are in it, of weights and whatever else.
     keras: the version that wrote it, 2 or 3.
     """
 
@@ -95,7 +95,7 @@ class ModelFile:
 
     @property
     def ends(self) -> tuple[int, int]:
-        """How many inputs and outputs the model has; one of each where the config does not tell."""
+        """How many inputs and outputs the model has; one of each where the config does not say."""
         if self.config.get("class_name") != "Functional":
             return 1, 1
         inputs, outputs = (leaves(self.config["config"].get(key)) for key in ("input_layers", "output_layers"))
@@ -103,7 +103,7 @@ class ModelFile:
 
     @property
     def input_shape(self) -> tuple[int | None, ...] | None:
-        """One example's, as far as the config tells; None stands for an axis of any size, or for nothing known."""
+        """One example's, as far as the config says; None stands for an axis of any size, or for nothing known."""
         for layer in self._layers[:1]:
             settings = layer.get("config", {})
             shape = settings.get("batch_input_shape") or settings.get("batch_shape")
@@ -114,7 +114,7 @@ class ModelFile:
 
     @property
     def output_units(self) -> int | None:
-        """The size of a prediction's last axis, where a dense layer at the end tells."""
+        """The size of a prediction's last axis, where a dense layer at the end says so."""
         layers = self._layers
         functional = self.config.get("class_name") == "Functional"
         named = {layer.get("name") or layer["config"].get("name"): layer for layer in layers}
@@ -125,8 +125,8 @@ class ModelFile:
             layer = layers[-1] if layers else None
         while layer is not None and layer["class_name"] in KEEPING:
             if functional:
-                given = [leaf for node in layer["inbound_nodes"] for leaf in taken(node) or leaves(node)]
-                layer = named.get(given[0][0]) if given else None
+                sources = [leaf for node in layer["inbound_nodes"] for leaf in taken(node) or leaves(node)]
+                layer = named.get(sources[0][0]) if sources else None
             else:
                 place = layers.index(layer)
                 layer = layers[place - 1] if place else None
@@ -172,16 +172,16 @@ def look(path: Path, *, trust: bool, field: str = "model") -> ModelFile:
 def _refuse_unlike(config: dict[str, Any], path: Path, field: str) -> None:
     """Names what of a Keras 3 model cannot be rebuilt, before anything is imported for that."""
     try:
-        found = refusals(config)
+        unlike_layers = refusals(config)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ModelError(field, str(path), f"its config is damaged: {error!r}; save it again") from error
-    if found:
-        raise unlike(field, str(path), found)
+    if unlike_layers:
+        raise unlike(field, str(path), unlike_layers)
 
 
-def unlike(field: str, where: str, found: list[str]) -> ModelError:
-    """A Keras 3 model has layers, named in `found`, that Keras 2 cannot be made to compute."""
-    shown = "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
+def unlike(field: str, where: str, names: list[str]) -> ModelError:
+    """A Keras 3 model has layers, named in `names`, that Keras 2 cannot be made to compute."""
+    shown = "; ".join(names[:5]) + (f"; and {len(names) - 5} more" if len(names) > 5 else "")
     return ModelError(
         field,
         where,

@@ -96,7 +96,7 @@ def _loaded(file: ModelFile, trust: bool) -> tuple["tf.keras.Model", "tf.keras.M
     import tensorflow as tf
 
     options: dict[str, Any] = {"safe_mode": not trust} if file.kind == "keras" else {}
-    own = keras_applications.classes() if file.kind == "keras" else {}  # others do not tell whose classes they name
+    own = keras_applications.classes() if file.kind == "keras" else {}  # others do not say whose classes they name
     with allowance(file.values), tf.keras.utils.custom_object_scope(own | _forgotten()):
         source = tf.keras.models.load_model(file.path, compile=False, **options)
     if file.kind != "savedmodel":
@@ -141,8 +141,8 @@ def plain(model: Any, name: str, field: str) -> "tf.keras.Model":
     if keras3.is_keras3(model):
         model = keras3.rebuilt(model, name, field)
     if not isinstance(model, tf.keras.Model):
-        found = f"{type(model).__module__}.{type(model).__name__}"
-        raise ModelError(field, name, f"is a {found}, not a Keras 2 model (tf-keras), nor one of Keras 3")
+        class_name = f"{type(model).__module__}.{type(model).__name__}"
+        raise ModelError(field, name, f"is a {class_name}, not a Keras 2 model (tf-keras), nor one of Keras 3")
     if isinstance(model, tf.keras.Sequential) and model.built and model.inputs:
         model = tf.keras.Model(model.inputs, model.outputs, name=model.name)
     if not hasattr(model, "get_layer") or not model.inputs or type(model).__name__ != "Functional":
@@ -173,7 +173,7 @@ def plain(model: Any, name: str, field: str) -> "tf.keras.Model":
 
 def _unknown_classes(model: "tf.keras.Model") -> list[str]:
     """What of a model Keras could not find by the name that a file has of it: neither its own, nor registered."""
-    found = []
+    unknown = []
 
     def visit(part: Any, inside: str) -> None:
         if isinstance(part, list | tuple):
@@ -188,13 +188,13 @@ def _unknown_classes(model: "tf.keras.Model") -> list[str]:
         ours = module.startswith(("keras.", "tf_keras.", "tensorflow.", "builtins"))
         ours = ours and not keras_applications.is_own(kind, module)
         if kind and module and not ours and ">" not in registered:
-            found.append(f"'{inside}' ({kind})")
+            unknown.append(f"'{inside}' ({kind})")
         for value in part.values():
             visit(value, inside)
 
     with _quiet():
         visit(model.get_config(), model.name)
-    return found
+    return unknown
 
 
 def _with_layers_for_code(model: "tf.keras.Model") -> "tf.keras.Model":
@@ -243,19 +243,19 @@ def fitted(
     """
     import tensorflow as tf
 
-    found = tuple(model.inputs[0].shape[1:])
-    if not fits(found, input_shape):
-        raise ModelError(field, name, f"takes examples of shape {found}; the data's have {input_shape}")
+    shape = tuple(model.inputs[0].shape[1:])
+    if not fits(shape, input_shape):
+        raise ModelError(field, name, f"takes examples of shape {shape}; the data's have {input_shape}")
     dtype = model.inputs[0].dtype
-    if found != input_shape or model.inputs[0].shape[0] is not None:
+    if shape != input_shape or model.inputs[0].shape[0] is not None:
         free = tf.keras.Input(input_shape, dtype=dtype, name="input")
         clone = tf.keras.models.clone_model(model, input_tensors=free)
         carry(clone, model.get_weights())
         model = clone
     if dtype != tf.float32:
         model = taking_floats(model)
-    found = tuple(model.outputs[0].shape[1:])
-    one = problem == "classification" and one_for_two(found, output_shape)
+    shape = tuple(model.outputs[0].shape[1:])
+    one = problem == "classification" and one_for_two(shape, output_shape)
     if one and meaning(model) != "shares":
         raise ModelError(
             field,
@@ -263,8 +263,8 @@ def fitted(
             "gives one value for two classes, and no sigmoid makes it a share of the second: end the model in "
             "Dense(1, activation='sigmoid')",
         )
-    if not one and not fits(found, output_shape):
-        remedy = f"gives predictions of shape {found}; a {problem} of these data needs {output_shape}"
+    if not one and not fits(shape, output_shape):
+        remedy = f"gives predictions of shape {shape}; a {problem} of these data needs {output_shape}"
         if problem == "classification":
             remedy += ", a value for each class: probabilities, logits, or a sigmoid each"
             remedy += "; or, for two classes, one sigmoid" if output_shape == (2,) else ""
@@ -274,9 +274,9 @@ def fitted(
     return model
 
 
-def fits(found: tuple[int | None, ...], wanted: tuple[int, ...]) -> bool:
-    """Whether a shape is the wanted one; None fits any size."""
-    return len(found) == len(wanted) and all(f in (None, w) for f, w in zip(found, wanted, strict=True))
+def fits(shape: tuple[int | None, ...], sizes: tuple[int, ...]) -> bool:
+    """Whether a shape is of these sizes; None fits any."""
+    return len(shape) == len(sizes) and all(axis in (None, size) for axis, size in zip(shape, sizes, strict=True))
 
 
 @contextmanager

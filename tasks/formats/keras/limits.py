@@ -17,9 +17,9 @@ MAX_VALUES = 1 << 28  # of one tensor for one example: a gigabyte
 
 @contextmanager
 def allowance(values: int | None) -> Iterator[None]:
-    """Lets Keras 2 make variables as long as they are not more than a file holds numbers for; None sets no bound.
+    """Lets Keras 2 make variables as long as the file has a number for each of them; None sets no bound.
 
-    Without it, a variable would be filled before anybody finds that the file has no weights for it.
+    Without it, a variable would be filled before anybody sees that the file has no weights for it.
 
     Raises:
         ValueError: there were more; Keras hands it on, as its own errors about a file.
@@ -44,7 +44,7 @@ def allowance(values: int | None) -> Iterator[None]:
 
 
 def check_tensors(model: "tf.keras.Model", name: str, field: str) -> None:
-    """Hold what each layer would give against what any memory takes, before it is computed.
+    """Compare the size of each layer's output with what any memory takes, before it is computed.
 
     Args:
         model: a graph of layers.

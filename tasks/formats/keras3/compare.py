@@ -35,22 +35,22 @@ def first_difference(model: "tf.keras.Model", source: Any) -> None:
     for size in SIZES:
         inputs = [_values(tensor, size, vocabulary(model), draw) for tensor in model.inputs]
         try:
-            found, wanted = _outputs(model, source, inputs)
-        except Exception as error:  # whichever layer finds these sizes too small says so in its own way
+            actual, expected = _outputs(model, source, inputs)
+        except Exception as error:  # a layer for which these sizes are too small says so in its own way
             if size != SIZES[-1] and any(None in tensor.shape[1:] for tensor in model.inputs):
                 continue
             reason = " ".join(str(error).split())[:200]
             raise Different(f"cannot be computed to be compared ({type(error).__name__}: {reason})") from error
         break
-    _compare(model, source, inputs, found, wanted)
+    _compare(model, source, inputs, actual, expected)
     for masked in _masked(inputs, _marks(model)):
         _compare(model, source, masked, *_outputs(model, source, masked))
 
 
 def _compare(
-    model: "tf.keras.Model", source: Any, inputs: list[np.ndarray], found: list[np.ndarray], wanted: list[np.ndarray]
+    model: "tf.keras.Model", source: Any, inputs: list[np.ndarray], actual: list[np.ndarray], expected: list[np.ndarray]
 ) -> None:
-    worst = max(map(_distance, found, wanted))
+    worst = max(map(_distance, actual, expected))
     if worst > 1:
         raise Different(
             f"rebuilt in Keras 2 it answers otherwise, {worst * TOLERANCE:.2g} of the largest value away (allowed are "
@@ -59,7 +59,7 @@ def _compare(
 
 
 def _marks(model: "tf.keras.Model") -> set[float]:
-    """The values that say of a step that it is masked."""
+    """The values that mark a step as masked."""
     layers = model._flatten_layers()
     return {
         float(getattr(layer, "mask_value", 0))
@@ -91,10 +91,10 @@ def _masked(inputs: list[np.ndarray], marks: set[float]) -> Iterator[list[np.nda
 def _outputs(model: "tf.keras.Model", source: Any, inputs: list[np.ndarray]) -> tuple[list[Any], list[Any]]:
     import tensorflow as tf
 
-    found = tf.nest.flatten(model(_packed(model._nested_inputs, inputs), training=False))
+    actual = tf.nest.flatten(model(_packed(model._nested_inputs, inputs), training=False))
     structure = getattr(source, "_inputs_struct", None)
-    wanted = tf.nest.flatten(source(inputs[0] if structure is None else _packed(structure, inputs), training=False))
-    return list(map(_numbers, found)), list(map(_numbers, wanted))
+    expected = tf.nest.flatten(source(inputs[0] if structure is None else _packed(structure, inputs), training=False))
+    return list(map(_numbers, actual)), list(map(_numbers, expected))
 
 
 def _packed(structure: Any, inputs: list[Any]) -> Any:
@@ -122,17 +122,19 @@ def _values(tensor: Any, size: int, vocabulary: int, draw: np.random.Generator) 
     return values.astype(np.float32)
 
 
-def _distance(found: np.ndarray, wanted: np.ndarray) -> float:
+def _distance(actual: np.ndarray, expected: np.ndarray) -> float:
     """The largest difference, as a multiple of what is allowed; infinite where one is no number and the other is."""
-    if found.shape != wanted.shape:
+    if actual.shape != expected.shape:
         return np.inf
-    if not wanted.size:
+    if not expected.size:
         return 0.0
-    axes = tuple(range(1, wanted.ndim))
+    axes = tuple(range(1, expected.ndim))
     with np.errstate(invalid="ignore"):
-        largest = np.max(np.abs(np.nan_to_num(wanted)), axis=axes, keepdims=True)
-        allowed = TOLERANCE * (np.abs(wanted) + largest) + 1e-30
-        off = np.where((found == wanted) | (np.isnan(found) & np.isnan(wanted)), 0, np.abs(found - wanted) / allowed)
+        largest = np.max(np.abs(np.nan_to_num(expected)), axis=axes, keepdims=True)
+        allowed = TOLERANCE * (np.abs(expected) + largest) + 1e-30
+        off = np.where(
+            (actual == expected) | (np.isnan(actual) & np.isnan(expected)), 0, np.abs(actual - expected) / allowed
+        )
     return float(np.max(np.where(np.isnan(off), np.inf, off)))
 
 
@@ -152,9 +154,9 @@ def _culprit(model: "tf.keras.Model", source: Any, inputs: list[np.ndarray]) -> 
     tensors = [(node.outputs[0], tf.nest.flatten(own.outputs)[0]) for node, own in pairs]
     whole = keras.Model(graph.inputs, [tensor for tensor, _ in tensors])
     own = tf.keras.Model(model.inputs, [tensor for _, tensor in tensors])
-    wanted, found = whole(inputs, training=False), own(inputs, training=False)
-    for (node, call), theirs_given, ours_given in zip(pairs, wanted, found, strict=True):
-        if _distance(_numbers(ours_given), _numbers(theirs_given)) <= 1:
+    expected, actual = whole(inputs, training=False), own(inputs, training=False)
+    for (node, call), theirs_output, ours_output in zip(pairs, expected, actual, strict=True):
+        if _distance(_numbers(ours_output), _numbers(theirs_output)) <= 1:
             continue
         name = node.operation.name
         if type(node.operation).__name__ in MODELS:

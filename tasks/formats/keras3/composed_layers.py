@@ -1,6 +1,6 @@
 """Layers of Keras 3 that Keras 2 does not have, made of several of its own.
 
-Each function takes a layer's config and gives the layer of Keras 2 that holds the weights, if there are any, and what
+Each function takes a layer's config and returns the layer of Keras 2 that holds the weights, if there are any, and what
 makes a tensor of a name, that of what comes last, and a tensor; None says that this is not possible.
 """
 

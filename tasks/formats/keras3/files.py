@@ -110,17 +110,17 @@ def _operations(model: Any) -> list[Any]:
 
 def _functions(model: Any) -> Functions:
     """What the Lambda layers of a Keras 3 model call, by layer."""
-    found = {}
+    functions = {}
     for layer in _operations(model):
         if type(layer).__name__ == "Lambda":
-            found[layer.name] = layer.function
+            functions[layer.name] = layer.function
         elif type(layer).__name__ in MODELS:
-            found |= _functions(layer)
-    return found
+            functions |= _functions(layer)
+    return functions
 
 
 def _carried(model: "tf.keras.Model", source: Any, name: str, field: str) -> "tf.keras.Model":
-    """The model with another's weights, once both were found to give the same answers."""
+    """The model with another's weights, once both gave the same answers."""
     _carry(model, source, name, field)
     try:
         with _quiet():
@@ -179,12 +179,12 @@ def _carry(model: "tf.keras.Model", source: Any, name: str, field: str) -> None:
             values = [values[place] for place in sorted(range(len(values)), key=lambda i: names[i] == "vector_u")]
         if type(layer).__name__ == "Normalization" and len(values) == 2:
             values.append(np.zeros((), np.int64))  # how many examples it has seen, which the first of Keras 3 left out
-        found, wanted = [value.shape for value in values], [tuple(weight.shape) for weight in own.weights]
-        if found != wanted:
+        shapes, expected = [value.shape for value in values], [tuple(weight.shape) for weight in own.weights]
+        if shapes != expected:
             raise ModelError(
                 field,
                 name,
-                f"its layer '{layer.name}' ({type(layer).__name__}) has weights of shapes {found}, where Keras 2 has "
-                f"{wanted}: replace that layer",
+                f"its layer '{layer.name}' ({type(layer).__name__}) has weights of shapes {shapes}, where Keras 2 has "
+                f"{expected}: replace that layer",
             )
         carry(own, values)

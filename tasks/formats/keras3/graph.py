@@ -1,4 +1,4 @@
-"""The graph of a Keras 3 model, as its config tells it, made of layers of Keras 2."""
+"""The graph of a Keras 3 model, as its config describes it, made of layers of Keras 2."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -26,9 +26,9 @@ from tasks.formats.keras3.layers import (
     refusals,
     settings_of,
 )
-from tasks.formats.keras3.mask_arguments import given_mask, mask_of
-from tasks.formats.keras3.masked_calls import Answer, Telling
-from tasks.formats.keras3.masks import Masks, Untold
+from tasks.formats.keras3.mask_arguments import mask_argument, mask_of
+from tasks.formats.keras3.masked_calls import Caller, MaskedCalls
+from tasks.formats.keras3.masks import Masks, Unmaskable
 from tasks.formats.keras3.operations import OPERATIONS
 
 if TYPE_CHECKING:
@@ -53,14 +53,14 @@ def built(config: Entry, functions: Functions, name: str, field: str, *, values:
 
     """
     try:
-        found = refusals(config)
-        if not found:
+        refused = refusals(config)
+        if not refused:
             with allowance(values):
                 model, _ = _model(config, functions)
             check_tensors(model, name, field)
             return model
-    except (_Unlike, Untold) as error:
-        found = [str(error)]
+    except (_Unlike, Unmaskable) as error:
+        refused = [str(error)]
     except ModelError:
         raise
     except Exception as error:  # a config that is not one fails in whatever way
@@ -70,7 +70,7 @@ def built(config: Entry, functions: Functions, name: str, field: str, *, values:
             f"its config cannot be rebuilt in Keras 2 ({type(error).__name__}: {' '.join(str(error).split())[:300]}); "
             "save it again",
         ) from error
-    raise unlike(field, name, found)
+    raise unlike(field, name, refused)
 
 
 class _Unlike(Exception):
@@ -86,51 +86,52 @@ def _model(entry: Entry, functions: Functions) -> tuple["tf.keras.Model", Masks]
         if layers[0]["class_name"] != "InputLayer":
             shape = settings.get("build_input_shape") or layers[0]["build_config"]["input_shape"]
             layers.insert(0, {"class_name": "InputLayer", "config": {"batch_shape": shape, "name": "input_layer"}})
-        telling = Telling([layer["config"]["name"] for layer in layers])
+        calls = MaskedCalls([layer["config"]["name"] for layer in layers])
         inputs = tensor = _input(layers[0]["config"])
         for layer in layers[1:]:
-            (tensor,) = telling.called(layer, *_answer(layer, functions, telling.masks), [tensor], {})
-        return tf.keras.Model(inputs, tensor, name=settings["name"]), telling.masks
+            (tensor,) = calls.called(layer, *_caller(layer, functions, calls.masks), [tensor], {})
+        return tf.keras.Model(inputs, tensor, name=settings["name"]), calls.masks
     layers = computed(settings)
-    telling = Telling([layer["name"] for layer in layers])
-    tensors = _tensors(settings, layers, functions, telling)
+    calls = MaskedCalls([layer["name"] for layer in layers])
+    tensors = _tensors(settings, layers, functions, calls)
     models = {layer["name"] for layer in layers if layer["class_name"] == "Functional"}
 
-    def found(structure: Any) -> Any:
+    def tensors_of(structure: Any) -> Any:
         if isinstance(structure, dict):
-            return {key: found(value) for key, value in structure.items()}
+            return {key: tensors_of(value) for key, value in structure.items()}
         if structure and isinstance(structure[0], str):
             name, call, place = leaves(structure)[0]
             return tensors[name, call - (name in models)][place]  # a model's own graph counts as its first call here
-        return [found(item) for item in structure]
+        return [tensors_of(item) for item in structure]
 
-    model = tf.keras.Model(found(settings["input_layers"]), found(settings["output_layers"]), name=settings["name"])
-    return model, telling.masks
+    inputs, outputs = tensors_of(settings["input_layers"]), tensors_of(settings["output_layers"])
+    model = tf.keras.Model(inputs, outputs, name=settings["name"])
+    return model, calls.masks
 
 
 def _tensors(
-    settings: dict[str, Any], layers: list[Entry], functions: Functions, telling: Telling
+    settings: dict[str, Any], layers: list[Entry], functions: Functions, calls: MaskedCalls
 ) -> dict[tuple[str, int], list[Any]]:
-    """What each call of each of these layers of a functional model gives."""
+    """The outputs of each call of each of these layers of a functional model."""
     tensors: dict[tuple[str, int], list[Any]] = {}
     kept = {layer["name"]: layer for layer in layers}
     named = {layer["name"]: layer for layer in settings["layers"]}
-    answers = {}
+    callers = {}
     for layer in layers:
         if layer["class_name"] == "InputLayer":
             tensors[layer["name"], 0] = [_input(layer["config"])]
         else:
-            answers[layer["name"]] = _answer(layer, functions, telling.masks)
+            callers[layer["name"]] = _caller(layer, functions, calls.masks)
     for name, call in executed(settings):
-        if name not in answers:
+        if name not in callers:
             continue  # an input, or what computes a mask
         node = kept[name]["inbound_nodes"][call]
         args, kwargs = _filled(node["args"], tensors), _filled(node["kwargs"], tensors)
         if not args:  # what comes first has another name in each Keras
             args = [kwargs.pop(next(key for key in FIRST if key in kwargs))]
-        given = {key: given_mask(value, name, kept, named) for key, value in node["masks"].items()}
-        explicit = {key: mask_of(value, tensors, telling.masks) for key, value in given.items()}
-        tensors[name, call] = telling.called(kept[name], *answers[name], args, kwargs, explicit)
+        arguments = {key: mask_argument(value, name, kept, named) for key, value in node["masks"].items()}
+        explicit = {key: mask_of(value, tensors, calls.masks) for key, value in arguments.items()}
+        tensors[name, call] = calls.called(kept[name], *callers[name], args, kwargs, explicit)
     return tensors
 
 
@@ -162,7 +163,7 @@ def _input(settings: dict[str, Any]) -> Any:
     return tf.keras.Input(shape[1:], batch_size=shape[0], dtype=dtype, name=settings["name"])
 
 
-def _answer(entry: Entry, functions: Functions, masks: Masks) -> tuple[Any, Answer]:
+def _caller(entry: Entry, functions: Functions, masks: Masks) -> tuple[Any, Caller]:
     """What stands for a layer or an operation: a layer, if it is one, and a function of what that is called with."""
     if is_operation(entry):
         return None, _operated(entry)
@@ -170,33 +171,33 @@ def _answer(entry: Entry, functions: Functions, masks: Masks) -> tuple[Any, Answ
         return _made(entry)
     if entry["class_name"] in MODELS:
         layer, within = _model(entry, functions)
-        masks.hold(layer, within)
+        masks.add_model(layer, within)
     else:
         layer = _layer(entry, functions)
     after = _after(entry, functions)
 
-    def answer(args: list[Any], kwargs: dict[str, Any]) -> Any:
+    def call(args: list[Any], kwargs: dict[str, Any]) -> Any:
         # what Keras 3 notes about training gives way to what the whole model is called with, as a rule of its own
         passed = {key: value for key, value in kwargs.items() if key == "mask" or value is not None}
         return after(layer(*args, **{key: value for key, value in passed.items() if key != "training"}))
 
-    return layer, answer
+    return layer, call
 
 
-def _operated(entry: Entry) -> Answer:
+def _operated(entry: Entry) -> Caller:
     name = entry["config"]["name"]
 
     def answer(args: list[Any], kwargs: dict[str, Any]) -> Any:
         settings = {**entry["config"], **{key: value for key, value in kwargs.items() if value is not None}}
-        given = OPERATIONS[entry["class_name"]](name, settings, args)
-        if given is None:
+        output = OPERATIONS[entry["class_name"]](name, settings, args)
+        if output is None:
             raise _Unlike(f"'{name}' ({entry['class_name']}) is an operation that no layer of Keras 2 stands for")
-        return given
+        return output
 
     return answer
 
 
-def _made(entry: Entry) -> tuple[Any, Answer]:
+def _made(entry: Entry) -> tuple[Any, Caller]:
     name = entry["config"]["name"]
     made = MADE[entry["class_name"]](entry["config"])
     calls = 0
@@ -204,13 +205,13 @@ def _made(entry: Entry) -> tuple[Any, Answer]:
     def answer(args: list[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ARG001  they say nothing but training
         nonlocal calls
         calls += 1  # each call has operations of its own
-        given = made[1](name if calls == 1 else f"{name}_{calls}", args[0]) if made else None
-        if given is None:
+        output = made[1](name if calls == 1 else f"{name}_{calls}", args[0]) if made else None
+        if output is None:
             raise _Unlike(
                 f"'{name}' ({entry['class_name']}) can be made in Keras 2 along the last axis alone, or axes that "
                 "have a size"
             )
-        return given
+        return output
 
     return made[0] if made else None, answer
 
@@ -261,19 +262,19 @@ def _after(entry: Entry, functions: Functions) -> Callable[[Any], Any]:
     """What follows a layer of Keras 2 for it to be the one of Keras 3."""
     activation = _composed(entry)
     if activation is None:
-        return lambda given: given
+        return lambda tensor: tensor
     name = entry["config"]["name"]
     if entry["class_name"] != "Activation":
         name += "_activation"
     if isinstance(activation, dict):
         layer = _layer({**activation, "config": {**activation["config"], "name": name}}, functions)
         unmasked = {"mask": None} if layer._expects_mask_arg else {}  # Keras 3 hands an activation no mask
-        return lambda given: layer(given, **unmasked)
+        return lambda tensor: layer(tensor, **unmasked)
     calls = 0
 
-    def follow(given: Any) -> Any:
+    def follow(tensor: Any) -> Any:
         nonlocal calls
         calls += 1  # nothing in these has weights, so each call has layers of its own
-        return ACTIVATED[activation](name if calls == 1 else f"{name}_{calls}", given)
+        return ACTIVATED[activation](name if calls == 1 else f"{name}_{calls}", tensor)
 
     return follow

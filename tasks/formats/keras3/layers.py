@@ -82,7 +82,7 @@ UNKNOWN_TO: dict[str, dict[str, tuple[Any, ...]]] = {
         for name in ("RandomContrast", "RandomRotation")
     },
     "RandomBrightness": {"data_format": (None, "channels_last")},
-    # zeros where a step is masked, which those of Keras 2 never give: without a mask that is no difference
+    # zeros where a step is masked, which those of Keras 2 never have: without a mask that is no difference
     **{name: {"unroll": (False,), "zero_output_for_mask": ()} for name in CONVOLVING},
     "IntegerLookup": {"oov_method": ("floormod",), "salt": (None,), "vocabulary_size": ()},
     "ReversibleEmbedding": {"logit_soft_cap": (), "reverse_dtype": (), "tie_weights": (True,)},
@@ -103,9 +103,9 @@ def is_operation(entry: Entry) -> bool:
 def refusals(entry: Entry) -> list[str]:
     """Each layer in a model's config that Keras 2 cannot be made to compute, and why."""
     name, kind = entry["config"].get("name") or entry.get("name"), entry["class_name"]
-    found = [f"'{name}' ({kind}) {why}"] if (why := _why_not(entry)) else []
+    own = [f"'{name}' ({kind}) {why}"] if (why := _why_not(entry)) else []
     inner = [why for part in _parts(entry) for why in refusals(part)]
-    return found + (inner if kind in MODELS else [f"'{name}' ({kind}) holds {why}" for why in inner])
+    return own + (inner if kind in MODELS else [f"'{name}' ({kind}) holds {why}" for why in inner])
 
 
 def computed(settings: dict[str, Any]) -> list[Entry]:
@@ -137,7 +137,7 @@ def computed(settings: dict[str, Any]) -> list[Entry]:
 
 def _beneath(masks: Any, named: dict[str, Entry]) -> set[str]:
     """The layers and operations from which masks are computed."""
-    found: set[str] = set()
+    beneath: set[str] = set()
     seen: set[str] = set()
     waiting = [giver for giver, _, _ in taken(masks)]
     while waiting:
@@ -148,8 +148,8 @@ def _beneath(masks: Any, named: dict[str, Entry]) -> set[str]:
         if is_operation(named[name]) and named[name]["class_name"] in COMPUTED_BY.keys() | OF_MASKS:
             waiting += [giver for node in named[name]["inbound_nodes"] for giver, _, _ in taken(node["args"])]
         else:
-            found.add(name)
-    return found
+            beneath.add(name)
+    return beneath
 
 
 def executed(settings: dict[str, Any]) -> list[tuple[str, int]]:
@@ -164,24 +164,24 @@ def executed(settings: dict[str, Any]) -> list[tuple[str, int]]:
     def givers(call: tuple[str, int]) -> list[tuple[str, int]]:
         name, number = call
         nodes = named[name]["inbound_nodes"]
-        given = taken([nodes[number]["args"], nodes[number]["kwargs"]]) if nodes else []
-        return [(giver, count) for giver, count, _ in given]
+        inputs = taken([nodes[number]["args"], nodes[number]["kwargs"]]) if nodes else []
+        return [(giver, count) for giver, count, _ in inputs]
 
-    found: dict[tuple[str, int], None] = {}
+    calls: dict[tuple[str, int], None] = {}
     for name, number, _ in leaves(settings["output_layers"]):
         waiting = {(name, number - (name in models)): None}  # a model's own graph counts as its first call here
         while waiting:
             call = next(reversed(waiting))
-            left = [giver for giver in givers(call) if giver not in found]
+            left = [giver for giver in givers(call) if giver not in calls]
             if left and left[0] in waiting:
                 raise ValueError(f"'{left[0][0]}' takes what it gives itself")
             if left:
                 waiting[left[0]] = None
             else:
-                found[call] = waiting.pop(call)
+                calls[call] = waiting.pop(call)
     depths: dict[tuple[str, int], int] = {}
     deepest: dict[str, int] = {}
-    for call in reversed(found):
+    for call in reversed(calls):
         depth = deepest[call[0]] = depths[call] = max(depths.setdefault(call, 0), deepest.get(call[0], 0))
         for giver in givers(call):
             depths[giver] = max(depth + 1, depths.get(giver, 0))
@@ -276,7 +276,7 @@ def activation_of(value: Any) -> str | Entry | None:
 
 
 def settings_of(entry: Entry) -> dict[str, Any]:
-    """A layer's config as Keras 2 takes it; `refusals` has found nothing.
+    """A layer's config as Keras 2 takes it, of a layer that `refusals` does not refuse.
 
     Left out is how weights begin: they are carried over.
     """

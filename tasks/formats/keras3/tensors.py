@@ -37,7 +37,7 @@ def wrapped(symbol: str, name: str) -> Any:
 
 
 def operated(symbol: str, name: str, *args: Any, **kwargs: Any) -> Any:
-    """What an operation gives for tensors and constants, by a layer of that name."""
+    """The output of an operation for tensors and constants, by a layer of that name."""
     return wrapped(symbol, name)(*map(_as_kept, args), **kwargs)
 
 

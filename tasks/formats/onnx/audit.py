@@ -1,8 +1,8 @@
-"""What ONNX Runtime executes of a file: its profile, held against the file's own operators.
+"""What ONNX Runtime executes of a file: its profile, beside the file's own operators.
 
 Multiply-accumulates are counted in the file as it was written, where every shape is known to ONNX. Which kernel each
 runs in is in the profile of a run: the optimiser renames operators, fuses them and changes their layout, but what it
-makes of one bears the name of the operator or of the tensor that it gives. How often a loop turned, and on which
+makes of one bears the name of the operator or of its output. How often a loop turned, and on which
 shapes, is known from the profile alone.
 """
 
@@ -58,9 +58,9 @@ def audit(file: Path, example: np.ndarray) -> Audit:
             kernels.setdefault(owner, event)
     layers = []
     for name, macs in work.items():
-        found = kernels.get(name)
-        kernel = found["args"]["op_name"] if found is not None else "not found"
-        integer = found is not None and (_first_type(found) <= INTEGERS or kernel in TAKING_FLOAT)
+        call = kernels.get(name)
+        kernel = call["args"]["op_name"] if call is not None else "not found"
+        integer = call is not None and (_first_type(call) <= INTEGERS or kernel in TAKING_FLOAT)
         why = "" if integer else _why(model, name)
         layers.append(
             LayerAudit(
@@ -102,7 +102,7 @@ def _plain(name: str) -> str:
 
 
 def _first_type(event: dict[str, Any]) -> set[str]:
-    """The number type of what a kernel is given first."""
+    """The number type of a kernel's first input."""
     return set(next(iter(event["args"]["input_type_shape"]), {"nothing": 0}))
 
 
@@ -135,19 +135,21 @@ def _inside(model: "onnx.ModelProto") -> "list[onnx.NodeProto]":
 
 
 def _shapes_of_call(node: "onnx.NodeProto", event: dict[str, Any]) -> Shapes:
-    """The shapes of what a kernel was given and gave, under the names that its operator has for it."""
+    """The shapes of a kernel's inputs and outputs, under the names that its operator has for them."""
 
     def listed(key: str) -> list[tuple[int, ...]]:
         return [tuple(next(iter(value.values()))) for value in event["args"][key]]
 
-    found = dict(zip(node.input, listed("input_type_shape"), strict=False))  # an optimiser may have joined a bias to it
-    return found | dict(zip(node.output, listed("output_type_shape"), strict=False))
+    shapes = dict(
+        zip(node.input, listed("input_type_shape"), strict=False)
+    )  # an optimiser may have joined a bias to it
+    return shapes | dict(zip(node.output, listed("output_type_shape"), strict=False))
 
 
 def _shapes(model: "onnx.ModelProto") -> Shapes:
     """Every tensor's shape for a batch of one; 1 for axes that stay unknown.
 
-    Where ONNX cannot tell, as behind operators that ONNX Runtime adds to it, one run does.
+    Where ONNX cannot infer it, as behind operators that ONNX Runtime adds to it, one run does.
     """
     import onnx
 
@@ -161,8 +163,8 @@ def _shapes(model: "onnx.ModelProto") -> Shapes:
     for value in [*graph.input, *graph.value_info, *graph.output]:
         if value.type.tensor_type.HasField("shape"):
             shapes[value.name] = tuple(max(dim.dim_value, 1) for dim in value.type.tensor_type.shape.dim)
-    wanted = {name for node in graph.node if node.op_type in MULTIPLYING for name in (node.input[0], node.output[0])}
-    return shapes | _seen(single, sorted(wanted - shapes.keys()))
+    needed = {name for node in graph.node if node.op_type in MULTIPLYING for name in (node.input[0], node.output[0])}
+    return shapes | _seen(single, sorted(needed - shapes.keys()))
 
 
 def _seen(model: "onnx.ModelProto", names: list[str]) -> Shapes:
@@ -174,18 +176,18 @@ def _seen(model: "onnx.ModelProto", names: list[str]) -> Shapes:
 
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    given = {
+    zeros = {
         value.name: np.zeros(
             [max(dim.dim_value, 1) for dim in value.type.tensor_type.shape.dim],
             onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type),
         )
         for value in model.graph.input
     }
-    return {name: found.shape for name, found in zip(names, session.run(names, given), strict=True)}
+    return {name: value.shape for name, value in zip(names, session.run(names, zeros), strict=True)}
 
 
 def _macs(node: "onnx.NodeProto", shapes: Shapes) -> int:
-    first, given = shapes[node.input[0]], shapes[node.output[0]]
+    first, result = shapes[node.input[0]], shapes[node.output[0]]
     kernel = shapes.get(node.input[KERNEL_AT.get(node.op_type, 1)], ())
     if node.op_type in GATES:  # (steps, batch, features) by (directions, gates * hidden, features)
         hidden = kernel[1] // GATES[node.op_type]
@@ -195,9 +197,9 @@ def _macs(node: "onnx.NodeProto", shapes: Shapes) -> int:
     if node.op_type == "ConvTranspose":
         return math.prod(first) * math.prod(kernel[1:])
     if node.op_type in ("Conv", "ConvInteger", "QLinearConv"):
-        return math.prod(given) * math.prod(kernel[1:])
+        return math.prod(result) * math.prod(kernel[1:])
     transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
-    return math.prod(given) * (first[0] if transposed else first[-1])
+    return math.prod(result) * (first[0] if transposed else first[-1])
 
 
 def _owners(model: "onnx.ModelProto", work: dict[str, int]) -> dict[str, str]:
@@ -205,8 +207,8 @@ def _owners(model: "onnx.ModelProto", work: dict[str, int]) -> dict[str, str]:
     owners: dict[str, str] = {}
     givers: dict[str, str] = {}
     for node in nodes_within(model.graph.node):
-        found = (givers[name] for name in node.input if name in givers)
-        owner = node.name if node.name in work else next(found, "")
+        upstream = (givers[name] for name in node.input if name in givers)
+        owner = node.name if node.name in work else next(upstream, "")
         if owner:
             owners[_plain(node.name)] = owner
             for name in node.output:
@@ -215,7 +217,7 @@ def _owners(model: "onnx.ModelProto", work: dict[str, int]) -> dict[str, str]:
 
 
 def _why(model: "onnx.ModelProto", name: str) -> str:
-    """Why an operator was not turned into an integer kernel, as far as the file tells."""
+    """Why an operator was not turned into an integer kernel, as far as the file shows."""
     givers = {output: node.op_type for node in model.graph.node for output in node.output}
     node = next((node for node in model.graph.node if node.name == name), None)
     if node is None:

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 def bodies(node: "onnx.NodeProto") -> "list[onnx.GraphProto]":
     """The graphs that an operator runs, none for most."""
-    found = []
+    graphs = []
     for attribute in node.attribute:
         if attribute.HasField("g"):
-            found.append(attribute.g)
-        found.extend(attribute.graphs)
-    return found
+            graphs.append(attribute.g)
+        graphs.extend(attribute.graphs)
+    return graphs
 
 
 def taken(node: "onnx.NodeProto") -> list[str]:
@@ -70,7 +70,7 @@ def move_inside(graph: "onnx.GraphProto") -> None:
     inside = [body for node in nodes_within(graph.node) for body in bodies(node)]
     owners = {name: body for body in inside for name in _made_inside(body)}
     while moved := [node for node in graph.node if node.input and node.input[0] in owners]:
-        for node in moved:  # one may take what another gives
+        for node in moved:  # one may take another's output
             owners |= dict.fromkeys(node.output, owners[node.input[0]])
             owners[node.input[0]].node.append(node)
             graph.node.remove(node)
@@ -95,7 +95,7 @@ def rename_inside(node: "onnx.NodeProto", layer: str, unique: "dict[str, int]") 
     Args:
         node: the operator, under the name that it is to have.
         layer: whose operators those inside are.
-        unique: how often each operator's name was given; counted on.
+        unique: how often each operator's name was used; counted on.
 
     """
     for number, body in enumerate(bodies(node)):

@@ -1,7 +1,7 @@
 """ONNX for ONNX Runtime on processors.
 
 Through tf2onnx, then through our hands: what tf2onnx leaves in float of a fake-quantized model is lowered by
-`onnx_integers`, and names are made to depend on the model alone.
+`lowering`, and names are made to depend on the model alone.
 """
 
 import json
@@ -23,7 +23,7 @@ from tasks.formats.onnx import audit as onnx_audit
 from tasks.formats.onnx import lowering as onnx_integers
 from tasks.formats.onnx import saturation as onnx_saturation
 from tasks.formats.onnx.bodies import nodes_within
-from tasks.formats.onnx.graph import Graph, layer_of
+from tasks.formats.onnx.graph import OnnxGraph, layer_of
 from tasks.formats.onnx.half_precision import half
 from tasks.formats.onnx.handlers import handlers
 from tasks.formats.onnx.static_quantization import static
@@ -41,7 +41,10 @@ if TYPE_CHECKING:
 
 FILE = "model.onnx"
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "dynamic", "int8")
+TITLE = "ONNX Runtime"
 RUNS_HERE = True
+REQUIREMENTS: tuple[str, ...] = ("mlflow", "onnx", "onnxruntime", "numpy")  # of asking a version through MLflow
+STEPS = (2.0, 0.75)
 OPSET = 17  # DequantizeLinear by channel needs 13; tf2onnx is tested up to 18, and older runtimes read 17
 IR_VERSION = 8  # the one that came with opset 17: a newer one would keep older runtimes out
 
@@ -58,8 +61,8 @@ def write(
     Args:
         model: Keras 2; for int8 a fake-quantized one.
         folder: an existing one.
-        precision: float32; int8 from the model's own ranges; dynamic with 8-bit kernels and ranges found anew for each
-            input; float16 kernels, inputs and outputs still float32.
+        precision: float32; int8 from the model's own ranges; dynamic with 8-bit kernels and ranges measured anew
+            for each input; float16 kernels, inputs and outputs still float32.
         classes: their names in label order; kept in the file's metadata.
 
     Raises:
@@ -101,7 +104,7 @@ def calibrate(
 def made(
     model: "tf.keras.Model",
     precision: Precision,
-    lower: Callable[[Graph, KernelSteps], None],
+    lower: Callable[[OnnxGraph, KernelSteps], None],
     target: Target,
     classes: tuple[str, ...],
 ) -> "onnx.ModelProto":
@@ -126,7 +129,7 @@ def made(
     ready = without_tables(frozen(model) if is_fake_quantized(model) else fold(model))
     proto = _converted(ready, target)
     inputs, outputs = signature_names(ready)
-    graph = Graph(proto)
+    graph = OnnxGraph(proto)
     if is_fake_quantized(model):
         lower(graph, kernel_steps(model))
     proto = graph.finish(
@@ -152,7 +155,7 @@ def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
     """A function from float32 inputs `(batch, ...)` to float32 outputs, for any batch size.
 
     On a processor where ONNX Runtime's kernels saturate, a file that can is opened with unsigned weights, which is
-    right and slower: see `onnx_saturation.unsigned`. Others are opened as they are, everywhere.
+    right and slower: see `saturation.unsigned`. Others are opened as they are, everywhere.
 
     Args:
         folder: where `write` put the file.
@@ -176,7 +179,7 @@ def saturating(folder: Path) -> tuple[str, ...]:
 
 
 def audit(folder: Path, example: np.ndarray) -> Audit:
-    """What ONNX Runtime runs for one example `(...)` or a batch of one `(1, ...)`, found by profiling it."""
+    """What ONNX Runtime runs for one example `(...)` or a batch of one `(1, ...)`, by profiling it."""
     return onnx_audit.audit(folder / FILE, example)
 
 
@@ -186,7 +189,7 @@ def _session(model: str | bytes, threads: int) -> "onnxruntime.InferenceSession"
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors; warnings tell of optimisations that were not made
+    options.log_severity_level = 3  # errors; warnings are of optimisations that were not made
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
@@ -261,7 +264,7 @@ SMALLER: "dict[Precision, Callable[[onnx.ModelProto], onnx.ModelProto]]" = {"dyn
 
 
 def _check(proto: "onnx.ModelProto", name: str, target: Target) -> None:
-    """The checker, a session and a run each find what the others do not.
+    """The checker, a session and a run each see what the others do not.
 
     Raises:
         ConversionError: the file would not run, or not for more than one example.
@@ -292,17 +295,17 @@ def _check_batches(
     import onnx
     import onnxruntime
 
-    given = {}
+    zeros = {}
     for value in proto.graph.input:
         tensor = value.type.tensor_type
         sizes = [dim.dim_value for dim in tensor.shape.dim[1:]]
         if not all(sizes):
             return
-        given[value.name] = np.zeros((2, *sizes), onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+        zeros[value.name] = np.zeros((2, *sizes), onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
     options = onnxruntime.RunOptions()
-    options.log_severity_level = 4  # what it would log is said below
+    options.log_severity_level = 4  # the error below has what it would log
     try:
-        counts = {len(answer) if answer.ndim else 0 for answer in session.run(None, given, options)}
+        counts = {len(answer) if answer.ndim else 0 for answer in session.run(None, zeros, options)}
     except Exception as error:
         raise ConversionError(
             f"{_culprit(error, name)} does not answer two examples at once in its file for {target}: {_line(error)}: "
@@ -316,9 +319,9 @@ def _check_batches(
 
 
 def _culprit(error: Exception, name: str) -> str:
-    """The layer whose operator an error speaks of, by the names that `Graph.finish` gives; else the model."""
-    found = re.search(r"[Nn]ame: ?'?([^/\s']+)/", str(error))
-    return f"layer '{found[1]}' of model '{name}'" if found else f"model '{name}'"
+    """The layer whose operator an error speaks of, by the names that `OnnxGraph.finish` makes; else the model."""
+    layer = re.search(r"[Nn]ame: ?'?([^/\s']+)/", str(error))
+    return f"layer '{layer[1]}' of model '{name}'" if layer else f"model '{name}'"
 
 
 def _line(error: Exception) -> str:
@@ -328,15 +331,15 @@ def _line(error: Exception) -> str:
 @contextmanager
 def _complaints() -> "Iterator[list[str | ConversionError]]":
     """Collects what tf2onnx logs as errors, and keeps its log off the screen; what our handlers refuse, as it is."""
-    found: list[str | ConversionError] = []
+    errors: list[str | ConversionError] = []
 
     class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             reason = record.exc_info[1] if record.exc_info else None
             if isinstance(reason, ConversionError):
-                found.append(reason)
+                errors.append(reason)
             elif record.levelno >= logging.ERROR:
-                found.append(re.sub(r"\s+", " ", record.getMessage())[:300])
+                errors.append(re.sub(r"\s+", " ", record.getMessage())[:300])
 
     import tf2onnx  # noqa: F401  its loggers come with it
 
@@ -345,7 +348,7 @@ def _complaints() -> "Iterator[list[str | ConversionError]]":
     logger.addHandler(collector)
     logger.propagate = False
     try:
-        yield found
+        yield errors
     finally:
         logger.removeHandler(collector)
         logger.propagate = before

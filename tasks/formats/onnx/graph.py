@@ -1,4 +1,4 @@
-"""An ONNX graph in the hands of someone who rewrites it: who gives what to whom, and names that tell."""
+"""An ONNX graph that can be rewritten: which nodes take which tensors, and nodes named by Keras layer."""
 
 import re
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import onnx
 
 
-class Graph:
+class OnnxGraph:
     """A model's graph, with constants as arrays and edges that can be asked for. Nodes stay in running order.
 
     What stands inside a node, as the body of a Loop, stays as it is; what it takes from outside, the node takes.
@@ -34,10 +34,10 @@ class Graph:
         self._made = 0
 
     def _name_by_layer(self) -> None:
-        """Nodes are called as the Keras layer that they are from, or as what they do if nothing tells.
+        """Nodes are called as the Keras layer that they are from, or as what they do if that is not known.
 
-        One that tf2onnx made anew has only a number. But the kernel or bias that it takes still has its name, or what
-        it gives has; else it prepares what another one takes: of several the first by name, as their order is not the
+        One that tf2onnx made anew has only a number. But the kernel or bias that it takes still has its name, or its
+        output has; else it prepares what another one takes: of several the first by name, as their order is not the
         model's alone.
         """
         layers: dict[str, str] = {}  # by tensor: of who takes it
@@ -49,7 +49,7 @@ class Graph:
             node.name = layer or node.op_type
 
     def giver(self, tensor: str) -> "onnx.NodeProto | None":
-        """The node that gives a tensor; none gives inputs and constants."""
+        """The node that a tensor comes out of; none for inputs and constants."""
         return next((node for node in self.nodes if tensor in node.output), None)
 
     def takers(self, tensor: str) -> "list[onnx.NodeProto]":
@@ -69,7 +69,7 @@ class Graph:
         return name
 
     def insert(self, kind: str, inputs: list[str], *, at: int, name: str, **attributes: Any) -> str:
-        """A new node at a place in the running order; gives the name of its output."""
+        """A new node at a place in the running order; returns the name of its output."""
         from onnx import helper
 
         self._made += 1
@@ -82,7 +82,7 @@ class Graph:
         return next(place for place, other in enumerate(self.nodes) if other is node)
 
     def remove(self, node: "onnx.NodeProto") -> None:
-        """Takes a node out of the running order; who took its output has to be given something else."""
+        """Takes a node out of the running order; what took its output has to take something else."""
         del self.nodes[self.place(node)]
 
     def replace(self, tensor: str, by: str, start: int = 0) -> None:
@@ -155,7 +155,7 @@ class Graph:
 
 
 def layer_of(names: list[str]) -> str:
-    """The Keras layer, from the first name that tells: tf2onnx names are `model/layer/what__17`; empty if none does."""
+    """The Keras layer, from the first name with one: tf2onnx names are `model/layer/what__17`; empty if none has."""
     for name in names:
         parts = re.sub(r"__\d+", "", name).split("/")
         if len(parts) > 1:

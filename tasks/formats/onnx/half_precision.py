@@ -8,7 +8,7 @@ from tasks.formats.tensorrt.rules import Wiring
 if TYPE_CHECKING:
     import onnx
 
-# Behind these a value is what the model found, and no longer an id that was given.
+# Behind these a value is what the model computed, and no longer an id of the input.
 COMPUTED = frozenset(
     {"Conv", "ConvInteger", "ConvTranspose", "GRU", "Gemm", "If", "LSTM", "Loop", "MatMul", "MatMulInteger", "QGemm"}
     | {"QLinearConv", "QLinearMatMul", "RNN", "Scan"}
@@ -20,26 +20,26 @@ def half(proto: "onnx.ModelProto") -> "onnx.ModelProto":
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     whole = [node.name for node in _making_ids(Wiring(proto))]
-    found: onnx.ModelProto = convert_float_to_float16(proto, keep_io_types=True, node_block_list=whole)
-    _undo_round_trips(found.graph)
-    move_inside(found.graph)  # it puts all casts at the end of the outermost graph, which the checker refuses
-    in_running_order(found.graph)
-    return found
+    halved: onnx.ModelProto = convert_float_to_float16(proto, keep_io_types=True, node_block_list=whole)
+    _undo_round_trips(halved.graph)
+    move_inside(halved.graph)  # it puts all casts at the end of the outermost graph, which the checker refuses
+    in_running_order(halved.graph)
+    return halved
 
 
 def _making_ids(wiring: Wiring) -> "list[onnx.NodeProto]":
     """The operators that whole numbers are made by, of inputs that come in float, before anything is computed."""
     from onnx import TensorProto, helper
 
-    found: dict[int, onnx.NodeProto] = {}
+    nodes: dict[int, onnx.NodeProto] = {}
     whole = {TensorProto.INT8, TensorProto.UINT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64}
     for node in wiring.nodes:
         if node.op_type != "Cast" or helper.get_node_attr_value(node, "to") not in whole:
             continue
         before = [node, *wiring.ancestors(node.input[0])]
         if not any(step.op_type in COMPUTED for step in before):
-            found |= {id(step): step for step in before}
-    return list(found.values())
+            nodes |= {id(step): step for step in before}
+    return list(nodes.values())
 
 
 def _undo_round_trips(graph: "onnx.GraphProto") -> None:

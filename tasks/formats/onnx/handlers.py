@@ -215,11 +215,11 @@ def _adjust_saturation(graph: Any, node: Any) -> None:
     zero = _constant(graph, node, 0, x)
     most, least = (_make(graph, node, kind, [x], axes=[-1], keepdims=1) for kind in ("ReduceMax", "ReduceMin"))
     distance = _make(graph, node, "Sub", [most, least])
-    wanted = _make(graph, node, "Min", [_make(graph, node, "Mul", [distance, factor]), most])
-    wanted = _make(graph, node, "Max", [wanted, zero])
+    reach = _make(graph, node, "Min", [_make(graph, node, "Mul", [distance, factor]), most])
+    reach = _make(graph, node, "Max", [reach, zero])
     gray = _make(graph, node, "Equal", [distance, zero])
     divisor = _make(graph, node, "Where", [gray, _constant(graph, node, 1, x), distance])
-    ratio = _make(graph, node, "Div", [wanted, divisor])
+    ratio = _make(graph, node, "Div", [reach, divisor])
     _put(graph, node, "Sub", [most, _make(graph, node, "Mul", [_make(graph, node, "Sub", [most, x]), ratio])])
 
 

@@ -1,4 +1,4 @@
-"""What an ONNX file looks up in its tables: ids in what it is given, and whether its tables have them.
+"""What an ONNX file looks up in its tables: ids in its input, and whether its tables have them.
 
 An embedding is a Gather from a constant table. ONNX counts negative ids from the table's end, so that -1 is answered as
 the last row is, where Keras refuses it; and an id behind the end stops a call in the runtime. The file itself knows how
@@ -22,22 +22,22 @@ SAME_ROWS = frozenset({"Cast", "DequantizeLinear", "Identity"})  # between a tab
 
 
 def unknown_ids(file: Path) -> Callable[[np.ndarray], str] | None:
-    """What tells whether inputs `(n, …)` hold ids that the file has no row for; none if it looks nothing up.
+    """A check whether inputs `(n, …)` have ids that the file has no row for; none if it looks nothing up.
 
-    The function answers with the first such id in a sentence, and with nothing if there is none.
+    It answers with the first such id in a sentence, and with nothing if there is none.
     """
     import onnx
     from onnx import TensorProto, helper
 
     model = onnx.load(file)
     wiring = Wiring(model)
-    found = list(_lookups(wiring, {value.name for value in model.graph.input} - set(wiring.constants)))
-    if not found:
+    lookups = list(_lookups(wiring, {value.name for value in model.graph.input} - set(wiring.constants)))
+    if not lookups:
         return None
-    needed = {node.name or node.output[0] for lookup, _ in found for node in wiring.ancestors(lookup.input[1])}
+    needed = {node.name or node.output[0] for lookup, _ in lookups for node in wiring.ancestors(lookup.input[1])}
     nodes = [node for node in wiring.nodes if (node.name or node.output[0]) in needed]
-    ids = [f"looked_up_{number}" for number in range(len(found))]
-    for name, (lookup, _) in zip(ids, found, strict=True):
+    ids = [f"looked_up_{number}" for number in range(len(lookups))]
+    for name, (lookup, _) in zip(ids, lookups, strict=True):
         nodes.append(helper.make_node("Cast", [lookup.input[1]], [name], to=TensorProto.INT64))
     taken = {name for node in nodes for name in node.input}
     graph = helper.make_graph(
@@ -49,12 +49,12 @@ def unknown_ids(file: Path) -> Callable[[np.ndarray], str] | None:
     )
     part = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
     session = _session(part.SerializeToString(), 1)
-    given = model.graph.input[0]
-    dtype = helper.tensor_dtype_to_np_dtype(given.type.tensor_type.elem_type)
+    input_ = model.graph.input[0]
+    dtype = helper.tensor_dtype_to_np_dtype(input_.type.tensor_type.elem_type)
 
-    def told(x: np.ndarray) -> str:
+    def first_unknown(x: np.ndarray) -> str:
         for rows, (lookup, count) in zip(
-            session.run(ids, {given.name: x.astype(dtype, copy=False)}), found, strict=True
+            session.run(ids, {input_.name: x.astype(dtype, copy=False)}), lookups, strict=True
         ):
             outside = np.argwhere((rows < 0) | (rows >= count))
             if len(outside):
@@ -66,7 +66,7 @@ def unknown_ids(file: Path) -> Callable[[np.ndarray], str] | None:
                 )
         return ""
 
-    return told
+    return first_unknown
 
 
 def _lookups(wiring: Wiring, inputs: set[str]) -> "Iterator[tuple[onnx.NodeProto, int]]":
@@ -79,8 +79,8 @@ def _lookups(wiring: Wiring, inputs: set[str]) -> "Iterator[tuple[onnx.NodeProto
             table = wiring.givers[table].input[0]
         axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
         before = wiring.ancestors(node.input[1])
-        given = {name for step in before for name in step.input} | {node.input[1]}
+        names = {name for step in before for name in step.input} | {node.input[1]}
         rows = wiring.constants.get(table)
-        if rows is None or rows.ndim < 2 or not given & inputs or any(step.op_type in COMPUTED for step in before):
+        if rows is None or rows.ndim < 2 or not names & inputs or any(step.op_type in COMPUTED for step in before):
             continue
         yield node, rows.shape[axis]

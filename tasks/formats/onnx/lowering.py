@@ -1,12 +1,12 @@
 """From fake quantization to the form whose operators ONNX Runtime runs in integers, all of them.
 
-tf2onnx gives a QuantizeLinear and a DequantizeLinear for each range and leaves the rest in float: kernels, biases, and
+tf2onnx makes a QuantizeLinear and a DequantizeLinear for each range and leaves the rest in float: kernels, biases, and
 tensors on both sides of what moves values. ONNX Runtime's optimiser replaces an operator by its integer kernel only
 where each of its inputs comes out of a DequantizeLinear and its output goes into a QuantizeLinear
 (onnxruntime/core/optimizer/qdq_transformer). `lower` brings the graph into that shape without changing a value:
 
-- kernels become signed 8-bit numbers with a scale for each output channel, exactly the steps that they were held to
-  (`pairs` says how large those are, and why this cannot saturate);
+- kernels become signed 8-bit numbers with a scale for each output channel, exactly the steps that they were quantized
+  in (`pair_rule` says how large those are, and why this cannot saturate);
 - biases become 32-bit numbers in the units of the accumulator, input scale times kernel scale;
 - MatMul and the Add behind it become one Gemm, whose integer kernel takes a bias;
 - operators that move values get the range of what they move on their other side too;
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tasks.formats.onnx.graph import Graph
+from tasks.formats.onnx.graph import OnnxGraph
 from tasks.quantization.kernel_steps import KernelSteps
 from tasks.quantization.saturation import convolution_rows
 
@@ -32,7 +32,7 @@ MOVING = frozenset(
 )
 
 
-def lower(graph: Graph, kernels: KernelSteps) -> None:
+def lower(graph: OnnxGraph, kernels: KernelSteps) -> None:
     """Rewrites a graph that tf2onnx made of a frozen fake-quantized model, in place; `kernels` are that model's."""
     join_biases(graph)
     join_channel_biases(graph)
@@ -46,11 +46,11 @@ def lower(graph: Graph, kernels: KernelSteps) -> None:
             graph.drop_attribute(node, "axis")  # of no meaning for one scale, and out of bounds in places
     for node in list(graph.nodes):
         if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
-            _quantize_kernel(graph, node, kernels)
+            _kernel_to_integers(graph, node, kernels)
             _keep_float(graph, node)
 
 
-def join_biases(graph: Graph) -> None:
+def join_biases(graph: OnnxGraph) -> None:
     """MatMul and Add to Gemm, also where a Reshape stands between them, as behind a Dense on more than vectors."""
     for node in list(graph.nodes):
         kernel = graph.constants.get(node.input[1]) if node.op_type == "MatMul" else None
@@ -73,7 +73,7 @@ def join_biases(graph: Graph) -> None:
             graph.remove(after)
 
 
-def join_channel_biases(graph: Graph) -> None:
+def join_channel_biases(graph: OnnxGraph) -> None:
     """Conv and the Add behind it to one Conv, also where a Squeeze stands between them, as in a Conv1D."""
     for node in list(graph.nodes):
         kernel = graph.constants.get(node.input[1]) if node.op_type == "Conv" and len(node.input) == 2 else None
@@ -89,15 +89,15 @@ def join_channel_biases(graph: Graph) -> None:
             graph.remove(after)
 
 
-def _added(graph: Graph, node: "onnx.NodeProto | None", count: int) -> np.ndarray | None:
+def _added(graph: OnnxGraph, node: "onnx.NodeProto | None", count: int) -> np.ndarray | None:
     """The bias `(count,)` that an Add adds, if that is what it does."""
     if node is None or node.op_type != "Add":
         return None
-    found = [graph.constants[name] for name in node.input if name in graph.constants]
-    return found[0].reshape(-1) if len(found) == 1 and found[0].size == count else None
+    constants = [graph.constants[name] for name in node.input if name in graph.constants]
+    return constants[0].reshape(-1) if len(constants) == 1 and constants[0].size == count else None
 
 
-def fold_padding(graph: Graph) -> None:
+def fold_padding(graph: OnnxGraph) -> None:
     """Zero padding in front of a convolution becomes the convolution's own."""
     for node in list(graph.nodes):
         after = graph.only_taker(node.output[0]) if node.op_type == "Pad" else None
@@ -117,7 +117,7 @@ def fold_padding(graph: Graph) -> None:
         graph.remove(node)
 
 
-def _drop_clipping(graph: Graph) -> None:
+def _drop_clipping(graph: OnnxGraph) -> None:
     """A Relu, with or without ceiling, whose every taker clips to a range inside it anyway."""
     for node in list(graph.nodes):
         if node.op_type not in ("Relu", "Clip") or node.output[0] in graph.outputs:
@@ -134,7 +134,7 @@ def _drop_clipping(graph: Graph) -> None:
             graph.remove(node)
 
 
-def _within(graph: Graph, node: "onnx.NodeProto", least: float, most: float) -> bool:
+def _within(graph: OnnxGraph, node: "onnx.NodeProto", least: float, most: float) -> bool:
     if node.op_type != "QuantizeLinear":
         return False
     scale, zero = float(graph.constants[node.input[1]]), int(graph.constants[node.input[2]])
@@ -142,8 +142,8 @@ def _within(graph: Graph, node: "onnx.NodeProto", least: float, most: float) -> 
     return -zero * scale >= least - tolerance and (255 - zero) * scale <= most + tolerance
 
 
-def fold_rescaling(graph: Graph, most: int = 255) -> None:
-    """Mul and Add of one number in front of a range go into its scale and zero point, where those can hold them.
+def fold_rescaling(graph: OnnxGraph, most: int = 255) -> None:
+    """Mul and Add of one number in front of a range go into its scale and zero point, where there is room for them.
 
     Args:
         graph: rewritten in place.
@@ -173,42 +173,42 @@ def fold_rescaling(graph: Graph, most: int = 255) -> None:
             node.input[2] = graph.constant(np.array(round(moved), graph.constants[node.input[2]].dtype))
 
 
-def gives_held(graph: Graph, tensor: str) -> "onnx.NodeProto | None":
-    """The DequantizeLinear that gives a tensor, if one does."""
+def dequantize_before(graph: OnnxGraph, tensor: str) -> "onnx.NodeProto | None":
+    """The DequantizeLinear that a tensor comes out of, if it comes out of one."""
     giver = graph.giver(tensor)
     return giver if giver is not None and giver.op_type == "DequantizeLinear" else None
 
 
-def hold(graph: Graph, tensor: str, parameters: list[str], at: int, name: str) -> str:
-    """A tensor through a QuantizeLinear and a DequantizeLinear."""
+def insert_range(graph: OnnxGraph, tensor: str, parameters: list[str], at: int, name: str) -> str:
+    """Put a QuantizeLinear and a DequantizeLinear behind a tensor; the name of the one that comes out."""
     steps = graph.insert("QuantizeLinear", [tensor, *parameters], at=at, name=name)
     return graph.insert("DequantizeLinear", [steps, *parameters], at=at + 1, name=name)
 
 
-def _carry_down(graph: Graph) -> None:
-    """What moves values of a held tensor gets the same range behind it."""
+def _carry_down(graph: OnnxGraph) -> None:
+    """What moves values of a quantized tensor gets the same range behind it."""
     for node in list(graph.nodes):
-        source = gives_held(graph, node.input[0]) if node.op_type in MOVING else None
+        source = dequantize_before(graph, node.input[0]) if node.op_type in MOVING else None
         takers = graph.takers(node.output[0])
         if source is None or node.output[0] in graph.outputs or all(t.op_type == "QuantizeLinear" for t in takers):
             continue
         at = graph.place(node) + 1
-        held = hold(graph, node.output[0], list(source.input[1:]), at, node.name)
-        graph.replace(node.output[0], held, start=at + 1)
+        ranged = insert_range(graph, node.output[0], list(source.input[1:]), at, node.name)
+        graph.replace(node.output[0], ranged, start=at + 1)
 
 
-def _carry_up(graph: Graph) -> None:
+def _carry_up(graph: OnnxGraph) -> None:
     """A range behind what moves values stands in front of it too."""
     for node in reversed(list(graph.nodes)):
         after = graph.only_taker(node.output[0]) if node.op_type in MOVING else None
-        if after is None or after.op_type != "QuantizeLinear" or gives_held(graph, node.input[0]) is not None:
+        if after is None or after.op_type != "QuantizeLinear" or dequantize_before(graph, node.input[0]) is not None:
             continue
-        node.input[0] = hold(graph, node.input[0], list(after.input[1:]), graph.place(node), node.name)
+        node.input[0] = insert_range(graph, node.input[0], list(after.input[1:]), graph.place(node), node.name)
 
 
-def _quantize_kernel(graph: Graph, node: "onnx.NodeProto", kernels: KernelSteps) -> None:
+def _kernel_to_integers(graph: OnnxGraph, node: "onnx.NodeProto", kernels: KernelSteps) -> None:
     """A kernel's and its bias' numbers as integers, if what they meet is in integers."""
-    source = gives_held(graph, node.input[0])
+    source = dequantize_before(graph, node.input[0])
     kernel = graph.constants.get(node.input[1])
     after = graph.only_taker(node.output[0])
     if source is None or kernel is None or after is None or after.op_type != "QuantizeLinear":
@@ -216,12 +216,12 @@ def _quantize_kernel(graph: Graph, node: "onnx.NodeProto", kernels: KernelSteps)
     if node.op_type == "ConvTranspose" and graph.attribute(node, "group", 1) != 1:
         return
     steps = steps_of(graph, node, kernels)
-    if steps is None:  # a layer that is to stay in float, between tensors that are held
+    if steps is None:  # a layer that is to stay in float, between quantized tensors
         return
     input_scale = float(graph.constants[source.input[1]])
     bias = graph.constants.get(node.input[2]) if len(node.input) > 2 else None
     # a kernel of next to nothing must not push its bias out of 32 bits
-    scales = hold_kernel(graph, node, steps, 0.0 if bias is None else np.abs(bias) / (input_scale * 2.0**30))
+    scales = quantize_kernel(graph, node, steps, 0.0 if bias is None else np.abs(bias) / (input_scale * 2.0**30))
     if bias is not None:
         units = (np.float32(input_scale) * scales).astype(np.float32)
         counts = np.rint(bias / units.astype(np.float64)).astype(np.int32)
@@ -229,9 +229,9 @@ def _quantize_kernel(graph: Graph, node: "onnx.NodeProto", kernels: KernelSteps)
         node.input[2] = graph.insert("DequantizeLinear", inputs, at=graph.place(node), name=node.name, axis=0)
 
 
-def _keep_float(graph: Graph, node: "onnx.NodeProto") -> None:
+def _keep_float(graph: OnnxGraph, node: "onnx.NodeProto") -> None:
     """An operator whose kernel is still in float takes its input by channel, which the optimiser leaves alone."""
-    source, kernel = gives_held(graph, node.input[0]), graph.constants.get(node.input[1])
+    source, kernel = dequantize_before(graph, node.input[0]), graph.constants.get(node.input[1])
     if source is None or kernel is None or node.op_type == "MatMul":
         return
     inward = 1 if node.op_type == "Conv" or graph.attribute(node, "transB", 0) else 0
@@ -244,13 +244,15 @@ def _keep_float(graph: Graph, node: "onnx.NodeProto") -> None:
     )
 
 
-def hold_kernel(graph: Graph, node: "onnx.NodeProto", steps: np.ndarray, least: np.ndarray | float = 0.0) -> np.ndarray:
-    """Gives an operator its kernel as signed 8-bit numbers with a scale for each output channel.
+def quantize_kernel(
+    graph: OnnxGraph, node: "onnx.NodeProto", steps: np.ndarray, least: np.ndarray | float = 0.0
+) -> np.ndarray:
+    """Make an operator's kernel signed 8-bit numbers with a scale for each output channel.
 
     Args:
         graph: rewritten in place.
         node: Conv, ConvTranspose without groups, Gemm or MatMul, whose kernel is a constant in float32.
-        steps: the size of each channel's steps, as `steps_of` found them, `(channels,)`.
+        steps: the size of each channel's steps, from `steps_of`, `(channels,)`.
         least: the smallest that a channel's scale may be.
 
     Returns:
@@ -269,8 +271,8 @@ def hold_kernel(graph: Graph, node: "onnx.NodeProto", steps: np.ndarray, least: 
     return scales
 
 
-def steps_of(graph: Graph, node: "onnx.NodeProto", kernels: KernelSteps) -> np.ndarray | None:
-    """The size of the steps that fake quantization held an operator's kernel to, `(channels,)`; none if it did not."""
+def steps_of(graph: OnnxGraph, node: "onnx.NodeProto", kernels: KernelSteps) -> np.ndarray | None:
+    """The size of the steps that an operator's kernel was fake-quantized in, `(channels,)`; none if it was not."""
     kernel = graph.constants.get(node.input[1])
     if kernel is None or (node.op_type in ("Gemm", "MatMul") and kernel.ndim != 2):
         return None

@@ -60,16 +60,16 @@ def scale_and_translate(graph: Any, node: Any) -> None:
 
 
 def _scale(graph: Any, node: Any) -> np.ndarray:
-    """A size by that of the images, as `tf.image.resize` computes it; or what else was given."""
+    """A size by that of the images, as `tf.image.resize` computes it; or any other constant."""
     ratio, shape = node.inputs[2], graph.get_shape(node.input[0])
     if ratio.is_const() or ratio.type not in ("Div", "RealDiv") or shape is None or min(shape[1:3]) < 0:
         return _known(node, 2)
-    found, before = False, [ratio.inputs[1]]
-    while before and not found:  # what it is divided by is the shape of these images
+    of_these_images, before = False, [ratio.inputs[1]]
+    while before and not of_these_images:  # what it is divided by is the shape of these images
         one = before.pop()
-        found = one.type == "Shape" and one.input[0] == node.input[0]
+        of_these_images = one.type == "Shape" and one.input[0] == node.input[0]
         before.extend(one.inputs)
-    if not found:
+    if not of_these_images:
         raise _unknown(node)
     return _known(ratio, 0) / np.array(shape[1:3], np.float32)
 
@@ -77,8 +77,8 @@ def _scale(graph: Any, node: Any) -> np.ndarray:
 def _known(node: Any, place: int) -> np.ndarray:
     if not node.inputs[place].is_const():
         raise _unknown(node)
-    found: np.ndarray = node.inputs[place].get_tensor_value(as_list=False)
-    return found
+    value: np.ndarray = node.inputs[place].get_tensor_value(as_list=False)
+    return value
 
 
 def _unknown(node: Any) -> ConversionError:
@@ -111,13 +111,13 @@ def _resize(graph: Any, node: Any, resized: Resized) -> None:
     def constant(value: np.ndarray) -> str:
         return str(graph.make_const(make_name(f"{node.name}/constant"), value).output[0])
 
-    given = make("Cast", [node.input[0]], to=onnx.TensorProto.FLOAT)
+    images = make("Cast", [node.input[0]], to=onnx.TensorProto.FLOAT)
     if not np.array_equal(by_row, np.eye(height)):
-        flat = make("Reshape", [given, constant(np.array([0, height, width * channels], np.int64))])
+        flat = make("Reshape", [images, constant(np.array([0, height, width * channels], np.int64))])
         flat = make("MatMul", [constant(by_row), flat])
-        given = make("Reshape", [flat, constant(np.array([0, new_height, width, channels], np.int64))])
+        images = make("Reshape", [flat, constant(np.array([0, new_height, width, channels], np.int64))])
     if not np.array_equal(by_column, np.eye(width)):
-        given = make("MatMul", [constant(by_column), given])
+        images = make("MatMul", [constant(by_column), images])
     shapes, dtypes = node.output_shapes, node.output_dtypes
     graph.remove_node(node.name)
-    graph.make_node("Identity", [given], name=node.name, outputs=node.output, shapes=shapes, dtypes=dtypes)
+    graph.make_node("Identity", [images], name=node.name, outputs=node.output, shapes=shapes, dtypes=dtypes)

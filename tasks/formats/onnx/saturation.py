@@ -1,8 +1,8 @@
 """Which operators of an ONNX file can saturate on an x86 processor without VNNI, whether this is one, and the way out.
 
 `quantization.saturation` says which weights can. What kernel they meet is known from the file alone. It was read in
-ONNX ONNX Runtime's source (core/providers/cpu/quantization, contrib_ops/cpu/quantization,
-core/optimizer/qdq_transformer) and held against its answers on an emulated Haswell, for each of these:
+ONNX Runtime's source (core/providers/cpu/quantization, contrib_ops/cpu/quantization,
+core/optimizer/qdq_transformer) and compared with its answers on an emulated Haswell, for each of these:
 
 - Only int8 weights that meet unsigned activations: a file's signed activations become unsigned where they stand between
   a QuantizeLinear and a DequantizeLinear, and stay signed in the operators that are integers themselves. Signed by
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tasks.formats.audit import told_of_saturation
+from tasks.formats.audit import saturation_note
 from tasks.formats.tensorrt.rules import COMMUTING, Wiring
 from tasks.quantization.saturation import LIMIT, convolution_saturates, matrix_saturates
 
@@ -108,25 +108,25 @@ def processor_saturates() -> bool:
     import onnxruntime
 
     taken = onnx.helper.make_tensor_value_info("taken", onnx.TensorProto.UINT8, [1, 2])
-    given = onnx.helper.make_tensor_value_info("given", onnx.TensorProto.INT32, [1, 1])
+    output = onnx.helper.make_tensor_value_info("output", onnx.TensorProto.INT32, [1, 1])
     weights = onnx.numpy_helper.from_array(np.full((2, 1), 127, np.int8), "weights")
-    node = onnx.helper.make_node("MatMulInteger", ["taken", "weights"], ["given"])
+    node = onnx.helper.make_node("MatMulInteger", ["taken", "weights"], ["output"])
     opset = onnx.helper.make_opsetid("", 10)  # the one that MatMulInteger came with
     model = onnx.helper.make_model(
-        onnx.helper.make_graph([node], "pair", [taken], [given], [weights]), opset_imports=[opset], ir_version=8
+        onnx.helper.make_graph([node], "pair", [taken], [output], [weights]), opset_imports=[opset], ir_version=8
     )
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     (answer,) = session.run(None, {"taken": np.full((1, 2), 255, np.uint8)})
     return int(answer.item()) != 2 * 255 * 127
 
 
-def told(file: str, layers: Sequence[str]) -> str:
-    """What people here are told of a file whose layers of these names can saturate; nothing of one without any."""
-    return told_of_saturation(file, layers, here=processor_saturates()) if layers else ""
+def note_here(file: str, layers: Sequence[str]) -> str:
+    """What people read here of a file whose layers of these names can saturate; nothing of one without any."""
+    return saturation_note(file, layers, here=processor_saturates()) if layers else ""
 
 
 def _signed(model: "onnx.ModelProto") -> set[str]:
-    """The tensors that are int8, as far as the file tells."""
+    """The tensors that are int8, as far as the file shows."""
     import onnx
 
     known = onnx.shape_inference.infer_shapes(model).graph

@@ -1,12 +1,12 @@
-"""What an ONNX file takes and gives, as ONNX Runtime tells it."""
+"""The inputs and outputs of an ONNX file, as ONNX Runtime describes them."""
 
 from pathlib import Path
 
 from tasks.formats.onnx.files import _session
-from tasks.formats.slimline_pyfunc import Tensor, onnx_tensor
+from tasks.formats.slimline_pyfunc import TensorSpec, onnx_tensor
 
 
-def signature(file: Path) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+def signature(file: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """The inputs and outputs of a file, opened in ONNX Runtime.
 
     Raises:

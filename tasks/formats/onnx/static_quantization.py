@@ -87,8 +87,8 @@ def _unsaturated(model: "onnx.ModelProto", floats: "onnx.ModelProto") -> "onnx.M
     givers = {name: node for node in model.graph.node for name in node.output}
 
     def array(name: str) -> np.ndarray:
-        found: np.ndarray = numpy_helper.to_array(constants[name])
-        return found
+        values: np.ndarray = numpy_helper.to_array(constants[name])
+        return values
 
     def put(name: str, values: np.ndarray) -> None:
         constants[name].CopyFrom(numpy_helper.from_array(values, name))
@@ -103,8 +103,8 @@ def _unsaturated(model: "onnx.ModelProto", floats: "onnx.ModelProto") -> "onnx.M
         rows = rows_of(kernel, node.op_type, transposed=transposed)
         inner = kernel.shape[1] if node.op_type == "Conv" else len(rows)
         old = array(source.input[1])
-        found = np.maximum(steps(rows, inner).numpy(), old)
-        scales = found if old.size > 1 else found.max().reshape(old.shape)
+        larger = np.maximum(steps(rows, inner).numpy(), old)
+        scales = larger if old.size > 1 else larger.max().reshape(old.shape)
         axis = 0 if node.op_type == "Conv" or transposed else kernel.ndim - 1
         along = scales.reshape([-1 if place == axis else 1 for place in range(kernel.ndim)])
         put(source.input[0], np.rint(kernel / along).astype(np.int8))

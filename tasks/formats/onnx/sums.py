@@ -24,14 +24,14 @@ class Sum(NamedTuple):
     size: str
     first: Steps
     second: Steps
-    given: Steps
+    output: Steps
     lowest: int
 
 
 def rounded_apart(model: "onnx.ModelProto") -> tuple[str, ...]:
     """The layers of sums that are, by the names that they have in Keras, in the file's order."""
-    found = _sums(Wiring(model))
-    return tuple(dict.fromkeys(each.layer for each in found if apart(each.first, each.second, each.given, each.lowest)))
+    sums = _sums(Wiring(model))
+    return tuple(dict.fromkeys(each.layer for each in sums if apart(each.first, each.second, each.output, each.lowest)))
 
 
 def settle_sums(model: "onnx.ModelProto") -> None:
@@ -43,8 +43,8 @@ def settle_sums(model: "onnx.ModelProto") -> None:
     for each in _sums(wiring):  # what is added before what it is added to: it meets the scale that was changed
         size = wiring.constants[each.size]
 
-        def scaled(factor: float, given: Steps = each.given) -> Steps:
-            return Steps(np.float32(given.size * factor), given.zero)
+        def scaled(factor: float, output: Steps = each.output) -> Steps:
+            return Steps(np.float32(output.size * factor), output.zero)
 
         factor = agreed(each.first, each.second, scaled, each.lowest)
         wiring.constants[each.size] = np.full(size.shape, scaled(factor).size, size.dtype)
@@ -53,16 +53,16 @@ def settle_sums(model: "onnx.ModelProto") -> None:
 
 def _sums(wiring: Wiring) -> Iterator[Sum]:
     for node in wiring.nodes:
-        held: list[Sequence[str]] = []  # the scale and the zero point of each side and of what is given
+        parameters: list[Sequence[str]] = []  # the scale and the zero point of each side and of the output
         if node.op_type == "QLinearAdd":
-            held = [node.input[place : place + 2] for place in (1, 4, 6)]
+            parameters = [node.input[place : place + 2] for place in (1, 4, 6)]
         elif node.op_type == "Add":
             sides = [*map(wiring.range_of, node.input), _quantizes(wiring, node)]
-            held = [side.input[1:3] for side in sides if side is not None]
-        numbers = [_numbers(wiring, names) for names in held]
+            parameters = [side.input[1:3] for side in sides if side is not None]
+        numbers = [_numbers(wiring, names) for names in parameters]
         if len(numbers) == 3 and None not in numbers:
-            (first, _), (second, _), (given, kind) = numbers  # type: ignore[misc]
-            yield Sum(node.name.split("/")[0], held[2][0], first, second, given, int(np.iinfo(kind).min))
+            (first, _), (second, _), (output, kind) = numbers  # type: ignore[misc]
+            yield Sum(node.name.split("/")[0], parameters[2][0], first, second, output, int(np.iinfo(kind).min))
 
 
 def _numbers(wiring: Wiring, names: Sequence[str]) -> tuple[Steps, np.dtype] | None:
@@ -75,7 +75,7 @@ def _numbers(wiring: Wiring, names: Sequence[str]) -> tuple[Steps, np.dtype] | N
 
 
 def _quantizes(wiring: Wiring, node: "onnx.NodeProto") -> "onnx.NodeProto | None":
-    """The QuantizeLinear that alone takes what an operator gives, after a Relu at most, which its range then does."""
+    """The QuantizeLinear that alone takes an operator's output, after a Relu at most, which its range then does."""
     after = wiring.only_taker(node.output[0])
     if after is not None and after.op_type == "Relu":
         after = wiring.only_taker(after.output[0])

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 FILE = ""  # the folder itself
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
+TITLE = "SavedModel"
 RUNS_HERE = True
+REQUIREMENTS: tuple[str, ...] = ("mlflow", "tensorflow", "numpy")  # of asking a version through MLflow
+STEPS = (2.0, 0.75)
 SIGNATURE = "serving_default"
 CLASSES = "classes.txt"  # among the assets, a name a line
 
@@ -31,9 +34,9 @@ CLASSES = "classes.txt"  # among the assets, a name a line
 def write(model: "tf.keras.Model", folder: Path, precision: Precision, *, classes: tuple[str, ...]) -> None:
     """Make a folder a SavedModel with the signature `serving_default`.
 
-    TensorFlow has no integer kernels on processors: an int8 model gives the same answers as elsewhere, but in float.
+    TensorFlow has no integer kernels on processors: an int8 model answers the same as elsewhere, but in float.
 
-    The same model gives the same bytes. TensorFlow numbers functions through the life of a process and writes them in
+    The same model becomes the same bytes. TensorFlow numbers functions through the life of a process and writes them in
     an order that changes with the numbers: they are numbered anew here. Its `fingerprint.pb`, which holds a random
     number and which nothing needs, is left out.
 
@@ -72,8 +75,8 @@ def export(model: "tf.keras.Model", folder: Path, classes: tuple[str, ...] = ())
     ]
 
     def serve(*tensors: "tf.Tensor") -> dict[str, "tf.Tensor"]:
-        given = model(tf.nest.pack_sequence_as(model._nested_inputs, tensors), training=False)
-        return dict(zip(outputs, tf.nest.flatten(given), strict=True))
+        values = model(tf.nest.pack_sequence_as(model._nested_inputs, tensors), training=False)
+        return dict(zip(outputs, tf.nest.flatten(values), strict=True))
 
     # The bare variables and one function: a whole Keras model would bring its layers' functions, and metadata
     module = tf.Module()
@@ -143,8 +146,8 @@ def audit(folder: Path, example: np.ndarray) -> Audit:  # noqa: ARG001  shapes a
     loaded = tf.saved_model.load(str(folder))
     graph = convert_variables_to_constants_v2(loaded.signatures[SIGNATURE]).graph  # one graph, functions in their place
     operations = [operation for operation in graph.get_operations() if operation.type not in PLUMBING]
-    held = any(operation.type.startswith("FakeQuant") for operation in operations)
-    why = "TensorFlow computes fake-quantized values in float" if held else "float32 was asked for"
+    fake_quantized = any(operation.type.startswith("FakeQuant") for operation in operations)
+    why = "TensorFlow computes fake-quantized values in float" if fake_quantized else "float32 was asked for"
     layers = tuple(
         LayerAudit(
             name=_layer(operation.name),
@@ -172,17 +175,17 @@ def _macs(operation: Any) -> int:
     """Multiply-accumulates for a batch of one; of a recurrent layer, those outside its loop."""
     if any(tensor.shape.rank is None for tensor in (*operation.inputs, *operation.outputs)):
         return 0
-    first, second, given = (
+    first, second, result = (
         [size or 1 for size in tensor.shape] for tensor in (*operation.inputs[:2], operation.outputs[0])
     )
     if operation.type == "Conv2DBackpropInput":  # kernel (height, width, out, in) on values (batch, height, width, in)
         values = [size or 1 for size in operation.inputs[2].shape]
         return math.prod(values) * math.prod(second[:3])
     if operation.type == "Conv2D":
-        return math.prod(given) * math.prod(second[:3])
+        return math.prod(result) * math.prod(second[:3])
     if operation.type == "DepthwiseConv2dNative":
-        return math.prod(given) * math.prod(second[:2])
-    return math.prod(given) * first[-1]
+        return math.prod(result) * math.prod(second[:2])
+    return math.prod(result) * first[-1]
 
 
 def _renumber(file: Path) -> None:

@@ -1,10 +1,10 @@
 """ONNX for NVIDIA's TensorRT 10 and later, which builds an engine from it for the GPU that it is built on.
 
-The way there is the one for ONNX Runtime; `tensorrt_integers` differs, because TensorRT wants the opposite ranges. No
-GPU is needed to write a file, and none was used to check one: the parser's limits and the placement of integers are
-held against NVIDIA's documentation by `tensorrt_rules`, and answers come from ONNX Runtime on the same file.
+The way there is the one for ONNX Runtime; `lowering` differs, because TensorRT wants the opposite ranges. No GPU is
+needed to write a file, and none was used to check one: the parser's limits and the placement of integers are checked
+against NVIDIA's documentation by `rules`, and answers come from ONNX Runtime on the same file.
 
-- The opset is 17 and the batch axis is dynamic, so that the builder has to be told the sizes to expect:
+- The opset is 17 and the batch axis is dynamic, so that the builder needs the sizes to expect:
   `trtexec --onnx=model.onnx --stronglyTyped --minShapes=input:1x32x32x3 --optShapes=input:8x32x32x3
   --maxShapes=input:64x32x32x3`. Strong typing, the file's own numbers and no others, is all that TensorRT 11 knows.
 - Engines with integers are not to be refittable: TensorRT joins neighbouring ranges of the same scale, which it leaves
@@ -36,7 +36,10 @@ if TYPE_CHECKING:
 
 FILE = "model.onnx"
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
-RUNS_HERE = False  # what is measured of a file here is not TensorRT's: no limit can be held against it
+TITLE = "TensorRT"
+RUNS_HERE = False  # what is measured of a file here is not TensorRT's: no limit can be checked on it
+REQUIREMENTS: tuple[str, ...] = ()  # of asking a version through MLflow
+STEPS = (8.0, 4.0)  # its ranges lie about zero, with half the steps
 
 
 def write(

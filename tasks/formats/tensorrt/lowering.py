@@ -5,13 +5,13 @@ documentation, Inference Library, Explicit Quantization; rules in quotes are fro
 Recommendations). `lower` follows them:
 
 - "symmetric quantization": every zero point is 0 and every integer signed. A range of the Keras model, asymmetric in
-  256 steps, becomes the smallest one about zero that holds it: scale = max(|least|, |most|) / 127. Behind a Relu, where
+  256 steps, becomes the smallest one about zero around it: scale = max(|least|, |most|) / 127. Behind a Relu, where
   nothing is negative, that leaves 127 steps of 255: half the resolution, which is what TensorRT's kernels can do.
 - "Quantize all inputs of weighted operations": what a Conv, Gemm or MatMul takes, per tensor, and its kernel, per
   output channel. Kernels are stored as 8-bit numbers behind a DequantizeLinear, as NVIDIA's Model Optimizer leaves them
   (`qdq_to_dq`), which TensorRT takes from version 10 on. Biases stay in float: a DequantizeLinear of 32-bit integers is
   refused. A ConvTranspose stays in float: TensorRT's integer kernels take scales by its input channels (NVIDIA/TensorRT
-  issue 2380), and the Keras model holds it by output channels, as other runtimes want it.
+  issue 2380), and the Keras model has it by output channels, as other runtimes want it.
 - "By default, do not quantize the outputs": a range stays only where its integers reach another kernel. The last layer
   gives floats to softmax, and activations without an integer form get floats.
 - "Do not simulate batch normalization and ReLU fusions": a Relu stays, directly behind what computes, where TensorRT
@@ -26,16 +26,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tasks.formats.onnx.graph import Graph
+from tasks.formats.onnx.graph import OnnxGraph
 from tasks.formats.onnx.lowering import (
     MOVING,
+    dequantize_before,
     fold_padding,
     fold_rescaling,
-    gives_held,
-    hold,
-    hold_kernel,
+    insert_range,
     join_biases,
     join_channel_biases,
+    quantize_kernel,
     steps_of,
 )
 from tasks.formats.tensorrt.rules import ELEMENTWISE, UNWEIGHTED, WEIGHTED
@@ -48,7 +48,7 @@ STEPS = 127  # on each side of zero
 SHAPING = MOVING - {"GlobalMaxPool", "MaxPool", "Pad", "ReduceMax"}  # the same values under other indices
 
 
-def lower(graph: Graph, kernels: KernelSteps) -> None:
+def lower(graph: OnnxGraph, kernels: KernelSteps) -> None:
     """Rewrites a graph that tf2onnx made of a frozen fake-quantized model, in place; `kernels` are that model's."""
     join_biases(graph)
     join_channel_biases(graph)
@@ -60,20 +60,20 @@ def lower(graph: Graph, kernels: KernelSteps) -> None:
     _activate_early(graph)
     _drop_unused_ranges(graph, kernels)
     _free_last_addends(graph, kernels)
-    _hold_in_front(graph)
-    _hold_behind(graph)
+    _insert_ranges_in_front(graph)
+    _insert_ranges_behind(graph)
     for node in list(graph.nodes):
         steps = _integer_steps(graph, node, kernels)
-        if steps is not None and gives_held(graph, node.input[0]) is not None:
-            hold_kernel(graph, node, steps)
+        if steps is not None and dequantize_before(graph, node.input[0]) is not None:
+            quantize_kernel(graph, node, steps)
 
 
-def _integer_steps(graph: Graph, node: "onnx.NodeProto", kernels: KernelSteps) -> np.ndarray | None:
+def _integer_steps(graph: OnnxGraph, node: "onnx.NodeProto", kernels: KernelSteps) -> np.ndarray | None:
     """The steps of an operator's kernel, if it was fake-quantized in a way that TensorRT has integer kernels for."""
     return steps_of(graph, node, kernels) if node.op_type in WEIGHTED - {"ConvTranspose"} else None
 
 
-def _join_pairs(graph: Graph) -> None:
+def _join_pairs(graph: OnnxGraph) -> None:
     """What tf2onnx has moved between a QuantizeLinear and its DequantizeLinear goes behind the two."""
     moved = True
     while moved:
@@ -86,8 +86,8 @@ def _join_pairs(graph: Graph) -> None:
             moved = True
 
 
-def _swap(graph: Graph, first: "onnx.NodeProto", second: "onnx.NodeProto") -> None:
-    """Two operators, one of which takes nothing but what the other gives, in the opposite order."""
+def _swap(graph: OnnxGraph, first: "onnx.NodeProto", second: "onnx.NodeProto") -> None:
+    """Two operators, one of which takes nothing but the other's output, in the opposite order."""
     between, after = first.output[0], second.output[0]
     second.input[0], second.output[0] = first.input[0], between
     first.input[0], first.output[0] = between, after
@@ -95,7 +95,7 @@ def _swap(graph: Graph, first: "onnx.NodeProto", second: "onnx.NodeProto") -> No
     graph.nodes[at], graph.nodes[behind] = second, first
 
 
-def _mirror(graph: Graph) -> None:
+def _mirror(graph: OnnxGraph) -> None:
     """Ranges become symmetric about zero, in signed integers."""
     made: dict[tuple[str, str], tuple[str, str]] = {}
     zero_point = graph.constant(np.array(0, np.int8))  # left out, it would mean unsigned integers
@@ -110,7 +110,7 @@ def _mirror(graph: Graph) -> None:
         node.input[1], node.input[2] = made[key]
 
 
-def _lower_ceilings(graph: Graph) -> None:
+def _lower_ceilings(graph: OnnxGraph) -> None:
     """A Relu with a ceiling becomes one without, if every range behind it ends there: TensorRT fuses that one."""
     for node in graph.nodes:
         if node.op_type != "Clip" or len(node.input) < 3 or node.output[0] in graph.outputs:
@@ -125,7 +125,7 @@ def _lower_ceilings(graph: Graph) -> None:
             del node.input[1:]
 
 
-def _activate_early(graph: Graph) -> None:
+def _activate_early(graph: OnnxGraph) -> None:
     """An activation goes in front of what only reshapes its values, to stand directly behind what computes them."""
     moved = True
     while moved:
@@ -134,47 +134,47 @@ def _activate_early(graph: Graph) -> None:
             source = graph.giver(node.input[0]) if node.op_type in ELEMENTWISE else None
             if source is None or source.op_type not in SHAPING or graph.only_taker(source.output[0]) is None:
                 continue
-            if gives_held(graph, source.input[0]) is None:
+            if dequantize_before(graph, source.input[0]) is None:
                 _swap(graph, source, node)
                 moved = True
 
 
-def _drop_unused_ranges(graph: Graph, kernels: KernelSteps) -> None:
-    """Leaves out every pair whose integers no kernel would be given."""
+def _drop_unused_ranges(graph: OnnxGraph, kernels: KernelSteps) -> None:
+    """Leaves out every pair whose integers no kernel would take."""
     for node in reversed(list(graph.nodes)):
         source = graph.giver(node.input[0]) if node.op_type == "DequantizeLinear" else None
         if source is None or source.op_type != "QuantizeLinear":
             continue
         if not _reaches_kernel(graph, node.output[0], kernels):
-            given = source.input[0]
+            floats = source.input[0]
             if graph.only_taker(source.output[0]) is node:
                 graph.remove(source)
-            _bypass(graph, node, given)
+            _bypass(graph, node, floats)
 
 
-def _reaches_kernel(graph: Graph, tensor: str, kernels: KernelSteps) -> bool:
-    """Whether integers go on to an operator with a kernel, through others that take and give integers."""
+def _reaches_kernel(graph: OnnxGraph, tensor: str, kernels: KernelSteps) -> bool:
+    """Whether integers go on to an operator with a kernel, through others with integers on both sides."""
     for taker in graph.takers(tensor):
         if taker.input[0] == tensor and _integer_steps(graph, taker, kernels) is not None:
             return True
-        given = taker.output[0]
-        together = taker.op_type in UNWEIGHTED and all(_comes_held(graph, name) for name in taker.input)
-        after = graph.only_taker(given) if together else None
+        output = taker.output[0]
+        together = taker.op_type in UNWEIGHTED and all(_comes_from_range(graph, name) for name in taker.input)
+        after = graph.only_taker(output) if together else None
         if after is not None and after.op_type in ELEMENTWISE:  # becomes part of the same kernel
-            given = after.output[0]
+            output = after.output[0]
         passing = taker.op_type in MOVING | {"QuantizeLinear", "DequantizeLinear"}
-        if (passing or together) and _reaches_kernel(graph, given, kernels):
+        if (passing or together) and _reaches_kernel(graph, output, kernels):
             return True
     return False
 
 
-def _comes_held(graph: Graph, tensor: str) -> bool:
+def _comes_from_range(graph: OnnxGraph, tensor: str) -> bool:
     """Whether a tensor comes out of a range, moved on its way or not."""
     source = _origin(graph, tensor)
     return source is not None and source.op_type == "DequantizeLinear"
 
 
-def _origin(graph: Graph, tensor: str) -> "onnx.NodeProto | None":
+def _origin(graph: OnnxGraph, tensor: str) -> "onnx.NodeProto | None":
     """The operator that a tensor's values are from, before they were moved."""
     source = graph.giver(tensor)
     while source is not None and source.op_type in MOVING:
@@ -182,7 +182,7 @@ def _origin(graph: Graph, tensor: str) -> "onnx.NodeProto | None":
     return source
 
 
-def _bypass(graph: Graph, node: "onnx.NodeProto", tensor: str) -> None:
+def _bypass(graph: OnnxGraph, node: "onnx.NodeProto", tensor: str) -> None:
     """Takes the end of a pair out; a model's output keeps its name."""
     source = graph.giver(tensor)
     if node.output[0] not in graph.outputs:
@@ -198,26 +198,26 @@ def _bypass(graph: Graph, node: "onnx.NodeProto", tensor: str) -> None:
         graph.remove(node)
 
 
-def _free_last_addends(graph: Graph, kernels: KernelSteps) -> None:
-    """Of what an Add adds, what a kernel gives that runs last comes as it is, without a range of its own."""
+def _free_last_addends(graph: OnnxGraph, kernels: KernelSteps) -> None:
+    """Of an Add's two sides, the output of the kernel that runs last comes as it is, without a range of its own."""
     for node in graph.nodes:
         if node.op_type != "Add":
             continue
         places = {}
         for place, tensor in enumerate(node.input):
-            pair = gives_held(graph, tensor)
+            pair = dequantize_before(graph, tensor)
             source = graph.giver(pair.input[0]) if pair is not None else None
             kernel = graph.giver(source.input[0]) if source is not None else None
             if source is None or kernel is None or _integer_steps(graph, kernel, kernels) is None:
                 continue
             if graph.only_taker(tensor) is node and graph.only_taker(kernel.output[0]) is source:
                 places[graph.place(kernel)] = (place, kernel.output[0])
-        if places and all(_comes_held(graph, tensor) for tensor in node.input):
-            place, given = places[max(places)]
-            node.input[place] = given
+        if places and all(_comes_from_range(graph, tensor) for tensor in node.input):
+            place, output = places[max(places)]
+            node.input[place] = output
 
 
-def _hold_in_front(graph: Graph) -> None:
+def _insert_ranges_in_front(graph: OnnxGraph) -> None:
     """What takes integers that were moved on their way gets them from a pair directly in front of it."""
     pairs: dict[str, str] = {}
     for node in list(graph.nodes):
@@ -228,12 +228,12 @@ def _hold_in_front(graph: Graph) -> None:
             if source is None or source.op_type != "DequantizeLinear" or source.output[0] == tensor:
                 continue
             if tensor not in pairs:
-                pairs[tensor] = hold(graph, tensor, list(source.input[1:]), graph.place(node), node.name)
+                pairs[tensor] = insert_range(graph, tensor, list(source.input[1:]), graph.place(node), node.name)
             node.input[place] = pairs[tensor]
 
 
-def _hold_behind(graph: Graph) -> None:
-    """What gives values that are moved before they are held has a pair directly behind it."""
+def _insert_ranges_behind(graph: OnnxGraph) -> None:
+    """An operator whose values are moved before they are quantized has a pair directly behind it."""
     for node in list(graph.nodes):
         first = graph.giver(node.input[0]) if node.op_type == "QuantizeLinear" else None
         if first is None or first.op_type not in MOVING:
@@ -242,4 +242,4 @@ def _hold_behind(graph: Graph) -> None:
         while source is not None and source.op_type in MOVING:
             first, source = source, graph.giver(source.input[0])
         if source is not None and source.op_type in WEIGHTED | UNWEIGHTED | ELEMENTWISE:
-            first.input[0] = hold(graph, first.input[0], list(node.input[1:]), graph.place(first), source.name)
+            first.input[0] = insert_range(graph, first.input[0], list(node.input[1:]), graph.place(first), source.name)

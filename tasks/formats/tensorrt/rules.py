@@ -52,11 +52,11 @@ class Finding:
 
     node: str  # the operator's name in the file
     costs: Cost  # the whole file; integers in this operator; its accuracy; a fusion, so a further pass over memory
-    text: str  # what was found there
+    text: str  # what is wrong there
 
 
 class Wiring:
-    """Who gives what to whom in a file that is only read."""
+    """Which nodes take which tensors, in a file that is only read."""
 
     def __init__(self, model: "onnx.ModelProto") -> None:
         from onnx import numpy_helper
@@ -81,14 +81,14 @@ class Wiring:
 
     def ancestors(self, tensor: str) -> "list[onnx.NodeProto]":
         """The nodes that a tensor is made by."""
-        found: dict[int, onnx.NodeProto] = {}
+        nodes: dict[int, onnx.NodeProto] = {}
         waiting = [tensor]
         while waiting:
             node = self.givers.get(waiting.pop())
-            if node is not None and id(node) not in found:
-                found[id(node)] = node
+            if node is not None and id(node) not in nodes:
+                nodes[id(node)] = node
                 waiting += node.input
-        return list(found.values())
+        return list(nodes.values())
 
     def range_of(self, tensor: str) -> "onnx.NodeProto | None":
         """The DequantizeLinear that a tensor comes out of, directly or over operators that commute with it."""
@@ -97,14 +97,14 @@ class Wiring:
             giver = self.givers.get(giver.input[0])
         return giver if giver is not None and giver.op_type == "DequantizeLinear" else None
 
-    def goes_held(self, tensor: str) -> bool:
+    def goes_to_ranges(self, tensor: str) -> bool:
         """Whether all who take a tensor quantize it, after an activation or an operator that commutes at most."""
         takers = self.takers(tensor)
         return bool(takers) and tensor not in self.outputs and all(map(self._quantizes, takers))
 
     def _quantizes(self, node: "onnx.NodeProto") -> bool:
         passing = node.op_type in COMMUTING | ELEMENTWISE
-        return node.op_type == "QuantizeLinear" or (passing and self.goes_held(node.output[0]))
+        return node.op_type == "QuantizeLinear" or (passing and self.goes_to_ranges(node.output[0]))
 
 
 def check(model: "onnx.ModelProto") -> tuple[Finding, ...]:
@@ -115,8 +115,8 @@ def check(model: "onnx.ModelProto") -> tuple[Finding, ...]:
 
 
 def runs_in_integers(wiring: Wiring, node: "onnx.NodeProto") -> bool:
-    """Whether an operator with a kernel finds integers on both sides, so that TensorRT has an integer kernel for it."""
-    if node.op_type not in WEIGHTED or _held_input(wiring, node) is None or _held_kernel(wiring, node) is None:
+    """Whether an operator with a kernel has integers on both sides, so that TensorRT has an integer kernel for it."""
+    if node.op_type not in WEIGHTED or _input_range(wiring, node) is None or _dequantized_kernel(wiring, node) is None:
         return False
     return all(finding.costs not in ("refused", "float") for finding in _check_node(wiring, node))
 
@@ -175,7 +175,7 @@ def _check_use(wiring: Wiring, node: "onnx.NodeProto") -> Iterator[Finding]:
 
 
 def _users(wiring: Wiring, tensor: str) -> Iterator[str]:
-    """The kinds of operators that are given a tensor, looking past those that commute."""
+    """The kinds of operators that take a tensor, looking past those that commute."""
     for taker in wiring.takers(tensor):
         if taker.op_type in COMMUTING:
             yield from _users(wiring, taker.output[0])
@@ -185,44 +185,44 @@ def _users(wiring: Wiring, tensor: str) -> Iterator[str]:
             yield taker.op_type
 
 
-def _held_input(wiring: Wiring, node: "onnx.NodeProto") -> "onnx.NodeProto | None":
+def _input_range(wiring: Wiring, node: "onnx.NodeProto") -> "onnx.NodeProto | None":
     return wiring.range_of(node.input[0])
 
 
-def _held_kernel(wiring: Wiring, node: "onnx.NodeProto") -> "onnx.NodeProto | None":
+def _dequantized_kernel(wiring: Wiring, node: "onnx.NodeProto") -> "onnx.NodeProto | None":
     giver = wiring.givers.get(node.input[1])
     return giver if giver is not None and giver.op_type == "DequantizeLinear" else None
 
 
 def _check_weighted(wiring: Wiring, node: "onnx.NodeProto") -> Iterator[Finding]:
-    """Recommendations 1 and 7: both inputs of a weighted operator are held, its kernel by channel."""
-    source, kernel = _held_input(wiring, node), _held_kernel(wiring, node)
+    """Recommendations 1 and 7: both inputs of a weighted operator are quantized, its kernel by channel."""
+    source, kernel = _input_range(wiring, node), _dequantized_kernel(wiring, node)
     if source is None and kernel is None:
         return
     if source is None or kernel is None:
         other, one = ("what it takes", "its kernel") if source is None else ("its kernel", "what it takes")
         yield Finding(node.name, "float", f"{other} is not held to 8 bits, and {one} is: TensorRT needs both")
         return
-    for given in (source, kernel):
-        for finding in _check_numbers(wiring, given):
+    for dequantize in (source, kernel):
+        for finding in _check_numbers(wiring, dequantize):
             yield Finding(node.name, "float", finding.text)
     scales, steps = wiring.constants.get(kernel.input[1]), wiring.constants.get(kernel.input[0])
     if scales is None or steps is None:
         yield Finding(node.name, "float", "its kernel is not constant")
         return
     # of a ConvTranspose these are the input channels, and TensorRT wants it so (NVIDIA/TensorRT issue 2380)
-    wanted = 0 if node.op_type in ("Conv", "ConvTranspose") or _attribute(node, "transB", 0) else 1
-    if scales.size > 1 and _attribute(kernel, "axis", 1) % steps.ndim != wanted:
+    axis = 0 if node.op_type in ("Conv", "ConvTranspose") or _attribute(node, "transB", 0) else 1
+    if scales.size > 1 and _attribute(kernel, "axis", 1) % steps.ndim != axis:
         yield Finding(
             node.name,
             "float",
-            f"its kernel's scales stand along axis {_attribute(kernel, 'axis', 1)}, TensorRT takes them along {wanted}",
+            f"its kernel's scales stand along axis {_attribute(kernel, 'axis', 1)}, TensorRT takes them along {axis}",
         )
-    elif scales.size == 1 and steps.shape[wanted] > 1:
+    elif scales.size == 1 and steps.shape[axis] > 1:
         yield Finding(
             node.name,
             "accuracy",
-            f"its kernel has one scale for {steps.shape[wanted]} channels: give each its own",
+            f"its kernel has one scale for {steps.shape[axis]} channels: give each its own",
         )
     bias = wiring.givers.get(node.input[2]) if len(node.input) > 2 else None
     if bias is not None and bias.op_type == "DequantizeLinear":
@@ -235,26 +235,26 @@ def _attribute(node: "onnx.NodeProto", name: str, default: int) -> int:
 
 def _check_unweighted(wiring: Wiring, node: "onnx.NodeProto") -> Iterator[Finding]:
     """Recommendations 4 and 5: integers in and out, or floats in and out."""
-    given = [name for name in node.input if name not in wiring.constants]
-    held = [wiring.range_of(name) is not None for name in given]
-    if not any(held) or len(given) < len(node.input):  # with a constant it is part of a float layer
+    inputs = [name for name in node.input if name not in wiring.constants]
+    with_range = [wiring.range_of(name) is not None for name in inputs]
+    if not any(with_range) or len(inputs) < len(node.input):  # with a constant it is part of a float layer
         return
-    goes_held = wiring.goes_held(node.output[0])
-    if all(held) and not goes_held:
+    goes_to_range = wiring.goes_to_ranges(node.output[0])
+    if all(with_range) and not goes_to_range:
         yield Finding(node.name, "float", "it takes integers and gives floats: quantize what it gives as well")
     if node.op_type != "Add":
-        if goes_held and not all(held):
+        if goes_to_range and not all(with_range):
             yield Finding(node.name, "float", "it takes integers on one side and floats on another: quantize both")
         return
-    free = [name for name, known in zip(given, held, strict=True) if not known]
+    free = [name for name, known in zip(inputs, with_range, strict=True) if not known]
     for name in free:
         kernel = wiring.givers.get(name)
         if kernel is None or kernel.op_type not in WEIGHTED or wiring.only_taker(name) is not node:
             yield Finding(
                 node.name, "float", "one side of it is held to 8 bits, the other is not: quantize the skip connection"
             )
-    if not free and given:
-        fusible = [finding for name in given for finding in _check_fusion(wiring, node, name)]
+    if not free and inputs:
+        fusible = [finding for name in inputs for finding in _check_fusion(wiring, node, name)]
         yield from fusible[:1]
 
 

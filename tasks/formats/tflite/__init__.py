@@ -1,1 +1,1 @@
-"""TFLite for LiteRT: lowered to integers with the ranges that the model was held to."""
+"""TFLite for LiteRT: lowered to integers with the ranges that the model was quantized with."""

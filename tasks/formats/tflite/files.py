@@ -1,6 +1,6 @@
 """TFLite for LiteRT, through TensorFlow's own converter.
 
-Of a frozen fake-quantized model it makes a file in float that has the ranges in it; `tflite_integers` makes that one in
+Of a frozen fake-quantized model it makes a file in float that has the ranges in it; `lowering` makes that one in
 integers.
 """
 
@@ -24,8 +24,8 @@ from tasks.contract.errors import ConversionError
 from tasks.formats.audit import Audit, LayerAudit, counted
 from tasks.formats.savedmodel import files as savedmodel
 from tasks.formats.slimline_pyfunc import as_steps, as_values
-from tasks.formats.tflite.graph import Graph, layer_of
-from tasks.formats.tflite.integer_ends import held_at_inputs, softened_last
+from tasks.formats.tflite.graph import TFLiteGraph, layer_of
+from tasks.formats.tflite.integer_ends import quantized_at_inputs, softened_last
 from tasks.formats.tflite.layers import reachable
 from tasks.formats.tflite.lowering import lower
 from tasks.formats.tflite.recurrent import stepwise
@@ -39,7 +39,10 @@ if TYPE_CHECKING:
 
 FILE = "model.tflite"
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "dynamic", "int8")
+TITLE = "LiteRT"
 RUNS_HERE = True
+REQUIREMENTS: tuple[str, ...] = ("mlflow", "ai-edge-litert", "numpy")  # of asking a version through MLflow
+STEPS = (3.0, 1.0)  # it rounds means and products once more
 WAY_OUT = "name another target (savedmodel has every operator, onnxruntime many), or replace the layer"
 
 
@@ -57,10 +60,10 @@ def write(
         model: Keras 2; for int8 a fake-quantized one.
         folder: an existing one.
         precision: float32; int8 inside from the model's own ranges, float32 outside; dynamic with 8-bit kernels and
-            ranges found anew for each input; float16 kernels.
+            ranges measured anew for each input; float16 kernels.
         classes: their names in label order; packed into the file as `labels.txt`, as LiteRT's metadata does:
             `unzip -p model.tflite labels.txt` shows them.
-        integer_io: for int8, inputs and outputs are int8 too, in steps that the file's tensors tell.
+        integer_io: for int8, inputs and outputs are int8 too, in steps that the file's tensors have with them.
 
     Raises:
         ConversionError: an operator that LiteRT does not have; int8 of a model without ranges.
@@ -76,7 +79,7 @@ def write(
     integer_io = integer_io and precision == "int8"
     ready = frozen(model) if is_fake_quantized(model) else fold(model)
     with tf.keras.utils.custom_object_scope(custom_objects()):
-        ready = stepwise(reachable(held_at_inputs(ready) if integer_io else ready))
+        ready = stepwise(reachable(quantized_at_inputs(ready) if integer_io else ready))
     content = _converted(ready, "float32" if precision == "int8" else precision)
     if precision == "int8":
         content = lower(content, kernel_steps(model), integer_ends=integer_io)
@@ -130,7 +133,7 @@ def _converted(
         # it asks for example inputs, which fake quantization makes unnecessary
         warnings.filterwarnings("ignore", "Statistics for quantized inputs were expected")
         try:
-            with _quiet(unsaid=b"error: "):  # they are in the exception too
+            with _quiet(hidden=b"error: "):  # they are in the exception too
                 content: bytes = converter.convert()
         except Exception as error:  # the converter's own, which it does not export
             raise _explained(model, str(error)) from error
@@ -145,11 +148,11 @@ def _keep(content: bytes, folder: Path, name: str, classes: tuple[str, ...]) -> 
         with _quiet():
             for batch in (1, 2):  # some operators are written for the batch that the converter saw
                 inputs = interpreter.get_input_details()
-                for given in inputs:
-                    interpreter.resize_tensor_input(given["index"], (batch, *given["shape"][1:]))
+                for details in inputs:
+                    interpreter.resize_tensor_input(details["index"], (batch, *details["shape"][1:]))
                 interpreter.allocate_tensors()
-                for given in inputs:
-                    interpreter.set_tensor(given["index"], np.zeros((batch, *given["shape"][1:]), given["dtype"]))
+                for details in inputs:
+                    interpreter.set_tensor(details["index"], np.zeros((batch, *details["shape"][1:]), details["dtype"]))
                 interpreter.invoke()
     except (RuntimeError, ValueError) as error:
         (folder / FILE).unlink()
@@ -164,7 +167,7 @@ def _keep(content: bytes, folder: Path, name: str, classes: tuple[str, ...]) -> 
 
 def _culprit(content: bytes, complaint: str, name: str) -> str:
     """The layer of the operator that an interpreter complains about; else the model."""
-    place, graph = re.search(r"Node number (\d+)", complaint), Graph(content)
+    place, graph = re.search(r"Node number (\d+)", complaint), TFLiteGraph(content)
     if place is None or int(place[1]) >= len(graph.operators):
         return f"model '{name}'"
     operator = graph.operators[int(place[1])]
@@ -205,17 +208,17 @@ def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
     @lru_cache(maxsize=4)
     def ready(batch: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         interpreter = _interpreter(folder / FILE, threads)
-        given = interpreter.get_input_details()[0]
-        interpreter.resize_tensor_input(given["index"], (batch, *given["shape"][1:]))
+        input_ = interpreter.get_input_details()[0]
+        interpreter.resize_tensor_input(input_["index"], (batch, *input_["shape"][1:]))
         with _quiet():
             interpreter.allocate_tensors()
-        return interpreter, given, interpreter.get_output_details()[0]
+        return interpreter, input_, interpreter.get_output_details()[0]
 
     def run(inputs: np.ndarray) -> np.ndarray:
-        interpreter, given, wanted = ready(len(inputs))
-        interpreter.set_tensor(given["index"], as_steps(inputs, given))
+        interpreter, input_, output = ready(len(inputs))
+        interpreter.set_tensor(input_["index"], as_steps(inputs, input_))
         interpreter.invoke()
-        return as_values(interpreter.get_tensor(wanted["index"]), wanted)
+        return as_values(interpreter.get_tensor(output["index"]), output)
 
     return run
 
@@ -232,11 +235,11 @@ DELEGATE = "DELEGATE"
 def audit(folder: Path, example: np.ndarray) -> Audit:
     """What LiteRT runs for one example: the file's operators, and how many parts of the graph its delegate took over.
 
-    The delegate (XNNPACK) computes an operator in the numbers that the file gives it in.
+    The delegate (XNNPACK) computes an operator in the numbers that the file has it in.
     """
     interpreter = _interpreter(folder / FILE, 1)
-    given = interpreter.get_input_details()[0]
-    interpreter.resize_tensor_input(given["index"], example.shape)
+    input_ = interpreter.get_input_details()[0]
+    interpreter.resize_tensor_input(input_["index"], example.shape)
     with _quiet():
         interpreter.allocate_tensors()
     tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
@@ -281,7 +284,7 @@ def _interpreter(file: Path, threads: int) -> Any:
 
 
 @contextmanager
-def _quiet(unsaid: bytes = b"XNNPACK delegate") -> Iterator[None]:
+def _quiet(hidden: bytes = b"XNNPACK delegate") -> Iterator[None]:
     """Keeps lines with this in them off the screen: LiteRT and the converter write past Python. All else passes."""
     sys.stderr.flush()
     kept = os.dup(2)
@@ -293,5 +296,5 @@ def _quiet(unsaid: bytes = b"XNNPACK delegate") -> Iterator[None]:
             os.dup2(kept, 2)
             os.close(kept)
             caught.seek(0)
-            said = [line for line in caught.read().splitlines(keepends=True) if unsaid not in line]
-            os.write(2, b"".join(said))
+            shown = [line for line in caught.read().splitlines(keepends=True) if hidden not in line]
+            os.write(2, b"".join(shown))

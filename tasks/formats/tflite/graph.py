@@ -1,4 +1,4 @@
-"""A TFLite graph in the hands of someone who rewrites it: who gives what to whom, and what tensors are counted in."""
+"""A TFLite graph that can be rewritten: which operator takes which tensors, and in what steps tensors are counted."""
 
 import copy
 from collections import defaultdict
@@ -9,19 +9,19 @@ import numpy as np
 from tasks.formats.tflite.operators import SINCE
 
 
-class Steps(NamedTuple):
+class TFLiteSteps(NamedTuple):
     """What the integers of a tensor mean: `(integer - zero) * size`."""
 
     size: float
     zero: int
 
     def nearest(self, values: np.ndarray) -> np.ndarray:
-        """The integers that values are held to, int8."""
-        held: np.ndarray = np.clip(np.rint(values / self.size) + self.zero, -128, 127).astype(np.int8)
-        return held
+        """The integers that values are rounded to, int8."""
+        steps: np.ndarray = np.clip(np.rint(values / self.size) + self.zero, -128, 127).astype(np.int8)
+        return steps
 
 
-class Graph:
+class TFLiteGraph:
     """A model's first graph. Operators stay in running order; their inputs and outputs are numbers of tensors."""
 
     def __init__(self, content: bytes) -> None:
@@ -73,11 +73,11 @@ class Graph:
 
     def takers(self) -> dict[int, list[Any]]:
         """The operators that take each tensor, once for each time."""
-        found: dict[int, list[Any]] = defaultdict(list)
+        takers: dict[int, list[Any]] = defaultdict(list)
         for operator in self.operators:
             for tensor in operator.inputs:
-                found[tensor].append(operator)
-        return found
+                takers[tensor].append(operator)
+        return takers
 
     def constant(self, tensor: int) -> np.ndarray | None:
         """A constant's values; none if the tensor is no constant in float32."""
@@ -103,20 +103,20 @@ class Graph:
 
     def shape(self, tensor: int) -> list[int]:
         """A tensor's lengths; -1 where they are free."""
-        found = self.tensors[tensor]
-        known = found.shape if found.shapeSignature is None else found.shapeSignature
+        details = self.tensors[tensor]
+        known = details.shape if details.shapeSignature is None else details.shapeSignature
         return [] if known is None else [int(length) for length in known]
 
-    def steps(self, tensor: int) -> Steps:
+    def steps(self, tensor: int) -> TFLiteSteps:
         """What a tensor in integers is counted in."""
         known = self.tensors[tensor].quantization
-        return Steps(float(known.scale[0]), int(known.zeroPoint[0]))
+        return TFLiteSteps(float(known.scale[0]), int(known.zeroPoint[0]))
 
     def copied(self, tensor: int) -> Any:
         """A tensor of the same kind, which is in no place yet."""
         return copy.deepcopy(self.tensors[tensor])
 
-    def like(self, tensor: int, steps: Steps) -> int:
+    def like(self, tensor: int, steps: TFLiteSteps) -> int:
         """A new tensor in 8-bit integers, of the shape that another one has."""
         from tensorflow.lite.python import schema_py_generated as schema
 
@@ -203,7 +203,7 @@ class Graph:
 
 
 def layer_of(*names: str) -> str:
-    """The Keras layer of the first name that tells, as `.../model/layer/...` does; else the first name."""
+    """The Keras layer of the first name that has one, as `.../model/layer/...` does; else the first name."""
     for name in names:
         parts = name.split(";")[0].split("/")
         if len(parts) > 1:

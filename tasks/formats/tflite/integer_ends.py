@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks.contract.errors import ConversionError
-from tasks.formats.tflite.graph import Graph
+from tasks.formats.tflite.graph import TFLiteGraph
 from tasks.keras_graph.rebuild import Copies, free_names, kind, rebuild
 from tasks.quantization.fake_quantization import custom_objects
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-def held_at_inputs(model: "tf.keras.Model") -> "tf.keras.Model":
-    """A frozen fake-quantized model whose raw inputs are held too, so that their rescaling runs in integers.
+def quantized_at_inputs(model: "tf.keras.Model") -> "tf.keras.Model":
+    """A frozen fake-quantized model whose raw inputs are quantized too, so that their rescaling runs in integers.
 
-    A raw input gets the range that the first held tensor behind it has, in the input's own unit.
+    A raw input gets the range of the first quantized tensor behind it, in the input's own unit.
 
     Raises:
-        ConversionError: something other than rescaling stands between an input and the first tensor that is held.
+        ConversionError: something other than rescaling stands between an input and the first quantized tensor.
 
     """
     import tensorflow as tf
@@ -60,12 +60,12 @@ def _raw_range(layer: "tf.keras.layers.Layer") -> tuple[float, float]:
 def softened_last(content: bytes) -> bytes:
     """A file of the converter's own integers with the last softmax behind the step to float instead of before it.
 
-    The converter gives probabilities in steps of 1/256: with many classes, or unsure ones, the largest two are often
+    The converter has probabilities in steps of 1/256: with many classes, or unsure ones, the largest two are often
     the same. What is computed in float instead is a few exponentials.
     """
     from tensorflow.lite.python import schema_py_generated as schema
 
-    graph = Graph(content)
+    graph = TFLiteGraph(content)
     softmax, dequantize = [None, None, *graph.operators][-2:]
     if softmax is None or [graph.kind(one) for one in (softmax, dequantize)] != ["SOFTMAX", "DEQUANTIZE"]:
         return content

@@ -7,7 +7,7 @@ import numpy as np
 from tasks.formats.lookups import gather
 from tasks.formats.tflite.norms import group_normalization
 from tasks.keras_graph.rebuild import kind
-from tasks.keras_graph.replacing import Rule, like, replaced
+from tasks.keras_graph.replacing import Replacement, like, replaced
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -42,10 +42,10 @@ def _channels_last(layer: "tf.keras.layers.Layer", x: Any, name: str) -> Any:
     inputs = tf.keras.Input(x.shape[1:], dtype=x.dtype)
     turned = tf.keras.layers.Permute((*range(2, rank), 1))(inputs)
     one = like(layer, data_format="channels_last")
-    given = one(turned)
+    output = one(turned)
     other = rule(one, turned, one.name) if rule else None
-    given = given if other is None else other(turned)
-    return tf.keras.Model(inputs, tf.keras.layers.Permute((rank - 1, *range(1, rank - 1)))(given), name=name)
+    output = output if other is None else other(turned)
+    return tf.keras.Model(inputs, tf.keras.layers.Permute((rank - 1, *range(1, rank - 1)))(output), name=name)
 
 
 def _resized(layer: "tf.keras.layers.Layer", x: Any, name: str) -> Any:
@@ -63,8 +63,8 @@ def _resized(layer: "tf.keras.layers.Layer", x: Any, name: str) -> Any:
     by_row, by_column = np.asarray(layer(rows))[:, :, 0, 0], np.asarray(layer(columns))[:, 0, :, 0]
 
     def resized(images: Any) -> Any:
-        given = tf.transpose(tf.matmul(tf.transpose(images, (0, 3, 2, 1)), by_row), (0, 1, 3, 2))
-        return tf.transpose(tf.matmul(given, by_column), (0, 2, 3, 1))
+        by_rows = tf.transpose(tf.matmul(tf.transpose(images, (0, 3, 2, 1)), by_row), (0, 1, 3, 2))
+        return tf.transpose(tf.matmul(by_rows, by_column), (0, 2, 3, 1))
 
     return tf.keras.layers.Lambda(resized, name=name)
 
@@ -89,8 +89,8 @@ def _convolved_in_space(layer: "tf.keras.layers.Layer", x: Any, name: str) -> An
         parts.append(part(inputs[..., group * size : (group + 1) * size]))
         here = slice(group * count, (group + 1) * count)
         part.set_weights([wide[..., here], *(each[here] for each in bias)])
-    given = tf.concat(parts, -1) if len(parts) > 1 else parts[0]
-    return tf.keras.Model(inputs, tf.keras.layers.Activation(layer.activation)(given), name=name)
+    output = tf.concat(parts, -1) if len(parts) > 1 else parts[0]
+    return tf.keras.Model(inputs, tf.keras.layers.Activation(layer.activation)(output), name=name)
 
 
 def _pooled_in_space(layer: "tf.keras.layers.Layer", x: Any, name: str) -> Any:
@@ -107,9 +107,9 @@ def _pooled_in_space(layer: "tf.keras.layers.Layer", x: Any, name: str) -> Any:
     _, new_depth, new_height, new_width, _ = layer.compute_output_shape(x.shape)
 
     def pooled(values: Any) -> Any:
-        given = across(tf.reshape(values, (-1, height, width, channels)))
-        given = along(tf.reshape(given, (-1, depth, new_height * new_width, channels)))
-        return tf.reshape(given, (-1, new_depth, new_height, new_width, channels))
+        flat = across(tf.reshape(values, (-1, height, width, channels)))
+        flat = along(tf.reshape(flat, (-1, depth, new_height * new_width, channels)))
+        return tf.reshape(flat, (-1, new_depth, new_height, new_width, channels))
 
     return tf.keras.layers.Lambda(pooled, name=name)
 
@@ -132,14 +132,14 @@ def _looked_up(layer: "tf.keras.layers.Layer", x: Any, name: str) -> Any:  # noq
         return None
     depth = layer.max_tokens if layer.pad_to_max_tokens else layer.vocabulary_size()
     weights = np.asarray(layer.idf_weights_const) if mode == "tf_idf" else 1
-    indices = like(layer)
-    gather(indices)
+    lookup = like(layer)
+    gather(lookup)
 
     def looked_up(tokens: Any) -> Any:
-        found = indices._lookup_dense(tf.cast(tokens, indices._key_dtype))
+        indices = lookup._lookup_dense(tf.cast(tokens, lookup._key_dtype))
         if mode == "int":
-            return found
-        return _categories(found, depth, mode, layer.compute_dtype) * weights
+            return indices
+        return _categories(indices, depth, mode, layer.compute_dtype) * weights
 
     return tf.keras.layers.Lambda(looked_up, name=name)
 
@@ -154,7 +154,7 @@ def _categories(numbers: Any, depth: int, mode: str, dtype: str) -> Any:
     return tf.reduce_max(hot, -2) if mode == "multi_hot" else tf.reduce_sum(hot, -2)
 
 
-RULES: dict[str, Rule] = {
+RULES: dict[str, Replacement] = {
     "AveragePooling3D": _pooled_in_space,
     "CategoryEncoding": _counted,
     "Conv3D": _convolved_in_space,

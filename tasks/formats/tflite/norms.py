@@ -36,7 +36,7 @@ def _normalized(layer: "tf.keras.layers.Layer", shape: Any) -> Any:
         grouped = tf.reshape(moved, (tf.shape(x)[0], -1, groups, size))
         away = grouped - tf.reduce_mean(grouped, axis=(1, 3), keepdims=True)
         variance = tf.reduce_mean(tf.square(away), axis=(1, 3), keepdims=True)
-        given = away * tf.math.rsqrt(variance + layer.epsilon) * gamma + beta
-        return tf.transpose(tf.reshape(given, tf.shape(moved)), np.argsort(channels_last))
+        scaled = away * tf.math.rsqrt(variance + layer.epsilon) * gamma + beta
+        return tf.transpose(tf.reshape(scaled, tf.shape(moved)), np.argsort(channels_last))
 
     return normalized

@@ -43,7 +43,7 @@ KERNELS = {
     "FULLY_CONNECTED": (0, 1, 2),
     "TRANSPOSE_CONV": (2, 1, 3),
 }
-# Operators that give their results in any steps; and how many of their inputs hold values.
+# Operators whose results may be in any steps; and how many of their inputs hold values.
 FREE = {
     "ADD": 2,
     "BATCH_MATMUL": 2,

@@ -57,7 +57,7 @@ def _by_steps(
     initial_state: Any = None,
     constants: Any = None,
 ) -> Any:
-    """What `layer.call` gives, as `tf.keras.backend.rnn` computes it with a loop.
+    """What `layer.call` returns, as `tf.keras.backend.rnn` computes it with a loop.
 
     Args:
         layer: a recurrent one.
@@ -66,7 +66,7 @@ def _by_steps(
         mask: `(batch, steps)`, where a step counts.
         training: what it says is not asked.
         initial_state: what to begin with.
-        constants: what the cell is given at each step.
+        constants: what the cell takes at each step.
 
     """
     import tensorflow as tf
@@ -92,8 +92,8 @@ def _by_steps(
             new = tf.nest.pack_sequence_as(new, [_where(masks[place], one, before) for one, before in pairs])
         states = new
         outputs.append(output)
-    given = tf.stack(outputs, axis=axis) if layer.return_sequences else outputs[-1]
-    return [given, *states] if layer.return_state else given
+    output = tf.stack(outputs, axis=axis) if layer.return_sequences else outputs[-1]
+    return [output, *states] if layer.return_state else output
 
 
 def _where(real: Any, one: Any, other: Any) -> Any:

@@ -1,7 +1,8 @@
 """A TFLite graph in float brought into the shape that its lowering to integers looks for, without changing a value.
 
 - ranges are counted from -128, as LiteRT's integer kernels want it;
-- what takes a held tensor's integers as they are, as the converter lets a FULLY_CONNECTED of an Einsum, takes floats;
+- what takes a quantized tensor's integers as they are, as the converter lets a FULLY_CONNECTED of an Einsum, takes
+  floats;
 - an addition of a bias, which the converter leaves behind what moves values, goes into the operator with the kernel;
 - a range behind what moves values or clips them goes in front of it: rounding to steps and that may change places;
 - clipping to a range's own ends goes.
@@ -11,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from tasks.formats.tflite.graph import Graph, Steps
+from tasks.formats.tflite.graph import TFLiteGraph, TFLiteSteps
 from tasks.formats.tflite.operators import KERNELS, MOVING
 from tasks.quantization.kernel_steps import KernelSteps
 
 CLIPPING = ("RELU", "RELU6", "MAXIMUM", "MINIMUM")
 
 
-def shape_up(graph: Graph, kernels: KernelSteps) -> None:
+def shape_up(graph: TFLiteGraph, kernels: KernelSteps) -> None:
     """Rewrites a graph in place; `kernels` are those that are to be in integers."""
     _count_from_below_zero(graph)
     _take_floats(graph)
@@ -26,7 +27,7 @@ def shape_up(graph: Graph, kernels: KernelSteps) -> None:
     _carry_up(graph)
 
 
-def _count_from_below_zero(graph: Graph) -> None:
+def _count_from_below_zero(graph: TFLiteGraph) -> None:
     from tensorflow.lite.python import schema_py_generated as schema
 
     for operator in graph.operators:
@@ -37,17 +38,17 @@ def _count_from_below_zero(graph: Graph) -> None:
             graph.count_in(result, np.array([steps.size]), np.array([steps.zero - 128]))
 
 
-def _take_floats(graph: Graph) -> None:
+def _take_floats(graph: TFLiteGraph) -> None:
     """Puts a step to float between a range and whatever else takes its integers: no kernel takes them with floats."""
-    held = {operator.outputs[0] for operator in graph.operators if graph.kind(operator) == "QUANTIZE"}
+    quantized = {operator.outputs[0] for operator in graph.operators if graph.kind(operator) == "QUANTIZE"}
     floats: dict[int, int] = {}
     done: list[Any] = []
     for operator in graph.operators:
-        for tensor in held.intersection(operator.inputs) if graph.kind(operator) != "DEQUANTIZE" else ():
+        for tensor in quantized.intersection(operator.inputs) if graph.kind(operator) != "DEQUANTIZE" else ():
             if tensor not in floats:
                 floats[tensor] = graph.in_floats(tensor)
                 done.append(graph.made("DEQUANTIZE", [tensor], [floats[tensor]]))
-            operator.inputs = [floats[tensor] if given == tensor else given for given in operator.inputs]
+            operator.inputs = [floats[tensor] if other == tensor else other for other in operator.inputs]
         done.append(operator)
     graph.operators = done
 
@@ -57,7 +58,7 @@ def rows_of(kind: str, kernel: np.ndarray) -> np.ndarray:
     return kernel.reshape(-1, kernel.shape[-1]) if kind == "DEPTHWISE_CONV_2D" else kernel.reshape(len(kernel), -1).T
 
 
-def _join_biases(graph: Graph, kernels: KernelSteps) -> None:
+def _join_biases(graph: TFLiteGraph, kernels: KernelSteps) -> None:
     takers = graph.takers()
     for operator in list(graph.operators):
         kind = graph.kind(operator)
@@ -87,7 +88,7 @@ def _join_biases(graph: Graph, kernels: KernelSteps) -> None:
         takers = graph.takers()
 
 
-def _flat(graph: Graph, tensor: int, bias: np.ndarray) -> int:
+def _flat(graph: TFLiteGraph, tensor: int, bias: np.ndarray) -> int:
     """A bias' tensor with one axis."""
     if bias.ndim > 1:
         graph.tensors.append(graph.copied(tensor))
@@ -96,21 +97,21 @@ def _flat(graph: Graph, tensor: int, bias: np.ndarray) -> int:
     return tensor
 
 
-def _only(graph: Graph, takers: dict[int, list[Any]], tensor: int) -> Any | None:
+def _only(graph: TFLiteGraph, takers: dict[int, list[Any]], tensor: int) -> Any | None:
     """The operator that alone takes a tensor, if the tensor does not leave the model."""
     return takers[tensor][0] if len(takers[tensor]) == 1 and tensor not in graph.outputs else None
 
 
-def _keeps_channels(graph: Graph, operator: Any, count: int) -> bool:
+def _keeps_channels(graph: TFLiteGraph, operator: Any, count: int) -> bool:
     """Whether an operator leaves the last axis as it is, and adds nothing to the others."""
     if graph.kind(operator) not in ("BATCH_TO_SPACE_ND", "EXPAND_DIMS", "RESHAPE", "SQUEEZE"):
         return False
     return all(shape[-1:] == [count] for shape in map(graph.shape, (operator.inputs[0], operator.outputs[0])))
 
 
-def _carry_up(graph: Graph) -> None:
+def _carry_up(graph: TFLiteGraph) -> None:
     takers = graph.takers()
-    held = {operator.outputs[0] for operator in graph.operators if graph.kind(operator) == "DEQUANTIZE"}
+    dequantized = {operator.outputs[0] for operator in graph.operators if graph.kind(operator) == "DEQUANTIZE"}
     done: list[Any] = []
     for operator in reversed(graph.operators):
         place = _moved(graph, operator)
@@ -131,7 +132,7 @@ def _carry_up(graph: Graph) -> None:
             takers[tensor] = [taker for taker in takers[tensor] if taker is not operator] + after
             continue
         done.append(operator)
-        if tensor in held or len(takers[tensor]) > 1:
+        if tensor in dequantized or len(takers[tensor]) > 1:
             continue
         integers = graph.like(tensor, one)
         graph.tensors.append(graph.copied(tensor))
@@ -142,18 +143,18 @@ def _carry_up(graph: Graph) -> None:
     graph.operators = done[::-1]
 
 
-def _moved(graph: Graph, operator: Any) -> int | None:
+def _moved(graph: TFLiteGraph, operator: Any) -> int | None:
     """Which of its inputs an operator moves or clips; none if it does anything else."""
     kind = graph.kind(operator)
     if kind in ("RELU", "RELU6"):
         return 0
     if kind in ("MAXIMUM", "MINIMUM"):
-        found = [place for place in (0, 1) if graph.constant(operator.inputs[place]) is None]
-        return found[0] if len(found) == 1 else None
+        places = [place for place in (0, 1) if graph.constant(operator.inputs[place]) is None]
+        return places[0] if len(places) == 1 else None
     return MOVING.get(kind) if len(operator.outputs) == 1 else None
 
 
-def _is_idle(graph: Graph, operator: Any, steps: Steps) -> bool:
+def _is_idle(graph: TFLiteGraph, operator: Any, steps: TFLiteSteps) -> bool:
     """Whether an operator clips to ends that a range behind it is within."""
     kind = graph.kind(operator)
     least, most = -np.inf, np.inf

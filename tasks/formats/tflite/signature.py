@@ -1,4 +1,4 @@
-"""What a TFLite file takes and gives, as LiteRT tells it."""
+"""The inputs and outputs of a TFLite file, as LiteRT describes them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from tasks.formats.tflite.files import _interpreter
 
 
 @dataclass(frozen=True)
-class Tensor:
+class TFLiteTensor:
     """An input or output. A value is (step - zero_point) * scale where it is in integers; in float, scale is 0."""
 
     name: str
@@ -20,7 +20,7 @@ class Tensor:
     zero_point: int
 
 
-def tensors(file: Path) -> tuple[Tensor, Tensor]:
+def tensors(file: Path) -> tuple[TFLiteTensor, TFLiteTensor]:
     """The input and the output of a file with one of each.
 
     Raises:
@@ -28,11 +28,11 @@ def tensors(file: Path) -> tuple[Tensor, Tensor]:
 
     """
     interpreter = _interpreter(file, 1)
-    (given,), (wanted,) = interpreter.get_input_details(), interpreter.get_output_details()
-    return _tensor(given), _tensor(wanted)
+    (input_,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
+    return _tensor(input_), _tensor(output)
 
 
-def _tensor(told: dict[str, Any]) -> Tensor:
-    scale, zero = told["quantization"]
-    shape = tuple(int(axis) for axis in told["shape"])
-    return Tensor(told["name"], np.dtype(told["dtype"]).name, shape, float(scale), int(zero))
+def _tensor(details: dict[str, Any]) -> TFLiteTensor:
+    scale, zero = details["quantization"]
+    shape = tuple(int(axis) for axis in details["shape"])
+    return TFLiteTensor(details["name"], np.dtype(details["dtype"]).name, shape, float(scale), int(zero))

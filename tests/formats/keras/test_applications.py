@@ -13,7 +13,7 @@ from small_models import images
 from tasks.contract.errors import ModelError
 from tasks.formats.keras import files as format_keras
 from tasks.formats.keras.applications import OWN, classes, in_plain_layers
-from tasks.formats.parity import hold_targets
+from tasks.formats.parity import targets_apart
 from tasks.keras_graph.folding import fold
 from tasks.keras_graph.rebuild import kind
 from tasks.quantization.fake_quantization import fake_quantized
@@ -43,21 +43,21 @@ def settled(version):
     return model
 
 
-def assert_same(found, wanted):
-    found, wanted = np.asarray(found), np.asarray(wanted)
-    np.testing.assert_array_less(np.abs(found - wanted).max(axis=0), 1e-5 * np.ptp(wanted, axis=0))
+def assert_same(actual, expected):
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    np.testing.assert_array_less(np.abs(actual - expected).max(axis=0), 1e-5 * np.ptp(expected, axis=0))
 
 
 @pytest.mark.parametrize("version", [2, 3])
 def test_these_are_all_that_applications_define(version):
     keras = library(version)
-    found = {}
+    defined = {}
     for module in pkgutil.iter_modules(importlib.import_module(f"{keras.__name__}.src.applications").__path__):
         if not module.name.endswith("_test"):
             where = importlib.import_module(f"{keras.__name__}.src.applications.{module.name}")
             members = inspect.getmembers(where, inspect.isclass)
-            found |= {name: module.name for name, member in members if member.__module__ == where.__name__}
-    assert found == OWN
+            defined |= {name: module.name for name, member in members if member.__module__ == where.__name__}
+    assert defined == OWN
 
 
 @pytest.mark.parametrize("version", [2, 3])
@@ -85,16 +85,16 @@ def test_what_they_train_is_trained_and_what_they_drop_is_dropped():
     assert plain.get_layer("factors").trainable
     assert not plain.get_layer("scaled_scale").trainable
     inner = tf.keras.Model(plain.inputs, [plain.get_layer("factors").output, plain.get_layer("depth").output])
-    given, dropped = (tensor.numpy() for tensor in inner(np.repeat(X, 20, axis=0), training=True))
+    whole, dropped = (tensor.numpy() for tensor in inner(np.repeat(X, 20, axis=0), training=True))
     kept = np.abs(dropped).reshape(len(dropped), -1).max(axis=1) > 0
     assert 0.4 < kept.mean() < 0.6  # an example whole, or not at all
-    np.testing.assert_allclose(dropped[kept], 2 * given[kept], rtol=1e-5)
+    np.testing.assert_allclose(dropped[kept], 2 * whole[kept], rtol=1e-5)
 
 
 def test_files_of_it_in_float_and_in_integers_answer_right():
     ours = in_plain_layers(settled(2))
-    assert hold_targets(ours, ("onnxruntime", "litert"), "float32", X, len(X)) == {}
-    assert hold_targets(fake_quantized(ours, X), ("onnxruntime", "litert"), "int8", X, len(X)) == {}
+    assert targets_apart(ours, ("onnxruntime", "litert"), "float32", X, len(X)) == {}
+    assert targets_apart(fake_quantized(ours, X), ("onnxruntime", "litert"), "int8", X, len(X)) == {}
 
 
 @pytest.mark.parametrize("version", [2, 3])

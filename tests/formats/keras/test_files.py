@@ -146,8 +146,8 @@ def test_looking_at_a_file_needs_no_tensorflow(files, kind):
         f"check_model(ModelConfig(model={str(files[kind])!r}), {SHAPE}, {CLASSES}, 'classification')\n"
         "print('tensorflow' in sys.modules)"
     )
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "False"
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert printed.stdout.strip() == "False"
 
 
 def test_the_shapes_are_read_from_the_config(files, tmp_path):

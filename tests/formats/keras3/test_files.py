@@ -65,8 +65,8 @@ def test_a_file_is_looked_at_without_either_keras(files):
         f"check_model(ModelConfig(model={str(files['.keras'])!r}), {SHAPE}, {CLASSES}, 'classification')\n"
         "print({'tensorflow', 'keras', 'tf_keras'} & set(sys.modules))"
     )
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "set()"
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert printed.stdout.strip() == "set()"
 
 
 def test_a_sequential_is_rebuilt(tmp_path, keras):

@@ -1,4 +1,4 @@
-"""Steps that a model of Keras 3 leaves out are left out in Keras 2 too, whatever hands masks on; or it is said."""
+"""Steps that a model of Keras 3 leaves out are left out in Keras 2 too, whatever hands masks on; or it is refused."""
 
 import inspect
 
@@ -79,10 +79,10 @@ MASKED = {
     "zeros for what is left out": lambda la, k, x, y, z, w: la.Flatten()(
         la.GRU(3, return_sequences=True, zero_output_for_mask=True)(x)
     ),
-    "told": lambda la, k, x, y, z, w: la.LSTM(3)(
+    "by argument": lambda la, k, x, y, z, w: la.LSTM(3)(
         z, mask=k.ops.logical_and(z[..., 0] > 0, k.ops.not_equal(z[..., 1], 0))
     ),
-    "told otherwise": lambda la, k, x, y, z, w: la.LSTM(3)(x, mask=k.ops.any(k.ops.not_equal(y, 0), axis=-1)),
+    "by another argument": lambda la, k, x, y, z, w: la.LSTM(3)(x, mask=k.ops.any(k.ops.not_equal(y, 0), axis=-1)),
     "operations": lambda la, k, x, y, z, w: la.LSTM(3)(k.ops.softmax(x, axis=-1) + y),
     "a mean of all": lambda la, k, x, y, z, w: k.ops.mean(x, axis=1),
     "a step at a time": lambda la, k, x, y, z, w: la.GlobalAveragePooling1D()(
@@ -121,14 +121,14 @@ def examples():
 def test_the_same_steps_are_left_out(name, keras, tmp_path):
     source = built(keras, MASKED[name])
     model = keras3.rebuilt(source, name, "model")
-    wanted = answers(source, examples())[0]
-    assert np.isfinite(wanted).all()
-    np.testing.assert_allclose(answers(model, examples())[0], wanted, rtol=1e-4, atol=1e-5)
+    expected = answers(source, examples())[0]
+    assert np.isfinite(expected).all()
+    np.testing.assert_allclose(answers(model, examples())[0], expected, rtol=1e-4, atol=1e-5)
     format_keras.write(model, tmp_path)
-    np.testing.assert_allclose(answers(format_keras.load(tmp_path), examples())[0], wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(answers(format_keras.load(tmp_path), examples())[0], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_chain_of_layers_is_told_its_masks(keras):
+def test_a_chain_of_layers_gets_its_masks(keras):
     la = keras.layers
     chain = [la.Masking(), la.Rescaling(0.5), la.LSTM(3, return_sequences=True), la.GlobalAveragePooling1D()]
     source = keras.Sequential([keras.Input((STEPS, CHANNELS)), *chain])
@@ -146,25 +146,25 @@ def test_files_leave_out_the_same_steps(target, precision, keras, tmp_path):
     gated = la.Multiply()([la.Dense(CHANNELS)(kept), la.Dense(CHANNELS, activation="sigmoid")(kept)])
     source = keras.Model(inputs, la.Dense(3)(la.GlobalAveragePooling1D()(gated)), name="gated")
     model = keras3.rebuilt(source, "gated", "model")
-    wanted = answers(source, x)[0]
+    expected = answers(source, x)[0]
     model = fake_quantized(model, x) if precision == "int8" else model
     FORMATS[target].write(model, tmp_path, precision, classes=())
-    off = 1e-5 if precision == "float32" else 0.05 * np.ptp(wanted)
-    np.testing.assert_allclose(FORMATS[target].load(tmp_path)(x), wanted, rtol=0, atol=off)
+    off = 1e-5 if precision == "float32" else 0.05 * np.ptp(expected)
+    np.testing.assert_allclose(FORMATS[target].load(tmp_path)(x), expected, rtol=0, atol=off)
 
 
-UNTOLD = {
+UNMASKABLE = {
     "inside": (
         lambda la, k, x, y, z, w: _inner(k, lambda la, t: la.LSTM(3)(la.Rescaling(0.5)(t)))(x),
         r"'inner' \(Functional\) is given a mask, and its layer 'lstm\w*' \(LSTM\).*into the outer one",
     ),
     "by an operation": (
-        lambda la, k, x, y, z, w: la.LSTM(3, name="told")(x, mask=k.ops.isfinite(z[..., 0])),
+        lambda la, k, x, y, z, w: la.LSTM(3, name="lstm")(x, mask=k.ops.isfinite(z[..., 0])),
         r"'isfinite\w*' \(Isfinite\) is an operation",
     ),
     "by a sum": (
-        lambda la, k, x, y, z, w: la.LSTM(3, name="told")(x, mask=k.ops.any(k.ops.equal(z, 0), axis=2, keepdims=True)),
-        r"'told' is given a mask that 'any\w*' \(Any\) makes.*have a Masking layer",
+        lambda la, k, x, y, z, w: la.LSTM(3, name="lstm")(x, mask=k.ops.any(k.ops.equal(z, 0), axis=2, keepdims=True)),
+        r"'lstm' is given a mask that 'any\w*' \(Any\) makes.*have a Masking layer",
     ),
     "three extremes": (
         lambda la, k, x, y, z, w: la.Maximum(name="most")([x, y, w]),
@@ -173,9 +173,9 @@ UNTOLD = {
 }
 
 
-@pytest.mark.parametrize("name", UNTOLD)
-def test_a_mask_that_cannot_be_told_is_refused_by_the_layer(name, keras):
-    layers, message = UNTOLD[name]
+@pytest.mark.parametrize("name", UNMASKABLE)
+def test_a_mask_that_cannot_be_passed_is_refused_by_the_layer(name, keras):
+    layers, message = UNMASKABLE[name]
     with pytest.raises(ModelError, match=message):
         keras3.rebuilt(built(keras, layers), name, "model")
 
@@ -202,23 +202,23 @@ def test_a_model_that_differs_where_steps_are_masked_alone_is_found(kind, mark, 
 
 
 def test_what_hands_masks_on_is_what_does_in_keras(keras):
-    """The tables, held against the layers of the Keras 3 that is installed."""
+    """The tables, compared with the layers of the Keras 3 that is installed."""
     names = {key: value for key, value in vars(keras.layers).items() if not key.startswith("_")}
-    base, found = keras.layers.Layer, {}
+    base, layers_by_name = keras.layers.Layer, {}
     for case in cases(3):
         x, y = (keras.Input(case.shape, case.batch) for _ in range(2))
         layer = eval(case.line, {**names, "x": x, "y": y})
         if not isinstance(layer, base):
             layer = keras.tree.flatten(layer)[0]._keras_history.operation
-        found[type(layer).__name__] = layer
+        layers_by_name[type(layer).__name__] = layer
     known = SAME | WRAPPERS | INERT | MADE.keys()
-    assert known - found.keys() <= {"RandomCrop"}
-    for name in known & found.keys():
-        layer = found[name]
+    assert known - layers_by_name.keys() <= {"RandomCrop"}
+    for name in known & layers_by_name.keys():
+        layer = layers_by_name[name]
         handing = layer.supports_masking and type(layer).compute_mask is base.compute_mask
         assert (name in HANDING_ON) == handing, name
         if name not in ("BatchNormalization", "TimeDistributed"):  # of which the inner one reads it
             assert (name in READING) == ("mask" in inspect.signature(type(layer).call).parameters), name
-    for name in PASSING & found.keys():
+    for name in PASSING & layers_by_name.keys():
         x = keras.ops.ones((2, *{"2D": (3, 3), "3D": (3, 3, 3)}.get(name[-2:], (3,)), 4))
-        assert found[name](x, training=False) is x, name
+        assert layers_by_name[name](x, training=False) is x, name

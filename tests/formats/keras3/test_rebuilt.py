@@ -142,8 +142,8 @@ def test_each_kind_of_layer_is_rebuilt(name, keras):
     model = keras3.rebuilt(source, name, "teacher.model")
     assert type(model).__module__.startswith("tf_keras.")
     x = np.random.default_rng(2).integers(0, 9, (3, *shape)).astype(np.float32)
-    for found, wanted in zip(answers(model, x), answers(source, x), strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+    for actual, expected in zip(answers(model, x), answers(source, x), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
     assert {layer.name for layer in source.layers} <= {layer.name for layer in model.layers}
 
 
@@ -161,11 +161,11 @@ def test_a_graph_of_all_sorts_is_rebuilt(keras):
     both = layers.Concatenate(name="both")([last, two])
     source = settled(keras.Model({"a": one, "b": two}, {"x": both, "y": second}, name="sorts"))
     model = keras3.rebuilt(source, "sorts", "model")
-    given = {"a": X, "b": X[:, 0, 0, :1] * np.ones(4, np.float32)}
-    found, wanted = model(given), source(given)
-    assert set(found) == set(wanted) == {"x", "y"}
-    for key in wanted:
-        np.testing.assert_allclose(found[key], wanted[key], rtol=1e-5, atol=1e-5)
+    inputs = {"a": X, "b": X[:, 0, 0, :1] * np.ones(4, np.float32)}
+    actual, expected = model(inputs), source(inputs)
+    assert set(actual) == set(expected) == {"x", "y"}
+    for key in expected:
+        np.testing.assert_allclose(actual[key], expected[key], rtol=1e-5, atol=1e-5)
     with pytest.raises(ModelError, match="2 inputs and 2 outputs; one of each"):
         format_keras.plain(source, "sorts", "model")
 
@@ -176,8 +176,8 @@ def test_one_input_may_give_several_outputs_and_keep_their_order(keras):
     source = settled(keras.Model(inputs, [dense(dense(inputs)), dense(inputs), inputs]))
     model = keras3.rebuilt(source, "several", "model")
     x = X[:, 0, 0, :1] * np.ones(4, np.float32)
-    for found, wanted in zip(answers(model, x), answers(source, x), strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    for actual, expected in zip(answers(model, x), answers(source, x), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -22,7 +22,7 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def held(model):
+def quantized(model):
     return fake_quantized(model, images(64))
 
 
@@ -34,8 +34,8 @@ def test_answers_of_each_precision(model, tmp_path, precision):
     assert np.abs(onnx.load(tmp_path)(x) - model.predict(x, verbose=0)).max() < allowed
 
 
-def test_every_multiplication_runs_in_integers(held, tmp_path):
-    onnx.write(held, tmp_path, "int8", classes=())
+def test_every_multiplication_runs_in_integers(quantized, tmp_path):
+    onnx.write(quantized, tmp_path, "int8", classes=())
     audit = onnx.audit(tmp_path, images(1))
     assert audit.integer_share == 1.0
     assert audit.kernels["QLinearConv"] == 4
@@ -68,7 +68,7 @@ def test_files_of_others_are_audited_too(model, tmp_path):
     from onnxruntime import quantization
 
     onnx.write(model, tmp_path, "float32", classes=())
-    wanted = onnx.audit(tmp_path, images(1))
+    own = onnx.audit(tmp_path, images(1))
 
     class Reader(quantization.CalibrationDataReader):
         def __init__(self) -> None:
@@ -79,10 +79,10 @@ def test_files_of_others_are_audited_too(model, tmp_path):
 
     file = tmp_path / onnx.FILE
     quantization.quantize_static(file, file, Reader(), quant_format=quantization.QuantFormat.QOperator)
-    found = onnx.audit(tmp_path, images(1))
-    assert [(layer.name, layer.macs) for layer in found.layers] == [(layer.name, layer.macs) for layer in wanted.layers]
-    assert {layer.kernel for layer in found.layers} == {"QLinearConv", "QLinearMatMul"}
-    assert found.integer_share == 1.0
+    audit = onnx.audit(tmp_path, images(1))
+    assert [(layer.name, layer.macs) for layer in audit.layers] == [(layer.name, layer.macs) for layer in own.layers]
+    assert {layer.kernel for layer in audit.layers} == {"QLinearConv", "QLinearMatMul"}
+    assert audit.integer_share == 1.0
 
 
 def test_a_layer_in_float_is_named_with_the_reason(model, tmp_path):
@@ -93,18 +93,18 @@ def test_a_layer_in_float_is_named_with_the_reason(model, tmp_path):
     assert 0 < audit.integer_share < 1
 
 
-def test_integers_answer_as_fake_quantization_does(held, tmp_path):
-    onnx.write(held, tmp_path, "int8", classes=())
+def test_integers_answer_as_fake_quantization_does(quantized, tmp_path):
+    onnx.write(quantized, tmp_path, "int8", classes=())
     x = images(1000, seed=4)
-    theirs, ours = onnx.load(tmp_path)(x), held.predict(x, verbose=0)
+    theirs, ours = onnx.load(tmp_path)(x), quantized.predict(x, verbose=0)
     assert np.mean(theirs.argmax(1) == ours.argmax(1)) >= 0.99
     assert np.abs(theirs - ours).max() < 0.05
 
 
-def test_kernels_are_small_numbers_with_a_scale_by_channel(held, tmp_path):
+def test_kernels_are_small_numbers_with_a_scale_by_channel(quantized, tmp_path):
     import onnx as library
 
-    onnx.write(held, tmp_path, "int8", classes=())
+    onnx.write(quantized, tmp_path, "int8", classes=())
     proto = library.load(tmp_path / onnx.FILE)
     constants = {tensor.name: library.numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
     givers = {name: node for node in proto.graph.node for name in node.output}
@@ -141,14 +141,14 @@ def test_zeros_of_pruning_stay_zeros(tmp_path):
     assert np.mean(steps == 0) >= zeros > 0.69
 
 
-def test_what_a_person_sees_of_the_file(held, tmp_path):
+def test_what_a_person_sees_of_the_file(quantized, tmp_path):
     import onnxruntime
 
-    onnx.write(held, tmp_path, "int8", classes=("null", "ein\u00e4"))
+    onnx.write(quantized, tmp_path, "int8", classes=("null", "ein\u00e4"))
     session = onnxruntime.InferenceSession(tmp_path / onnx.FILE, providers=["CPUExecutionProvider"])
-    (given,), (wanted,) = session.get_inputs(), session.get_outputs()
-    assert (given.name, given.shape) == ("input", ["batch", 12, 12, 3])
-    assert (wanted.name, wanted.shape) == ("probabilities", ["batch", 5])
+    (input_,), (output,) = session.get_inputs(), session.get_outputs()
+    assert (input_.name, input_.shape) == ("input", ["batch", 12, 12, 3])
+    assert (output.name, output.shape) == ("probabilities", ["batch", 5])
     metadata = session.get_modelmeta().custom_metadata_map
     assert json.loads(metadata["classes"]) == ["null", "ein\u00e4"]
 
@@ -185,20 +185,20 @@ for place in {folders!r}:
 """
 
 
-def test_the_same_model_gives_the_same_files_in_any_process(held, tmp_path):
+def test_the_same_model_gives_the_same_files_in_any_process(quantized, tmp_path):
     from pathlib import Path
 
     from tasks.formats import FORMATS
 
     folders = [str(tmp_path / name) for name in ("first", "second")]
     program = PROGRAM.format(tests=str(Path(small_models.__file__).parent), folders=folders)
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    digests = said.stdout.split()
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    digests = printed.stdout.split()
     assert digests[: len(digests) // 2] == digests[len(digests) // 2 :]
     for target, digest in zip(FORMATS, digests, strict=False):
         folder = tmp_path / "here" / target
         folder.mkdir(parents=True)
-        FORMATS[target].write(held, folder, "int8", classes=("a", "b"))
+        FORMATS[target].write(quantized, folder, "int8", classes=("a", "b"))
         assert digest_folder(folder) == digest, target
 
 

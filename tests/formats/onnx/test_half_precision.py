@@ -39,8 +39,8 @@ def test_ids_stay_whole_in_half_precision(build, target, tmp_path):
     x = np.random.default_rng(0).integers(1, ROWS, (64, 5)).astype(np.float32)
     x[:, 0] = np.arange(2049, 2049 + 2 * 64, 2)  # those that float16 does not have
     FORMATS[target].write(model, tmp_path, "float16", classes=())
-    wanted = model.predict(x, verbose=0)
-    np.testing.assert_allclose(FORMATS[target].load(tmp_path)(x), wanted, rtol=0, atol=2e-3 * np.ptp(wanted))
+    expected = model.predict(x, verbose=0)
+    np.testing.assert_allclose(FORMATS[target].load(tmp_path)(x), expected, rtol=0, atol=2e-3 * np.ptp(expected))
 
 
 def test_kernels_are_halved(tmp_path):

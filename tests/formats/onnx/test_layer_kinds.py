@@ -1,4 +1,4 @@
-"""Kinds of layers and operators that a converter is easily wrong about, in ONNX, held against Keras by channel."""
+"""Kinds of layers and operators that a converter is easily wrong about, in ONNX, compared with Keras by channel."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -133,11 +133,11 @@ def build(shape: tuple[int | None, ...], layers: Build) -> tuple[Any, np.ndarray
     return model, x
 
 
-def off(found: np.ndarray, wanted: np.ndarray, whole: np.ndarray) -> float:
+def off(actual: np.ndarray, expected: np.ndarray, whole: np.ndarray) -> float:
     """By how much answers are off at most, in parts of the range that their channel has in all of them."""
-    assert found.shape == wanted.shape
+    assert actual.shape == expected.shape
     axes = tuple(range(whole.ndim - 1))
-    away = np.abs(found.astype(np.float64) - wanted)
+    away = np.abs(actual.astype(np.float64) - expected)
     assert np.isfinite(away).all()
     return float((away.max(axis=axes) / np.maximum(np.ptp(whole, axis=axes), 1e-6)).max())
 
@@ -146,21 +146,21 @@ def off(found: np.ndarray, wanted: np.ndarray, whole: np.ndarray) -> float:
 def test_floats_answer_as_keras_does_for_every_batch(name: str, tmp_path: Path) -> None:
     model, x = build(*(LOOPS | OTHERS | FLOAT_ONLY)[name])
     onnx.write(model, tmp_path, "float32", classes=())
-    run, wanted = onnx.load(tmp_path), model(x).numpy()
-    assert np.ptp(wanted) > 0.1
+    run, expected = onnx.load(tmp_path), model(x).numpy()
+    assert np.ptp(expected) > 0.1
     for count in (1, 2, 64):
-        assert off(run(x[:count]), wanted[:count], wanted) < 1e-4, count
+        assert off(run(x[:count]), expected[:count], expected) < 1e-4, count
 
 
 @pytest.mark.parametrize("name", [*LOOPS, *OTHERS])
 def test_integers_answer_as_the_fake_quantized_model_does(name: str, tmp_path: Path) -> None:
     model, x = build(*(LOOPS | OTHERS)[name])
-    held = fake_quantized(model, x)
-    onnx.write(held, tmp_path, "int8", classes=())
-    run, wanted = onnx.load(tmp_path), held(x).numpy()
-    step = np.ptp(wanted) / 255
+    quantized = fake_quantized(model, x)
+    onnx.write(quantized, tmp_path, "int8", classes=())
+    run, expected = onnx.load(tmp_path), quantized(x).numpy()
+    step = np.ptp(expected) / 255
     for count in (1, 2, 64):
-        steps = np.abs(run(x[:count]) - wanted[:count]) / step
+        steps = np.abs(run(x[:count]) - expected[:count]) / step
         assert steps.max() < 3, count  # between two steps either is right, and the next kernel makes more of it
         assert np.mean(steps > 0.05) < 0.002, count
     audit = onnx.audit(tmp_path, x[:1])
@@ -175,8 +175,8 @@ def test_integers_answer_as_the_fake_quantized_model_does(name: str, tmp_path: P
 def test_smaller_numbers_with_bodies_and_groups(name: str, precision: Any, tmp_path: Path) -> None:
     model, x = build(*(LOOPS | OTHERS)[name])
     onnx.write(model, tmp_path, precision, classes=())
-    wanted = model(x).numpy()
-    assert off(onnx.load(tmp_path)(x), wanted, wanted) < {"float16": 0.01, "dynamic": 0.06}[precision]
+    expected = model(x).numpy()
+    assert off(onnx.load(tmp_path)(x), expected, expected) < {"float16": 0.01, "dynamic": 0.06}[precision]
 
 
 # Where a mask is made twice, tf2onnx keeps either, and with it the name of the one layer or the other.
@@ -208,7 +208,7 @@ def test_what_turns_in_a_loop_is_counted_each_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "layers", "said"),
+    ("shape", "layers", "message"),
     [
         (SEQUENCE, lambda la, x: la.Lambda(_tf(lambda tf, x: tf.reshape(x, (1, 20))), name="odd")(x), "'odd'.*at once"),
         (OPEN, lambda la, x: la.Resizing(4, 5, interpolation="area", name="odd")(x), "'odd' resizes.*height and width"),
@@ -216,8 +216,8 @@ def test_what_turns_in_a_loop_is_counted_each_time(tmp_path: Path) -> None:
         (VECTOR, lambda la, x: la.Lambda(_tf(lambda tf, x: tf.math.lgamma(x)), name="odd")(x), "'odd' needs.*Lgamma"),
     ],
 )
-def test_what_is_refused_names_the_layer(shape: Any, layers: Build, said: str, tmp_path: Path) -> None:
+def test_what_is_refused_names_the_layer(shape: Any, layers: Build, message: str, tmp_path: Path) -> None:
     model, _ = build(shape, layers)
-    with pytest.raises(ConversionError, match=said):
+    with pytest.raises(ConversionError, match=message):
         onnx.write(model, tmp_path, "float32", classes=())
     assert not list(tmp_path.iterdir())

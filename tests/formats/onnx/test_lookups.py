@@ -1,4 +1,4 @@
-"""Ids that a file has no row for: told by the file, and refused by the server."""
+"""Ids that a file has no row for: named by the file, and refused by the server."""
 
 import json
 
@@ -50,8 +50,8 @@ def models() -> dict:
 @pytest.mark.parametrize("precision", ["float32", "float16", "dynamic"])
 def test_each_table_s_own_rows_are_the_ids_that_it_knows(models, precision, tmp_path):
     onnx.write(models["places"], tmp_path, precision, classes=())
-    told = unknown_ids(tmp_path / onnx.FILE)
-    assert told(GOOD) == ""
+    first_unknown = unknown_ids(tmp_path / onnx.FILE)
+    assert first_unknown(GOOD) == ""
     for place, value, message in (
         ((1, 0), 5, "example 1 has the id 5, and 'city' knows the ids 0 to 4"),
         ((0, 0), -1, "example 0 has the id -1, and 'city' knows the ids 0 to 4"),
@@ -60,26 +60,26 @@ def test_each_table_s_own_rows_are_the_ids_that_it_knows(models, precision, tmp_
     ):
         bad = GOOD.copy()
         bad[place] = value
-        assert told(bad).startswith(message)
+        assert first_unknown(bad).startswith(message)
     whole = GOOD.copy()
     whole[0, :2] = 4.9, 6.2  # Keras cuts off what is behind the point
-    assert told(whole) == ""
+    assert first_unknown(whole) == ""
 
 
-def test_of_many_words_one_is_enough_and_the_first_is_told(models, tmp_path):
+def test_of_many_words_one_is_enough_and_the_first_is_named(models, tmp_path):
     onnx.write(models["sentence"], tmp_path, "float32", classes=())
-    told = unknown_ids(tmp_path / onnx.FILE)
+    first_unknown = unknown_ids(tmp_path / onnx.FILE)
     x = np.full((4, 6), 8, np.float32)
-    assert told(x) == ""
+    assert first_unknown(x) == ""
     x[2, 5], x[3, 0] = 9, -4
-    assert told(x) == "example 2 has the id 9, and 'words' knows the ids 0 to 8"
+    assert first_unknown(x) == "example 2 has the id 9, and 'words' knows the ids 0 to 8"
 
 
-def test_a_file_that_looks_nothing_up_tells_nothing(tmp_path):
+def test_a_file_that_looks_nothing_up_has_no_check(tmp_path):
     import tensorflow as tf
 
     i = tf.keras.Input((3,), name="input")
-    picked = tf.gather(i, [2, 0], axis=1)  # columns of what is given, and no row of a table
+    picked = tf.gather(i, [2, 0], axis=1)  # columns of the input, and no row of a table
     onnx.write(tf.keras.Model(i, tf.keras.layers.Dense(2, name="d")(picked)), tmp_path, "float32", classes=())
     assert unknown_ids(tmp_path / onnx.FILE) is None
 

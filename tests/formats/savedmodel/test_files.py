@@ -25,11 +25,11 @@ def test_it_serves_named_inputs_and_outputs(model, tmp_path):
     np.testing.assert_allclose(savedmodel.load(tmp_path)(x), model.predict(x, verbose=0), atol=1e-6)
 
 
-def test_a_fake_quantized_model_answers_the_same_and_is_said_to_run_in_float(model, tmp_path):
-    held = fake_quantized(model, images(64))
-    savedmodel.write(held, tmp_path, "int8", classes=())
+def test_a_fake_quantized_model_answers_the_same_and_is_shown_to_run_in_float(model, tmp_path):
+    quantized = fake_quantized(model, images(64))
+    savedmodel.write(quantized, tmp_path, "int8", classes=())
     x = images(100, seed=3)
-    np.testing.assert_allclose(savedmodel.load(tmp_path)(x), held.predict(x, verbose=0), atol=0.02)
+    np.testing.assert_allclose(savedmodel.load(tmp_path)(x), quantized.predict(x, verbose=0), atol=0.02)
     audit = savedmodel.audit(tmp_path, x[:1])
     assert audit.integer_share == 0
     assert audit.macs == 31104 + 10368 + 9216 + 41472 + 192 + 60
@@ -62,7 +62,7 @@ def test_the_warm_up_record_is_a_request_that_the_model_answers(model, tmp_path)
 
 def fields(message: bytes) -> dict[int, list[bytes]]:
     """The length-delimited fields of a protobuf message by number."""
-    found: dict[int, list[bytes]] = {}
+    contents: dict[int, list[bytes]] = {}
     at = 0
 
     def varint() -> int:
@@ -80,6 +80,6 @@ def fields(message: bytes) -> dict[int, list[bytes]]:
         key = varint()
         assert key & 7 == 2
         length = varint()
-        found.setdefault(key >> 3, []).append(message[at : at + length])
+        contents.setdefault(key >> 3, []).append(message[at : at + length])
         at += length
-    return found
+    return contents

@@ -19,14 +19,14 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def held(model):
+def quantized_model(model):
     return fake_quantized(model, images(64))
 
 
 @pytest.fixture(scope="module")
-def folder(held, tmp_path_factory):
+def folder(quantized_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("int8")
-    tensorrt.write(held, folder, "int8", classes=("a", "b"))
+    tensorrt.write(quantized_model, folder, "int8", classes=("a", "b"))
     return folder
 
 
@@ -79,8 +79,8 @@ def quantized(name):
 def written(name, folder):
     model, examples = quantized(name)
     tensorrt.write(model, folder, "int8", classes=())
-    wanted, given = model(examples).numpy(), tensorrt.load(folder)(examples)
-    assert np.abs(given - wanted).max() < 6 * (wanted.max() - wanted.min()) / 255
+    expected, actual = model(examples).numpy(), tensorrt.load(folder)(examples)
+    assert np.abs(actual - expected).max() < 6 * (expected.max() - expected.min()) / 255
     return library.load(folder / tensorrt.FILE)
 
 
@@ -99,7 +99,7 @@ def test_every_integer_is_signed_and_every_zero_point_is_zero(proto):
 
 def test_kernels_have_a_scale_for_each_output_channel_and_biases_stay_in_float(proto):
     wiring = Wiring(proto)
-    found = {}
+    shapes = {}
     for node in wiring.nodes:
         if node.op_type in ("Conv", "Gemm"):
             kernel = wiring.givers[node.input[1]]
@@ -113,8 +113,8 @@ def test_kernels_have_a_scale_for_each_output_channel_and_biases_stay_in_float(p
             assert activation.op_type == "DequantizeLinear", "directly in front, moved or not"
             assert wiring.constants[activation.input[1]].shape == ()
             assert all(wiring.constants[name].dtype == np.float32 for name in node.input[2:])
-            found[node.name] = steps.shape
-    assert found == {
+            shapes[node.name] = steps.shape
+    assert shapes == {
         "stem/Conv": (8, 3, 3, 3),
         "depthwise/Conv": (8, 1, 3, 3),
         "pointwise/Conv": (8, 8, 1, 1),
@@ -124,12 +124,12 @@ def test_kernels_have_a_scale_for_each_output_channel_and_biases_stay_in_float(p
     }
 
 
-def test_ranges_are_those_of_the_keras_model_made_symmetric(held, proto):
+def test_ranges_are_those_of_the_keras_model_made_symmetric(quantized_model, proto):
     from tasks.quantization.parameters import nudged
 
     wiring = Wiring(proto)
     for name in ("stem_relu_range", "add_relu_range", "mean_range", "dense_relu_range"):
-        least, most = nudged(held.get_layer(name))
+        least, most = nudged(quantized_model.get_layer(name))
         scale = wiring.constants[node_of(proto, f"{name}/QuantizeLinear").input[1]]
         assert scale == pytest.approx(max(-least, most) / 127, rel=1e-6)
 
@@ -221,12 +221,12 @@ def test_a_transposed_convolution_stays_in_float_and_says_why(tmp_path):
     assert not check(proto)
 
 
-def test_the_file_is_valid_and_answers_as_the_keras_model_does(held, folder, proto):
+def test_the_file_is_valid_and_answers_as_the_keras_model_does(quantized_model, folder, proto):
     library.checker.check_model(proto, full_check=True)
     assert (proto.opset_import[0].version, proto.ir_version) == (17, 8)
     assert proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     x = images(1000, seed=4)
-    theirs, ours = tensorrt.load(folder)(x), held.predict(x, verbose=0)
+    theirs, ours = tensorrt.load(folder)(x), quantized_model.predict(x, verbose=0)
     assert np.mean(theirs.argmax(1) == ours.argmax(1)) >= 0.98
     assert np.abs(theirs - ours).max() < 0.05
 

@@ -13,12 +13,12 @@ from tasks.quantization.fake_quantization import fake_quantized
 @pytest.mark.parametrize("name", KINDS)
 def test_integer_files_answer_as_the_fake_quantized_model_does_and_keep_the_rules(name, tmp_path):
     model, x = build(name)
-    held = fake_quantized(model, x)
-    tensorrt.write(held, tmp_path, "int8", classes=())
+    quantized = fake_quantized(model, x)
+    tensorrt.write(quantized, tmp_path, "int8", classes=())
     assert not check(library.load(tmp_path / tensorrt.FILE))
-    wanted = held(x).numpy()
+    expected = quantized(x).numpy()
     # half of the steps are left to what is never negative, and what leaves is not rounded, as it is in Keras
-    off = np.abs(tensorrt.load(tmp_path)(x) - wanted) / (2 * np.ptp(wanted) / 255)
+    off = np.abs(tensorrt.load(tmp_path)(x) - expected) / (2 * np.ptp(expected) / 255)
     assert off.max() < 2.5
     assert off.mean() < 0.5
     audit = tensorrt.audit(tmp_path, x[:1])

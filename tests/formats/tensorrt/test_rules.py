@@ -1,4 +1,4 @@
-"""Files that break TensorRT's rules, each in one place: every one is found, and named."""
+"""Files that break TensorRT's rules, each in one place: every one is seen, and named."""
 
 import numpy as np
 import onnx as library
@@ -152,8 +152,8 @@ BREAKS = [
 def test_what_breaks_a_rule_is_named(proto, tmp_path, spoil):
     assert not check(proto)
     node, costs, text = spoil(proto)
-    found = check(proto)
-    assert (node, costs, text) in [(finding.node, finding.costs, finding.text) for finding in found]
+    findings = check(proto)
+    assert (node, costs, text) in [(finding.node, finding.costs, finding.text) for finding in findings]
     library.save(proto, tmp_path / tensorrt.FILE)
     audit = tensorrt.audit(tmp_path, images(1))
     in_float = {layer.name for layer in audit.in_float}
@@ -161,7 +161,7 @@ def test_what_breaks_a_rule_is_named(proto, tmp_path, spoil):
         assert len(in_float) == len(audit.layers), "nothing runs of a file that is refused"
         assert all(layer.why == text for layer in audit.layers)
     else:
-        kernels = {finding.node: finding for finding in found if finding.node.endswith(("Conv", "Gemm"))}
+        kernels = {finding.node: finding for finding in findings if finding.node.endswith(("Conv", "Gemm"))}
         assert {layer.name: layer.why for layer in audit.in_float} == {
             name.split("/")[0]: finding.text for name, finding in kernels.items() if finding.costs == "float"
         }

@@ -15,7 +15,7 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def held(model):
+def quantized(model):
     return fake_quantized(model, images(64))
 
 
@@ -28,32 +28,32 @@ def test_answers_of_each_precision(model, tmp_path, precision, capfd):
     assert "XNNPACK" not in capfd.readouterr().err
 
 
-def test_integers_throughout(held, tmp_path):
-    tflite.write(held, tmp_path, "int8", classes=())
+def test_integers_throughout(quantized, tmp_path):
+    tflite.write(quantized, tmp_path, "int8", classes=())
     audit = tflite.audit(tmp_path, images(1))
     assert audit.integer_share == 1.0
     assert [layer.name for layer in audit.layers] == ["stem", "depthwise", "pointwise", "strided", "dense", "logits"]
     assert sum(layer.macs for layer in audit.layers) == audit.integer_macs == 31104 + 10368 + 9216 + 41472 + 192 + 60
     x = images(1000, seed=4)
-    theirs, ours = tflite.load(tmp_path)(x), held.predict(x, verbose=0)
+    theirs, ours = tflite.load(tmp_path)(x), quantized.predict(x, verbose=0)
     assert np.mean(theirs.argmax(1) == ours.argmax(1)) >= 0.99
 
 
-def test_probabilities_are_not_in_steps(held, tmp_path):
-    tflite.write(held, tmp_path, "int8", classes=())
+def test_probabilities_are_not_in_steps(quantized, tmp_path):
+    tflite.write(quantized, tmp_path, "int8", classes=())
     answers = tflite.load(tmp_path)(images(200))
     np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-5)
     assert np.abs(answers * 256 - np.rint(answers * 256)).max() > 0.1
 
 
-def test_any_batch_size(held, tmp_path):
-    tflite.write(held, tmp_path, "int8", classes=())
+def test_any_batch_size(quantized, tmp_path):
+    tflite.write(quantized, tmp_path, "int8", classes=())
     run, x = tflite.load(tmp_path), images(7)
     np.testing.assert_allclose(np.concatenate([run(x[:1]), run(x[1:4]), run(x[4:])]), run(x), atol=1e-6)
 
 
-def test_class_names_travel_inside(held, tmp_path):
-    tflite.write(held, tmp_path, "int8", classes=("cat", "dog"))
+def test_class_names_travel_inside(quantized, tmp_path):
+    tflite.write(quantized, tmp_path, "int8", classes=("cat", "dog"))
     with zipfile.ZipFile(tmp_path / tflite.FILE) as archive:
         assert archive.read("labels.txt") == b"cat\ndog\n"
     assert tflite.load(tmp_path)(images(2)).shape == (2, 5)
@@ -67,15 +67,15 @@ def test_int8_needs_ranges(model, tmp_path):
 def test_integers_at_both_ends_where_asked_for(tmp_path):
     from ai_edge_litert.interpreter import Interpreter
 
-    held = fake_quantized(convolutional(), images(64))
-    tflite.write(held, tmp_path, "int8", classes=(), integer_io=True)
+    quantized = fake_quantized(convolutional(), images(64))
+    tflite.write(quantized, tmp_path, "int8", classes=(), integer_io=True)
     interpreter = Interpreter(str(tmp_path / tflite.FILE))
-    (given,), (wanted,) = interpreter.get_input_details(), interpreter.get_output_details()
-    assert (given["dtype"], wanted["dtype"]) == (np.int8, np.int8)
-    scale, zero = given["quantization"]
+    (input_,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
+    assert (input_["dtype"], output["dtype"]) == (np.int8, np.int8)
+    scale, zero = input_["quantization"]
     assert (scale, zero) == (pytest.approx(1, abs=0.01), -128), "a raw value is a step"
     x = images(300, seed=3)
-    answers, expected = tflite.load(tmp_path)(x), held.predict(x, verbose=0)
+    answers, expected = tflite.load(tmp_path)(x), quantized.predict(x, verbose=0)
     assert np.mean(answers.argmax(1) == expected.argmax(1)) >= 0.98
     assert np.abs(answers - expected).max() < 0.03
     audit = tflite.audit(tmp_path, x[:1])
@@ -83,17 +83,19 @@ def test_integers_at_both_ends_where_asked_for(tmp_path):
     assert not {"QUANTIZE", "DEQUANTIZE"} & set(audit.kernels)
 
 
-def test_no_numbers_are_in_the_file_twice(held, tmp_path):
+def test_no_numbers_are_in_the_file_twice(quantized, tmp_path):
     """Integers that were put right take the place of those that were there."""
     from ai_edge_litert import schema_py_generated as schema
 
-    tflite.write(held, tmp_path, "int8", classes=())
+    tflite.write(quantized, tmp_path, "int8", classes=())
     model = schema.ModelT.InitFromPackedBuf((tmp_path / tflite.FILE).read_bytes())
     (graph,) = model.subgraphs
     used = {int(index) for operator in graph.operators for index in [*operator.inputs, *operator.outputs]}
     known = {graph.tensors[index].buffer for index in used} | {entry.buffer for entry in model.metadata or ()}
     full = {number for number, buffer in enumerate(model.buffers) if buffer.data is not None and len(buffer.data)}
     assert full <= known
-    kernels = sum(weight.numpy().size for layer in held.layers for weight in layer.weights if "kernel:" in weight.name)
+    kernels = sum(
+        weight.numpy().size for layer in quantized.layers for weight in layer.weights if "kernel:" in weight.name
+    )
     constants = sum(len(model.buffers[number].data) for number in full)
     assert kernels < constants < 2 * kernels

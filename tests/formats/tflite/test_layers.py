@@ -5,7 +5,7 @@ import pytest
 
 from tasks.contract.errors import ConversionError
 from tasks.formats.tflite import files as tflite
-from tasks.formats.tflite.graph import Graph
+from tasks.formats.tflite.graph import TFLiteGraph
 from tasks.quantization.fake_quantization import fake_quantized
 
 IMAGE, FILM, SEQUENCE = (6, 7, 4), (3, 6, 7, 4), (6, 3)
@@ -32,19 +32,19 @@ def drawn(shape, *, ending=False):
     return x
 
 
-def off(found, wanted):
+def off(actual, expected):
     """The largest difference in each output channel, in shares of its range."""
-    axes = tuple(range(wanted.ndim - 1))
-    return (np.abs(found - wanted).max(axis=axes) / np.ptp(wanted, axis=axes)).max()
+    axes = tuple(range(expected.ndim - 1))
+    return (np.abs(actual - expected).max(axis=axes) / np.ptp(expected, axis=axes)).max()
 
 
 def check(model, x, folder):
     tflite.write(model, folder, "float32", classes=())
-    wanted = model(x, training=False).numpy()
+    expected = model(x, training=False).numpy()
     run = tflite.load(folder)
-    assert off(run(x), wanted) < 1e-4
+    assert off(run(x), expected) < 1e-4
     for count in (1, 2):
-        np.testing.assert_allclose(run(x[:count]), wanted[:count], rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(run(x[:count]), expected[:count], rtol=1e-3, atol=1e-4)
 
 
 def _block(la):
@@ -161,11 +161,11 @@ BETWEEN = {
 def test_they_stand_between_integers(name, tmp_path):
     shape, layers = BETWEEN[name]
     x = drawn(shape)
-    held = fake_quantized(built(shape, layers), x)
-    tflite.write(held, tmp_path, "int8", classes=())
-    wanted = held(x).numpy()
+    quantized = fake_quantized(built(shape, layers), x)
+    tflite.write(quantized, tmp_path, "int8", classes=())
+    expected = quantized(x).numpy()
     for count in (5, 1, 2):
-        steps = np.abs(tflite.load(tmp_path)(x[:count]) - wanted[:count]) / (np.ptp(wanted) / 255)
+        steps = np.abs(tflite.load(tmp_path)(x[:count]) - expected[:count]) / (np.ptp(expected) / 255)
         assert steps.max() < 2.1
     if name == "channels first":
         assert tflite.audit(tmp_path, x[:1]).integer_share == 1
@@ -184,7 +184,7 @@ def test_a_refusal_names_the_layer_of_the_model_not_a_part_of_it(tmp_path):
 def test_a_file_that_does_not_run_names_the_layer(tmp_path):
     model = built((4,), lambda la, x: la.Dense(2, name="second")(la.Dense(3, name="first")(x)))
     tflite.write(model, tmp_path, "float32", classes=())
-    graph = Graph((tmp_path / tflite.FILE).read_bytes())
+    graph = TFLiteGraph((tmp_path / tflite.FILE).read_bytes())
     products = [operator for operator in graph.operators if graph.kind(operator) == "FULLY_CONNECTED"]
     kernel = graph.tensors[products[-1].inputs[1]]
     kernel.shape = kernel.shape[::-1]

@@ -1,4 +1,4 @@
-"""Ranges in LiteRT's int8 files: those that the model was held to, whatever operators ask of their steps."""
+"""Ranges in LiteRT's int8 files: those that the model was quantized with, whatever operators ask of their steps."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 
 from tasks.contract.errors import ConversionError
 from tasks.formats.tflite import files as tflite
-from tasks.formats.tflite.graph import Graph, Steps
+from tasks.formats.tflite.graph import TFLiteGraph, TFLiteSteps
 from tasks.formats.tflite.lowering import check
 from tasks.quantization.fake_quantization import fake_quantized
 from tasks.quantization.parameters import ends
@@ -32,7 +32,7 @@ def conv(layers: Any, x: Any, name: str, scale: float = 0.5, activation: str | N
 
 
 def seen(layers: Any, x: Any) -> Any:
-    """A layer with an integer kernel that gives what it takes, so that steps can be counted behind it."""
+    """A layer with an integer kernel whose output is its input, so that steps can be counted behind it."""
     return layers.Dense(x.shape[-1], kernel_initializer="identity", name="seen")(x)
 
 
@@ -51,7 +51,7 @@ def function(run: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
     def make(layers: Any) -> Any:
         import tensorflow as tf
 
-        return layers.Lambda(lambda given: run(tf, given))
+        return layers.Lambda(lambda inputs: run(tf, inputs))
 
     return make
 
@@ -141,21 +141,21 @@ def made(shape: tuple[int, ...], build: Build, float_layers: tuple[str, ...] = (
     return fake_quantized(model, x, float_layers=float_layers), np.concatenate([x, 2 * x[:16], np.sign(x[16:32]) * 4])
 
 
-def steps_off(held: Any, x: np.ndarray, folder: Any) -> np.ndarray:
+def steps_off(quantized: Any, x: np.ndarray, folder: Any) -> np.ndarray:
     """How far a file's answers are from the model's at most, in steps of the output's range, `(channels,)`."""
-    wanted, found = held(x).numpy(), tflite.load(folder)(x)
-    last = held.layers[-1]
-    low, high = ends(last) if hasattr(last, "quantizer") else (wanted.min(), wanted.max())
-    off: np.ndarray = np.abs(found - wanted).reshape(-1, wanted.shape[-1]).max(axis=0) / ((high - low) / 255)
+    expected, actual = quantized(x).numpy(), tflite.load(folder)(x)
+    last = quantized.layers[-1]
+    low, high = ends(last) if hasattr(last, "quantizer") else (expected.min(), expected.max())
+    off: np.ndarray = np.abs(actual - expected).reshape(-1, expected.shape[-1]).max(axis=0) / ((high - low) / 255)
     return off
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_answers_are_the_held_models(name, tmp_path):
+def test_answers_are_the_fake_quantized_models(name, tmp_path):
     shape, build, most = KINDS[name]
-    held, x = made(shape, build)
-    tflite.write(held, tmp_path, "int8", classes=())
-    off = steps_off(held, x, tmp_path)
+    quantized, x = made(shape, build)
+    tflite.write(quantized, tmp_path, "int8", classes=())
+    off = steps_off(quantized, x, tmp_path)
     assert (off < most).all(), off
     assert tflite.audit(tmp_path, x[:1]).integer_share == 1
 
@@ -177,54 +177,54 @@ FLOATS: dict[str, Build] = {
 @pytest.mark.parametrize("name", FLOATS)
 def test_layers_in_float_have_no_range(name, tmp_path):
     """Neither do those between them."""
-    held, x = made(IMAGE, FLOATS[name], ("float", "float_too"))
-    tflite.write(held, tmp_path, "int8", classes=())
-    assert (steps_off(held, x, tmp_path) < 1.05).all()
+    quantized, x = made(IMAGE, FLOATS[name], ("float", "float_too"))
+    tflite.write(quantized, tmp_path, "int8", classes=())
+    assert (steps_off(quantized, x, tmp_path) < 1.05).all()
     audit = tflite.audit(tmp_path, x[:1])
     assert {layer.name for layer in audit.in_float} <= {"float", "float_too"}
-    graph = Graph((tmp_path / tflite.FILE).read_bytes())
-    ranges = [layer for layer in held.layers if hasattr(layer, "quantizer")]
+    graph = TFLiteGraph((tmp_path / tflite.FILE).read_bytes())
+    ranges = [layer for layer in quantized.layers if hasattr(layer, "quantizer")]
     steps = {round((high - low) / 255, 7) for low, high in map(ends, ranges)}
-    found = {round(graph.steps(tensor).size, 7) for tensor in range(len(graph.tensors)) if given(graph, tensor)}
-    assert found <= steps, "no range that the model does not have"
+    in_file = {round(graph.steps(tensor).size, 7) for tensor in range(len(graph.tensors)) if is_computed(graph, tensor)}
+    assert in_file <= steps, "no range that the model does not have"
 
 
-def given(graph: Graph, tensor: int) -> bool:
-    """Whether a tensor is in integers that an operator gives."""
+def is_computed(graph: TFLiteGraph, tensor: int) -> bool:
+    """Whether a tensor is in integers that an operator computes."""
     return graph.is_integer(tensor) and any(tensor in operator.outputs for operator in graph.operators)
 
 
 def test_spikes_are_not_cut_off(tmp_path):
     """What is averaged may be much larger than the averages."""
-    held, x = made(SEQUENCE, KINDS["average over a sequence"][1])
-    tflite.write(held, tmp_path, "int8", classes=())
+    quantized, x = made(SEQUENCE, KINDS["average over a sequence"][1])
+    tflite.write(quantized, tmp_path, "int8", classes=())
     spikes = np.zeros((1, *SEQUENCE), np.float32)
     spikes[0, 6] = x[np.unravel_index(np.abs(x).argmax(), x.shape)[0]][0]
-    first, *_ = (ends(layer) for layer in held.layers if layer.name == "a_activation_range")
-    behind, *_ = (ends(layer) for layer in held.layers if "average" in layer.name and hasattr(layer, "quantizer"))
+    first, *_ = (ends(layer) for layer in quantized.layers if layer.name == "a_activation_range")
+    behind, *_ = (ends(layer) for layer in quantized.layers if "average" in layer.name and hasattr(layer, "quantizer"))
     assert first[1] > 1.3 * behind[1]
-    assert (steps_off(held, spikes, tmp_path) < 0.05).all()
+    assert (steps_off(quantized, spikes, tmp_path) < 0.05).all()
 
 
 def test_the_same_model_gives_the_same_bytes(tmp_path):
-    held, _ = made(IMAGE, joined_and_reused)
+    quantized, _ = made(IMAGE, joined_and_reused)
     files = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        tflite.write(held, tmp_path / name, "int8", classes=())
+        tflite.write(quantized, tmp_path / name, "int8", classes=())
         files.append((tmp_path / name / tflite.FILE).read_bytes())
     assert files[0] == files[1]
 
 
 def test_a_file_that_cuts_off_is_refused(tmp_path):
-    held, _ = made(IMAGE, KINDS["bilinear"][1])
-    tflite.write(held, tmp_path, "int8", classes=())
-    graph = Graph((tmp_path / tflite.FILE).read_bytes())
+    quantized, _ = made(IMAGE, KINDS["bilinear"][1])
+    tflite.write(quantized, tmp_path, "int8", classes=())
+    graph = TFLiteGraph((tmp_path / tflite.FILE).read_bytes())
     (resize,) = [operator for operator in graph.operators if graph.kind(operator) == "RESIZE_BILINEAR"]
     taken, steps = resize.inputs[0], graph.steps(resize.inputs[0])
     check(graph, {taken: steps}, {taken: taken})
     with pytest.raises(ConversionError, match=r"layer 'a'.*another target"):
-        check(graph, {taken: Steps(steps.size * 1.1, steps.zero)}, {taken: taken})
+        check(graph, {taken: TFLiteSteps(steps.size * 1.1, steps.zero)}, {taken: taken})
     graph.count_in(taken, np.array([steps.size / 2]), np.array([steps.zero]))
     with pytest.raises(ConversionError, match="range"):
         check(graph, {}, {})
@@ -240,13 +240,13 @@ def test_integers_at_both_ends_behind_a_shift(tmp_path):
     tf.keras.utils.set_random_seed(3)
     inputs = tf.keras.Input(IMAGE, name="input")
     x = np.random.default_rng(0).uniform(0, 255, (48, *IMAGE)).round().astype(np.float32)
-    held = fake_quantized(tf.keras.Model(inputs, build(tf.keras.layers, inputs)), x)
-    tflite.write(held, tmp_path, "int8", classes=(), integer_io=True)
+    quantized = fake_quantized(tf.keras.Model(inputs, build(tf.keras.layers, inputs)), x)
+    tflite.write(quantized, tmp_path, "int8", classes=(), integer_io=True)
     assert not {"QUANTIZE", "DEQUANTIZE"} & set(tflite.audit(tmp_path, x[:1]).kernels)
-    assert np.abs(tflite.load(tmp_path)(x) - held(x).numpy()).max() < 2.05 / 256
+    assert np.abs(tflite.load(tmp_path)(x) - quantized(x).numpy()).max() < 2.05 / 256
 
 
 def test_an_output_without_a_range_has_no_integers(tmp_path):
-    held, _ = made(IMAGE, lambda la, x: la.ELU(name="elu")(conv(la, x, "a")))
+    quantized, _ = made(IMAGE, lambda la, x: la.ELU(name="elu")(conv(la, x, "a")))
     with pytest.raises(ConversionError, match=r"output.*litert_io"):
-        tflite.write(held, tmp_path, "int8", classes=(), integer_io=True)
+        tflite.write(quantized, tmp_path, "int8", classes=(), integer_io=True)

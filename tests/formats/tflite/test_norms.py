@@ -30,7 +30,7 @@ def test_any_number_of_examples_is_answered_as_in_keras(shape, groups, how, tmp_
     model.set_weights([weight + draw.normal(0, 0.3, weight.shape) for weight in model.get_weights()])
     x = draw.normal(0, 1, (16, *shape)).astype(np.float32)
     tflite.write(model, tmp_path, "float32", classes=())
-    call, wanted = tflite.load(tmp_path), model(x).numpy()
+    call, expected = tflite.load(tmp_path), model(x).numpy()
     for batch in (1, 2, 16):
-        found = np.concatenate([call(x[start : start + batch]) for start in range(0, 16, batch)])
-        assert furthest(found, wanted).share <= 1, batch
+        actual = np.concatenate([call(x[start : start + batch]) for start in range(0, 16, batch)])
+        assert furthest(actual, expected).share <= 1, batch

@@ -19,7 +19,7 @@ from tasks.formats.onnx.saturation import processor_saturates
 from tasks.versions.version import OpenVersion, open_version
 
 WORDS = "can saturate on x86 processors without VNNI (layers logits)"
-FOUND = "no: layers logits can saturate on x86 without VNNI"
+SATURATES = "no: layers logits can saturate on x86 without VNNI"
 SETTINGS = {"targets": ["onnxruntime", "litert"], "quantize": {"method": "post_training"}}
 
 
@@ -53,18 +53,18 @@ def older(version, tmp_path_factory) -> OpenVersion:
 
 @pytest.fixture
 def notes(monkeypatch):
-    """What people are told while it lasts."""
+    """The notes that people see while the test lasts."""
     from tasks.contract import progress
 
-    told: list[str] = []
+    messages: list[str] = []
 
-    class Told(progress.RunLog):
+    class Notes(progress.RunLog):
         def note(self, stage: str, message: str) -> None:
-            told.append(message)
+            messages.append(message)
 
     before = progress.listener()
-    progress.listen(Told())
-    yield told
+    progress.listen(Notes())
+    yield messages
     progress.listen(before)
 
 
@@ -77,10 +77,10 @@ def verified(version: OpenVersion):
     return verify(version, {}, open_data(recipe.data), recipe.validation, seed=recipe.seed)
 
 
-def rows(found) -> dict[str, tuple[str, str, bool]]:
+def rows(verification) -> dict[str, tuple[str, str, bool]]:
     return {
         check.what.split()[0]: (check.recorded, check.found, check.holds)
-        for check in found.checks
+        for check in verification.checks
         if "same integers" in check.what
     }
 
@@ -88,28 +88,28 @@ def rows(found) -> dict[str, tuple[str, str, bool]]:
 def test_verify_has_a_row_for_each_file(version, notes):
     from tasks.verify import as_markdown
 
-    found = verified(version)
-    assert rows(found) == {"onnxruntime": ("yes", "yes", True), "litert": ("yes", "yes", True)}
-    assert found.saturating == ()
-    assert "can saturate" not in as_markdown(found) + "".join(notes)
+    verification = verified(version)
+    assert rows(verification) == {"onnxruntime": ("yes", "yes", True), "litert": ("yes", "yes", True)}
+    assert verification.saturating == ()
+    assert "can saturate" not in as_markdown(verification) + "".join(notes)
 
 
 def test_verify_says_which_file_can_saturate_and_what_was_not_looked_at(older, notes):
     from tasks.verify import as_markdown
 
-    found = verified(older)
-    assert rows(found)["onnxruntime"] == ("not looked at", FOUND, True), "no breach of what was recorded"
-    assert rows(found)["litert"] == ("not looked at", "yes", True)
-    (sentence,) = found.saturating
+    verification = verified(older)
+    assert rows(verification)["onnxruntime"] == ("not looked at", SATURATES, True), "no breach of what was recorded"
+    assert rows(verification)["litert"] == ("not looked at", "yes", True)
+    (sentence,) = verification.saturating
     assert sentence.startswith(f"The onnxruntime file of models:/tiny/1 {WORDS}")
     assert ("opens it with unsigned weights" in sentence) == processor_saturates()
-    assert sentence in as_markdown(found)
+    assert sentence in as_markdown(verification)
     assert any(WORDS in note for note in notes)
 
 
 def test_verify_finds_evidence_that_says_otherwise(version, older):
     boasting = OpenVersion(older.uri, older.folder, version.evidence)
-    assert rows(verified(boasting))["onnxruntime"] == ("yes", FOUND, False)
+    assert rows(verified(boasting))["onnxruntime"] == ("yes", SATURATES, False)
 
 
 def test_promote_notes_it_for_either_side(version, older, notes):
@@ -118,10 +118,10 @@ def test_promote_notes_it_for_either_side(version, older, notes):
 
     recipe = registered_recipe("models:/tiny/1")
     sides = {"candidate": (2, version), "champion": (1, older)}
-    found = compare("tiny", sides, open_data(recipe.data), recipe.validation, seed=0)
-    (note,) = [note for note in found.notes if "can saturate" in note]
+    comparison = compare("tiny", sides, open_data(recipe.data), recipe.validation, seed=0)
+    (note,) = [note for note in comparison.notes if "can saturate" in note]
     assert note.startswith(f"The champion's onnxruntime file {WORDS}")
-    assert not any("speed-up against the teacher" in note for note in found.notes)
+    assert not any("speed-up against the teacher" in note for note in comparison.notes)
 
 
 def test_figures_of_another_processor_are_said_to_be(version):
@@ -132,8 +132,8 @@ def test_figures_of_another_processor_are_said_to_be(version):
     machine = evidence.machine.model_copy(update={"instruction_sets": ("avx2",)})
     elsewhere = OpenVersion(version.uri, version.folder, evidence.model_copy(update={"machine": machine}))
     recipe = registered_recipe("models:/tiny/1")
-    found = compare("tiny", {"candidate": (2, elsewhere)}, open_data(recipe.data), recipe.validation, seed=0)
-    (note,) = [note for note in found.notes if "speed-up against the teacher" in note]
+    comparison = compare("tiny", {"candidate": (2, elsewhere)}, open_data(recipe.data), recipe.validation, seed=0)
+    (note,) = [note for note in comparison.notes if "speed-up against the teacher" in note]
     assert f"registered on {evidence.machine.processor} (AVX2, no VNNI)" in note
     timings = verified(elsewhere).timings
     assert timings

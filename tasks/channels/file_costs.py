@@ -27,8 +27,8 @@ ROUNDS, WARMUP, SECONDS = 400, 20, 6.0
 SLACK = 1.03  # what is cut to a limit keeps it by this factor, because the next measurement will be another
 
 
-class Measured:
-    """A model's files beside those of other models, for one goal.
+class FileCosts:
+    """What models cost as files, for one goal: bytes, and seconds beside another file.
 
     Args:
         goal: the target, and what holds there.
@@ -55,22 +55,22 @@ class Measured:
 
     def times(self, call: Predict, other: Predict) -> tuple[Floats, Floats]:
         """Seconds of two files, one example at a time, in turn."""
-        found = time_in_turn({"a": call, "b": other}, self.x[:1], ROUNDS, WARMUP, SECONDS)
-        return found["a"], found["b"]
+        seconds = time_in_turn({"a": call, "b": other}, self.x[:1], ROUNDS, WARMUP, SECONDS)
+        return seconds["a"], seconds["b"]
 
 
-def keeps(measured: Measured, teacher: "tf.keras.Model") -> Callable[["tf.keras.Model"], bool]:
+def keeps(costs: FileCosts, teacher: "tf.keras.Model") -> Callable[["tf.keras.Model"], bool]:
     """Whether a model's file would keep the goal's limits beside the teacher's float file."""
-    goal = measured.goal
-    weight, whole = measured.file(teacher, "float32")
+    goal = costs.goal
+    weight, whole = costs.file(teacher, "float32")
 
     def check(model: "tf.keras.Model") -> bool:
-        size, call = measured.shipped(model)
+        size, call = costs.shipped(model)
         if 0 < goal.max_size_bytes < size or weight / size < goal.min_size_ratio:
             return False
         if not (goal.max_latency_ms or goal.min_speedup):
             return True
-        own, teachers = measured.times(call, whole)
+        own, teachers = costs.times(call, whole)
         if goal.max_latency_ms and 1000 * float(np.median(own)) * SLACK > goal.max_latency_ms:
             return False
         return ratio_interval(teachers, own, goal.confidence).low >= goal.min_speedup * SLACK
@@ -78,12 +78,12 @@ def keeps(measured: Measured, teacher: "tf.keras.Model") -> Callable[["tf.keras.
     return check
 
 
-def faster(measured: Measured, model: "tf.keras.Model", share: float) -> Callable[["tf.keras.Model"], bool]:
+def faster(costs: FileCosts, model: "tf.keras.Model", share: float) -> Callable[["tf.keras.Model"], bool]:
     """Whether a smaller model takes no more than this share of a model's time."""
-    _, whole = measured.shipped(model)
+    _, whole = costs.shipped(model)
 
     def check(smaller: "tf.keras.Model") -> bool:
-        own, before = measured.times(measured.shipped(smaller)[1], whole)
+        own, before = costs.times(costs.shipped(smaller)[1], whole)
         return bool(np.median(own) <= share * np.median(before))
 
     return check
