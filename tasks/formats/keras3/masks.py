@@ -67,7 +67,7 @@ class Keras3Call:
     args: list[Any]
     kwargs: dict[str, Any]
     explicit: dict[str, Any]  # masks that the model itself hands to the layer, by argument
-    corrected: bool = False  # whether the layer of Keras 2 sees other masks than it would by itself
+    corrected: bool = False  # whether Keras 2 would use other masks by itself
     outputs: tuple[Any, ...] = ()
 
     @property
