@@ -10,16 +10,16 @@ OLIVE := .slimline/olive
 .DEFAULT_GOAL := run
 
 run: $(READY) ## compress a model on the handwritten digits, and register it
-	$(BIN)/slimline run deployments/recipes/digits.yaml
+	$(BIN)/slimline run digits
 
 up: $(READY) ## Prefect, MLflow and a worker, until Ctrl-C: [PREFECT_SERVER_API_PORT=4200] [MLFLOW_PORT=5000]
-	@$(BIN)/python -m flows.up up
+	@$(BIN)/slimline up
 
-down: $(READY) ## end what `make up` started
-	@$(BIN)/python -m flows.up down
+down: $(READY) ## end what `up` started
+	@$(BIN)/slimline down
 
 status: $(READY) ## what is up, and where
-	@$(BIN)/python -m flows.up status
+	@$(BIN)/slimline status
 
 test: $(READY) ## all fast and flow tests
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not browser and not processors"
@@ -88,7 +88,7 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
-	$(BIN)/python -m flows.embedded
+	$(BIN)/python -P -m flows.embedded
 	@touch $@
 
 # Other tools' environment: what they bring must not decide our versions. Where it cannot be made, their rows say so.

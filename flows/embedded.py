@@ -18,7 +18,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from flows import servers
+from flows import programs, servers
 from tasks.contract.errors import SlimlineError
 from tasks.contract.state_folder import home
 
@@ -32,7 +32,7 @@ class ServerError(SlimlineError):
 def settle() -> None:
     """Put Prefect's state in our folder and keep it quiet, wherever the person has not said otherwise.
 
-    Servers that `make up` has started are joined. Has to come before Prefect is imported, which reads its settings
+    Servers that `slimline up` has started are joined. Has to come before Prefect is imported, which reads its settings
     once.
     """
     for name, url in servers.addresses().items():
@@ -73,7 +73,7 @@ def start_server() -> "subprocess.Popen[bytes] | None":
     )
     with log_file().open("ab") as log:
         process = subprocess.Popen(  # noqa: S603  our own program
-            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+            programs.python("-c", program), stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
         )
     atexit.register(_end, process)
     return process
@@ -95,7 +95,7 @@ def blank_database() -> Path:
                 "PREFECT_HOME": folder,
                 "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{made}",
             }
-            command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
+            command = programs.python("-m", "prefect", "server", "database", "upgrade", "--yes")
             subprocess.run(command, env=environment, check=True, capture_output=True)  # noqa: S603  Prefect's own command
             made.replace(blank)
     return blank

@@ -1,6 +1,7 @@
 """What a Prefect server is told once: the work pool, the deployments of deployments/prefect.yaml, the automations.
 
-`python -m flows.install` may be run again at any time: what is there is brought up to date, never doubled.
+Flow runs work in the folder that this is called in. `python -P -m flows.install` may be run again at any time: what is
+there is brought up to date, never doubled.
 """
 
 import os
@@ -14,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from flows import programs
+from flows.shipped import DEPLOYMENTS
 from tasks.contract.errors import SlimlineError
 
 if TYPE_CHECKING:
     from prefect.events.schemas.automations import AutomationCore
 
-ROOT = Path(__file__).parent.parent
 POOL = "slimline"
 TIMEOUT = 180  # seconds that a server may take to come up
 
@@ -37,10 +39,10 @@ def install() -> None:
 
     """
     await_healthy(os.environ["PREFECT_API_URL"] + "/health")
-    command = [sys.executable, "-m", "prefect", "--no-prompt"]
+    command = programs.python("-m", "prefect", "--no-prompt")
     _run([*command, "work-pool", "create", POOL, "--type", "process", "--overwrite"])
-    _run([*command, "deploy", "--all", "--prefect-file", "deployments/prefect.yaml"])
-    for automation in yaml.safe_load((ROOT / "deployments" / "automations.yaml").read_text())["automations"]:
+    _run([*command, "deploy", "--all", "--prefect-file", str(DEPLOYMENTS / "prefect.yaml")])
+    for automation in yaml.safe_load((DEPLOYMENTS / "automations.yaml").read_text())["automations"]:
         _automate(automation)
 
 
@@ -65,8 +67,8 @@ def await_healthy(url: str, timeout: float = TIMEOUT) -> None:
 
 
 def _run(command: list[str]) -> None:
-    environment = {**os.environ, "PWD": str(ROOT)}  # the folder that prefect.yaml names as the code's
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)  # noqa: S603  Prefect's own commands
+    environment = {**programs.environment(), "PWD": str(Path.cwd())}  # what prefect.yaml has flow runs work in
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603  Prefect's own commands
     if done.returncode != 0:
         raise SlimlineError(f"{' '.join(command[1:])} failed:\n{done.stdout}{done.stderr}")
 

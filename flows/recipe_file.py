@@ -9,14 +9,13 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from flows.recipe import Recipe
+from flows.shipped import RECIPES
 from tasks.contract.errors import RecipeError
 from tasks.store import tracking
 
 M = TypeVar("M", bound=BaseModel)
-SHIPPED = {
-    file.stem: file for file in sorted((Path(__file__).parent.parent / "deployments" / "recipes").glob("*.yaml"))
-}
-RecipeName = Annotated[str, Field(json_schema_extra={"enum": list(SHIPPED)})]  # a drop-down in Prefect's form
+RecipeName = Annotated[str, Field(json_schema_extra={"enum": list(RECIPES)})]  # a drop-down in Prefect's form
+HINT = f"give the path of a YAML file, or the name of a recipe that is shipped: {', '.join(RECIPES)}"
 MAX_BYTES = 1_000_000  # a recipe is a page of text; more is a mistake or an attack on the parser
 
 
@@ -33,7 +32,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
             raise RecipeError("recipe", str(path), f"it has {size:,} bytes; a recipe has at most {MAX_BYTES:,}")
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError("recipe", str(path), f"cannot be read: {error}; give the path of a YAML file") from error
+        raise RecipeError("recipe", str(path), f"cannot be read: {error}; {HINT}") from error
     settings = _parse(text, str(path))
     if not isinstance(settings, dict):
         raise RecipeError("recipe", str(path), "holds no settings; a recipe is a YAML mapping such as `name: digits`")

@@ -223,7 +223,7 @@ def test_promote_moves_nothing(gone_on):
 @pytest.mark.parametrize("presses", [1, 2])
 def test_up_while_it_starts(tmp_path, presses):
     environment = {"PREFECT_SERVER_API_PORT": str(free_port()), "MLFLOW_PORT": str(free_port())}
-    with at_terminal(tmp_path, sys.executable, "-m", "flows.up", "up", **environment) as terminal:
+    with at_terminal(tmp_path, sys.executable, "-m", "flows.cli", "up", **environment) as terminal:
         terminal.await_text("^starting", LIMIT)
         until(lambda: len(terminal.left()) > 4, 60)  # the supervisor, both servers, and what tells them of the worker
         if presses == 2:

@@ -52,7 +52,7 @@ def home(tmp_path_factory, prefect_server, empty_store):
     """A version of a sigmoid of one's own: taught on by another, cut, quantized, with a file for every bundle."""
     import shutil
 
-    from flows.compress import compress
+    from flows.compression import compress
     from flows.recipe_file import check_settings
 
     folder = tmp_path_factory.mktemp("state")

@@ -248,13 +248,13 @@ def test_deploy(place, wide, tmp_path):
 
 def test_up_and_status(place, wide):
     ports = {"PREFECT_SERVER_API_PORT": str(free_port()), "MLFLOW_PORT": str(free_port())}
-    with place.open("flows.up", "up", **ports) as up:
-        up.await_text("Ctrl-C or `make down` ends it", LIMIT)
+    with place.open("flows.cli", "up", **ports) as up:
+        up.await_text("Ctrl-C or `slimline down` ends it", LIMIT)
         lines = up.text().splitlines()
         assert f"Prefect  http://127.0.0.1:{ports['PREFECT_SERVER_API_PORT']}" in lines
         assert f"MLflow   http://127.0.0.1:{ports['MLFLOW_PORT']}" in lines
         assert len(up.left()) >= 4
-        with place.open("flows.up", "status") as status:
+        with place.open("flows.cli", "status") as status:
             assert status.wait(LIMIT) == 0
             for name in ("prefect", "mlflow", "worker"):
                 assert re.search(
@@ -267,6 +267,6 @@ def test_up_and_status(place, wide):
         assert "ending: first the worker, then the servers" in flat(up.text())
         assert up.left() == []
         assert "Traceback" not in up.text()
-    with place.open("flows.up", "status") as status:
+    with place.open("flows.cli", "status") as status:
         assert status.wait(LIMIT) == 3
         assert "nothing is up" in status.text()
