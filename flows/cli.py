@@ -19,10 +19,15 @@ from tasks.contract.progress import listener
 from tasks.contract.state_folder import home
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, failed: Callable[[SlimlineError], None] | None = None) -> int:
     """Run a command; returns 0 if all is well, 1 if a stage failed or the budget was not kept, 2 if input is wrong.
 
     130 says that Ctrl-C ended it.
+
+    Args:
+        arguments: what was typed; this process's own if none.
+        failed: is given the failure that is shown, if there is one.
+
     """
     typed = sys.argv[1:] if arguments is None else [*arguments]
     say_stopped = partial(_say_stopped, typed)
@@ -30,16 +35,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = chosen(typed)
         embedded.settle()
         if command.own_signals:
-            return _ended(command.work, say_stopped)
+            return _ended(command.work, say_stopped, failed)
         _hush()
         with interrupt.heeded(_give_up, say_stopped):
-            return _ended(command.work, say_stopped)
+            return _ended(command.work, say_stopped, failed)
     except KeyboardInterrupt:
         interrupt.once(say_stopped)
         return interrupt.EXIT_CODE
 
 
-def _ended(work: Callable[[], int], say_stopped: Callable[[], None]) -> int:
+def _ended(
+    work: Callable[[], int], say_stopped: Callable[[], None], failed: Callable[[SlimlineError], None] | None
+) -> int:
     """A command's exit code, after it was said what went wrong if something did."""
     try:
         return work()
@@ -50,6 +57,8 @@ def _ended(work: Callable[[], int], say_stopped: Callable[[], None]) -> int:
             return interrupt.EXIT_CODE
         if isinstance(error, SlimlineError):
             _complain(str(error))
+            if failed is not None:
+                failed(error)
             return error.exit_code
         trace = home() / "traceback.txt"
         trace.write_text(traceback.format_exc())
