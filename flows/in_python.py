@@ -51,7 +51,11 @@ def compress(recipe: Recipe, *, model: Any = None, data: Any = None) -> Compress
             model.compile("adam", "sparse_categorical_crossentropy")
             model.fit(x, y, epochs=20, verbose=0)
 
-            recipe = Recipe(name="digits-mlp", budget={"max_accuracy_drop": 0.05})
+            recipe = Recipe(
+                name="digits-mlp",
+                quantize={"method": "post_training"},
+                budget={"max_accuracy_drop": 0.05},
+            )
             result = compress(recipe, model=model, data=(x, y))
             print(result.uri, result.evidence)
 

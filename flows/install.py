@@ -1,7 +1,6 @@
 """What a Prefect server is told once: the work pool, the deployments of deployments/prefect.yaml, the automations.
 
-Flow runs work in the folder that this is called in. `python -P -m flows.install` may be run again at any time: what is
-there is brought up to date, never doubled.
+`python -P -m flows.install` may be run again at any time: what is there is brought up to date, never doubled.
 """
 
 import os
@@ -10,13 +9,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from flows import programs
-from flows.shipped import DEPLOYMENTS
+from flows.shipped import DEPLOYMENTS, ROOT
 from tasks.contract.errors import SlimlineError
 
 if TYPE_CHECKING:
@@ -67,8 +65,8 @@ def await_healthy(url: str, timeout: float = TIMEOUT) -> None:
 
 
 def _run(command: list[str]) -> None:
-    environment = {**programs.environment(), "PWD": str(Path.cwd())}  # what prefect.yaml has flow runs work in
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603  Prefect's own commands
+    environment = {**programs.environment(), "PWD": str(ROOT)}  # the folder that prefect.yaml names as the code's
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)  # noqa: S603  Prefect's own commands
     if done.returncode != 0:
         raise SlimlineError(f"{' '.join(command[1:])} failed:\n{done.stdout}{done.stderr}")
 

@@ -15,8 +15,7 @@ def python(*words: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """What such programs inherit: -P for those that they start in turn, and where a checkout's code lies."""
-    settings = {**os.environ, "PYTHONSAFEPATH": "1"}
-    if ROOT.name not in ("site-packages", "dist-packages"):
-        settings["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return settings
+    """What such programs inherit: this process's environment, and where its code lies if that is a checkout."""
+    if ROOT.name in ("site-packages", "dist-packages"):
+        return {**os.environ}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}

@@ -11,12 +11,13 @@ import socket
 import subprocess
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from types import FrameType
 
 from flows import embedded, programs, servers
 from flows.install import POOL, await_healthy
 from flows.screen import say, screen
-from flows.shipped import DEPLOYMENTS
+from flows.shipped import DEPLOYMENTS, ROOT
 from tasks.contract.errors import InvalidInput, SlimlineError
 from tasks.contract.state_folder import home
 
@@ -49,6 +50,8 @@ def up() -> int:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its jobs judge language models: processes for nothing
         "SLIMLINE_HOME": str(home()),
         "SLIMLINE_BIN": str(programs.BIN),
+        "SLIMLINE_ROOT": str(ROOT),
+        "SLIMLINE_FOLDER": str(Path.cwd()),
     }
     embedded.copy_blank()
     console, pressed = screen(), list[int]()
@@ -197,7 +200,7 @@ def _ask_to_stop(_signal: int, _frame: FrameType | None) -> None:
 def _control(word: str) -> "subprocess.CompletedProcess[str]":
     names = ("PREFECT_SERVER_API_PORT", "MLFLOW_PORT")  # the settings name them, supervisorctl reads the settings
     environment = {**os.environ, **dict.fromkeys(names, "0")}
-    environment |= {"SLIMLINE_HOME": str(home()), "SLIMLINE_BIN": str(programs.BIN)}
+    environment |= {"SLIMLINE_HOME": str(home()), "SLIMLINE_BIN": str(programs.BIN), "SLIMLINE_ROOT": str(ROOT)}
     return subprocess.run(  # noqa: S603  our own command
         [programs.BIN / "supervisorctl", "-c", SETTINGS, word],
         env=environment,
