@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PEERS := .slimline/peers
 OLIVE := .slimline/olive
 
-.PHONY: run up down status test test-browser test-processors test-slow processors lint format lock bench bench-conversion bench-serving bench-training bench-compression bench-channels bench-pairs bench-seeds clean
+.PHONY: run up down status test test-browser test-wheel test-processors test-slow processors lint format lock bench bench-conversion bench-serving bench-training bench-compression bench-channels bench-pairs bench-seeds clean
 .DEFAULT_GOAL := run
 
 run: $(READY) ## compress a model on the handwritten digits, and register it
@@ -26,6 +26,9 @@ test: $(READY) ## all fast and flow tests
 
 test-browser: $(READY) ## what a person does in Chromium, from `make up` on: [SCREENSHOTS=folder that gets the pictures]
 	$(BIN)/pytest -m browser
+
+test-wheel: $(READY) ## what a person gets who installs the wheel: an empty environment, a folder of their own, no checkout
+	$(BIN)/pytest -m slow tests/deployments/test_wheel.py
 
 test-processors: $(READY) ## the same integers on processors that are not here, under QEMU
 	-@$(MAKE) --no-print-directory processors

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None, failed: Callable[[SlimlineError
 
     Args:
         arguments: what was typed; this process's own if none.
-        failed: is given the failure that is shown, if there is one.
+        failed: called with the failure that is shown, if there is one.
 
     """
     typed = sys.argv[1:] if arguments is None else [*arguments]
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None, failed: Callable[[SlimlineError
 def _ended(
     work: Callable[[], int], say_stopped: Callable[[], None], failed: Callable[[SlimlineError], None] | None
 ) -> int:
-    """A command's exit code, after it was said what went wrong if something did."""
+    """A command's exit code, once a failure is shown if there was one."""
     try:
         return work()
     except (KeyboardInterrupt, Exception) as error:

@@ -1,4 +1,4 @@
-"""What each command does: reads what it was told, calls the flow, shows the result. Each gives its exit code."""
+"""What each command does: calls the flow and shows the result. Each gives its exit code."""
 
 import argparse
 import json

@@ -30,7 +30,7 @@ class ServerError(SlimlineError):
 
 
 def settle() -> None:
-    """Put Prefect's state in our folder and keep it quiet, wherever the person has not said otherwise.
+    """Put Prefect's state in our folder and keep it quiet, wherever the person has not set it otherwise.
 
     Servers that `slimline up` has started are joined. Has to come before Prefect is imported, which reads its settings
     once.

@@ -51,7 +51,7 @@ def chosen(typed: Sequence[str]) -> Command:
     """The command that somebody typed.
 
     Raises:
-        SystemExit: help was asked for and shown (0), or something that was typed is wrong, and this was said (2).
+        SystemExit: help was asked for and shown (0), or something that was typed is wrong, and was shown (2).
 
     """
     _understood.clear()

@@ -98,7 +98,7 @@ def _with(recipe: Recipe, model: Any, data: Any) -> Recipe:
         from tasks.formats.keras.in_memory import keep_model
 
         if "model" in recipe.teacher.model_fields_set:
-            raise RecipeError("teacher.model", recipe.teacher.model, "leave it out, as a model was given beside it")
+            raise RecipeError("teacher.model", recipe.teacher.model, "leave it out, as `model` takes its place")
         settings["teacher"]["model"] = str(keep_model(model, home() / "brought"))
         if "fit" not in recipe.teacher.model_fields_set:
             settings["teacher"]["fit"]["epochs"] = 0
@@ -106,9 +106,7 @@ def _with(recipe: Recipe, model: Any, data: Any) -> Recipe:
         from tasks.data.in_memory import keep_arrays
 
         for field in {"reader", "source", "test_source"} & recipe.data.model_fields_set:
-            raise RecipeError(
-                f"data.{field}", getattr(recipe.data, field), "leave it out, as data were given beside it"
-            )
+            raise RecipeError(f"data.{field}", getattr(recipe.data, field), "leave it out, as `data` takes its place")
         settings["data"] |= {"reader": "npz", "source": str(keep_arrays(data, home() / "brought"))}
     return check_settings(settings)
 
@@ -126,10 +124,10 @@ def _written(recipe: Recipe) -> Path:
 def _error(failure: Path, code: int) -> SlimlineError:
     """What the process failed of, as the class that it is."""
     if not failure.is_file():
-        return SlimlineError(f"the compression ended with exit code {code}; what it said stands above")
-    told = json.loads(failure.read_text())
-    kind: type[SlimlineError] = next(getattr(errors, name) for name in told["kinds"] if hasattr(errors, name))
-    return kind(*told["arguments"])
+        return SlimlineError(f"the compression ended with exit code {code}; its messages stand above")
+    failed = json.loads(failure.read_text())
+    kind: type[SlimlineError] = next(getattr(errors, name) for name in failed["kinds"] if hasattr(errors, name))
+    return kind(*failed["arguments"])
 
 
 def _keep(error: SlimlineError, file: Path) -> None:

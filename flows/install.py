@@ -1,4 +1,4 @@
-"""What a Prefect server is told once: the work pool, the deployments of deployments/prefect.yaml, the automations.
+"""What a Prefect server is set up with: the work pool, deployments/prefect.yaml, deployments/automations.yaml.
 
 `python -P -m flows.install` may be run again at any time: what is there is brought up to date, never doubled.
 """
@@ -52,16 +52,16 @@ def await_healthy(url: str, timeout: float = TIMEOUT) -> None:
 
     """
     deadline = time.monotonic() + timeout
-    said: object = None
+    failure: object = None
     while time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310  an http address of the person's own
                 if answer.status == 200:
                     return
         except (urllib.error.URLError, OSError) as error:
-            said = error
+            failure = error
         time.sleep(0.2)
-    raise NotReachable(f"{url} does not answer ({said}): see whether the server runs, and what its log says")
+    raise NotReachable(f"{url} does not answer ({failure}): see whether the server runs, and what its log says")
 
 
 def _run(command: list[str]) -> None:
@@ -79,14 +79,14 @@ def _automate(settings: dict[str, Any]) -> None:
     from prefect.automations import Automation
     from prefect.client.orchestration import get_client
 
-    wanted = Automation.model_validate(settings)
+    automation = Automation.model_validate(settings)
     with get_client(sync_client=True) as client:
-        found = client.read_automations_by_name(wanted.name)
-    if not found:
-        wanted.create()
-    elif _settings_of(found[0]) != _settings_of(wanted):
-        wanted.id = found[0].id
-        wanted.update()
+        existing = client.read_automations_by_name(automation.name)
+    if not existing:
+        automation.create()
+    elif _settings_of(existing[0]) != _settings_of(automation):
+        automation.id = existing[0].id
+        automation.update()
 
 
 def _settings_of(automation: "AutomationCore") -> dict[str, Any]:

@@ -40,7 +40,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def with_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Settings with others put in, each given in dotted form such as `student.width=0.5`.
+    """Settings with others put in, each in dotted form such as `student.width=0.5`.
 
     Raises:
         RecipeError: one is not of that form.
@@ -83,7 +83,7 @@ def registered_recipe(uri: str) -> Recipe:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """`yaml.SafeLoader` that refuses a key given twice, where it would silently take the last."""
+    """`yaml.SafeLoader` that refuses a key that stands twice, where it would silently take the last."""
 
 
 def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -105,8 +105,8 @@ def _parse(text: str, where: str) -> Any:
     try:
         return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506  a SafeLoader: builds no objects
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        said = " ".join(str(error).split())
-        raise RecipeError("recipe", where, f"is not plain YAML: {said}") from error
+        reason = " ".join(str(error).split())
+        raise RecipeError("recipe", where, f"is not plain YAML: {reason}") from error
 
 
 def _override(settings: dict[str, Any], override: str) -> None:

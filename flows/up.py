@@ -102,12 +102,12 @@ def status() -> int:
     if not servers.running():
         print("nothing is up; `slimline up` starts it")
         return 3
-    said, console = _control("status"), screen()
-    for table in ([line.split(maxsplit=2) for line in said.stdout.splitlines()], servers.addresses().items()):
+    states, console = _control("status"), screen()
+    for table in ([line.split(maxsplit=2) for line in states.stdout.splitlines()], servers.addresses().items()):
         widest = max((len(name) for name, *_ in table), default=0)
         for name, *words in table:
             say(console, f"{name:<{widest}}  {'  '.join(words)}")
-    return 0 if said.returncode == 0 else 3
+    return 0 if states.returncode == 0 else 3
 
 
 def _await(supervisor: "subprocess.Popen[bytes]", prefect: str, mlflow: str) -> None:
