@@ -41,8 +41,8 @@ def heeded(close: Callable[[], None], say: Callable[[], None]) -> Iterator[None]
     """While the block lasts, Ctrl-C ends this process within five seconds, a second one at once.
 
     Temporary files of the block lie in a folder that goes with it, in either way. The program ends behind the block:
-    Ctrl-C there ends it without a word, as everything was shown. Where SIGINT is ignored, as in a script's background, it
-    stays so.
+    Ctrl-C there ends it without a word, as all is shown by then. Where SIGINT is ignored, as in a script's background,
+    it stays so.
 
     Args:
         close: writes down that what runs was stopped. Called if the main thread does not come to it soon, in another

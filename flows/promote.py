@@ -1,4 +1,4 @@
-"""Candidate to champion: compared, checked against its budget, approved if asked for, moved as one transaction; and back."""
+"""Candidate to champion: compared, held to its budget, approved if asked for, moved as one transaction; and back."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
