@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from flows import embedded, interrupt
+from flows import embedded, interrupt, programs
 from flows.grammar import chosen
 from tasks.contract.errors import SlimlineError
 from tasks.contract.progress import listener
@@ -100,7 +100,7 @@ def _program() -> list[str]:
     """How this program was called, to be called so again."""
     called = sys.argv[0]
     if Path(called).name != "slimline":
-        return [sys.executable, "-m", "flows.cli"]
+        return [str(programs.BIN / "slimline")] if programs.INSTALLED else [sys.executable, "-m", "flows.cli"]
     return ["slimline" if shutil.which("slimline") == called else called]
 
 

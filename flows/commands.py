@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from flows import embedded
 from flows.shipped import recipe_named
+from tasks.contract.errors import ServerFailed
 from tasks.contract.progress import listen
 
 if TYPE_CHECKING:
@@ -144,12 +145,21 @@ def verify(version: str, processors: bool, *, as_json: bool) -> int:
 
 
 def serve(version: str, watch: float, settings: Mapping[str, str | int]) -> int:
-    """Answer over REST and gRPC, until SIGTERM."""
+    """Answer over REST and gRPC, until SIGTERM.
+
+    Raises:
+        ServerFailed: the server's libraries are not installed.
+
+    """
     sys.argv[1:] = []  # kserve reads them when it is imported, and has words of its own
     from tasks.serving.__main__ import serve_folder, serve_registered
 
     options = argparse.Namespace(version=version, folder=Path(version), watch=watch, **settings)
-    (serve_folder if options.folder.is_dir() else serve_registered)(options)
+    try:
+        (serve_folder if options.folder.is_dir() else serve_registered)(options)
+    except ModuleNotFoundError as error:
+        message = f"{error.name} is not installed, and the server needs it: pip install 'slimline[serve]'"
+        raise ServerFailed(message) from error
     return 0
 
 

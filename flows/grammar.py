@@ -4,6 +4,7 @@ import functools
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, ParamSpec
 
@@ -30,11 +31,11 @@ Json = Annotated[bool, typer.Option("--json", help="end with one JSON object on 
 class Command:
     """What a person typed, understood.
 
-    work: does it; gives an exit code.
+    work: what is called to do it; gives an exit code.
     own_signals: it answers Ctrl-C itself, and what it starts speaks to the terminal.
     """
 
-    work: Callable[[], int]
+    work: partial[int]
     own_signals: bool = False
 
 
@@ -77,13 +78,13 @@ def command(function: Callable[P, Command]) -> Callable[P, Command]:
 @command
 def run(recipe: RecipeWord, overrides: OverrideWords = None, json: Json = False) -> Command:
     """Compress, measure, register."""
-    return Command(lambda: commands.run(recipe, overrides or [], as_json=json))
+    return Command(partial(commands.run, recipe, overrides or [], as_json=json))
 
 
 @command
 def check(recipe: RecipeWord, overrides: OverrideWords = None) -> Command:
     """Say what is wrong with a recipe, or what it would do."""
-    return Command(lambda: commands.check(recipe, overrides or []))
+    return Command(partial(commands.check, recipe, overrides or []))
 
 
 @command
@@ -96,13 +97,13 @@ def promote(
     json: Json = False,
 ) -> Command:
     """Put a candidate in service, if it is not worse than the champion."""
-    return Command(lambda: commands.promote(name, candidate, approval, as_json=json))
+    return Command(partial(commands.promote, name, candidate, approval, as_json=json))
 
 
 @command
 def rollback(name: ModelName, json: Json = False) -> Command:
     """Put the previous champion back in service."""
-    return Command(lambda: commands.rollback(name, as_json=json))
+    return Command(partial(commands.rollback, name, as_json=json))
 
 
 @command
@@ -115,7 +116,7 @@ def monitor(
     json: Json = False,
 ) -> Command:
     """Measure the champion on new data."""
-    return Command(lambda: commands.monitor(name, overrides, as_json=json))
+    return Command(partial(commands.monitor, name, overrides, as_json=json))
 
 
 @command
@@ -130,7 +131,7 @@ def deploy(
     json: Json = False,
 ) -> Command:
     """Lay a version out for a server, and try it there."""
-    return Command(lambda: commands.deploy(version, to, overrides or [], output, as_json=json))
+    return Command(partial(commands.deploy, version, to, overrides or [], output, as_json=json))
 
 
 @command
@@ -142,7 +143,7 @@ def verify(
     json: Json = False,
 ) -> Command:
     """Re-check a version against its own evidence."""
-    return Command(lambda: commands.verify(version, processors, as_json=json))
+    return Command(partial(commands.verify, version, processors, as_json=json))
 
 
 @command
@@ -159,13 +160,13 @@ def serve(
 ) -> Command:
     """Answer over REST and gRPC, and follow the alias."""
     words: dict[str, str | int] = {"host": host, "http_port": http_port, "grpc_port": grpc_port, "threads": threads}
-    return Command(lambda: commands.serve(version, watch, words))
+    return Command(partial(commands.serve, version, watch, words))
 
 
 @command
 def schema() -> Command:
     """Print the recipe's JSON schema."""
-    return Command(commands.schema)
+    return Command(partial(commands.schema))
 
 
 @command
@@ -174,16 +175,16 @@ def up() -> Command:
 
     PREFECT_SERVER_API_PORT and MLFLOW_PORT, in the environment, name other ports than 4200 and 5000.
     """
-    return Command(lambda: commands.servers("up"), own_signals=True)
+    return Command(partial(commands.servers, "up"), own_signals=True)
 
 
 @command
 def down() -> Command:
     """End what `slimline up` started."""
-    return Command(lambda: commands.servers("down"), own_signals=True)
+    return Command(partial(commands.servers, "down"), own_signals=True)
 
 
 @command
 def status() -> Command:
     """Say what is up, and where; exit code 3 if not all of it is."""
-    return Command(lambda: commands.servers("status"), own_signals=True)
+    return Command(partial(commands.servers, "status"), own_signals=True)

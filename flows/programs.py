@@ -7,6 +7,7 @@ from pathlib import Path
 from flows.shipped import ROOT
 
 BIN = Path(sys.executable).parent
+INSTALLED = ROOT.name in ("site-packages", "dist-packages")  # else it is a checkout
 
 
 def python(*words: str) -> list[str]:
@@ -16,6 +17,6 @@ def python(*words: str) -> list[str]:
 
 def environment() -> dict[str, str]:
     """What such programs inherit: this process's environment, and where its code lies if that is a checkout."""
-    if ROOT.name in ("site-packages", "dist-packages"):
+    if INSTALLED:
         return {**os.environ}
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}

@@ -29,6 +29,7 @@ SMALL = [  # as little as makes every file
     "budget.max_accuracy_drop=1",
     "budget.min_size_ratio=0",
 ]
+THEIRS = ["teacher.model=tasks:build", "teacher.floor=-1"]
 TASKS = """
 import tensorflow as tf
 def build(input_shape, output_shape):
@@ -169,7 +170,7 @@ def test_up_status_and_down_and_a_run_by_the_worker(person, result):
             assert deployed["entrypoint"] == "flows.deployed.compress_recipe"
             run = person.prefect(
                 f"deployments/{deployed['id']}/create_flow_run",
-                {"parameters": {"recipe": "digits", "settings": SMALL}, "state": {"type": "SCHEDULED"}},
+                {"parameters": {"recipe": "digits", "settings": [*SMALL, *THEIRS]}, "state": {"type": "SCHEDULED"}},
             )
             ended = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
             until(lambda: person.prefect(f"flow_runs/{run['id']}")["state"]["type"] in ended, LIMIT)
