@@ -97,18 +97,20 @@ class Person:
             text=True,
         )
 
-    def slimline(self, *words: str, code: int = 0) -> str:
-        done = subprocess.run(
-            [self.programs / "slimline", *words],
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT,
+    def ask(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        command = [self.programs / "slimline", *words]
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=LIMIT
         )
+
+    def slimline(self, *words: str, code: int = 0) -> str:
+        done = self.ask(*words)
         assert done.returncode == code, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         return done.stdout
+
+    def is_up(self) -> bool:
+        return self.ask("status").returncode == 0
 
     def prefect(self, path: str, body: dict | None = None) -> dict:
         request = urllib.request.Request(
@@ -161,7 +163,7 @@ def test_up_status_and_down_and_a_run_by_the_worker(person, result):
     assert "`slimline up` starts it" in person.slimline("status", code=3)
     with person.start("up") as up:
         try:
-            until(lambda: "worker  " in person_status(person), LIMIT)
+            until(person.is_up, LIMIT)
             for line in up.stdout:
                 if "ends it" in line:
                     break
@@ -184,20 +186,11 @@ def test_up_status_and_down_and_a_run_by_the_worker(person, result):
     person.slimline("status", code=3)
 
 
-def person_status(person: Person) -> str:
-    done = subprocess.run(
-        [person.programs / "slimline", "status"],
-        cwd=person.folder,
-        env=person.environment,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-    )
-    return done.stdout if done.returncode == 0 else ""
-
-
 def test_a_bundle_is_a_server_without_tensorflow(person, result, wheel, tmp_path):
     """What pyproject.toml says of servers: a bundle lists what it needs, and this is all that it needs."""
+    refused = person.ask("serve", "models:/digits/1")
+    assert refused.returncode == 1
+    assert "pip install 'slimline[serve]'" in refused.stderr
     install(person.programs, "--constraints", ROOT / "requirements.lock", f"{wheel}[serve]")
     person.slimline("deploy", "models:/digits/1", "--to", "docker", "--output", "bundle")
     bundle = person.folder / "bundle"
