@@ -6,26 +6,29 @@ READY := $(VENV)/.ready
 PEERS := .slimline/peers
 OLIVE := .slimline/olive
 
-.PHONY: run up down status test test-browser test-processors test-slow processors lint format docs lock bench bench-conversion bench-serving bench-training bench-compression bench-channels bench-pairs bench-seeds clean
+.PHONY: run up down status test test-browser test-wheel test-processors test-slow processors lint format docs lock bench bench-conversion bench-serving bench-training bench-compression bench-channels bench-pairs bench-seeds clean
 .DEFAULT_GOAL := run
 
 run: $(READY) ## compress a model on the handwritten digits, and register it
-	$(BIN)/slimline run deployments/recipes/digits.yaml
+	$(BIN)/slimline run digits
 
 up: $(READY) ## Prefect, MLflow and a worker, until Ctrl-C: [PREFECT_SERVER_API_PORT=4200] [MLFLOW_PORT=5000]
-	@$(BIN)/python -m flows.up up
+	@$(BIN)/slimline up
 
-down: $(READY) ## end what `make up` started
-	@$(BIN)/python -m flows.up down
+down: $(READY) ## end what `up` started
+	@$(BIN)/slimline down
 
 status: $(READY) ## what is up, and where
-	@$(BIN)/python -m flows.up status
+	@$(BIN)/slimline status
 
 test: $(READY) ## all fast and flow tests
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not browser and not processors"
 
 test-browser: $(READY) ## what a person does in Chromium, from `make up` on: [SCREENSHOTS=folder that gets the pictures]
 	$(BIN)/pytest -m browser
+
+test-wheel: $(READY) ## what a person gets who installs the wheel: an empty environment, a folder of their own, no checkout
+	$(BIN)/pytest -m slow tests/deployments/test_wheel.py
 
 test-processors: $(READY) ## the same integers on processors that are not here, under QEMU
 	-@$(MAKE) --no-print-directory processors
@@ -94,7 +97,7 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
-	$(BIN)/python -m flows.embedded
+	$(BIN)/python -P -m flows.embedded
 	@touch $@
 
 # Other tools' environment: what they bring must not decide our versions. Where it cannot be made, their rows say so.

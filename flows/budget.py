@@ -1,4 +1,4 @@
-"""The budget: the limits that a version must keep to be registered, held against the evidence."""
+"""The budget: the limits that a version must keep to be registered, compared with the evidence."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def _limit(default: float, position: int, description: str, **bounds: Any) -> An
 class Budget(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """The limits that a version must keep to be registered.
 
-    Accuracy, by the bad end of its interval, and the same integers on every processor are held by every shipped file;
+    Accuracy, by the bad end of its interval, and the same integers on every processor bind every shipped file;
     size, latency and integer share by the first target's.
     """
 
@@ -62,10 +62,10 @@ def breaches(budget: Budget, evidence: Evidence) -> list[str]:
     """Every limit that the evidence does not keep: which, by how much, and which knob to turn."""
     shipped = [file for file in evidence.files if file.shipped]
     first, teacher = shipped[0], evidence.teacher(shipped[0].target)
-    found = [_accuracy(budget, file, evidence.score) for file in shipped]
-    found += [_everywhere(budget, file) for file in shipped]
-    found += [_size(budget, first, teacher), _latency(budget, first), _integers(budget, first)]
-    return [breach for breaches in found for breach in breaches]
+    breaches = [_accuracy(budget, file, evidence.score) for file in shipped]
+    breaches += [_everywhere(budget, file) for file in shipped]
+    breaches += [_size(budget, first, teacher), _latency(budget, first), _integers(budget, first)]
+    return [breach for each in breaches for breach in each]
 
 
 def _floor(floor: float, evidence: Evidence) -> list[str]:
@@ -74,12 +74,12 @@ def _floor(floor: float, evidence: Evidence) -> list[str]:
     if reference is None:
         return []
     name, worst = min([("", reference.accuracy), *reference.targets.items()], key=lambda each: each[1].estimate)
-    found, of = worst.estimate, f" of {name}" if name else ""
-    if good_enough(found, floor, reference.guessing):
+    score, of = worst.estimate, f" of {name}" if name else ""
+    if good_enough(score, floor, reference.guessing):
         return []
     least = f"{floor:g}" if floor else f"better than guessing, {reference.guessing:.4f}"
     return [
-        f"teacher.floor: the teacher's {evidence.score}{of} is {found:.4f} on the test split, and is to be {least}. "
+        f"teacher.floor: the teacher's {evidence.score}{of} is {score:.4f} on the test split, and is to be {least}. "
         "Train it longer (teacher.fit.epochs) or otherwise (teacher.fit.learning_rate), look at the data, or set "
         "teacher.floor to what is enough, or to -1"
     ]
@@ -101,35 +101,35 @@ def _accuracy(budget: Budget, file: FileEvidence, score: str) -> list[str]:
 def _size(budget: Budget, file: FileEvidence, teacher: FileEvidence) -> list[str]:
     ratio = teacher.size_bytes / file.size_bytes
     way_out = f"{SMALLER} or quantize (quantize.method)"
-    found = []
+    breaches = []
     if 0 < budget.max_size_bytes < file.size_bytes:
-        found.append(
+        breaches.append(
             f"budget.max_size_bytes = {budget.max_size_bytes}: the {file.target} file has "
             f"{file.size_bytes:,} bytes. {way_out}"
         )
     if ratio < budget.min_size_ratio:
-        found.append(
+        breaches.append(
             f"budget.min_size_ratio = {budget.min_size_ratio:g}: the {file.target} file ({file.size_bytes:,} bytes) is "
             f"{ratio:.2f} times smaller than the teacher's ({teacher.size_bytes:,}). {way_out}"
         )
-    return found
+    return breaches
 
 
 def _latency(budget: Budget, file: FileEvidence) -> list[str]:
     way_out = f"{SMALLER} or try another quantize.method"
     milliseconds, speedup = file.latency.p50 * 1000, file.speedup
-    found = []
+    breaches = []
     if 0 < budget.max_latency_ms < milliseconds:
-        found.append(
+        breaches.append(
             f"budget.max_latency_ms = {budget.max_latency_ms:g}: the {file.target} file's median is "
             f"{milliseconds:.4f} ms. {way_out}"
         )
     if speedup.low < budget.min_speedup:
-        found.append(
+        breaches.append(
             f"budget.min_speedup = {budget.min_speedup:g}: the {file.target} file may be only "
             f"{speedup.low:.2f} times as fast as the teacher's (measured {speedup.estimate:.2f}). {way_out}"
         )
-    return found
+    return breaches
 
 
 def _integers(budget: Budget, file: FileEvidence) -> list[str]:

@@ -47,7 +47,7 @@ def plan(recipe: Recipe, data: Dataset) -> list[tuple[str, str]]:
     )
     fit, taught = recipe.teacher.fit, recipe.distill
     brought = [
-        ("bring", f"{model.model}: asked as it came, and its files held against that: {', '.join(recipe.targets)}")
+        ("bring", f"{model.model}: asked as it came, and its files compared with that: {', '.join(recipe.targets)}")
         for model in recipe.own.values()
     ]
     steps = [

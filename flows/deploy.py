@@ -57,7 +57,7 @@ def deploy(
     Args:
         version: Which one, by alias or number.
         to: For which server.
-        bundle: What the server is told beside the model.
+        bundle: The server's settings beside the model.
         trial: How it is tried.
         output: Where the bundle is written: a folder, or an archive if it ends in .tar.gz; empty for nowhere.
 
@@ -68,13 +68,13 @@ def deploy(
     settings = {"version": chosen.uri, "to": to, "bundle": bundle.model_dump(), "trial": trial.model_dump()}
     with recorded("deployment", f"deploy-{chosen.name}-{to}", settings) as run:
         made = bundle_version(chosen.name, chosen.version, to, bundle)
-        found = open_trial(tracking.fetch(try_bundle(made, trial)))
+        tried = open_trial(tracking.fetch(try_bundle(made, trial)))
         if output:
             hand_out(made, Path(output))
         when = datetime.now(UTC).isoformat(timespec="seconds")
-        told = f"sha256 {made.sha256[:12]}, {when}, server run: {str(found.server_run).lower()}, {flow_run.ui_url}"
-        registry.tag_version(chosen.name, chosen.version, {f"deployed.{to}": told})
-        return _result(chosen, made, found, to, output, run)
+        tag = f"sha256 {made.sha256[:12]}, {when}, server run: {str(tried.server_run).lower()}, {flow_run.ui_url}"
+        registry.tag_version(chosen.name, chosen.version, {f"deployed.{to}": tag})
+        return _result(chosen, made, tried, to, output, run)
 
 
 def needed(uri: str) -> Registered:
@@ -84,14 +84,14 @@ def needed(uri: str) -> Registered:
         VersionError: there is none.
 
     """
-    found = registry.version_of(*parse(uri))
-    if found is None:
+    version = registry.version_of(*parse(uri))
+    if version is None:
         raise VersionError("version", uri, "there is no such version: register one with `slimline run`")
-    return found
+    return version
 
 
 def _result(
-    version: Registered, made: BundleArtifact, found: TrialResult, to: ServerName, output: str, run: str
+    version: Registered, made: BundleArtifact, tried: TrialResult, to: ServerName, output: str, run: str
 ) -> Deployed:
     result = Deployed(
         uri=version.uri,
@@ -100,7 +100,7 @@ def _result(
         sha256=made.sha256,
         output=output,
         start=BUNDLES[to].START,
-        trial=found,
+        trial=tried,
         flow_run_url=str(flow_run.ui_url),
         mlflow_url=tracking.ui_url(run),
     )
@@ -110,18 +110,18 @@ def _result(
 
 def as_markdown(result: Deployed) -> str:
     """What was tried, where the bundle is, and how it is started."""
-    found = result.trial
-    ran = f"{found.server} was run here: {found.ran}."
-    if not found.server_run:
-        ran = f"{found.server} was **not** run here. What was run is {found.ran}."
-    times = ", ".join(f"{way} {took:.3f} ms" for way, took in found.latency_p50_ms.items())
-    beside = f" (in process: {found.measured_p50_ms:.3f} ms)" if found.measured_p50_ms else ""
+    trial = result.trial
+    ran = f"{trial.server} was run here: {trial.ran}."
+    if not trial.server_run:
+        ran = f"{trial.server} was **not** run here. What was run is {trial.ran}."
+    times = ", ".join(f"{way} {took:.3f} ms" for way, took in trial.latency_p50_ms.items())
+    beside = f" (in process: {trial.measured_p50_ms:.3f} ms)" if trial.measured_p50_ms else ""
     return "\n\n".join(
         [
             f"# {result.uri} for {result.server}",
             ran,
-            f"{found.examples} test examples were answered as when it was registered, within "
-            f"{found.largest_difference:.2g}. " + (f"Median of a request: {times}{beside}." if times else "Not timed."),
+            f"{trial.examples} test examples were answered as when it was registered, within "
+            f"{trial.largest_difference:.2g}. " + (f"Median of a request: {times}{beside}." if times else "Not timed."),
             f"The bundle, sha256 `{result.sha256[:12]}`, is `{result.output or result.bundle}`. In its folder:",
             f"```\n{result.start}\n```",
             f"[MLflow run]({result.mlflow_url})",

@@ -40,7 +40,7 @@ class Work:
 class Display:
     """A listener for one terminal: a line for each stage that ended, a bar with figures for what is at work.
 
-    Everything is told to the Prefect run's log as well.
+    Everything is logged by the Prefect run as well.
     """
 
     def __init__(self, console: Console) -> None:
@@ -49,7 +49,7 @@ class Display:
         self.work = Work("", 0.0)
         self.live = Live(console=console, get_renderable=self._line, refresh_per_second=10, transient=True)
         self.done: list[str] = []
-        self.told = 0.0
+        self.printed = 0.0
 
     def begin(self, what: str) -> None:
         """Show what goes on from here until something else does, or `stop`."""
@@ -74,8 +74,8 @@ class Display:
         figures = (*shown, f"at most {duration(left)} left")
         self.work = replace(self.work, epoch=epoch, epochs=epochs, figures=figures)
         now = time.monotonic()
-        if not self.console.is_interactive and (now - self.told > QUIET or epoch == epochs):
-            self.told = now
+        if not self.console.is_interactive and (now - self.printed > QUIET or epoch == epochs):
+            self.printed = now
             say(self.console, f"    epoch {epoch}/{epochs}: {', '.join(figures)}", hang=6)
 
     def note(self, stage: str, message: str) -> None:

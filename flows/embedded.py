@@ -18,7 +18,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from flows import servers
+from flows import programs, servers
 from tasks.contract.errors import SlimlineError
 from tasks.contract.state_folder import home
 
@@ -30,9 +30,9 @@ class ServerError(SlimlineError):
 
 
 def settle() -> None:
-    """Put Prefect's state in our folder and keep it quiet, wherever the person has not said otherwise.
+    """Put Prefect's state in our folder and keep it quiet, wherever the person has not set it otherwise.
 
-    Servers that `make up` has started are joined. Has to come before Prefect is imported, which reads its settings
+    Servers that `slimline up` has started are joined. Has to come before Prefect is imported, which reads its settings
     once.
     """
     for name, url in servers.addresses().items():
@@ -42,6 +42,7 @@ def settle() -> None:
         "PREFECT_SERVER_ANALYTICS_ENABLED", "false"
     )  # its telemetry prints a traceback on first start
     os.environ.setdefault("DO_NOT_TRACK", "1")  # its client's telemetry speaks, and prints a notice, at terminals only
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow takes DO_NOT_TRACK for yes as the word `true` alone
     os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")  # a stage may be run alone
 
 
@@ -73,7 +74,7 @@ def start_server() -> "subprocess.Popen[bytes] | None":
     )
     with log_file().open("ab") as log:
         process = subprocess.Popen(  # noqa: S603  our own program
-            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+            programs.python("-c", program), stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
         )
     atexit.register(_end, process)
     return process
@@ -95,7 +96,7 @@ def blank_database() -> Path:
                 "PREFECT_HOME": folder,
                 "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{made}",
             }
-            command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
+            command = programs.python("-m", "prefect", "server", "database", "upgrade", "--yes")
             subprocess.run(command, env=environment, check=True, capture_output=True)  # noqa: S603  Prefect's own command
             made.replace(blank)
     return blank

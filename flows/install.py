@@ -1,6 +1,6 @@
-"""What a Prefect server is told once: the work pool, the deployments of deployments/prefect.yaml, the automations.
+"""What a Prefect server is set up with: the work pool, deployments/prefect.yaml, deployments/automations.yaml.
 
-`python -m flows.install` may be run again at any time: what is there is brought up to date, never doubled.
+`python -P -m flows.install` may be run again at any time: what is there is brought up to date, never doubled.
 """
 
 import os
@@ -9,17 +9,17 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from flows import programs
+from flows.shipped import DEPLOYMENTS, ROOT
 from tasks.contract.errors import SlimlineError
 
 if TYPE_CHECKING:
     from prefect.events.schemas.automations import AutomationCore
 
-ROOT = Path(__file__).parent.parent
 POOL = "slimline"
 TIMEOUT = 180  # seconds that a server may take to come up
 
@@ -37,10 +37,10 @@ def install() -> None:
 
     """
     await_healthy(os.environ["PREFECT_API_URL"] + "/health")
-    command = [sys.executable, "-m", "prefect", "--no-prompt"]
+    command = programs.python("-m", "prefect", "--no-prompt")
     _run([*command, "work-pool", "create", POOL, "--type", "process", "--overwrite"])
-    _run([*command, "deploy", "--all", "--prefect-file", "deployments/prefect.yaml"])
-    for automation in yaml.safe_load((ROOT / "deployments" / "automations.yaml").read_text())["automations"]:
+    _run([*command, "deploy", "--all", "--prefect-file", str(DEPLOYMENTS / "prefect.yaml")])
+    for automation in yaml.safe_load((DEPLOYMENTS / "automations.yaml").read_text())["automations"]:
         _automate(automation)
 
 
@@ -52,20 +52,20 @@ def await_healthy(url: str, timeout: float = TIMEOUT) -> None:
 
     """
     deadline = time.monotonic() + timeout
-    said: object = None
+    failure: object = None
     while time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310  an http address of the person's own
                 if answer.status == 200:
                     return
         except (urllib.error.URLError, OSError) as error:
-            said = error
+            failure = error
         time.sleep(0.2)
-    raise NotReachable(f"{url} does not answer ({said}): see whether the server runs, and what its log says")
+    raise NotReachable(f"{url} does not answer ({failure}): see whether the server runs, and what its log says")
 
 
 def _run(command: list[str]) -> None:
-    environment = {**os.environ, "PWD": str(ROOT)}  # the folder that prefect.yaml names as the code's
+    environment = {**programs.environment(), "PWD": str(ROOT)}  # the folder that prefect.yaml names as the code's
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)  # noqa: S603  Prefect's own commands
     if done.returncode != 0:
         raise SlimlineError(f"{' '.join(command[1:])} failed:\n{done.stdout}{done.stderr}")
@@ -79,14 +79,14 @@ def _automate(settings: dict[str, Any]) -> None:
     from prefect.automations import Automation
     from prefect.client.orchestration import get_client
 
-    wanted = Automation.model_validate(settings)
+    automation = Automation.model_validate(settings)
     with get_client(sync_client=True) as client:
-        found = client.read_automations_by_name(wanted.name)
-    if not found:
-        wanted.create()
-    elif _settings_of(found[0]) != _settings_of(wanted):
-        wanted.id = found[0].id
-        wanted.update()
+        existing = client.read_automations_by_name(automation.name)
+    if not existing:
+        automation.create()
+    elif _settings_of(existing[0]) != _settings_of(automation):
+        automation.id = existing[0].id
+        automation.update()
 
 
 def _settings_of(automation: "AutomationCore") -> dict[str, Any]:

@@ -23,7 +23,7 @@ import psutil
 
 AGAIN = signal.SIGUSR1  # Ctrl-C for the main thread alone: a second SIGINT would be a person's who does not wait
 EXIT_CODE = 128 + signal.SIGINT  # what shells make of it
-SOON = 1.0  # seconds in which most of what can be interrupted is undone; after them a person is told to wait
+SOON = 1.0  # seconds in which most of what can be interrupted is undone; after them a person is asked to wait
 PATIENCE = 2.5  # seconds that the main thread has in all
 CLOSING, LAST = 1.5, 0.5  # seconds after that to close what runs, and for each of two last steps: 5 s are the promise
 
@@ -41,7 +41,7 @@ def heeded(close: Callable[[], None], say: Callable[[], None]) -> Iterator[None]
     """While the block lasts, Ctrl-C ends this process within five seconds, a second one at once.
 
     Temporary files of the block lie in a folder that goes with it, in either way. The program ends behind the block:
-    Ctrl-C there ends it without a word, as everything was said. Where SIGINT is ignored, as in a script's background,
+    Ctrl-C there ends it without a word, as all is shown by then. Where SIGINT is ignored, as in a script's background,
     it stays so.
 
     Args:
@@ -63,7 +63,7 @@ def heeded(close: Callable[[], None], say: Callable[[], None]) -> Iterator[None]
 
 
 def once(tell: Callable[[], None]) -> None:
-    """Call it, unless something was told through here before."""
+    """Call it, unless something was shown through here before."""
     if _said.acquire(blocking=False):
         tell()
 

@@ -1,4 +1,4 @@
-"""The champion on new data: told in MLflow, on a page, and as an event that can start a compression."""
+"""The champion on new data: logged in MLflow, shown on a page, and sent as an event that can start a compression."""
 
 from typing import Any
 
@@ -68,9 +68,9 @@ def monitor(
     settings = {"name": name, "version": version.version, "data": data.model_dump(mode="json"), **config.model_dump()}
     with recorded("monitoring", f"monitor-{name}", settings) as run:
         measured = monitor_version(name, version.version, new, data.labels, config, recipe.seed)
-        found = open_monitoring(tracking.fetch(measured))
-        create_markdown_artifact(as_markdown(found), key="monitoring", description=found.uri)
-        return _tell(name, found, again, tracking.ui_url(run))
+        monitoring = open_monitoring(tracking.fetch(measured))
+        create_markdown_artifact(as_markdown(monitoring), key="monitoring", description=monitoring.uri)
+        return _tell(name, monitoring, again, tracking.ui_url(run))
 
 
 def _again(recipe: Recipe, new: DataConfig, labels: bool, config: MonitorConfig) -> Recipe:
@@ -82,24 +82,24 @@ def _again(recipe: Recipe, new: DataConfig, labels: bool, config: MonitorConfig)
     return recipe.model_copy(update={"data": new})
 
 
-def _tell(name: str, found: Monitoring, again: Recipe, mlflow_url: str) -> Watched:
+def _tell(name: str, monitoring: Monitoring, again: Recipe, mlflow_url: str) -> Watched:
     """Emit the event that automations wait for; it carries the recipe that a compression would take."""
-    event = DEGRADED if found.reasons else HEALTHY
+    event = DEGRADED if monitoring.reasons else HEALTHY
     payload: dict[str, Any] = {
-        "uri": found.uri,
-        "reasons": list(found.reasons),
+        "uri": monitoring.uri,
+        "reasons": list(monitoring.reasons),
         "recipe": again.model_dump(mode="json"),
         "mlflow_url": mlflow_url,
         "flow_run_url": str(flow_run.ui_url),
     }
     emit_event(event, {"prefect.resource.id": f"slimline.model.{name}", "prefect.resource.name": name}, payload=payload)
     return Watched(
-        uri=found.uri,
-        degraded=bool(found.reasons),
-        reasons=found.reasons,
-        score=found.accuracy.estimate if found.accuracy else None,
-        registered_score=found.registered.estimate,
-        examples=found.examples,
+        uri=monitoring.uri,
+        degraded=bool(monitoring.reasons),
+        reasons=monitoring.reasons,
+        score=monitoring.accuracy.estimate if monitoring.accuracy else None,
+        registered_score=monitoring.registered.estimate,
+        examples=monitoring.examples,
         event=event,
         flow_run_url=str(flow_run.ui_url),
         mlflow_url=mlflow_url,

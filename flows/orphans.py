@@ -1,6 +1,6 @@
 """Flow runs that were left behind on this machine: their process is gone, and it could not say so.
 
-Run by `make up` before its worker starts, where one machine works for the pool. Where several do, the heartbeat
+Run by `slimline up` before its worker starts, where one machine works for the pool. Where several do, the heartbeat
 automation of deployments/automations.yaml finds them, as a process id means nothing on another machine.
 """
 

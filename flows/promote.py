@@ -1,4 +1,4 @@
-"""Candidate to champion: compared, held to its budget, approved if wanted, and moved as one transaction; and back."""
+"""Candidate to champion: compared, held to its budget, approved if asked for, moved as one transaction; and back."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -116,9 +116,9 @@ def _alone(name: str) -> Iterator[None]:
     limit = f"slimline-aliases-{name}"
     with get_client(sync_client=True) as client:
         client.upsert_global_concurrency_limit_by_name(limit, 1)
-    with ExitStack() as held:
+    with ExitStack() as slots:
         try:
-            held.enter_context(concurrency(limit, timeout_seconds=PATIENCE, strict=True, lease_duration=LEASE))
+            slots.enter_context(concurrency(limit, timeout_seconds=PATIENCE, strict=True, lease_duration=LEASE))
         except TimeoutError as error:
             raise AliasesMoved(
                 f"{name}: another flow run has been moving the aliases for {PATIENCE} s; nothing was changed here. "
@@ -137,15 +137,15 @@ def _put_back(name: str) -> str:
 
 
 def _needed(name: str, which: str) -> Registered:
-    found = registry.version_of(name, which)
-    if found is None:
+    version = registry.version_of(name, which)
+    if version is None:
         aliases = ", ".join(f"{alias} is {version}" for alias, version in registry.aliases_of(name).items())
         raise VersionError(
             "candidate" if which not in (CHAMPION, PREVIOUS) else which,
             f"models:/{name}@{which}",
             f"there is no such version. {f'Aliases of {name}: {aliases}' if aliases else 'Register one first'}",
         )
-    return found
+    return version
 
 
 def _gate(version: Registered, comparison: Comparison, recipe: Recipe) -> None:
@@ -176,26 +176,26 @@ def _approved(comparison: Comparison, seconds: int) -> str:
     """
     form = Approval.with_initial_data(description=as_markdown(comparison))
     try:
-        said = pause_flow_run(wait_for_input=form, timeout=seconds, poll_interval=2)
+        answer = pause_flow_run(wait_for_input=form, timeout=seconds, poll_interval=2)
     except FlowPauseTimeout as error:
         raise NotPromoted(
             f"version {comparison.candidate} does not become the champion: nobody approved it within {seconds} s"
         ) from error
-    if not said.approve:
+    if not answer.approve:
         raise NotPromoted(
-            f"version {comparison.candidate} does not become the champion: not approved. {said.note}".strip()
+            f"version {comparison.candidate} does not become the champion: not approved. {answer.note}".strip()
         )
-    return said.note
+    return answer.note
 
 
 def _tags(run: str, note: str) -> dict[str, str]:
     """What a version tells of how it became the champion."""
-    told = {
+    tags = {
         "promoted_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "promoted_by": str(flow_run.ui_url),
         "promoted_run": run,
     }
-    return {**told, "promoted_note": note} if note else told
+    return {**tags, "promoted_note": note} if note else tags
 
 
 def _result(name: str, *, moved: bool, put_back: str, note: str = "", run: str = "") -> Promotion:

@@ -118,7 +118,9 @@ class Recipe(BaseModel):
         if len(set(targets)) != len(targets):
             raise ValueError("name each target once")
         if not FORMATS[targets[0]].RUNS_HERE:
-            raise ValueError(f"{targets[0]} cannot be the first: its runtime is not here, so no latency can be held")
+            raise ValueError(
+                f"{targets[0]} cannot be the first: its runtime is not here, so no latency can be measured"
+            )
         return targets
 
     @model_validator(mode="after")
@@ -132,15 +134,15 @@ class Recipe(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _cut_to_the_budget(cls, given: Any) -> Any:
+    def _cut_to_the_budget(cls, settings: Any) -> Any:
         """Without a student that is named, the teacher's channels are cut until the budget's limits are kept."""
-        if not isinstance(given, dict) or "prune" in given:
-            return given
-        student, budget = given.get("student") or {}, given.get("budget") or {}
+        if not isinstance(settings, dict) or "prune" in settings:
+            return settings
+        student, budget = settings.get("student") or {}, settings.get("budget") or {}
         named = isinstance(student, dict) and student.get("model", "teacher") != "teacher"
         if named or not isinstance(budget, dict) or not any(budget.get(limit) for limit in LIMITS):
-            return given
-        return {**given, "prune": {"method": "channels"}}
+            return settings
+        return {**settings, "prune": {"method": "channels"}}
 
     @property
     def goal(self) -> Goal:
@@ -167,7 +169,7 @@ class Recipe(BaseModel):
         return {role: model for role, model in self.models.items() if model.brought}
 
     def door(self, role: Role) -> Door:
-        """What a model that is brought is held to; a score only where it teaches as it is."""
+        """What a model that is brought must keep; a score only where it teaches as it is."""
         ships = role == "student" or self.student.model == "teacher"
         taught = role == "teacher" and not self.teacher.fit.epochs
         return Door(

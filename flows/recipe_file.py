@@ -9,14 +9,13 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from flows.recipe import Recipe
+from flows.shipped import RECIPES
 from tasks.contract.errors import RecipeError
 from tasks.store import tracking
 
 M = TypeVar("M", bound=BaseModel)
-SHIPPED = {
-    file.stem: file for file in sorted((Path(__file__).parent.parent / "deployments" / "recipes").glob("*.yaml"))
-}
-RecipeName = Annotated[str, Field(json_schema_extra={"enum": list(SHIPPED)})]  # a drop-down in Prefect's form
+RecipeName = Annotated[str, Field(json_schema_extra={"enum": list(RECIPES)})]  # a drop-down in Prefect's form
+HINT = f"give the path of a YAML file, or the name of a recipe that is shipped: {', '.join(RECIPES)}"
 MAX_BYTES = 1_000_000  # a recipe is a page of text; more is a mistake or an attack on the parser
 
 
@@ -33,7 +32,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
             raise RecipeError("recipe", str(path), f"it has {size:,} bytes; a recipe has at most {MAX_BYTES:,}")
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError("recipe", str(path), f"cannot be read: {error}; give the path of a YAML file") from error
+        raise RecipeError("recipe", str(path), f"cannot be read: {error}; {HINT}") from error
     settings = _parse(text, str(path))
     if not isinstance(settings, dict):
         raise RecipeError("recipe", str(path), "holds no settings; a recipe is a YAML mapping such as `name: digits`")
@@ -41,7 +40,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def with_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Settings with others put in, each given in dotted form such as `student.width=0.5`.
+    """Settings with others put in, each in dotted form such as `student.width=0.5`.
 
     Raises:
         RecipeError: one is not of that form.
@@ -84,7 +83,7 @@ def registered_recipe(uri: str) -> Recipe:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """`yaml.SafeLoader` that refuses a key given twice, where it would silently take the last."""
+    """`yaml.SafeLoader` that refuses a key that stands twice, where it would silently take the last."""
 
 
 def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -106,8 +105,8 @@ def _parse(text: str, where: str) -> Any:
     try:
         return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506  a SafeLoader: builds no objects
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        said = " ".join(str(error).split())
-        raise RecipeError("recipe", where, f"is not plain YAML: {said}") from error
+        reason = " ".join(str(error).split())
+        raise RecipeError("recipe", where, f"is not plain YAML: {reason}") from error
 
 
 def _override(settings: dict[str, Any], override: str) -> None:

@@ -135,9 +135,9 @@ def _is_whole(rows: Sequence[Row], names: Sequence[str], room: int) -> bool:
 def _block(console: Console, row: Row, keys: Collection[str], *, bold: bool) -> None:
     """One row below its heading, a line a figure."""
     say(console, ", ".join(row[name] for name in keys if row[name]), style="bold" if bold else "underline")
-    told = {name: text for name, text in row.items() if name not in keys and text}
-    widest = max(map(cell_len, told), default=0)
-    for name, text in told.items():
+    figures = {name: text for name, text in row.items() if name not in keys and text}
+    widest = max(map(cell_len, figures), default=0)
+    for name, text in figures.items():
         say(console, f"  {name:<{widest}}  {text}", hang=4)
     console.print()
 

@@ -1,4 +1,4 @@
-"""Which servers `make up` has started on this machine: everything else joins them while they are up."""
+"""Which servers `slimline up` has started on this machine: everything else joins them while they are up."""
 
 import contextlib
 import json
@@ -9,7 +9,7 @@ from tasks.contract.state_folder import home
 
 
 def running() -> bool:
-    """Whether what `make up` started is there: its supervisor answers on its socket."""
+    """Whether what `slimline up` started is there: its supervisor answers on its socket."""
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
         try:
             probe.connect(str(socket_file()))
@@ -19,7 +19,7 @@ def running() -> bool:
 
 
 def addresses() -> dict[str, str]:
-    """The environment that leads to the servers of `make up`; empty where it is not up."""
+    """The environment that leads to the servers of `slimline up`; empty where it is not up."""
     if not running() or not note_file().is_file():
         return {}
     return {str(name): str(url) for name, url in json.loads(note_file().read_text()).items()}

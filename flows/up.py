@@ -1,4 +1,4 @@
-"""`make up`, `make down` and `make status`: both servers and a worker on this machine, on loopback only.
+"""`slimline up`, `down` and `status`: both servers and a worker on this machine, on loopback only.
 
 supervisord runs them as deployments/supervisord.conf says. This module picks the ports, waits, and says where to look.
 """
@@ -9,21 +9,19 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
-from flows import embedded, servers
+from flows import embedded, programs, servers
 from flows.install import POOL, await_healthy
-from flows.interrupt import EXIT_CODE
 from flows.screen import say, screen
+from flows.shipped import DEPLOYMENTS, ROOT
 from tasks.contract.errors import InvalidInput, SlimlineError
 from tasks.contract.state_folder import home
 
-ROOT = Path(__file__).parent.parent
-BIN = Path(sys.executable).parent
+SETTINGS = DEPLOYMENTS / "supervisord.conf"
 PORTS = {"PREFECT_SERVER_API_PORT": 4200, "MLFLOW_PORT": 5000}
 STARTING = 4.0  # seconds that what is only just being started has to end
 LONGEST_SOCKET = 90  # characters of a path; the system takes 107, and supervisord adds a process id while it binds
@@ -34,16 +32,16 @@ class UpError(InvalidInput):
 
 
 def up() -> int:
-    """Start all, say where, and stay until Ctrl-C or `make down`; returns an exit code."""
+    """Start all, say where, and stay until Ctrl-C or `slimline down`; returns an exit code."""
     if servers.running():
-        raise UpError("make up", str(home()), "is up already: look with `make status`, end it with `make down`")
+        raise UpError("up", str(home()), "is up already: look with `slimline status`, end it with `slimline down`")
     ports = {name: _free(name, default) for name, default in PORTS.items()}
     if len(str(servers.socket_file())) > LONGEST_SOCKET:
         raise UpError("SLIMLINE_HOME", str(home()), "is too long a path for a socket in it: choose a shorter one")
     (home() / "logs").mkdir(exist_ok=True)
     prefect, mlflow = (f"http://127.0.0.1:{ports[name]}" for name in PORTS)
     environment = {
-        **os.environ,
+        **programs.environment(),
         **{name: str(port) for name, port in ports.items()},
         "PREFECT_API_URL": f"{prefect}/api",
         "PREFECT_UI_URL": prefect,
@@ -51,15 +49,16 @@ def up() -> int:
         "MLFLOW_TRACKING_URI": mlflow,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its jobs judge language models: processes for nothing
         "SLIMLINE_HOME": str(home()),
+        "SLIMLINE_BIN": str(programs.BIN),
         "SLIMLINE_ROOT": str(ROOT),
-        "SLIMLINE_BIN": str(BIN),
+        "SLIMLINE_FOLDER": str(Path.cwd()),
     }
     embedded.copy_blank()
     console, pressed = screen(), list[int]()
     signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))  # until we know what there is to end
     # In a session of its own: Ctrl-C comes to us alone, and we end it as everybody else does.
     supervisor = subprocess.Popen(  # noqa: S603  our own command
-        [BIN / "supervisord", "-c", _settings()], env=environment, start_new_session=True
+        [programs.BIN / "supervisord", "-c", SETTINGS], env=environment, start_new_session=True
     )
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last when the terminal is closed
         signal.signal(sign, _ask_to_stop)
@@ -72,7 +71,7 @@ def up() -> int:
         _await(supervisor, prefect, mlflow)
         starting = False
         say(console, f"Prefect  {prefect}\nMLflow   {mlflow}\nLogs     {home() / 'logs'}")
-        say(console, "Ctrl-C or `make down` ends it.")
+        say(console, "Ctrl-C or `slimline down` ends it.")
         supervisor.wait()
     except KeyboardInterrupt:
         say(console, "\nending: first the worker, then the servers; Ctrl-C again does not wait for them")
@@ -83,7 +82,7 @@ def up() -> int:
 
 
 def down() -> int:
-    """End what `make up` started, from another terminal; returns an exit code."""
+    """End what `slimline up` started, from another terminal; returns an exit code."""
     if not servers.running():
         print("nothing is up")
         return 0
@@ -101,14 +100,14 @@ def down() -> int:
 def status() -> int:
     """Say what runs and where; returns 0 if all of it does, else 3, as service managers do."""
     if not servers.running():
-        print("nothing is up; `make up` starts it")
+        print("nothing is up; `slimline up` starts it")
         return 3
-    said, console = _control("status"), screen()
-    for table in ([line.split(maxsplit=2) for line in said.stdout.splitlines()], servers.addresses().items()):
+    states, console = _control("status"), screen()
+    for table in ([line.split(maxsplit=2) for line in states.stdout.splitlines()], servers.addresses().items()):
         widest = max((len(name) for name, *_ in table), default=0)
         for name, *words in table:
             say(console, f"{name:<{widest}}  {'  '.join(words)}")
-    return 0 if said.returncode == 0 else 3
+    return 0 if states.returncode == 0 else 3
 
 
 def _await(supervisor: "subprocess.Popen[bytes]", prefect: str, mlflow: str) -> None:
@@ -157,7 +156,7 @@ def _free(name: str, default: int) -> int:
             raise UpError(
                 name,
                 int(text),
-                f"cannot be had{_holder(int(text))} ({error.strerror}): `make up {name}=…` takes another",
+                f"cannot be had{_holder(int(text))} ({error.strerror}): `{name}=… slimline up` takes another",
             ) from error
     return int(text)
 
@@ -201,22 +200,11 @@ def _ask_to_stop(_signal: int, _frame: FrameType | None) -> None:
 def _control(word: str) -> "subprocess.CompletedProcess[str]":
     names = ("PREFECT_SERVER_API_PORT", "MLFLOW_PORT")  # the settings name them, supervisorctl reads the settings
     environment = {**os.environ, **dict.fromkeys(names, "0")}
-    environment |= {"SLIMLINE_HOME": str(home()), "SLIMLINE_ROOT": str(ROOT), "SLIMLINE_BIN": str(BIN)}
+    environment |= {"SLIMLINE_HOME": str(home()), "SLIMLINE_BIN": str(programs.BIN), "SLIMLINE_ROOT": str(ROOT)}
     return subprocess.run(  # noqa: S603  our own command
-        [BIN / "supervisorctl", "-c", _settings(), word], env=environment, capture_output=True, text=True, check=False
+        [programs.BIN / "supervisorctl", "-c", SETTINGS, word],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-
-
-def _settings() -> Path:
-    return ROOT / "deployments" / "supervisord.conf"
-
-
-if __name__ == "__main__":
-    embedded.settle()
-    try:
-        sys.exit({"up": up, "down": down, "status": status}[sys.argv[1]]())
-    except SlimlineError as error:
-        say(screen(stderr=True), f"slimline: {error}")
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(EXIT_CODE)

@@ -39,12 +39,12 @@ def verify(version: VersionUri = "models:/digits@champion", processors: bool = F
         made = verify_version(
             chosen.name, chosen.version, tags, recipe.data, recipe.validation, recipe.seed, processors
         )
-        found = open_verification(tracking.fetch(made))
-        page = as_markdown(found)
+        verification = open_verification(tracking.fetch(made))
+        page = as_markdown(verification)
         create_markdown_artifact(page, key="verification", description=chosen.uri)
         return Verified(
             uri=chosen.uri,
-            holds=found.holds,
+            holds=verification.holds,
             page=page,
             flow_run_url=str(flow_run.ui_url),
             mlflow_url=tracking.ui_url(run),

@@ -1,1 +1,1 @@
-"""What stages hand to each other, how they fail, and where state lies: all that every other folder may import."""
+"""What stages hand to each other, how they fail, where state and users' functions lie: what every folder may import."""

@@ -10,12 +10,13 @@ from pydantic import BaseModel, Field
 
 from tasks.contract.artifact import digest_file, digest_folder
 from tasks.contract.errors import ModelError
+from tasks.contract.own_function import NAME as FUNCTION
 from tasks.contract.problem import Problem, one_for_two
 from tasks.data import Dataset
 from tasks.formats.keras import files as keras
 from tasks.formats.keras.brought_file import look
 from tasks.zoo import autoencoder, cnn, ds_cnn, mlp, mobilenet, resnet6, resnet8
-from tasks.zoo.brought import FUNCTION, Brought, bring, source_of
+from tasks.zoo.brought import Brought, bring, source_of
 from tasks.zoo.ends import ModelEnds, ends_of
 
 if TYPE_CHECKING:

@@ -1,9 +1,6 @@
 """Models that people bring, from a file or from a function of theirs: as they came, and as Keras 2 models."""
 
-import importlib
 import inspect
-import os
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tasks.contract import own_function
 from tasks.contract.errors import ModelError
 from tasks.contract.problem import Problem
 from tasks.formats.keras import files as keras
@@ -19,8 +17,6 @@ from tasks.measuring.arrays import Outputs
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,7 @@ def bring(
         ModelError: no such model, unsafe, damaged, or not made for these data; names the field and the way out.
 
     """
-    if FUNCTION.fullmatch(name):
+    if own_function.NAME.fullmatch(name):
         source = _called(name, input_shape, output_shape, field)
         model = keras.plain(source, name, field)
         source = keras.in_float32(source)
@@ -84,17 +80,14 @@ def bring(
 
 def _called(name: str, input_shape: tuple[int, ...], output_shape: tuple[int, ...], field: str) -> Any:
     """What a user's function gives. It may take `input_shape` and `output_shape`, or nothing."""
-    module_name, function_name = name.split(":")
     source_of(name, field)
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
     import tensorflow as tf
 
     tf.keras.backend.reset_uids()  # names that Keras gives must not depend on what else was built before
     if "keras" in sys.modules:  # Keras 3, of which the function may build its model
         sys.modules["keras"].backend.clear_session(free_memory=False)
     try:
-        function = getattr(importlib.import_module(module_name), function_name)
+        function = own_function.load(name)
         shapes = {"input_shape": input_shape, "output_shape": output_shape}
         taken = inspect.signature(function).parameters
         return function(**{key: value for key, value in shapes.items() if key in taken})
@@ -114,10 +107,7 @@ def source_of(name: str, field: str) -> Path:
         ModelError: there is no such module.
 
     """
-    parts = name.split(":")[0].split(".")
-    for folder in (str(Path.cwd()), *sys.path):
-        place = Path(folder or os.curdir, *parts)
-        for file in (place / "__init__.py", place.with_suffix(".py")):
-            if file.is_file():
-                return file
-    raise ModelError(field, name, f"there is no module {'.'.join(parts)} here or among the installed packages")
+    try:
+        return own_function.source_of(name)
+    except ModuleNotFoundError as error:
+        raise ModelError(field, name, str(error)) from error

@@ -302,7 +302,7 @@ def test_what_is_installed_is_scheduled_by_the_services(prefect):
     pools = servers.database.execute("SELECT name, type FROM work_pool", "prefect")
     assert pools == [("slimline", "process")]
     deployed = servers.database.execute("SELECT name, entrypoint FROM deployment ORDER BY name", "prefect")
-    assert ("recipe", "flows/compress.py:compress_recipe") in deployed
+    assert ("recipe", "flows.deployed.compress_recipe") in deployed
 
 
 def test_prefect_takes_the_job_template_of_kubernetes(prefect):

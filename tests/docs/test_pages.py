@@ -125,7 +125,7 @@ def test_a_recipe_can_be_checked(page, file, written, monkeypatch):
 @pytest.mark.parametrize(("page", "file"), RECIPES, ids=[f"{page.stem}-{file}" for page, file in RECIPES])
 def test_a_recipe_can_be_run(page, file, written, monkeypatch, store, prefect_server):
     """From its data to a registered version, inside the budget that the page has."""
-    from flows.compress import compress
+    from flows.compression import compress
 
     monkeypatch.chdir(written(page))
     for module in ("mydata", "mymodels"):

@@ -17,7 +17,7 @@ from postgres import free_port
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
+    (program for name in ("chromium", "chromium-browser", "google-chrome") if (program := shutil.which(name))), ""
 )
 
 pytestmark = [
@@ -43,13 +43,13 @@ def up(tmp_path_factory) -> Iterator[dict[str, str]]:
         text=True,
         start_new_session=True,
     )
-    said = []
+    lines = []
     for line in process.stdout:
-        said.append(line)
+        lines.append(line)
         if "Ctrl-C" in line:
             break
-    addresses = dict(line.split() for line in said if line.startswith(("Prefect", "MLflow")))
-    assert set(addresses) == {"Prefect", "MLflow"}, "".join(said)
+    addresses = dict(line.split() for line in lines if line.startswith(("Prefect", "MLflow")))
+    assert set(addresses) == {"Prefect", "MLflow"}, "".join(lines)
     yield {**addresses, "state": str(state), "pid": str(process.pid)}
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
@@ -88,8 +88,8 @@ def picture(page, name: str) -> None:
 def label(*path: str) -> str:
     """XPath to a field's label in the form: the first of this name behind the group of that name."""
     steps = ("descendant", *["following"] * (len(path) - 1))
-    found = zip(steps, path, strict=True)
-    return "//body" + "".join(f"/{step}::label[starts-with(normalize-space(.), '{name}')][1]" for step, name in found)
+    pairs = zip(steps, path, strict=True)
+    return "//body" + "".join(f"/{step}::label[starts-with(normalize-space(.), '{name}')][1]" for step, name in pairs)
 
 
 def type_in(page, text: str, *path: str) -> None:
@@ -166,9 +166,9 @@ def test_the_registry_shows_the_version_with_alias_card_and_tags(up, finished, p
     )  # it covers a third of the page
     if assistant.count():
         assistant.click()
-    said = page.inner_text("body")
+    text = page.inner_text("body")
     for words in ("candidate", "integer_share", "latency_p50_ms", "size_bytes", "What the evidence does not say"):
-        assert words in said
+        assert words in text
     picture(page, "version")
 
 
@@ -240,11 +240,11 @@ def test_status_and_down(up, finished):
     environment = {**os.environ, "SLIMLINE_HOME": up["state"]}
     begun = family(up)
     assert len(begun) >= 4
-    said = subprocess.run(["make", "status"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
-    assert said.stdout.count("RUNNING") == 3
-    assert up["Prefect"] in said.stdout
+    status = subprocess.run(["make", "status"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert status.stdout.count("RUNNING") == 3
+    assert up["Prefect"] in status.stdout
     done = subprocess.run(["make", "down"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
     assert "all is down" in done.stdout
     assert not [process for process in begun if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
-    said = subprocess.run(["make", "status"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
-    assert "nothing is up" in said.stdout
+    status = subprocess.run(["make", "status"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert "nothing is up" in status.stdout

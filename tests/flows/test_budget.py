@@ -24,14 +24,14 @@ def test_a_file_that_can_saturate_is_refused_by_default():
 
 
 def test_a_teacher_that_only_guesses_is_kept_up_with_by_anything():
-    told = evidence({})
-    poor = told.model_copy(update={"reference": told.reference.model_copy(update={"guessing": 0.99})})
+    measured = evidence({})
+    poor = measured.model_copy(update={"reference": measured.reference.model_copy(update={"guessing": 0.99})})
     with pytest.raises(BudgetNotKept, match=r"teacher\.floor: .* is 0\.9500 .* better than guessing, 0\.9900"):
         hold(Budget(**LOOSE), 0, poor, "there")
     with pytest.raises(BudgetNotKept, match=r"to be 0\.96"):
-        hold(Budget(**LOOSE), 0.96, told, "there")
+        hold(Budget(**LOOSE), 0.96, measured, "there")
     hold(Budget(**LOOSE), -1, poor, "there")
-    hold(Budget(**LOOSE), 0.95, told, "there")
+    hold(Budget(**LOOSE), 0.95, measured, "there")
 
 
 def test_a_file_whose_sums_are_rounded_apart_is_refused_by_name():

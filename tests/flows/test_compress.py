@@ -48,8 +48,8 @@ def prefect_states(slimline: Slimline, kind: str, flow: str) -> list[str]:
         runs = slimline.servers.api("flow_runs/filter", {})
         (run,) = [run for run in runs if flow in (run["id"], run["name"])]
         tasks = {"flow_runs": {"id": {"any_": [run["id"]]}}}
-        found = [run] if kind == "flow_run" else slimline.servers.api("task_runs/filter", tasks)
-        return [each["state_name"] for each in found]
+        runs = [run] if kind == "flow_run" else slimline.servers.api("task_runs/filter", tasks)
+        return [each["state_name"] for each in runs]
     question = (
         "select state_name from flow_run where name = ? or id = ?"
         if kind == "flow_run"
@@ -130,9 +130,9 @@ def test_a_version_holds_all_that_it_takes_to_trust_it(first, store):
     from tasks.store import tracking
 
     folder = tracking.download(first["uri"])
-    held = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert {"MLmodel", "model.onnx", "labels.json", "recipe.yaml", "README.md", "formats/litert/model.tflite"} <= held
-    assert {"evidence/evidence.json", "evidence/index.html", "profile.json", "sample.npz"} <= held
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert {"MLmodel", "model.onnx", "labels.json", "recipe.yaml", "README.md", "formats/litert/model.tflite"} <= files
+    assert {"evidence/evidence.json", "evidence/index.html", "profile.json", "sample.npz"} <= files
     with np.load(folder / "sample.npz") as sample:
         assert sample["examples"].shape == (16, 8, 8, 1)
         for target in ("onnxruntime", "litert", "savedmodel"):

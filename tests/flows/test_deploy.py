@@ -44,10 +44,10 @@ def page(key: str) -> str:
     from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
     from prefect.client.schemas.sorting import ArtifactSort
 
-    wanted = ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
+    of_key = ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
     with get_client(sync_client=True) as client:
-        found = client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC, limit=1)
-    return str(found[0].data)
+        pages = client.read_artifacts(artifact_filter=of_key, sort=ArtifactSort.CREATED_DESC, limit=1)
+    return str(pages[0].data)
 
 
 @pytest.mark.parametrize("server", ["edge", "docker"])
@@ -143,9 +143,9 @@ def test_the_command_line(home, tmp_path):
         home, "models:/tiny@champion", "--to", "edge", "--output", str(tmp_path / "e"), "--json", "trial.requests=20"
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["uri"] == "models:/tiny/1"
-    assert told["trial"]["server_run"] is True
+    result = json.loads(done.stdout)
+    assert result["uri"] == "models:/tiny/1"
+    assert result["trial"]["server_run"] is True
     assert (tmp_path / "e" / "predict.py").is_file()
 
 

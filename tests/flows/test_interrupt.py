@@ -56,7 +56,7 @@ def check_left_nothing(terminal: Terminal, home: Path) -> None:
 
 
 def command_shown(terminal: Terminal) -> list[str]:
-    """What a person is told to type, taken from the screen as a person would copy it."""
+    """What a person is asked to type, taken from the screen as a person would copy it."""
     *_, above, command = terminal.written()
     assert above.endswith("type the same command:")
     return shlex.split(command)
@@ -110,13 +110,13 @@ def client(terminal: Terminal) -> MlflowClient:
 
 
 def epochs_kept(terminal: Terminal) -> int:
-    said = rf"slimline: stopped; kept: prepare; (\d+) of at most {EPOCHS} epochs of\s+train-teacher\n"
-    return int(re.search(said, terminal.text())[1])
+    message = rf"slimline: stopped; kept: prepare; (\d+) of at most {EPOCHS} epochs of\s+train-teacher\n"
+    return int(re.search(message, terminal.text())[1])
 
 
 def test_in_the_middle_of_a_training_it_says_what_is_kept(interrupted, history):
     assert epochs_kept(interrupted) >= 5
-    assert abs(epochs_kept(interrupted) - len(history)) <= 1, "the last one may be told and not written yet"
+    assert abs(epochs_kept(interrupted) - len(history)) <= 1, "the last one may be shown and not written yet"
     assert "━" not in interrupted.text(), "the bar is gone, and what the key writes with it"
 
 
@@ -191,9 +191,9 @@ def test_whatever_the_main_thread_does(tmp_path, work, presses, how, seconds):
         assert terminal.interrupt(60)[0] == 130, terminal.text()
         took = time.monotonic() - began
         check_left_nothing(terminal, tmp_path)
-    told = re.findall("undone|closed|said", terminal.text())
-    assert told[0] == how
-    assert (told[-1], told.count("said")) == ("said", 1)
+    printed = re.findall("undone|closed|said", terminal.text())
+    assert printed[0] == how
+    assert (printed[-1], printed.count("said")) == ("said", 1)
     least, most = seconds
     assert least <= took < most + 10, f"{most} s on a machine at rest"
 
@@ -223,7 +223,7 @@ def test_promote_moves_nothing(gone_on):
 @pytest.mark.parametrize("presses", [1, 2])
 def test_up_while_it_starts(tmp_path, presses):
     environment = {"PREFECT_SERVER_API_PORT": str(free_port()), "MLFLOW_PORT": str(free_port())}
-    with at_terminal(tmp_path, sys.executable, "-m", "flows.up", "up", **environment) as terminal:
+    with at_terminal(tmp_path, sys.executable, "-m", "flows.cli", "up", **environment) as terminal:
         terminal.await_text("^starting", LIMIT)
         until(lambda: len(terminal.left()) > 4, 60)  # the supervisor, both servers, and what tells them of the worker
         if presses == 2:

@@ -17,8 +17,8 @@ from tasks.contract.artifact import digest_folder
 
 def kill_at(process: "subprocess.Popen[str]", line: str, later: float = 0.0) -> None:
     """Kill a run and its server some seconds after it has said a line."""
-    for said in process.stderr:
-        if re.search(line, said):
+    for printed in process.stderr:
+        if re.search(line, printed):
             break
     else:
         raise AssertionError(f"ended without saying {line!r}: exit code {process.wait()}")

@@ -1,4 +1,4 @@
-"""Two classes told apart by one sigmoid: trained, held, measured, shipped and served as it is."""
+"""Two classes told apart by one sigmoid: trained, quantized, measured, shipped and served as it is."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def home(tmp_path_factory, prefect_server, empty_store):
     """A version of a sigmoid of one's own: taught on by another, cut, quantized, with a file for every bundle."""
     import shutil
 
-    from flows.compress import compress
+    from flows.compression import compress
     from flows.recipe_file import check_settings
 
     folder = tmp_path_factory.mktemp("state")
@@ -147,9 +147,9 @@ def test_bundles_name_the_class_that_it_says(home, tmp_path):
     done = subprocess.run(
         [sys.executable, "predict.py", "new.npy"], cwd=tmp_path / "edge", capture_output=True, text=True, check=True
     )
-    said = [json.loads(line)["label"] for line in done.stdout.splitlines()]
-    assert np.mean([label == CLASSES[number] for label, number in zip(said, y, strict=True)]) > 0.8
-    assert set(said) == set(CLASSES)
+    labels = [json.loads(line)["label"] for line in done.stdout.splitlines()]
+    assert np.mean([label == CLASSES[number] for label, number in zip(labels, y, strict=True)]) > 0.8
+    assert set(labels) == set(CLASSES)
     assert "label_filename" not in (tmp_path / "triton/cpu/churn/config.pbtxt").read_text()
     assert "the share of 'leaves'; the rest is 'stays''s" in (tmp_path / "triton/README.md").read_text()
 

@@ -28,27 +28,27 @@ def servers(tmp_path):
 def stages(servers: Servers, flow: str) -> dict[str, list]:
     """The MLflow runs of a flow run's stages, by stage."""
     client = MlflowClient(servers.urls["mlflow"])
-    (experiment,) = [found for found in client.search_experiments() if found.name == "slimline"]
-    found: dict[str, list] = {}
+    (experiment,) = [each for each in client.search_experiments() if each.name == "slimline"]
+    stages_of: dict[str, list] = {}
     for run in client.search_runs([experiment.experiment_id], f"tags.`prefect.flow_run_id` = '{flow}'"):
         if run.data.tags["slimline.role"] == "stage":
-            found.setdefault(run.info.run_name, []).append(run)
-    return found
+            stages_of.setdefault(run.info.run_name, []).append(run)
+    return stages_of
 
 
 def check_nothing_is_lost_or_doubled(servers: Servers, flow: str) -> None:
     client = MlflowClient(servers.urls["mlflow"])
-    found = stages(servers, flow)
-    assert {"prepare", "train-teacher", "distill", "prune", "quantize-training", "validate", "register"} <= set(found)
-    assert {tuple(run.info.status for run in runs) for runs in found.values()} == {("FINISHED",)}
+    made = stages(servers, flow)
+    assert {"prepare", "train-teacher", "distill", "prune", "quantize-training", "validate", "register"} <= set(made)
+    assert {tuple(run.info.status for run in runs) for runs in made.values()} == {("FINISHED",)}
     for stage, epochs in (("train-teacher", 8), ("distill", 60), ("prune", 2)):
-        history = client.get_metric_history(found[stage][0].info.run_id, "loss")
+        history = client.get_metric_history(made[stage][0].info.run_id, "loss")
         assert [point.step for point in history] == list(range(1, epochs + 1))
     assert [version.version for version in client.search_model_versions("name = 'tiny'")] == ["1"]
 
 
-def await_stage(servers: Servers, run: str, said: str) -> None:
-    until(lambda: re.search(said, servers.log("one")), 200, lambda: servers.log("one")[-3000:])
+def await_stage(servers: Servers, run: str, pattern: str) -> None:
+    until(lambda: re.search(pattern, servers.log("one")), 200, lambda: servers.log("one")[-3000:])
 
 
 @pytest.mark.parametrize(("server", "seconds"), [("mlflow", 60), ("prefect", 30)])
@@ -73,14 +73,14 @@ def test_a_dead_workers_run_is_marked_and_another_worker_finishes_it(servers):
     servers.worker("two")
     servers.api(f"flow_runs/{run}/set_state", {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}})
     assert servers.await_state(run, "Completed", "Failed") == "Completed", servers.log("two")[-5000:]
-    found = stages(servers, run)
-    assert [each.info.status for each in found["train-teacher"]] == ["FINISHED"], "not trained a second time"
-    assert sorted(each.info.status for each in found["distill"]) == ["FINISHED", "KILLED"]
+    made = stages(servers, run)
+    assert [each.info.status for each in made["train-teacher"]] == ["FINISHED"], "not trained a second time"
+    assert sorted(each.info.status for each in made["distill"]) == ["FINISHED", "KILLED"]
     assert len(MlflowClient(servers.urls["mlflow"]).search_model_versions("name = 'tiny'")) == 1
 
 
 def test_a_schedule_fires_twice_by_itself(servers):
-    found = servers.api("deployments/name/compress-recipe/recipe")
+    deployment = servers.api("deployments/name/compress-recipe/recipe")
     settings = ["data.limit=300", "teacher.fit.epochs=1", "distill.method=none", "prune.method=none"]
     settings += ["student.model=teacher", "quantize.method=none", "targets=[onnxruntime]", "validate.latency_rounds=5"]
     settings += ["budget.max_accuracy_drop=1", "budget.min_size_ratio=0", "budget.min_integer_share=0"]
@@ -89,12 +89,12 @@ def test_a_schedule_fires_twice_by_itself(servers):
         "active": True,
         "parameters": {"settings": settings},
     }
-    servers.api(f"deployments/{found['id']}/schedules", [schedule])
+    servers.api(f"deployments/{deployment['id']}/schedules", [schedule])
 
     def finished() -> list[dict]:
         state = {"name": {"any_": ["Completed"]}}
         runs = servers.api(
-            "flow_runs/filter", {"flow_runs": {"deployment_id": {"any_": [found["id"]]}, "state": state}}
+            "flow_runs/filter", {"flow_runs": {"deployment_id": {"any_": [deployment["id"]]}, "state": state}}
         )
         return [run for run in runs if run["auto_scheduled"]]
 

@@ -54,10 +54,10 @@ def page(key: str) -> str:
     from prefect.client.schemas.sorting import ArtifactSort
 
     with get_client(sync_client=True) as client:
-        found = client.read_artifacts(
+        pages = client.read_artifacts(
             artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])), sort=ArtifactSort.CREATED_DESC, limit=1
         )
-    return str(found[0].data)
+    return str(pages[0].data)
 
 
 def test_a_candidate_that_is_not_worse_becomes_the_champion(aliases):
@@ -202,9 +202,9 @@ def waiting(count: int = 1) -> list:
     paused = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PAUSED])))
     with get_client(sync_client=True) as client:
         for _ in range(900):
-            found = client.read_flow_runs(flow_run_filter=paused)
-            if len(found) == count:
-                return found
+            runs = client.read_flow_runs(flow_run_filter=paused)
+            if len(runs) == count:
+                return runs
             time.sleep(0.1)
     raise AssertionError("nobody is asked")
 

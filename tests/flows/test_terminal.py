@@ -121,7 +121,7 @@ def test_the_bar_pulses_until_it_is_known_how_much_there_is_to_do(which, request
     terminal = request.getfixturevalue(which)
     drawn = [line for line in terminal.written() if line.startswith("  train-teacher") and "✓" not in line]
     unknown = [line for line in drawn if "/" not in line]
-    counts = [found[1] for line in drawn if (found := re.search(r"\b(\d)/8\b", line))]
+    counts = [match[1] for line in drawn if (match := re.search(r"\b(\d)/8\b", line))]
     assert unknown, "before the first epoch nobody knows"
     assert all(re.fullmatch(r"  train-teacher  ━+(  \d:\d\d)", line.rstrip()) for line in unknown), unknown
     assert counts, drawn
@@ -141,12 +141,12 @@ def test_a_tiny_terminal_shows_every_figure_a_block_a_file(tiny):
     blocks = dict(re.findall(r"^(teacher|compressed \*), onnxruntime\n((?:  .+\n)+)", text, re.MULTILINE))
     assert set(blocks) == {"teacher", "compressed *"}
     for name, block in blocks.items():
-        told = dict(re.findall(r"^  (\S+(?: \S+)*?)  +(.+(?:\n    .+)?)$", block, re.MULTILINE))
-        assert list(told) == [column for column in HEAD if column in told], "in their order"
-        assert set(HEAD[2:]) - set(told) == ({"drop (interval)"} if name == "teacher" else set())
-        assert 0.2 < float(told["accuracy"]) <= 1
-        assert re.fullmatch(r"[\d.]+ ms", told["p50"])
-    assert re.fullmatch(r"[+-][\d.]+ \([+-][\d.]+ to [+-][\d.]+\)", flat(told["drop (interval)"]))
+        figures = dict(re.findall(r"^  (\S+(?: \S+)*?)  +(.+(?:\n    .+)?)$", block, re.MULTILINE))
+        assert list(figures) == [column for column in HEAD if column in figures], "in their order"
+        assert set(HEAD[2:]) - set(figures) == ({"drop (interval)"} if name == "teacher" else set())
+        assert 0.2 < float(figures["accuracy"]) <= 1
+        assert re.fullmatch(r"[\d.]+ ms", figures["p50"])
+    assert re.fullmatch(r"[+-][\d.]+ \([+-][\d.]+ to [+-][\d.]+\)", flat(figures["drop (interval)"]))
     assert too_long(tiny) == []
     (evidence,) = [line.strip() for line in tiny.written() if line.endswith("index.html")]
     assert Path(evidence).is_file(), "written as one line, so that it can be copied"
@@ -174,15 +174,15 @@ def test_a_dumb_terminal_gets_no_control_sequences(place, result):
 
 
 def test_into_a_file_goes_everything_unwrapped(place, result, tmp_path):
-    file = tmp_path / "said.txt"
+    file = tmp_path / "output.txt"
     terminal = place.slimline("run", str(place.recipe), size="tiny", stdout=file)
     assert terminal.text() == ""
-    said = file.read_text()
-    assert "\x1b" not in said
-    assert f"✓ validate: reused from run {result['runs']['validate'][:8]}\n" in said
-    (head,) = [line for line in said.splitlines() if line.startswith("model ")]
+    text = file.read_text()
+    assert "\x1b" not in text
+    assert f"✓ validate: reused from run {result['runs']['validate'][:8]}\n" in text
+    (head,) = [line for line in text.splitlines() if line.startswith("model ")]
     assert len(head) > 80, "no terminal's width"
-    assert not [cell for cell in cells(result) if cell not in said]
+    assert not [cell for cell in cells(result) if cell not in text]
 
 
 def test_check_says_what_a_recipe_would_do(place):
@@ -226,11 +226,11 @@ def test_verify(place, wide):
     text = terminal.text()
     assert "models:/tiny/1: everything that was recorded is so" in flat(text)
     assert "|" not in text, "a page at a terminal is no Markdown"
-    recorded, found = re.search(
+    recorded, measured = re.search(
         r"^onnxruntime accuracy and interval\n  recorded +((?:.+\n)+?)  found +((?:.+\n)+)", text, re.MULTILINE
     ).groups()
-    assert flat(recorded) == flat(found)
-    assert re.fullmatch(r"0\.\d+ \(0\.\d+ to [01]\.\d+\)", flat(found))
+    assert flat(recorded) == flat(measured)
+    assert re.fullmatch(r"0\.\d+ \(0\.\d+ to [01]\.\d+\)", flat(measured))
     assert too_long(terminal) == []
 
 
@@ -248,13 +248,13 @@ def test_deploy(place, wide, tmp_path):
 
 def test_up_and_status(place, wide):
     ports = {"PREFECT_SERVER_API_PORT": str(free_port()), "MLFLOW_PORT": str(free_port())}
-    with place.open("flows.up", "up", **ports) as up:
-        up.await_text("Ctrl-C or `make down` ends it", LIMIT)
+    with place.open("flows.cli", "up", **ports) as up:
+        up.await_text("Ctrl-C or `slimline down` ends it", LIMIT)
         lines = up.text().splitlines()
         assert f"Prefect  http://127.0.0.1:{ports['PREFECT_SERVER_API_PORT']}" in lines
         assert f"MLflow   http://127.0.0.1:{ports['MLFLOW_PORT']}" in lines
         assert len(up.left()) >= 4
-        with place.open("flows.up", "status") as status:
+        with place.open("flows.cli", "status") as status:
             assert status.wait(LIMIT) == 0
             for name in ("prefect", "mlflow", "worker"):
                 assert re.search(
@@ -267,6 +267,6 @@ def test_up_and_status(place, wide):
         assert "ending: first the worker, then the servers" in flat(up.text())
         assert up.left() == []
         assert "Traceback" not in up.text()
-    with place.open("flows.up", "status") as status:
+    with place.open("flows.cli", "status") as status:
         assert status.wait(LIMIT) == 3
         assert "nothing is up" in status.text()

@@ -40,10 +40,10 @@ def runs(servers: Servers) -> list[str]:
 
 
 def flat(settings: dict, prefix: str = "") -> dict:
-    found = {}
+    values = {}
     for name, value in settings.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return found
+        values |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return values
 
 
 def logs(servers: Servers) -> str:
@@ -70,12 +70,12 @@ def test_both_ended_registered_as_distinct_versions(runs, client):
 
 
 def test_no_run_is_lost_or_open(servers, runs, client):
-    (experiment,) = [found for found in client.search_experiments() if found.name == "slimline"]
-    found = client.search_runs([experiment.experiment_id], max_results=200)
-    assert {run.info.status for run in found} == {"FINISHED"}
+    (experiment,) = [each for each in client.search_experiments() if each.name == "slimline"]
+    runs_made = client.search_runs([experiment.experiment_id], max_results=200)
+    assert {run.info.status for run in runs_made} == {"FINISHED"}
     for flow in runs:
-        (parent,) = [run for run in found if run.data.tags.get("slimline.role") == "compression" and of(run, flow)]
-        made = [run.info.run_name for run in found if run is not parent and of(run, flow)]
+        (parent,) = [run for run in runs_made if run.data.tags.get("slimline.role") == "compression" and of(run, flow)]
+        made = [run.info.run_name for run in runs_made if run is not parent and of(run, flow)]
         reused = [tag.removeprefix(REUSED) for tag in parent.data.tags if tag.startswith(REUSED)]  # from the other run
         assert set(reused) <= {"prepare"}
         tasks = servers.api("task_runs/filter", {"flow_runs": {"id": {"any_": [flow]}}})

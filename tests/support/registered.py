@@ -25,7 +25,7 @@ RECIPE = {
 @contextmanager
 def versions(home: Path, empty_store: Path, *settings: dict) -> Iterator[None]:
     """Versions 1, 2, … of `tiny`, each with these settings changed, in `home`, which is the state folder meanwhile."""
-    from flows.compress import compress
+    from flows.compression import compress
     from flows.recipe_file import check_settings
 
     shutil.copy(empty_store, home / "mlflow.db")

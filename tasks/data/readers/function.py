@@ -1,20 +1,16 @@
 """A Python function of the user's own, named `package.module:function`: for all that no other reader reads."""
 
 import hashlib
-import importlib
-import re
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tasks.contract import own_function
 from tasks.contract.errors import DataError
 from tasks.data.config import DataConfig
 from tasks.data.source import Chunk, Part, Reader, Source, array_part
 
-NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 RETURNS = (
     "return ((x_train, y_train), (x_test, y_test)) or (x, y) as NumPy arrays, or an iterable of such (x, y) chunks"
 )
@@ -29,7 +25,7 @@ def read(config: DataConfig) -> Source:
         DataError: no such function, it raised, or it returned something else.
 
     """
-    function = find(config.source)
+    function = function_named(config.source)
     returned = call(function, config.source)
     match returned:
         case ((_, _), (_, _)) if isinstance(returned, tuple):
@@ -42,23 +38,19 @@ def read(config: DataConfig) -> Source:
     raise DataError("data.source", config.source, f"the function returned {type(returned).__name__}; {RETURNS}")
 
 
-def find(name: str) -> Callable[[], Any]:
-    """The function of that name; the working directory is searched too."""
-    if not NAME.fullmatch(name):
+def function_named(name: str) -> Callable[[], Any]:
+    """The function of that name; a file in the working folder comes first."""
+    if not own_function.NAME.fullmatch(name):
         raise DataError("data.source", name, "write it as package.module:function")
-    module_name, function_name = name.split(":")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
     try:
-        module = importlib.import_module(module_name)
+        return own_function.load(name)
+    except AttributeError as error:
+        raise DataError("data.source", name, str(error)) from error
     except Exception as error:  # the module is the user's: it may raise anything
+        module = name.split(":")[0]
         raise DataError(
-            "data.source", name, f"{module_name} cannot be imported ({type(error).__name__}: {error})"
+            "data.source", name, f"{module} cannot be imported ({type(error).__name__}: {error})"
         ) from error
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        raise DataError("data.source", name, f"{module_name} has no function {function_name}")
-    return function  # type: ignore[no-any-return]
 
 
 def call(function: Callable[[], Any], name: str) -> Any:

@@ -5,9 +5,10 @@ from prefect import flow
 from flows.budget import hold
 from flows.check import check
 from flows.recipe import Recipe
-from flows.recipe_file import SHIPPED, RecipeName, read_recipe
+from flows.recipe_file import RecipeName, read_recipe
 from flows.record import compressing, wanted
 from flows.report import Compression, publish
+from flows.shipped import RECIPES
 from tasks.bring import bring_own
 from tasks.contract.artifact import ModelArtifact
 from tasks.convert import convert_model
@@ -88,7 +89,7 @@ def compress_recipe(recipe: RecipeName = "digits", settings: list[str] = []) -> 
         settings: What is to be different from the file, such as student.width=0.5: one setting a line.
 
     """
-    chosen: Compression = compress.fn(read_recipe(SHIPPED[recipe], settings))
+    chosen: Compression = compress.fn(read_recipe(RECIPES[recipe], settings))
     return chosen
 
 

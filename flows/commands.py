@@ -1,0 +1,245 @@
+"""What each command does: calls the flow and shows the result. Each gives its exit code."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from flows import embedded
+from flows.shipped import recipe_named
+from tasks.contract.errors import ServerFailed
+from tasks.contract.progress import listen
+
+if TYPE_CHECKING:
+    from subprocess import Popen
+
+    from rich.console import Console
+
+    from flows.promote import Promotion
+    from flows.report import Compression
+
+
+def schema() -> int:
+    """Print it."""
+    from flows.recipe import Recipe
+
+    print(json.dumps(Recipe.model_json_schema(), indent=2))
+    return 0
+
+
+def check(recipe: Path, overrides: Sequence[str]) -> int:
+    """Say what a recipe would do."""
+    from flows.check import check, plan, try_models
+    from flows.recipe_file import read_recipe
+    from flows.screen import say, screen
+
+    read = read_recipe(recipe_named(recipe), overrides)
+    data = check(read)
+    steps = plan(read, data)
+    console = screen()
+    try_models(read, data)
+    say(console, f"{recipe}: this recipe can run. It would do:")
+    for stage, what in steps:
+        say(console, f"  {stage:<9} {what}", hang=12)
+    return 0
+
+
+def run(recipe: Path, overrides: Sequence[str], *, as_json: bool) -> int:
+    """Compress, measure, register."""
+    file = recipe_named(recipe)
+    server = embedded.start_server() if file.is_file() else None
+    from flows.check import check
+    from flows.recipe_file import read_recipe
+    from flows.screen import say, screen
+
+    read = read_recipe(file, overrides)
+    check(read)  # before Prefect and MLflow hear of it: a wrong recipe leaves no failed run behind
+    console = screen(stderr=as_json)
+    say(console, f"{read.name}  ({recipe})", style="bold")
+    with _shown(console):
+        from flows.compression import compress
+        from flows.display import duration, show
+
+        _await_servers(server)
+        startup = time.time() - _process_began()
+        result = compress(read)
+    wall = time.time() - _process_began()
+    show(console, result, next_steps(result, embedded_server=server is not None))
+    in_all = f"{duration(wall)} in all, {duration(startup)} of it until the first stage could begin"
+    say(console, in_all, style="dim", hang=0)
+    if as_json:
+        clock = {"wall_seconds": round(wall, 2), "startup_seconds": round(startup, 2)}
+        print(json.dumps({**result.model_dump(mode="json"), **clock}, indent=2))
+    return 0
+
+
+def promote(name: str, candidate: str, approval: int, *, as_json: bool) -> int:
+    """Put a candidate in service."""
+    server = embedded.start_server()
+    with _shown():
+        from flows.promote import promote
+
+        _await_servers(server)
+        result = promote(name, candidate, approval)
+    return _show(result, as_json=as_json)
+
+
+def rollback(name: str, *, as_json: bool) -> int:
+    """Put the previous champion back in service."""
+    server = embedded.start_server()
+    with _shown():
+        from flows.promote import rollback
+
+        _await_servers(server)
+        result = rollback(name)
+    return _show(result, as_json=as_json)
+
+
+def monitor(name: str, overrides: Sequence[str], *, as_json: bool) -> int:
+    """Measure the champion on new data; 1 if it is degraded."""
+    server = embedded.start_server()
+    from flows.monitor import Watch, monitor
+    from flows.recipe_file import checked, with_overrides
+
+    settings = checked(Watch, with_overrides({}, overrides))
+    with _shown():
+        _await_servers(server)
+        result = monitor(name, settings.data, settings.config)
+    if as_json:
+        print(result.model_dump_json(indent=2))
+    else:
+        state = f"{result.uri}: {'degraded' if result.degraded else 'healthy'}, {result.examples:,} new examples"
+        _print_lines([state, *result.reasons, result.mlflow_url])
+    return int(result.degraded)
+
+
+def deploy(version: str, to: str, overrides: Sequence[str], output: str, *, as_json: bool) -> int:
+    """Lay a version out for a server, and try it there."""
+    server = embedded.start_server()
+    from flows.deploy import DeployConfig, as_markdown, deploy
+    from flows.recipe_file import checked, with_overrides
+
+    settings = checked(DeployConfig, with_overrides({"version": version, "to": to}, overrides))
+    with _shown():
+        _await_servers(server)
+        result = deploy(settings.version, settings.to, settings.bundle, settings.trial, output)
+    _print_page(result.model_dump_json(indent=2), as_markdown(result), as_json=as_json)
+    return 0
+
+
+def verify(version: str, processors: bool, *, as_json: bool) -> int:
+    """Re-check a version against its own evidence; 1 if something is not as it was recorded."""
+    server = embedded.start_server()
+    with _shown():
+        from flows.verify import verify
+
+        _await_servers(server)
+        result = verify(version, processors)
+    _print_page(result.model_dump_json(indent=2), f"{result.page}\n{result.mlflow_url}", as_json=as_json)
+    return 0 if result.holds else 1
+
+
+def serve(version: str, watch: float, settings: Mapping[str, str | int]) -> int:
+    """Answer over REST and gRPC, until SIGTERM.
+
+    Raises:
+        ServerFailed: the server's libraries are not installed.
+
+    """
+    sys.argv[1:] = []  # kserve reads them when it is imported, and has words of its own
+    from tasks.serving.__main__ import serve_folder, serve_registered
+
+    options = argparse.Namespace(version=version, folder=Path(version), watch=watch, **settings)
+    try:
+        (serve_folder if options.folder.is_dir() else serve_registered)(options)
+    except ModuleNotFoundError as error:
+        message = f"{error.name} is not installed, and the server needs it: pip install 'slimline[serve]'"
+        raise ServerFailed(message) from error
+    return 0
+
+
+def servers(word: Literal["up", "down", "status"]) -> int:
+    """Start both servers and a worker, end them, or say what is up."""
+    from flows import up
+
+    return {"up": up.up, "down": up.down, "status": up.status}[word]()
+
+
+@contextmanager
+def _shown(console: "Console | None" = None) -> Iterator[None]:
+    """Shows what goes on while the block lasts, on standard error if no console is named."""
+    from flows.display import Display
+    from flows.screen import screen
+
+    display = Display(console or screen(stderr=True))
+    listen(display)
+    display.begin("starting")
+    try:
+        yield
+    finally:
+        display.stop()
+
+
+def _await_servers(server: "Popen[bytes] | None") -> None:
+    """Ready when both are. MLflow takes seconds to import and to open, and Prefect's server is coming up meanwhile."""
+    from tasks.store import tracking
+
+    tracking.experiment()
+    embedded.await_server(server)
+
+
+def _show(result: "Promotion", *, as_json: bool) -> int:
+    if as_json:
+        print(result.model_dump_json(indent=2))
+    else:
+        state = f"{result.name}: version {result.champion} is the champion, previous is {result.previous or 'none'}"
+        _print_lines([state, result.mlflow_url or "nothing was moved"])
+    return 0
+
+
+def _print_lines(lines: Sequence[str]) -> None:
+    from flows.screen import say, screen
+
+    console = screen()
+    for line in lines:
+        say(console, line)
+
+
+def _print_page(json_text: str, markdown: str, *, as_json: bool) -> None:
+    from flows.screen import page, screen
+
+    if as_json:
+        print(json_text)
+    else:
+        page(screen(), markdown)
+
+
+def _process_began() -> float:
+    import psutil
+
+    return float(psutil.Process().create_time())
+
+
+def next_steps(result: "Compression", *, embedded_server: bool) -> list[tuple[str, str]]:
+    """What a person types to look at the run and to use the version."""
+    from tasks.store.tracking import tracking_uri
+
+    uri = tracking_uri()
+    steps = []
+    if embedded_server:
+        folder = os.environ["PREFECT_HOME"]
+        steps.append(("Prefect UI at http://127.0.0.1:4200", f"PREFECT_HOME={folder} prefect server start"))
+    else:
+        steps.append(("Prefect UI", result.flow_run_url))
+    if uri.startswith("sqlite:"):
+        steps.append((f"MLflow UI at {result.mlflow_url}", f"mlflow server --backend-store-uri {uri} --port 5000"))
+    else:
+        steps.append(("MLflow UI", result.mlflow_url))
+    load = f"import mlflow; mlflow.set_tracking_uri({uri!r}); model = mlflow.pyfunc.load_model({result.uri!r})"
+    steps.append(("Evidence", result.evidence))
+    return [*steps, ("Load the model", f'python -c "{load}"')]

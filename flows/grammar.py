@@ -1,0 +1,190 @@
+"""The command line's grammar: each command, its words and what its help says. `flows/commands.py` does the work."""
+
+import functools
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, ParamSpec
+
+import typer
+
+from flows import commands
+
+P = ParamSpec("P")
+WIDEST = 100  # columns of help: longer lines are hard to read
+
+Overrides = typer.Argument(
+    metavar="field=value", help="settings in dotted form, such as student.width=0.5", show_default=False
+)
+RecipeWord = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="a YAML file, or the name of a shipped recipe, such as digits")
+]
+OverrideWords = Annotated[list[str] | None, Overrides]
+ModelName = Annotated[str, typer.Argument(metavar="NAME", help="the registered model")]
+Version = Annotated[str, typer.Argument(metavar="models:/NAME@ALIAS", help="or models:/NAME/3")]
+Json = Annotated[bool, typer.Option("--json", help="end with one JSON object on standard output")]
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a person typed, understood.
+
+    work: what is called to do it; gives an exit code.
+    own_signals: it answers Ctrl-C itself, and what it starts speaks to the terminal.
+    """
+
+    work: partial[int]
+    own_signals: bool = False
+
+
+app = typer.Typer(
+    help="From a Keras model and a data set to a small registered model version.",
+    no_args_is_help=False,
+    add_completion=False,
+    rich_markup_mode=None,  # plain text, at any width; and Rich is not imported to print it
+)
+_understood: list[Command] = []
+
+
+def chosen(typed: Sequence[str]) -> Command:
+    """The command that somebody typed.
+
+    Raises:
+        SystemExit: help was asked for and shown (0), or something that was typed is wrong, and was shown (2).
+
+    """
+    _understood.clear()
+    try:
+        app([*typed], prog_name="slimline", terminal_width=min(shutil.get_terminal_size().columns, WIDEST))
+    except SystemExit:
+        if not _understood:
+            raise
+    return _understood[0]
+
+
+def command(function: Callable[P, Command]) -> Callable[P, Command]:
+    """Make a function a command of its name: its docstring is the help, its parameters are the words."""
+
+    @functools.wraps(function)
+    def understand(*args: P.args, **kwargs: P.kwargs) -> None:
+        _understood.append(function(*args, **kwargs))
+
+    app.command(short_help=(function.__doc__ or "").partition("\n")[0])(understand)
+    return function
+
+
+@command
+def run(recipe: RecipeWord, overrides: OverrideWords = None, json: Json = False) -> Command:
+    """Compress, measure, register."""
+    return Command(partial(commands.run, recipe, overrides or [], as_json=json))
+
+
+@command
+def check(recipe: RecipeWord, overrides: OverrideWords = None) -> Command:
+    """Say what is wrong with a recipe, or what it would do."""
+    return Command(partial(commands.check, recipe, overrides or []))
+
+
+@command
+def promote(
+    name: ModelName,
+    candidate: Annotated[str, typer.Option(metavar="WHICH", help="its alias or its number")] = "candidate",
+    approval: Annotated[
+        int, typer.Option(metavar="SECONDS", help="wait so long for a person to approve in Prefect's UI")
+    ] = 0,
+    json: Json = False,
+) -> Command:
+    """Put a candidate in service, if it is not worse than the champion."""
+    return Command(partial(commands.promote, name, candidate, approval, as_json=json))
+
+
+@command
+def rollback(name: ModelName, json: Json = False) -> Command:
+    """Put the previous champion back in service."""
+    return Command(partial(commands.rollback, name, as_json=json))
+
+
+@command
+def monitor(
+    name: ModelName,
+    overrides: Annotated[
+        list[str],
+        typer.Argument(metavar="field=value", help="such as data.reader=npz data.source=new.npz, and config.…"),
+    ],
+    json: Json = False,
+) -> Command:
+    """Measure the champion on new data."""
+    return Command(partial(commands.monitor, name, overrides, as_json=json))
+
+
+@command
+def deploy(
+    version: Version,
+    to: Annotated[str, typer.Option(metavar="SERVER", help="tfserving, triton, kserve, docker or edge")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="field=value", help="such as trial.max_latency_ms=5, and bundle.…"),
+    ] = None,
+    output: Annotated[str, typer.Option(metavar="PLACE", help="a folder to make, or an archive.tar.gz")] = "",
+    json: Json = False,
+) -> Command:
+    """Lay a version out for a server, and try it there."""
+    return Command(partial(commands.deploy, version, to, overrides or [], output, as_json=json))
+
+
+@command
+def verify(
+    version: Version,
+    processors: Annotated[
+        bool, typer.Option("--processors", help="ask its files on other processors too, under QEMU")
+    ] = False,
+    json: Json = False,
+) -> Command:
+    """Re-check a version against its own evidence."""
+    return Command(partial(commands.verify, version, processors, as_json=json))
+
+
+@command
+def serve(
+    version: Annotated[
+        str,
+        typer.Argument(metavar="models:/NAME@ALIAS", help="or models:/NAME/3, or a folder that was laid out"),
+    ],
+    watch: Annotated[float, typer.Option(metavar="SECONDS", help="how often to look where it leads")] = 10,
+    host: Annotated[str, typer.Option(help="0.0.0.0 listens on every address of this machine")] = "127.0.0.1",
+    http_port: int = 8080,
+    grpc_port: int = 8081,
+    threads: Annotated[int, typer.Option(help="of ONNX Runtime, in one call")] = 1,
+) -> Command:
+    """Answer over REST and gRPC, and follow the alias."""
+    words: dict[str, str | int] = {"host": host, "http_port": http_port, "grpc_port": grpc_port, "threads": threads}
+    return Command(partial(commands.serve, version, watch, words))
+
+
+@command
+def schema() -> Command:
+    """Print the recipe's JSON schema."""
+    return Command(partial(commands.schema))
+
+
+@command
+def up() -> Command:
+    """Start Prefect, MLflow and a worker on this machine, until Ctrl-C.
+
+    PREFECT_SERVER_API_PORT and MLFLOW_PORT, in the environment, name other ports than 4200 and 5000.
+    """
+    return Command(partial(commands.servers, "up"), own_signals=True)
+
+
+@command
+def down() -> Command:
+    """End what `slimline up` started."""
+    return Command(partial(commands.servers, "down"), own_signals=True)
+
+
+@command
+def status() -> Command:
+    """Say what is up, and where; exit code 3 if not all of it is."""
+    return Command(partial(commands.servers, "status"), own_signals=True)
