@@ -78,7 +78,7 @@ def test_a_bundle_answers_as_when_it_was_registered(server, ways, copied):
     result = trial(copied(server), QUICK)
     assert result.examples == 16
     assert result.largest_difference < 1e-5
-    assert result.server_run == (server not in ("tfserving", "triton")), "what was not run is not said to have been"
+    assert result.server_run == (server not in ("tfserving", "triton")), "what was not run is not shown as run"
     assert set(result.latency_p50_ms) == ways
     assert all(took > 0 for took in result.latency_p50_ms.values())
 
