@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from google.protobuf import text_format
-from registered import versions
+from registered import EVERY_TARGET, version_folder
 
 from tasks.bundle import bundle
 from tasks.bundles import BUNDLES
@@ -23,17 +23,13 @@ from tasks.versions.version import OpenVersion, open_version
 
 BIN = Path(sys.executable).parent
 SERVERS = tuple(BUNDLES)
-TARGETS = {"targets": ["onnxruntime", "litert", "savedmodel", "tensorrt"], "quantize": {"method": "post_training"}}
 CONFIG = BundleConfig(max_batch=16, batch_delay_us=250, instances=3, canary_percent=25)
 
 
 @pytest.fixture(scope="module")
-def version(tmp_path_factory, prefect_server, empty_store):
+def version(tmp_path_factory, prefect_server, empty_store) -> OpenVersion:
     """A registered version with a file for every target, in int8."""
-    from tasks.store import tracking
-
-    with versions(tmp_path_factory.mktemp("state"), empty_store, TARGETS):
-        yield open_version("models:/tiny/1", tracking.download("models:/tiny/1"))
+    return open_version("models:/tiny/1", version_folder(tmp_path_factory, empty_store, EVERY_TARGET))
 
 
 @pytest.fixture(scope="module")
