@@ -98,7 +98,7 @@ def compressed(recipe: Recipe, folder: Path) -> "Evidence":
         )
     from tasks.convert import convert
     from tasks.formats.keras import files as keras
-    from tasks.validate import Measured, validate
+    from tasks.validate import MeasuredFile, validate
 
     measured = []
     route = recipe.quantize.route
@@ -116,7 +116,7 @@ def compressed(recipe: Recipe, folder: Path) -> "Evidence":
             with clock(f"convert-{name}-{target}"):
                 convert(model, target, precision, file, data)
             measured.append(
-                Measured(
+                MeasuredFile(
                     role=role,
                     target=target,
                     precision=precision,

@@ -26,7 +26,7 @@ def try_models(recipe: Recipe, data: Dataset) -> None:
         SlimlineError: what a run would end with; says what, and the way out.
 
     """
-    from tasks.bring import bring, hold_files
+    from tasks.bring import bring, check_files
     from tasks.zoo import build_model
 
     for role, model in recipe.models.items():
@@ -35,7 +35,7 @@ def try_models(recipe: Recipe, data: Dataset) -> None:
             bring(model, data, role, door, recipe.seed)
         else:
             built = build_model(model, data, seed=recipe.seed, field=role)
-            hold_files(built, door.targets, door.precision, data, role)
+            check_files(built, door.targets, door.precision, data, role)
 
 
 def plan(recipe: Recipe, data: Dataset) -> list[tuple[str, str]]:

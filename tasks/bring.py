@@ -1,8 +1,8 @@
 """Bring: the door that models of one's own come through, before anything is trained.
 
-A model answers real examples as it came, in the Keras that it was made with, and those answers are kept. All that is
-made of it is held against them: the same in Keras 2, what is left of it when it is made simpler, and its file for
-every target, one example at a time, two, and many.
+A model answers real examples as it came, in the Keras that it was made with, and those answers are kept. The same model
+in Keras 2, and that with its norms folded, are compared with them; and with the model in Keras 2 its file for every
+target, asked for one example at a time, two, and many.
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ ALONE = (
 
 
 class Door(BaseModel, frozen=True, extra="forbid"):
-    """What a model that is brought is held to."""
+    """What is asked of a model that is brought."""
 
     targets: tuple[Target, ...] = Field(description="The runtimes that files of it are made for.")
     precision: Precision = Field(description="Of those; int8 if they are to have a fake-quantized model's ranges.")
@@ -54,10 +54,11 @@ class Door(BaseModel, frozen=True, extra="forbid"):
 
 
 def as_it_came(brought: Brought, x: Outputs, batch: int, name: str, field: str) -> Outputs:
-    """What a model answers as it came `(n, …)`, once it was found that nothing but an example decides its answer.
+    """What a model answers as it came `(n, …)`, if nothing but an example decides its answer.
 
     Raises:
-        ModelError: it answers with no numbers, or what hangs on chance, the last call, or what else is in the batch.
+        ModelError: it does not take the examples, answers with NaN or infinity, or with what hangs on chance, the last
+            call, or what else is in the batch.
 
     """
     few = x[:FEW]
@@ -74,23 +75,23 @@ def as_it_came(brought: Brought, x: Outputs, batch: int, name: str, field: str) 
         ) from error
     if not np.isfinite(answers).all():
         raise ModelError(field, name, "answers test examples with NaN or infinity: look at its weights and the data")
-    for complaint, found in others.items():
-        difference = furthest(found, answers[: len(found)])
+    for complaint, other in others.items():
+        difference = furthest(other, answers[: len(other)])
         if difference.share > 1:
             raise ModelError(field, name, f"{complaint} ({difference})")
     return answers
 
 
-def hold_model(brought: Brought, answers: Outputs, x: Outputs, name: str, field: str) -> None:
-    """Hold the model in Keras 2, and that made simpler, against what it answered as it came.
+def check_model(brought: Brought, answers: Outputs, x: Outputs, name: str, field: str) -> None:
+    """Compare the model in Keras 2, and that with its norms folded, with what it answered as it came.
 
     Raises:
-        ModelError: it answers otherwise; says what was changed, and by how much.
+        ModelError: it answers otherwise; says which of the two, and by how much.
 
     """
-    wanted = answers[: len(x)]
+    expected = answers[: len(x)]
     for what, model in (("in Keras 2", brought.model), ("with its norms folded", fold(brought.model))):
-        difference = furthest(model.predict(x, verbose=0), wanted)
+        difference = furthest(model.predict(x, verbose=0), expected)
         if difference.share > 1:
             raise ModelError(
                 field,
@@ -100,10 +101,10 @@ def hold_model(brought: Brought, answers: Outputs, x: Outputs, name: str, field:
             )
 
 
-def hold_files(
+def check_files(
     model: "tf.keras.Model", targets: Sequence[Target], precision: Precision, data: Dataset, role: Role
 ) -> None:
-    """Hold the files that would be made of a model, in float and in integers if it is to have those, against it.
+    """Compare the files that would be made of a model, in float and in integers if it is to have those, with it.
 
     Raises:
         AnswersDiffer: a target's file cannot be made or answers otherwise; says which, at which layer and by how much,
@@ -113,8 +114,9 @@ def hold_files(
     x, _ = data.arrays("test", MANY)
     wrong = targets_apart(model, targets, "float32", x, MANY)
     if precision == "int8":
-        held = fake_quantized(model, data.arrays("train", limit=CALIBRATION)[0])
-        wrong = targets_apart(held, [target for target in targets if target not in wrong], "int8", x, MANY) | wrong
+        quantized = fake_quantized(model, data.arrays("train", limit=CALIBRATION)[0])
+        rest = [target for target in targets if target not in wrong]
+        wrong = targets_apart(quantized, rest, "int8", x, MANY) | wrong
     if not wrong:
         return
     right = [target for target in targets if target not in wrong]
@@ -126,11 +128,12 @@ def hold_files(
     raise AnswersDiffer(f"files of the {role} would not answer as it does:{lines}\n{way_out}")
 
 
-def hold_floor(model: "tf.keras.Model", data: Dataset, floor: float, name: str) -> None:
-    """Refuse a teacher that is no better than guessing, or not as good as was asked for, on the validation split.
+def check_floor(model: "tf.keras.Model", data: Dataset, floor: float, name: str) -> None:
+    """Refuse a teacher that is no better than guessing, or below the score that was asked for, on the validation split.
 
     Raises:
-        ModelError: says how good it is, and what is likely: values at another scale than it was trained on.
+        ModelError: says how good it is, and what is likely: inputs on another scale than it was trained on, or other
+            data.
 
     """
     x, y = data.arrays("validation")
@@ -141,8 +144,8 @@ def hold_floor(model: "tf.keras.Model", data: Dataset, floor: float, name: str) 
         scores = example_scores(data.config.problem, y, answers, data.variance)
         return float(scores.mean(axis=0).min())  # of several targets the worst: none hides behind another
 
-    found = score(x)
-    if good_enough(found, floor, least):
+    reached = score(x)
+    if good_enough(reached, floor, least):
         return
     tried = {"divided by 255": score(x / 255), "from -1 to 1, x / 127.5 - 1": score(x / 127.5 - 1)}
     better = max(tried, key=lambda how: tried[how])
@@ -150,13 +153,13 @@ def hold_floor(model: "tf.keras.Model", data: Dataset, floor: float, name: str) 
     likely = (
         f"With values {better} it has {tried[better]:.3f}: it was trained on those, so put that step into the model "
         "(tf.keras.layers.Rescaling as its first layer)"
-        if tried[better] > max(found, least)
+        if tried[better] > max(reached, least)
         else "Are these the data that it was trained for, with classes in the same order and inputs in the same units? "
         "Train it here (teacher.fit.epochs), or take it as it is (teacher.floor: -1)"
     )
     what = f"below teacher.floor = {floor:g}" if floor else "no better than guessing"
     raise ModelError(
-        "teacher.model", name, f"has {measure} {found:.3f} on the validation split, {what} ({least:.3f}). {likely}"
+        "teacher.model", name, f"has {measure} {reached:.3f} on the validation split, {what} ({least:.3f}). {likely}"
     )
 
 
@@ -167,7 +170,7 @@ def bring(model: ModelConfig, data: Dataset, role: Role, door: Door, seed: int) 
         model: which.
         data: what it is for.
         role: what it is to be.
-        door: what it is held to.
+        door: what is asked of it.
         seed: of what its function draws.
 
     Raises:
@@ -182,14 +185,14 @@ def bring(model: ModelConfig, data: Dataset, role: Role, door: Door, seed: int) 
     x, _ = data.arrays("test", door.examples)
     listener().note(f"bring-{role}", f"asking the {role} as it came ({brought.keras}) for {len(x):,} answers")
     answers = as_it_came(brought, x, MANY, model.model, field)
-    hold_model(brought, answers, x[:MANY], model.model, field)
+    check_model(brought, answers, x[:MANY], model.model, field)
     if door.floor >= 0:
-        hold_floor(brought.model, data, door.floor, model.model)
-    hold_files(brought.model, door.targets, door.precision, data, role)
+        check_floor(brought.model, data, door.floor, model.model)
+    check_files(brought.model, door.targets, door.precision, data, role)
     return brought, answers
 
 
-@stage("bring-{role}", reuse=lambda given: not given["model"].called)
+@stage("bring-{role}", reuse=lambda arguments: not arguments["model"].called)
 def bring_own(
     run: StageRun, role: Role, model: ModelConfig, data: DataArtifact, door: Door, seed: int
 ) -> ModelArtifact:

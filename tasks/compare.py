@@ -42,7 +42,8 @@ def compare(
         seed: of the bootstrap.
 
     Raises:
-        VersionError: the data are not what the candidate recorded, or the two versions answer different questions.
+        VersionError: the data are not those that the candidate was validated on, or the two versions answer different
+            questions.
         ConversionError: a file answers with something other than one finite output for each example.
 
     """
@@ -51,16 +52,16 @@ def compare(
     candidate = versions[CANDIDATE][1]
     opened = {side: version for side, (_, version) in versions.items()}
     profiles = {side: open_profile(version.folder) for side, version in opened.items()}
-    notes = _hold_together(opened, profiles, data)
+    notes = _check_comparable(opened, profiles, data)
     shared = [file.target for file in candidate.shipped() if FORMATS[file.target].RUNS_HERE]
     for version in opened.values():
-        kept = {file.target for file in version.shipped()}
+        targets = {file.target for file in version.shipped()}
         notes += [
             f"The champion has no {target} file: what it does there was not compared."
             for target in shared
-            if target not in kept
+            if target not in targets
         ]
-        shared = [target for target in shared if target in kept]
+        shared = [target for target in shared if target in targets]
     for side, version in opened.items():
         for target in shared:
             layers = FORMATS[target].saturating(version.files_of(target))
@@ -89,8 +90,13 @@ def compare(
     )
 
 
-def _hold_together(versions: Mapping[str, OpenVersion], profiles: Mapping[str, Profile], data: Dataset) -> list[str]:
-    """Refuse what cannot be compared; returns what a reader has to know of the rest."""
+def _check_comparable(versions: Mapping[str, OpenVersion], profiles: Mapping[str, Profile], data: Dataset) -> list[str]:
+    """Notes for the reader of a comparison of these versions.
+
+    Raises:
+        VersionError: they cannot be compared, or not on these data.
+
+    """
     candidate = versions[CANDIDATE]
     if candidate.evidence.data != data.digest:
         raise VersionError(
@@ -139,9 +145,9 @@ def _by_name(call: Predict, profile: Profile, data: Dataset) -> Predict:
     return lambda x: call(x[:, order] if order else x)[:, back or slice(None)]
 
 
-def _places(wanted: Sequence[str], there: Sequence[str]) -> list[int]:
-    """Where each wanted name stands; nothing if either has none."""
-    return [there.index(name) for name in wanted] if there else []
+def _places(names: Sequence[str], order: Sequence[str]) -> list[int]:
+    """Where each name stands in an order of them; nothing if either has none."""
+    return [order.index(name) for name in names] if order else []
 
 
 def _pair(
@@ -212,13 +218,13 @@ def compare_versions(
         if number is not None:
             uri = f"models:/{name}/{number}"
             versions[side] = (number, open_version(uri, tracking.download(uri)))
-    found = compare(name, versions, open_data(data), config, seed=seed)
-    for pair in found.pairs:
+    comparison = compare(name, versions, open_data(data), config, seed=seed)
+    for pair in comparison.pairs:
         figures = {"drop": pair.drop, "speedup": pair.speedup}
         tracking.log_metrics(
-            run.run_id, {f"{pair.target}/{figure}": found.estimate for figure, found in figures.items() if found}
+            run.run_id, {f"{pair.target}/{figure}": value.estimate for figure, value in figures.items() if value}
         )
     folder = run.work / "comparison"
     folder.mkdir()
-    write_comparison(found, folder)
+    write_comparison(comparison, folder)
     return run.keep_evidence(folder)

@@ -31,7 +31,7 @@ class ConvertConfig(BaseModel, frozen=True, extra="forbid"):
     )
 
     def options(self, target: Target) -> dict[str, Any]:
-        """What the target's writer is told beyond the precision."""
+        """The options of the target's writer beside the precision."""
         return {"integer_io": self.litert_io == "int8"} if target == "litert" else {}
 
 
@@ -46,19 +46,20 @@ def convert(
 ) -> None:
     """Put a model in a folder in the form that a target runs; class names travel with it, and what warms a server up.
 
-    A fake-quantized model brings its ranges, so nothing is calibrated here, and the same model gives the same bytes.
+    A fake-quantized model brings its ranges, and the same one gives the same bytes. A model without ranges is
+    calibrated here, if `calibration` says how.
 
     Args:
-        model: Keras 2, from `(batch, *data.input_shape)`; fake-quantized if precision is int8.
+        model: Keras 2, from `(batch, *data.input_shape)`; fake-quantized if precision is int8 and nothing calibrates.
         target: the runtime.
         precision: the numbers that it computes in.
         folder: an existing, empty one.
         data: what the model is for.
-        config: what the file is like.
+        config: what the file is like beside its numbers.
         calibration: for int8 of a model without ranges: how the target's own toolchain sets them.
 
     Raises:
-        ConversionError: names layer, operator and target, and what to do.
+        ConversionError: the target has no such precision, or no such operator; names which, and what to do.
 
     """
     form = FORMATS[target]
@@ -88,7 +89,8 @@ def convert_model(
 ) -> ModelArtifact:
     """Write a Keras model for a target in the precision that it is to compute in, and keep the file.
 
-    A target that has no such precision gets float32, which is said: a SavedModel in float16 is no reason to stop.
+    A target that has no such precision, or no toolchain that sets ranges of its own, gets float32 with a note: a
+    SavedModel in float16 is no reason to stop.
     """
     form, precision, how = FORMATS[target], conversion.precision, conversion.calibration
     if precision not in form.PRECISIONS or (how is not None and not hasattr(form, "calibrate")):

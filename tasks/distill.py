@@ -1,4 +1,4 @@
-"""Train a student on what a teacher says of the examples, beside their labels."""
+"""Train a student on what a teacher answers to the examples, beside their labels."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -118,7 +118,7 @@ def distill(
         data: what is learned.
         config: how; method `none` learns from the labels alone.
         seed: the same one gives the same weights.
-        report: told of each epoch.
+        report: called after each epoch.
         checkpoints: a folder from which a killed training goes on.
 
     Raises:

@@ -29,11 +29,11 @@ from tasks.store.stage import StageRun, stage
 from tasks.versions.version import OpenVersion, open_version
 
 BATCH = 64  # examples in a call when answers are asked for
-WARM, SECONDS = 20, 20.0  # calls before timing begins; longest timing
+WARM, SECONDS = 20, 20.0  # calls before timing begins; seconds that timing takes at most
 
 
 def monitor(version: OpenVersion, new: NewData, config: MonitorConfig, *, seed: int) -> Monitoring:
-    """Ask the file that MLflow asks by default for its answers to new data, and hold all against its profile.
+    """Ask the file that MLflow asks by default for its answers to new data, and compare all with the version's profile.
 
     Args:
         version: what was registered.
@@ -42,7 +42,8 @@ def monitor(version: OpenVersion, new: NewData, config: MonitorConfig, *, seed: 
         seed: of the bootstrap.
 
     Raises:
-        DataError: too few new examples.
+        DataError: too few new examples, or some that the file does not take.
+        ConversionError: the file answers with something other than one finite output for each example.
         StoreError: the version was registered without distributions.
 
     """
@@ -63,10 +64,10 @@ def monitor(version: OpenVersion, new: NewData, config: MonitorConfig, *, seed: 
     except SlimlineError:
         raise
     except Exception as error:  # the runtime's own, which share no class: an id that a table has no row for
-        said = str(error).strip().splitlines() or [type(error).__name__]
+        lines = str(error).strip().splitlines() or [type(error).__name__]
         raise DataError(
             "data.source",
-            said[-1],
+            lines[-1],
             f"the {file.target} file does not take these examples: drop those unlike all that it learned from, such as "
             "new ids, or compress again",
         ) from error
@@ -79,13 +80,13 @@ def monitor(version: OpenVersion, new: NewData, config: MonitorConfig, *, seed: 
     decay = intervals.independent_difference(file.accuracy, accuracy) if accuracy else None
     times = timing.time_in_turn({"now": call}, new.x[:1], config.latency_rounds, WARM, SECONDS)
     columns, targets = profile.columns, profile.target_columns
-    found: dict[str, list[Drift]] = {
-        "inputs": _held(profile.inputs, joined(features_of(x, columns) for x in _chunks(new.x)), config),
+    moved: dict[str, list[Drift]] = {
+        "inputs": _drifts(profile.inputs, joined(features_of(x, columns) for x in _chunks(new.x)), config),
         "targets": [],
-        "predictions": _held(profile.predictions, answer_figures(profile.problem, new.x, answers, targets), config),
+        "predictions": _drifts(profile.predictions, answer_figures(profile.problem, new.x, answers, targets), config),
     }
     if new.y is not None:
-        found["targets"] = _held(profile.targets, target_figures(profile.problem, new.y, targets), config)
+        moved["targets"] = _drifts(profile.targets, target_figures(profile.problem, new.y, targets), config)
     machine = describe_machine(load_before)
     latency = latency_of(times["now"])
     return _judged(
@@ -101,7 +102,7 @@ def monitor(version: OpenVersion, new: NewData, config: MonitorConfig, *, seed: 
             decay=decay,
             decays=decays,
             columns=columns,
-            **{kind: tuple(moved) for kind, moved in found.items()},
+            **{kind: tuple(each) for kind, each in moved.items()},
             latency=latency,
             registered_latency_p50=file.latency.p50,
             slowdown=latency.p50 / file.latency.p50 if _alike(machine, evidence.machine) else None,
@@ -124,7 +125,7 @@ def _decays(profile: Profile, scores: Floats, confidence: float, seed: int) -> d
     }
 
 
-def _held(references: dict[str, Distribution], figures: Features, config: MonitorConfig) -> list[Drift]:
+def _drifts(references: dict[str, Distribution], figures: Features, config: MonitorConfig) -> list[Drift]:
     return drifts(references, figures, limit=config.max_drift, significance=config.significance)
 
 
@@ -139,29 +140,29 @@ def _alike(one: Machine, other: Machine) -> bool:
     return comparable(one, other) and one.usable_cores == other.usable_cores
 
 
-def _judged(found: Monitoring, before: Machine, config: MonitorConfig) -> Monitoring:
+def _judged(measured: Monitoring, before: Machine, config: MonitorConfig) -> Monitoring:
     """With its reasons, and with what could not be measured."""
-    notes = list(found.notes)
-    if found.accuracy is None:
+    notes = list(measured.notes)
+    if measured.accuracy is None:
         notes.append("Without labels decay cannot be seen: drift says that data moved, not that answers are wrong.")
-    if found.slowdown is None:
+    if measured.slowdown is None:
         notes.append(
-            f"Registered on {before.name} with {before.usable_cores} cores, measured on {found.machine.name} with "
-            f"{found.machine.usable_cores}: latencies are not compared."
+            f"Registered on {before.name} with {before.usable_cores} cores, measured on {measured.machine.name} with "
+            f"{measured.machine.usable_cores}: latencies are not compared."
         )
-    return found.model_copy(update={"reasons": tuple(reasons(found, config)), "notes": tuple(notes)})
+    return measured.model_copy(update={"reasons": tuple(reasons(measured, config)), "notes": tuple(notes)})
 
 
-def figures(found: Monitoring) -> dict[str, float]:
-    """By name, for metrics whose course over many runs tells more than one of them."""
-    scored: dict[str, Interval | None] = {found.score: found.accuracy, "decay": found.decay}
+def figures(measured: Monitoring) -> dict[str, float]:
+    """The run's metrics by name: their course over many runs tells more than one run does."""
+    scored: dict[str, Interval | None] = {measured.score: measured.accuracy, "decay": measured.decay}
     return {
-        "degraded": float(bool(found.reasons)),
-        "examples": float(found.examples),
-        "latency_p50_ms": found.latency.p50 * 1000,
+        "degraded": float(bool(measured.reasons)),
+        "examples": float(measured.examples),
+        "latency_p50_ms": measured.latency.p50 * 1000,
         **{name: each.estimate for name, each in scored.items() if each},
-        **{f"decay/{name}": each.estimate for name, each in found.decays.items()},
-        **{f"drift/{name}": drift.stability_index for name, drift in found.drifts().items()},
+        **{f"decay/{name}": each.estimate for name, each in measured.decays.items()},
+        **{f"drift/{name}": drift.stability_index for name, drift in measured.drifts().items()},
     }
 
 
@@ -169,7 +170,7 @@ def figures(found: Monitoring) -> dict[str, float]:
 def monitor_version(
     run: StageRun, name: str, version: int, data: DataConfig, labels: bool, config: MonitorConfig, seed: int
 ) -> EvidenceArtifact:
-    """Measure a version on new data, and keep what was found as JSON, as metrics and as a plot.
+    """Measure a version on new data, and keep the figures as JSON, as metrics and as a plot.
 
     `labels` says whether the new data have them.
     """
@@ -187,13 +188,13 @@ def monitor_version(
     )
     for note in new.notes:
         listener().note("monitor", note)
-    found = monitor(opened, new, config, seed=seed)
+    measured = monitor(opened, new, config, seed=seed)
     tracking.log_dataset(run.run_id, data.reader, fingerprint(data), data.source or data.reader, {}, "monitor")
-    tracking.log_metrics(run.run_id, figures(found))
-    tracking.set_tags(run.run_id, {"slimline.version": uri, "degraded": str(bool(found.reasons)).lower()})
+    tracking.log_metrics(run.run_id, figures(measured))
+    tracking.set_tags(run.run_id, {"slimline.version": uri, "degraded": str(bool(measured.reasons)).lower()})
     folder = run.work / "monitoring"
     folder.mkdir()
-    write_monitoring(found, folder)
-    shown = {name.replace("$", r"\$"): drift for name, drift in found.drifts().items()}  # else plots read formulas
+    write_monitoring(measured, folder)
+    shown = {name.replace("$", r"\$"): drift for name, drift in measured.drifts().items()}  # else plots read formulas
     run.figure(drifts_by_figure(shown, config.max_drift), "drift.png")
     return run.keep_evidence(folder)

@@ -21,7 +21,7 @@ def prepare_data(data: DataConfig) -> DataArtifact:
 
 @stage("prepare")
 def prepare_examples(run: StageRun, data: DataConfig) -> DataArtifact:
-    """Keep what the data are like."""
+    """Keep what the data are like: their profile, and the figures of each input and target."""
     dataset = open_data(data)
     folder = run.work / "profile"
     folder.mkdir()
@@ -30,7 +30,7 @@ def prepare_examples(run: StageRun, data: DataConfig) -> DataArtifact:
         listener().note("prepare", note)
     targets = target_figures(data.problem, dataset.targets["train"], dataset.target_columns)
     kept = {"inputs": input_distributions(dataset), "targets": distributions(targets, len(dataset.classes))}
-    shown = {kind: {name: each.model_dump() for name, each in found.items()} for kind, found in kept.items()}
+    shown = {kind: {name: each.model_dump() for name, each in figures.items()} for kind, figures in kept.items()}
     write_profile({**profile, **shown}, folder)
     tracking.log_dataset(run.run_id, data.reader, dataset.digest, data.source or data.reader, profile, "prepare")
     for split, count in dataset.counts.items():

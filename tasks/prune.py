@@ -154,6 +154,8 @@ def prune(
 ) -> "tf.keras.Model":
     """A plain Keras 2 model with fewer channels, with zeros in its kernels, or both, fine-tuned.
 
+    With the method `none` the student itself comes back.
+
     Args:
         student: left as it is.
         data: what is learned.
@@ -161,7 +163,7 @@ def prune(
         teacher: keeps teaching during the fine-tuning; none learns from the labels.
         teaching: how the teacher counts.
         seed: the same one gives the same weights.
-        report: told of each epoch.
+        report: called after each epoch.
         checkpoints: a folder from which a killed training goes on.
         goal: what the shipped file is to be, for channels that are cut to the budget or to a latency.
 
@@ -196,7 +198,7 @@ def prune(
             checkpoints=folder,
         )
 
-    def told(epoch: int, _: int, values: dict[str, float]) -> None:
+    def report_last(epoch: int, _: int, values: dict[str, float]) -> None:
         report(between + epoch, epochs, values)
 
     smaller = shrink(student, data, config.channels, goal, teacher, recover)
@@ -204,8 +206,8 @@ def prune(
         return smaller  # as small as is asked for already
     folder = _below(checkpoints, "last")
     if zeros is not None:
-        return sparse(smaller, data, zeros, config.fit, objective, seed=seed, report=told, checkpoints=folder)
-    fit(smaller, data, config.fit, objective, seed=seed, report=told, checkpoints=folder)
+        return sparse(smaller, data, zeros, config.fit, objective, seed=seed, report=report_last, checkpoints=folder)
+    fit(smaller, data, config.fit, objective, seed=seed, report=report_last, checkpoints=folder)
     return smaller
 
 

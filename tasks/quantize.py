@@ -1,4 +1,4 @@
-"""From floats to integers: where tensors are held to 8 bits, with which ranges, and how the model gets used to it."""
+"""From floats to integers: which tensors are quantized, with which ranges, and how the model gets used to it."""
 
 import functools
 from collections.abc import Callable, Collection
@@ -42,7 +42,7 @@ class QuantizeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
     )
     precision: Literal["int8", "dynamic", "float16"] = Field(
         "int8",
-        description="For post_training: int8 throughout; dynamic with int8 kernels and ranges found anew for each "
+        description="For post_training: int8 throughout; dynamic with int8 kernels and ranges measured anew for each "
         "input; float16 kernels at half the size. For training and mixed it is int8.",
         json_schema_extra={"position": 1},
     )
@@ -129,7 +129,7 @@ class QuantizeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         return self.method
 
     def routes(self) -> dict[str, "QuantizeConfig"]:
-        """The configs to try, by their route: this one, none of them, or for `auto` all that there are."""
+        """The configs to try, by their route: this one; none for the method `none`; for `auto` all of `ROUTES`."""
         if self.method == "none":
             return {}
         settings = ROUTES if self.method == "auto" else ({},)
@@ -163,7 +163,7 @@ def quantize(
 
     Ranges are first set by examples, since a range that is off by much gives training nothing to start from. Then, for
     `training`, the model is fine-tuned with gradients passed straight through the rounding, while the ranges follow it;
-    for `mixed`, the layers that cost most stay in float.
+    for `mixed`, the layers that cost most stay in float. A model in which nothing has an integer kernel stays in float.
 
     Args:
         student: left as it is.
@@ -171,9 +171,9 @@ def quantize(
         config: how; one of `routes()`. For post-training in float16 or dynamic range, or with each toolchain's own
             ranges, there is nothing to do before the files are written, and the student comes back.
         teacher: keeps teaching during the fine-tuning; none learns from the labels.
-        teaching: how the teacher counts; what it says of layers that the student no longer has is left out, and told.
+        teaching: how the teacher counts; hints from layers that the student no longer has are left out, with a note.
         seed: the same one gives the same weights.
-        report: told of each epoch.
+        report: called after each epoch.
         checkpoints: a folder from which a killed training goes on.
 
     Raises:
@@ -196,15 +196,15 @@ def quantize(
         return _mixed(student, data, config, lambda names: make(float_layers=names))
     if config.method == "post_training":
         return make(bias_correction=config.bias_correction)
-    held = make()
-    if not is_fake_quantized(held):  # nothing to get used to
+    quantized = make()
+    if not is_fake_quantized(quantized):  # nothing to get used to
         return student
     objective = supervised(data.config.problem, data.variance)
     if teacher is not None:
         objective = taught_by(data, teacher, teaching, stage=f"quantize-{config.route}", layers_may_go=True)
-    fit(held, data, config.fit, objective, seed=seed, report=report, checkpoints=checkpoints)
-    settle(held)  # training moved biases, and the ranges and steps that they are counted in
-    return held
+    fit(quantized, data, config.fit, objective, seed=seed, report=report, checkpoints=checkpoints)
+    settle(quantized)  # training moved biases, and the ranges and steps that they are counted in
+    return quantized
 
 
 def _mixed(
@@ -217,17 +217,17 @@ def _mixed(
     x, y = data.arrays("validation", limit=config.calibration_examples)
 
     def answers(model: "tf.keras.Model") -> np.ndarray:
-        found: np.ndarray = model.predict(x, verbose=0)
-        return found
+        outputs: np.ndarray = model.predict(x, verbose=0)
+        return outputs
 
     def score(outputs: np.ndarray) -> np.ndarray:
         return np.asarray(example_scores(data.config.problem, y, outputs, data.variance).mean(axis=0))
 
     def drop(outputs: np.ndarray) -> float:
-        return float((score(wanted) - score(outputs)).max())  # of several targets the worst one's
+        return float((score(expected) - score(outputs)).max())  # of several targets the worst one's
 
-    wanted = answers(student)
-    return mixed(make, answers, drop, wanted, config.tolerance)
+    expected = answers(student)
+    return mixed(make, answers, drop, expected, config.tolerance)
 
 
 @stage("quantize-{config.route}")
@@ -240,8 +240,11 @@ def quantize_student(
     teaching: Teaching,
     seed: int,
 ) -> ModelArtifact:
-    """Quantize the student under its teacher, and keep the fake-quantized model that every int8 file is made from."""
-    held = quantize(
+    """Quantize the student under its teacher, and keep the fake-quantized model that every int8 file is made from.
+
+    A student in which nothing has an integer kernel comes back as it is, with a note.
+    """
+    quantized = quantize(
         keras.load(tracking.fetch(student)),
         open_prepared(data),
         config,
@@ -251,13 +254,13 @@ def quantize_student(
         report=run.epoch,
         checkpoints=run.checkpoints,
     )
-    if not is_fake_quantized(held):
+    if not is_fake_quantized(quantized):
         listener().note(run.stage, "no layer of this model has an integer kernel: it stays in float")
         return student
     if run.history:
         run.figure(plots.learning_curves(run.history), "learning_curves.png")
     return run.keep(
-        lambda folder: keras.write(held, folder), "keras", precision="int8", parent=student, metrics=run.best()
+        lambda folder: keras.write(quantized, folder), "keras", precision="int8", parent=student, metrics=run.best()
     )
 
 

@@ -128,9 +128,9 @@ def register_version(
 ) -> VersionArtifact:
     """Make a version of the registered model `name`, unless one with this content is there.
 
-    Its default flavour is the ONNX file in ONNX Runtime, or the first target's file where there is none. Beside it lie
-    the other targets' files, the labels, the recipe (`recipe` is its YAML), the evidence and the model card. `models`
-    are the Keras models of this compression.
+    What MLflow asks by default is the ONNX file in ONNX Runtime, or the first target's file where there is none. Beside
+    it lie the other targets' files, the labels, the profile, a sample of examples with their answers, the recipe
+    (`recipe` is its YAML), the evidence and the model card. `models` are the Keras models of this compression by name.
     """
     content = content_digest(files, recipe, data, _columns(data))
     made = registry.find_version(name, content) or _register(
@@ -209,7 +209,7 @@ def _profile(made: Version) -> dict[str, Any]:
 
 
 def _answers(files: dict[Target, ModelArtifact], examples: Outputs) -> dict[str, Outputs]:
-    """What each file that can be run here answers to the examples, by target: what a server is held to later."""
+    """What each file that can be run here answers to the examples, by target: servers' answers are compared with it."""
     return {
         target: FORMATS[target].load(tracking.fetch(file), threads=1)(examples)
         for target, file in files.items()

@@ -37,7 +37,7 @@ class Candidate:
 
 def choose(
     candidates: Mapping[Target, Sequence[Candidate]],
-    wanted: Outputs,
+    teacher_answers: Outputs,
     data: Dataset,
     config: ValidateConfig,
     *,
@@ -52,11 +52,11 @@ def choose(
     by no more than `max_drop` with the bad end of the interval, has the integer share, and has no layer that can
     saturate where every processor counts. Of those the fastest at batch 1 is taken, and of those that cannot be told
     from it the smallest; for a target whose runtime is not here, the one with the largest integer share. If none is
-    inside, it is the one with the least drop, for the budget to refuse.
+    inside, it is the one with the least drop by that end, for the budget to refuse.
 
     Args:
         candidates: by target; the teacher's float file among them, which is the measure of their times.
-        wanted: what the teacher answers to the validation split in Keras `(n, …)`: the measure of their scores.
+        teacher_answers: to the validation split, in Keras `(n, …)`: the measure of their scores.
         data: whose validation split is measured on.
         config: how.
         max_drop: below the teacher's score.
@@ -76,14 +76,14 @@ def choose(
     return tuple(
         tried
         for target, files in candidates.items()
-        for tried in _try(target, files, wanted, data, config, inside, seed)
+        for tried in _try(target, files, teacher_answers, data, config, inside, seed)
     )
 
 
 def _try(
     target: Target,
     files: Sequence[Candidate],
-    wanted: Outputs,
+    teacher_answers: Outputs,
     data: Dataset,
     config: ValidateConfig,
     inside: Callable[[intervals.Interval, Audit], bool],
@@ -104,7 +104,7 @@ def _try(
         for file in files
     }
     times = timing.time_in_turn(calls, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds)
-    baseline = example_scores(problem, y, wanted, data.variance)
+    baseline = example_scores(problem, y, teacher_answers, data.variance)
     rows = []
     for file in files:
         drop = intervals.paired_interval(baseline, scores[file.route], problem, config.confidence, seed)

@@ -59,8 +59,8 @@ def smoke(uri: str, folder: Path, work: Path) -> Smoke:
     except subprocess.TimeoutExpired as error:
         raise SmokeTestFailed(f"{uri} did not answer {len(examples)} examples within {PATIENCE} s") from error
     if done.returncode or not answer.exists():
-        said = done.stderr.strip().splitlines() or ["nothing was said"]
-        raise SmokeTestFailed(f"{uri} cannot be served by MLflow: {said[-1]}")
+        lines = done.stderr.strip().splitlines() or ["nothing was said"]
+        raise SmokeTestFailed(f"{uri} cannot be served by MLflow: {lines[-1]}")
     return Smoke(
         uri=uri,
         examples=len(examples),
@@ -77,10 +77,10 @@ def _answers(file: Path) -> Outputs:
 
 @stage("smoke", reuse=False)
 def smoke_test(run: StageRun, name: str, alias: str, version: int) -> EvidenceArtifact:
-    """Hold what an alias leads to against the recorded answers of the version that it should lead to."""
-    found = smoke(f"models:/{name}@{alias}", tracking.download(f"models:/{name}/{version}"), run.work)
-    tracking.log_metrics(run.run_id, {"largest_difference": found.largest_difference})
+    """Compare the answers that an alias leads to with those recorded of the version that it should lead to."""
+    result = smoke(f"models:/{name}@{alias}", tracking.download(f"models:/{name}/{version}"), run.work)
+    tracking.log_metrics(run.run_id, {"largest_difference": result.largest_difference})
     folder = run.work / "smoke"
     folder.mkdir()
-    (folder / FILE).write_text(found.model_dump_json(indent=1) + "\n")
+    (folder / FILE).write_text(result.model_dump_json(indent=1) + "\n")
     return run.keep_evidence(folder)

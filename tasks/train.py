@@ -33,7 +33,7 @@ def train(
         data: what is learned.
         config: how; with no epochs the model comes back as it is.
         seed: the same one gives the same weights.
-        report: told of each epoch.
+        report: called after each epoch.
         checkpoints: a folder from which a killed training goes on.
 
     Raises:

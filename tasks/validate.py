@@ -1,7 +1,7 @@
 """Validate: every file against the model that was brought, on the same data, in one process.
 
-What a file answers is held against the Keras model that it was made from, and its score against the teacher's in Keras:
-as it was brought, if it was; never against another file, which the same fault may have spoiled.
+What a file answers is compared with the Keras model that it was made from, and its score with the teacher's in Keras:
+as it was brought, if it was; never with another file, which the same fault may have spoiled.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -107,26 +107,27 @@ def validate(
     Raises:
         ConversionError: a file answers with something other than one finite output for each example.
         AnswersDiffer: a file does not answer as its Keras model; says for which target, and from which layer on.
-        SlimlineError: a Keras model answers with something other than that.
+        SlimlineError: a Keras model answers with something other than one finite output for each example.
+        ValueError: a target has no file of the teacher.
 
     """
     load_before = load_average()
     problem = data.config.problem
     x, y = data.arrays("test", config.max_examples)
     models = {file.keras: file for file in files}
-    answered = {folder: _in_keras(file, x, data, config) for folder, file in models.items()}
+    in_keras = {folder: _in_keras(file, x, data, config) for folder, file in models.items()}
     teacher = next((file for file in files if file.role == "teacher"), None)
     if teacher is None:
         raise ValueError("no file of the teacher to compare with")
-    wanted, by = brought or (answered[teacher.keras].outputs, keras.version())
-    baseline = example_scores(problem, y, wanted, data.variance)
+    answers, library = brought or (in_keras[teacher.keras].outputs, keras.version())
+    baseline = example_scores(problem, y, answers, data.variance)
     measured: list[FileEvidence] = []
     for target in dict.fromkeys(file.target for file in files):
         here = [file for file in files if file.target == target]
         here.sort(key=lambda file: ROLES.index(file.role))
         if here[0].role != "teacher":
             raise ValueError(f"no file of the teacher for {target} to compare with")
-        measured += _measure_target(here, data, x, y, answered, baseline, config, seed, on_answers)
+        measured += _measure_target(here, data, x, y, in_keras, baseline, config, seed, on_answers)
     machine = describe_machine(load_before)
     return Evidence(
         problem=problem,
@@ -145,13 +146,13 @@ def validate(
             measured, problem, len(x), data.counts["test"], machine, config.confidence, config.latency_rounds
         ),
         reference=Reference(
-            keras=by,
+            keras=library,
             brought=brought is not None,
             accuracy=intervals.interval(baseline, problem, config.confidence, seed),
             guessing=guessing(problem, y),
             targets={
-                name: found.score
-                for name, found in by_target(data.target_columns, baseline, baseline, config.confidence, seed).items()
+                name: target.score
+                for name, target in by_target(data.target_columns, baseline, baseline, config.confidence, seed).items()
             },
         ),
         files=tuple(measured),
@@ -180,7 +181,7 @@ def _measure_target(
         for file in files
     }
     for file in files:
-        _hold(file, calls[file.title], answers[file.title], models[file.keras], x, config.throughput_batch)
+        _check_answers(file, calls[file.title], answers[file.title], models[file.keras], x, config.throughput_batch)
         on_answers(file, answers[file.title])
     listener().note("validate", f"timing the {len(files)} files for {files[0].target} in turn")
     times = timing.time_in_turn(calls, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds)
@@ -192,7 +193,7 @@ def _measure_target(
         audit = form.audit(file.folder, x[:1])
         model = models[file.keras]
         size_bytes, gzip_bytes = sizes(file.folder, file.target)
-        found = FileEvidence(
+        evidence = FileEvidence(
             role=file.role,
             target=file.target,
             format=FORMAT_OF[file.target],
@@ -224,24 +225,24 @@ def _measure_target(
             integer_share=audit.integer_share,
             audit=audit,
         )
-        measured.append(found)
+        measured.append(evidence)
     return measured
 
 
-def _hold(file: MeasuredFile, call: Predict, answers: Outputs, model: InKeras, x: Outputs, batch: int) -> None:
-    """Hold a file's answers against its Keras model's, and against its own one and two at a time.
+def _check_answers(file: MeasuredFile, call: Predict, answers: Outputs, model: InKeras, x: Outputs, batch: int) -> None:
+    """Compare a file's answers with its Keras model's, and with its own one and two at a time.
 
     Raises:
         AnswersDiffer: says which file is wrong, from which layer on, and by how much.
 
     """
-    difference = answers_apart(answers, model.outputs, file.target, file.precision, by=model.by)
-    found = difference or sizes_apart(call, file.target, file.precision, x, batch, answers, by=model.by)
-    if found is not None:
-        told = difference_message(keras.load(file.keras), file.target, file.precision, found, x)
+    apart = answers_apart(answers, model.outputs, file.target, file.precision, by=model.by)
+    difference = apart or sizes_apart(call, file.target, file.precision, x, batch, answers, by=model.by)
+    if difference is not None:
+        message = difference_message(keras.load(file.keras), file.target, file.precision, difference, x)
         raise AnswersDiffer(
-            f"the {file.role}'s file does not answer as its Keras model: {told}. Leave {file.target} out of targets, "
-            "or replace that layer; training longer or pruning less changes nothing of it"
+            f"the {file.role}'s file does not answer as its Keras model: {message}. Leave {file.target} out of "
+            "targets, or replace that layer; training longer or pruning less changes nothing of it"
         )
 
 
@@ -344,10 +345,12 @@ def validate_files(
     if choice is not None:
         evidence = evidence.model_copy(update={"tried": open_choice(tracking.fetch(choice))})
     for file in evidence.files:
-        found = figures(file, evidence.score)
+        metrics = figures(file, evidence.score)
         model = files[played[file.role, file.target]][file.target].uri
-        tracking.log_metrics(run.run_id, found, model=model, data=dataset.digest)
-        tracking.log_metrics(run.run_id, {f"{file.role}/{file.target}/{name}": value for name, value in found.items()})
+        tracking.log_metrics(run.run_id, metrics, model=model, data=dataset.digest)
+        tracking.log_metrics(
+            run.run_id, {f"{file.role}/{file.target}/{name}": value for name, value in metrics.items()}
+        )
     folder = run.work / "evidence"
     folder.mkdir()
     lay_out(evidence, folder)

@@ -1,4 +1,4 @@
-"""Verify: a registered version held against its own evidence, from the registered files and the recorded data alone."""
+"""Verify: a registered version compared with its own evidence, by its registered files and the recorded data alone."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -82,11 +82,12 @@ def verify(
 ) -> Verification:
     """Hash every file and ask every file that runs here again.
 
-    Accuracy, its interval and the kernels' integer share have to come out exactly as recorded: the same file on the
-    same examples. What is relative to the teacher is not measured again, as the teacher is not part of a version.
+    Accuracy, its interval, the size and the kernels' integer share have to come out exactly as recorded: the same file
+    on the same examples. If the data are others now, that is the difference, and no file is asked. What is relative to
+    the teacher is not measured again, as the teacher is not part of a version.
 
     Args:
-        version: the registered files; their digests were held against the evidence when it was opened.
+        version: the registered files; their digests were compared with the evidence when it was opened.
         tags: the version's, in the registry.
         data: what its recipe reads now.
         config: how it was validated.
@@ -119,14 +120,14 @@ def verify(
             call = form.load(folder, threads=config.threads)
             answers = answers_of(call, x, data.output_shape, config.throughput_batch, file.target)
             scores = example_scores(evidence.problem, y, answers, data.variance)
-            found = intervals.interval(scores, evidence.problem, evidence.confidence, seed)
+            accuracy = intervals.interval(scores, evidence.problem, evidence.confidence, seed)
             times = timing.time_in_turn(
                 {"now": call}, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds
             )
             machine = machine or describe_machine(load_before)
             audit = form.audit(folder, x[:1])
             checks += [
-                _equal(f"{file.target} {evidence.score} and interval", _span(file.accuracy), _span(found)),
+                _equal(f"{file.target} {evidence.score} and interval", _span(file.accuracy), _span(accuracy)),
                 _equal(f"{file.target} bytes", str(file.size_bytes), str(sizes(folder, file.target)[0])),
                 _equal(
                     f"{file.target} share in integers",
@@ -155,23 +156,23 @@ def verify(
     )
 
 
-def _equal(what: str, recorded: str, found: str) -> Check:
-    return Check(what=what, recorded=recorded, found=found, holds=recorded == found)
+def _equal(what: str, recorded: str, actual: str) -> Check:
+    return Check(what=what, recorded=recorded, found=actual, holds=recorded == actual)
 
 
-def _everywhere(file: FileEvidence, found: Audit) -> Check:
-    """What evidence of before does not say is no difference."""
+def _everywhere(file: FileEvidence, audit: Audit) -> Check:
+    """What older evidence does not say is no difference."""
     recorded = file.audit.everywhere_in_words
     return Check(
         what=f"{file.target} same integers on every processor",
         recorded=recorded,
-        found=found.everywhere_in_words,
-        holds=file.audit.everywhere is None or recorded == found.everywhere_in_words,
+        found=audit.everywhere_in_words,
+        holds=file.audit.everywhere is None or recorded == audit.everywhere_in_words,
     )
 
 
-def _span(found: intervals.Interval) -> str:
-    return f"{found.estimate:.6g} ({found.low:.6g} to {found.high:.6g})"
+def _span(interval: intervals.Interval) -> str:
+    return f"{interval.estimate:.6g} ({interval.low:.6g} to {interval.high:.6g})"
 
 
 @stage("verify", reuse=False)
@@ -185,19 +186,19 @@ def verify_version(
     seed: int,
     processors: bool = False,
 ) -> EvidenceArtifact:
-    """Re-check a registered version, and keep what was recorded and what was found side by side."""
+    """Re-check a registered version, and keep what was recorded and what it is now side by side."""
     uri = f"models:/{name}/{version}"
     opened = open_version(uri, tracking.download(uri))
-    found = verify(opened, tags, open_data(data), config, seed=seed, processors=processors)
+    verification = verify(opened, tags, open_data(data), config, seed=seed, processors=processors)
     folder = run.work / "verification"
     folder.mkdir()
-    (folder / FILE).write_text(found.model_dump_json(indent=1) + "\n")
-    (folder / TABLE).write_text(as_markdown(found))
+    (folder / FILE).write_text(verification.model_dump_json(indent=1) + "\n")
+    (folder / TABLE).write_text(as_markdown(verification))
     return run.keep_evidence(folder)
 
 
 def open_verification(folder: Path) -> Verification:
-    """What a folder holds.
+    """Read `verification.json` from a folder.
 
     Raises:
         StoreError: it is no verification.
@@ -209,17 +210,19 @@ def open_verification(folder: Path) -> Verification:
         raise StoreError(f"{folder / FILE} is no verification: {error}") from error
 
 
-def as_markdown(found: Verification) -> str:
+def as_markdown(verification: Verification) -> str:
     """Both sides as a page."""
-    verdict = "everything that was recorded is so" if found.holds else "**not everything that was recorded is so**"
+    verdict = (
+        "everything that was recorded is so" if verification.holds else "**not everything that was recorded is so**"
+    )
     lines = [
-        f"# {found.uri}: {verdict}",
+        f"# {verification.uri}: {verdict}",
         "",
         "| what | recorded | found | |",
         "| --- | --- | --- | --- |",
         *(
             f"| {check.what} | {_short(check.recorded)} | {_short(check.found)} | {DIFFERS * (not check.holds)} |"
-            for check in found.checks
+            for check in verification.checks
         ),
         "",
         "| median latency | recorded | found | |",
@@ -227,14 +230,14 @@ def as_markdown(found: Verification) -> str:
         *(
             f"| {timing.target} | {timing.recorded_ms:.4f} ms | {timing.found_ms:.4f} ms | "
             f"{f'{timing.found_ms / timing.recorded_ms:.2f} times' if timing.comparable else ELSEWHERE} |"
-            for timing in found.timings
+            for timing in verification.timings
         ),
         "",
-        f"Recorded on {found.recorded_on.name}, verified on {found.machine.name}. Drops and speed-ups "
+        f"Recorded on {verification.recorded_on.name}, verified on {verification.machine.name}. Drops and speed-ups "
         "against the teacher were not measured again: it is not part of a version.",
-        *(f"{target} does not run here: its digest alone was checked." for target in found.not_run),
-        *found.saturating,
-        *(as_lines(found.elsewhere, DIFFERS) if found.elsewhere else []),
+        *(f"{target} does not run here: its digest alone was checked." for target in verification.not_run),
+        *verification.saturating,
+        *(as_lines(verification.elsewhere, DIFFERS) if verification.elsewhere else []),
     ]
     return "\n".join(lines) + "\n"
 

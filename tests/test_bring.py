@@ -1,4 +1,4 @@
-"""The door: models of one's own are asked as they came, and what is made of them is held against that."""
+"""The door: models of one's own are asked as they came, and what is made of them is compared with that."""
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from tasks.contract.errors import AnswersDiffer, ModelError
 from tasks.data import DataConfig, open_data
 from tasks.evidence.brought_answers import kept_answers
 from tasks.keras_graph.output_meaning import meaning
+from tasks.prepare import prepare_data
 from tasks.store.tracking import fetch
 from tasks.zoo import Brought, ModelConfig
 
@@ -100,7 +101,7 @@ ENDS = {
 
 @pytest.mark.parametrize("end", ENDS)
 def test_nothing_is_added_to_an_end(end, data, tmp_path):
-    """And what it means is found, so that training it and its log loss are right."""
+    """And what it means is known, so that training it and its log loss are right."""
     import tensorflow as tf
 
     from tasks.keras_graph.output_meaning import in_probabilities
@@ -247,9 +248,11 @@ def test_a_function_counts_by_what_it_gives(source, data, tmp_path, monkeypatch)
     inputs = tf.keras.Input((4,))
     model = tf.keras.Model(inputs, tf.keras.layers.Dense(3, activation="softmax", name="out")(inputs))
 
+    prepared = prepare_data(source)
+
     def brought():
         config = ModelConfig(model="brings_weights:build")
-        return bring_own("teacher", config, source, DOOR.model_copy(update={"floor": -1, "examples": 40}), 0)
+        return bring_own("teacher", config, prepared, DOOR.model_copy(update={"floor": -1, "examples": 40}), 0)
 
     model.save_weights("theirs.weights.h5")
     first, again = brought(), brought()

@@ -62,8 +62,8 @@ def test_features_come_nearer_the_more_they_weigh(digits, teacher):
         config = DistillConfig(method="features", feature_weight=weight, fit=LONG, **layers)
         taught = distill(student(digits, width=1.0), teacher, digits, config, seed=2, report=never)
         x, _ = digits.arrays("train")
-        own, wanted = (tf.keras.Model(m.inputs, m.get_layer("dense2_relu").output)(x) for m in (taught, teacher))
-        return float(tf.reduce_mean(tf.square(own - wanted)) / tf.reduce_mean(tf.square(wanted)))
+        own, expected = (tf.keras.Model(m.inputs, m.get_layer("dense2_relu").output)(x) for m in (taught, teacher))
+        return float(tf.reduce_mean(tf.square(own - expected)) / tf.reduce_mean(tf.square(expected)))
 
     assert apart(100.0) < apart(0.001) / 2
 
@@ -116,8 +116,8 @@ def test_what_is_imitated_comes_nearer_the_more_it_weighs(method):
         model = build_model(ModelConfig(model="cnn", width=0.25), data, seed=2)
         taught = distill(model, knowing, data, config, seed=2, report=never)
         x, _ = data.arrays("validation")
-        own, wanted = (tf.keras.Model(m.inputs, m.get_layer(layer).output)(x) for m in (taught, knowing))
-        return float(HINTS[method](own, wanted))
+        own, expected = (tf.keras.Model(m.inputs, m.get_layer(layer).output)(x) for m in (taught, knowing))
+        return float(HINTS[method](own, expected))
 
     assert apart(100.0) < 0.8 * apart(0.001)
 

@@ -1,6 +1,7 @@
 """The arrows of the house point down, and importing a recipe stays cheap."""
 
 import ast
+import importlib.util
 import re
 import subprocess
 import sys
@@ -31,13 +32,13 @@ STAGES = {file.stem for file in (ROOT / "tasks").glob("*.py")} - {"__init__"}
 def imports(file: Path, *, top_only: bool = False) -> set[str]:
     tree = ast.parse(file.read_text())
     nodes = tree.body if top_only else ast.walk(tree)
-    found = set()
+    names = set()
     for node in nodes:
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
 
 
 def packages(file: Path, **options: bool) -> set[str]:
@@ -82,6 +83,20 @@ def test_every_folder_has_its_floor_and_a_sentence():
             assert sentence.split("\n")[0].endswith("."), f"{folder}/__init__.py begins with what the folder is"
 
 
+BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", BENCHMARKS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_what_a_benchmark_imports_of_ours_is_there(file):
+    """No other check reads them, and they run once in a while."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in ("flows", "tasks"):
+            module = importlib.import_module(node.module)
+            for alias in node.names:
+                path = f"{node.module}.{alias.name}"
+                assert hasattr(module, alias.name) or importlib.util.find_spec(path), f"{path} is not there"
+
+
 def test_what_is_measured_is_measured_on_arrays():
     for file in (ROOT / "tasks" / "measuring").glob("*.py"):
         assert not packages(file) & (FORMAT_LIBRARIES | {"tensorflow", "tf_keras", "mlflow", "prefect"}), file.name
@@ -91,9 +106,9 @@ def test_the_mlflow_folder_is_no_package():
     assert (ROOT / "mlflow").is_dir()
     assert not list((ROOT / "mlflow").rglob("*.py"))
     program = "import mlflow, pathlib; print(pathlib.Path(mlflow.__file__).parent)"
-    found = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert Path(found.stdout.strip()) != ROOT / "mlflow"
-    assert Path(found.stdout.strip()).parent.name == "site-packages"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert Path(done.stdout.strip()) != ROOT / "mlflow"
+    assert Path(done.stdout.strip()).parent.name == "site-packages"
 
 
 def test_a_recipe_is_cheap_to_import():
@@ -102,8 +117,8 @@ def test_a_recipe_is_cheap_to_import():
         "heavy = {'tensorflow', 'tf_keras', 'keras', 'mlflow', 'onnx', 'onnxruntime', 'sklearn', 'scipy', 'pyarrow'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    found = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_no_file_is_two():
@@ -138,8 +153,12 @@ def test_a_behaviour_is_where_contributing_says(file, name):
     assert name in names | {target.id for target in targets if isinstance(target, ast.Name)}
 
 
+def test_contributing_says_where_twenty_behaviours_are():
+    assert len(PLACES) >= 20
+
+
 def test_contributing_names_the_floors():
     rows = re.findall(r"^\| (\d) \| (.+) \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
     assert [int(number) for number, _ in rows] == list(range(1, len(FLOORS) + 1))
-    assert [set(re.findall(r"`(\w+)`:", said)) for _, said in rows] == list(FLOORS)
+    assert [set(re.findall(r"`(\w+)`:", folders)) for _, folders in rows] == list(FLOORS)
     assert len(PLACES) > 20

@@ -1,4 +1,4 @@
-"""A registered version on new data: what is found in data that are like the training's, and in data that are not."""
+"""A registered version on new data: what it measures on data that are like the training's, and on data that are not."""
 
 import os
 import subprocess
@@ -20,8 +20,8 @@ UNSEEN = slice(600, None)  # the version was made from the first 600 digits
 def digits() -> tuple[np.ndarray, np.ndarray]:
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    return found.images[..., None].astype(np.float32), found.target
+    images = load_digits()
+    return images.images[..., None].astype(np.float32), images.target
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +63,14 @@ def test_data_like_the_training_s_are_healthy(champion, digits, tmp_path):
     x, y = digits
     order = np.random.default_rng(0).permutation(600)  # the test split is not new, and drift must not be seen in it
     result = monitor("tiny", archive(tmp_path, x[order], y[order]), config=config())
-    found, metrics = measured(result)
+    report, metrics = measured(result)
     assert (result.degraded, result.reasons, result.event) == (False, (), "slimline.monitor.healthy")
-    assert found.examples == found.examples_held == 600
-    assert found.accuracy.estimate == pytest.approx(result.score)
-    assert {drift.name for drift in found.inputs} == {"mean", "std", "minimum", "maximum", "roughness"}
-    assert [drift.name for drift in found.targets] == ["label"]
-    assert {drift.name for drift in found.predictions} == {"answer", "sureness"}
-    assert metrics["drift/input/mean"] == pytest.approx(found.drifts()["input/mean"].stability_index)
+    assert report.examples == report.examples_held == 600
+    assert report.accuracy.estimate == pytest.approx(result.score)
+    assert {drift.name for drift in report.inputs} == {"mean", "std", "minimum", "maximum", "roughness"}
+    assert [drift.name for drift in report.targets] == ["label"]
+    assert {drift.name for drift in report.predictions} == {"answer", "sureness"}
+    assert metrics["drift/input/mean"] == pytest.approx(report.drifts()["input/mean"].stability_index)
     assert metrics["degraded"] == 0
 
 
@@ -83,12 +83,12 @@ def test_the_score_is_that_of_the_registered_file(champion, digits, tmp_path):
     x, y = (each[UNSEEN] for each in digits)
     session = onnxruntime.InferenceSession(tracking.download("models:/tiny/1") / "model.onnx")
     answers = session.run(None, {session.get_inputs()[0].name: x})[0]
-    found, _ = measured(monitor("tiny", archive(tmp_path, x, y), config=config()))
-    assert found.accuracy.estimate == pytest.approx((answers.argmax(1) == y).mean(), abs=1e-5)
+    report, _ = measured(monitor("tiny", archive(tmp_path, x, y), config=config()))
+    assert report.accuracy.estimate == pytest.approx((answers.argmax(1) == y).mean(), abs=1e-5)
     recorded = float(tracking.client().get_model_version("tiny", "1").tags["accuracy"])
-    assert found.registered.estimate == pytest.approx(recorded, abs=1e-4)
-    assert found.decay.estimate == pytest.approx(found.registered.estimate - found.accuracy.estimate, abs=1e-5)
-    assert found.decay.low < found.decay.estimate < found.decay.high
+    assert report.registered.estimate == pytest.approx(recorded, abs=1e-4)
+    assert report.decay.estimate == pytest.approx(report.registered.estimate - report.accuracy.estimate, abs=1e-5)
+    assert report.decay.low < report.decay.estimate < report.decay.high
 
 
 def test_wrong_labels_are_decay_and_no_drift_of_inputs(champion, digits, tmp_path):
@@ -97,35 +97,35 @@ def test_wrong_labels_are_decay_and_no_drift_of_inputs(champion, digits, tmp_pat
     x, y = (each[:600] for each in digits)
     half = np.where(np.arange(600) % 2, y, (y + 1) % 10)
     result = monitor("tiny", archive(tmp_path, x, half), config=config())
-    found, _ = measured(result)
+    report, _ = measured(result)
     assert result.degraded
-    assert found.decay.low > 0.3
+    assert report.decay.low > 0.3
     assert any(reason.startswith("max_decay = 0.03") for reason in result.reasons)
-    assert not any(drift.drifted for drift in found.inputs)
+    assert not any(drift.drifted for drift in report.inputs)
 
 
 def test_dimmer_images_are_drift_also_without_labels(champion, digits, tmp_path):
     from flows.monitor import monitor
 
     result = monitor("tiny", archive(tmp_path, digits[0][:600] * 0.4), config=config())
-    found, _ = measured(result)
-    assert found.accuracy is found.decay is None
-    assert found.targets == ()
-    drifted = {drift.name for drift in found.inputs if drift.drifted}
+    report, _ = measured(result)
+    assert report.accuracy is report.decay is None
+    assert report.targets == ()
+    drifted = {drift.name for drift in report.inputs if drift.drifted}
     assert {"mean", "maximum", "std"} <= drifted
     assert any("input/mean has moved by" in reason for reason in result.reasons)
-    assert "Without labels decay cannot be seen" in found.notes[0]
+    assert "Without labels decay cannot be seen" in report.notes[0]
 
 
 def test_of_many_the_last_are_measured(champion, digits, tmp_path):
     from flows.monitor import monitor
 
     x, y = digits
-    found, _ = measured(monitor("tiny", archive(tmp_path, x, y), config=config(max_examples=200)))
-    assert (found.examples, found.examples_held) == (200, 1797)
+    report, _ = measured(monitor("tiny", archive(tmp_path, x, y), config=config(max_examples=200)))
+    assert (report.examples, report.examples_held) == (200, 1797)
     last, _ = measured(monitor("tiny", archive(tmp_path, x[-200:], y[-200:]), config=config()))
-    assert found.accuracy == last.accuracy
-    assert found.drifts() == last.drifts()
+    assert report.accuracy == last.accuracy
+    assert report.drifts() == last.drifts()
 
 
 @pytest.mark.parametrize(
@@ -196,10 +196,10 @@ def test_the_command_line_says_it_with_its_exit_code(champion, digits, tmp_path)
         return subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=300)
 
     data = archive(tmp_path, digits[0][:600] * 0.4)
-    given = [f"data.source={data.source}", "data.labels=false"]
-    done = slimline(*given)
+    arguments = [f"data.source={data.source}", "data.labels=false"]
+    done = slimline(*arguments)
     assert done.returncode == 1, done.stderr
     assert "models:/tiny/1: degraded, 600 new examples" in done.stdout
-    wrong = slimline(*given, "config.max_dift=1")
+    wrong = slimline(*arguments, "config.max_dift=1")
     assert wrong.returncode == 2
     assert "config.max_dift: 1: there is no such setting; did you mean `max_drift`?" in wrong.stderr

@@ -100,25 +100,29 @@ def test_a_killed_pruning_goes_on_to_the_same_weights(student, data, tmp_path):
     class KilledError(Exception):
         pass
 
-    def die(epoch, epochs, values):
+    before = []
+
+    def die(*epoch):
+        before.append(epoch)
         raise KilledError
 
     with pytest.raises(KilledError):
         prune(student, data, config, teacher=None, teaching=TEACHING, seed=0, report=die, checkpoints=tmp_path)
     resumed, reported = run(student, data, config, checkpoints=tmp_path)
     assert [epoch for epoch, *_ in reported] == [1, 2]
+    assert reported[:1] == before, "the first epoch is the one that was done, with the seconds that it took then"
     for a, b in zip(whole.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"begin": 0.5, "end": 0.5}, "begin: 0.5 must lie before end"),
         ({"method": "n_m", "n": 4, "m": 4}, "n: 4 must be less than m"),
         ({"sparsity": 1.0}, "sparsity"),
     ],
 )
-def test_impossible_settings_are_refused(settings, said):
-    with pytest.raises(ValidationError, match=said):
+def test_impossible_settings_are_refused(settings, message):
+    with pytest.raises(ValidationError, match=message):
         PruneConfig(**settings)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from registered import versions
+from registered import EVERY_TARGET, version_folder
 
 from tasks.bundle import bundle
 from tasks.bundles import BUNDLES
@@ -25,26 +25,18 @@ from tasks.versions.recorded_answers import compare_answers
 from tasks.versions.version import open_version
 
 QUICK = TrialConfig(requests=20)
-TARGETS = {
-    "targets": ["onnxruntime", "litert", "savedmodel", "tensorrt"],
-    "quantize": {"method": "post_training"},
-    "convert": {"litert_io": "int8"},  # the program for small devices has to reckon in steps then
-}
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory, prefect_server, empty_store) -> dict[str, Path]:
     """A bundle of one version for every server."""
-    from tasks.store import tracking
-
-    with versions(tmp_path_factory.mktemp("state"), empty_store, TARGETS):
-        version = open_version("models:/tiny/1", tracking.download("models:/tiny/1"))
-        folders = {}
-        for server in BUNDLES:
-            folders[server] = tmp_path_factory.mktemp(server)
-            bundle(folders[server], server, Contents("tiny", 1, version, BundleConfig()))
-        yield folders
+    version = open_version("models:/tiny/1", version_folder(tmp_path_factory, empty_store, EVERY_TARGET))
+    folders = {}
+    for server in BUNDLES:
+        folders[server] = tmp_path_factory.mktemp(server)
+        bundle(folders[server], server, Contents("tiny", 1, version, BundleConfig()))
+    return folders
 
 
 @pytest.fixture
@@ -78,7 +70,7 @@ def test_a_bundle_answers_as_when_it_was_registered(server, ways, copied):
     result = trial(copied(server), QUICK)
     assert result.examples == 16
     assert result.largest_difference < 1e-5
-    assert result.server_run == (server not in ("tfserving", "triton")), "what was not run is not said to have been"
+    assert result.server_run == (server not in ("tfserving", "triton")), "what was not run is not shown as run"
     assert set(result.latency_p50_ms) == ways
     assert all(took > 0 for took in result.latency_p50_ms.values())
 

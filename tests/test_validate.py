@@ -52,7 +52,7 @@ def test_files_stand_by_target_and_role(evidence, data):
     assert evidence.examples == evidence.examples_held == data.counts["test"]
     assert evidence.data == data.digest
     assert [one.shipped for one in evidence.files] == [False, False, True] * 3
-    assert evidence.teacher("litert").role == "teacher"
+    assert evidence.teacher("litert") is evidence.files[3]
 
 
 def test_accuracy_is_that_of_the_model(evidence, models, data):
@@ -89,12 +89,12 @@ def test_integers_really_run(evidence):
 
 def test_sizes_and_parameters(evidence, files, models):
     by_name = {(one.target, one.role): one for one in evidence.files}
-    for given in files:
-        found = by_name[given.target, given.role]
-        single = FORMATS[given.target].FILE
-        on_disk = [given.folder / single] if single else [part for part in given.folder.rglob("*") if part.is_file()]
-        assert found.size_bytes == sum(part.stat().st_size for part in on_disk)
-        assert 0 < found.gzip_bytes < found.size_bytes * 1.1
+    for one in files:
+        measured = by_name[one.target, one.role]
+        single = FORMATS[one.target].FILE
+        on_disk = [one.folder / single] if single else [part for part in one.folder.rglob("*") if part.is_file()]
+        assert measured.size_bytes == sum(part.stat().st_size for part in on_disk)
+        assert 0 < measured.gzip_bytes < measured.size_bytes * 1.1
     teacher, student, compressed = (by_name["onnxruntime", role] for role in ("teacher", "student", "compressed"))
     assert teacher.parameters == models["teacher"].count_params()
     assert student.parameters == models["student"].count_params()
@@ -121,9 +121,9 @@ def test_times_are_plausible(evidence):
 
 
 def test_it_says_what_it_does_not_know(evidence):
-    said = " ".join(evidence.limits)
+    limits = " ".join(evidence.limits)
     for words in ("test examples are few", "processor", "were not measured", "savedmodel", "another training seed"):
-        assert words in said
+        assert words in limits
     assert "Tango" in evidence.methods["drop interval"]
     assert "Wilson" in evidence.methods["score interval"]
     assert evidence.machine.processor
@@ -141,15 +141,19 @@ def test_the_same_files_give_the_same_figures_but_for_times(files, data, evidenc
 
 def test_fewer_examples_are_said(files, data):
     few = QUICK.model_copy(update={"max_examples": 40})
-    found = validate([one for one in files if one.target == "onnxruntime"], data, few, seed=0)
-    assert found.examples == 40
-    assert found.examples_held == data.counts["test"]
-    assert any("first 40 of" in sentence for sentence in found.limits)
+    evidence = validate([one for one in files if one.target == "onnxruntime"], data, few, seed=0)
+    assert evidence.examples == 40
+    assert evidence.examples_held == data.counts["test"]
+    assert any("first 40 of" in sentence for sentence in evidence.limits)
 
 
 def test_a_target_needs_its_teacher(files, data):
-    with pytest.raises(ValueError, match="no file of the teacher"):
-        validate([one for one in files if one.role == "student"], data, QUICK, seed=0)
+    students = [one for one in files if one.role == "student"]
+    with pytest.raises(ValueError, match="no file of the teacher to compare with"):
+        validate(students, data, QUICK, seed=0)
+    teacher = next(one for one in files if (one.role, one.target) == ("teacher", "onnxruntime"))
+    with pytest.raises(ValueError, match="no file of the teacher for litert"):
+        validate([one for one in students if one.target == "litert"] + [teacher], data, QUICK, seed=0)
 
 
 def test_a_file_that_answers_nan_is_no_evidence(models, data, tmp_path):
@@ -178,15 +182,15 @@ def test_problems_that_score_by_r2(problem, tmp_path):
     tf.keras.utils.set_random_seed(0)
     outputs = data.output_shape[0]
     kernel = np.eye(5) if problem == "reconstruction" else np.arange(1, 6)[:, None]
-    found = []
+    files = []
     for role, noise in (("teacher", 0.0), ("compressed", 0.2)):
         model = tf.keras.Sequential(
             [tf.keras.layers.InputLayer((5,), name="row"), tf.keras.layers.Dense(outputs, name="out")], name=role
         )
         off = kernel + noise * random.normal(size=kernel.shape)
         model.set_weights([off.astype(np.float32), np.zeros(outputs, np.float32)])
-        found.append(file(role, "onnxruntime", "float32", model, data, tmp_path))
-    evidence = validate(found, data, QUICK, seed=0)
+        files.append(file(role, "onnxruntime", "float32", model, data, tmp_path))
+    evidence = validate(files, data, QUICK, seed=0)
     teacher, compressed = evidence.files
     assert evidence.score == "r2"
     assert teacher.accuracy.estimate > 0.99
@@ -195,4 +199,4 @@ def test_problems_that_score_by_r2(problem, tmp_path):
     assert compressed.confusion == ()
     assert compressed.parity.agreement is None
     assert "BCa" in evidence.methods["drop interval"]
-    assert validate(found, data, QUICK, seed=0).files[1].drop == compressed.drop
+    assert validate(files, data, QUICK, seed=0).files[1].drop == compressed.drop

@@ -1,4 +1,4 @@
-"""A registered version held against its own evidence: it holds, and what was changed is named."""
+"""A registered version compared with its own evidence: it holds, and what was changed is named."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ def home(tmp_path_factory, prefect_server, empty_store):
         yield home
 
 
-def found(result):
+def verification(result):
     from tasks.store import tracking
     from tasks.verify import open_verification
 
@@ -32,13 +32,13 @@ def test_what_was_recorded_is_so(home):
 
     result = verify("models:/tiny@candidate")
     assert result.holds
-    what = {check.what for check in found(result).checks}
+    what = {check.what for check in verification(result).checks}
     assert {"recipe, sha256", "evidence, sha256", "data, digest", "tensorrt file, sha256"} <= what
     for target in ("onnxruntime", "litert"):
         assert {f"{target} accuracy and interval", f"{target} share in integers", f"{target} bytes"} <= what
-    assert found(result).not_run == ("tensorrt",)
+    assert verification(result).not_run == ("tensorrt",)
     assert "tensorrt does not run here" in result.page
-    timings = {timing.target: timing for timing in found(result).timings}
+    timings = {timing.target: timing for timing in verification(result).timings}
     assert set(timings) == {"onnxruntime", "litert"}
     assert all(timing.comparable and timing.found_ms > 0 for timing in timings.values())
 
@@ -77,7 +77,7 @@ def test_evidence_that_claims_more_is_found_out_twice(home):
     with changed(home, "evidence/evidence.json", flattered):
         result = verify("models:/tiny/1")
     assert not result.holds
-    wrong = {check.what for check in found(result).checks if not check.holds}
+    wrong = {check.what for check in verification(result).checks if not check.holds}
     assert wrong == {"evidence, sha256", "onnxruntime accuracy and interval", "litert accuracy and interval"}
     assert "**differs**" in result.page
 
@@ -87,7 +87,7 @@ def test_a_recipe_that_was_changed_is_found_out(home):
 
     with changed(home, "recipe.yaml", lambda content: content.replace(b"epochs: 8", b"epochs: 9")):
         result = verify("models:/tiny/1")
-    assert {check.what for check in found(result).checks if not check.holds} == {"recipe, sha256"}
+    assert {check.what for check in verification(result).checks if not check.holds} == {"recipe, sha256"}
 
 
 def test_a_file_that_was_changed_is_refused(home):

@@ -2,7 +2,7 @@
 
     python nncf_accuracy.py FLOAT.onnx EXAMPLES.npz INT8.onnx MAX_DROP
 
-The archive holds the calibration examples under the name of the model's input, and `x` and `y` to hold accuracy by.
+The archive holds the calibration examples under the name of the model's input, and `x` and `y` to measure accuracy on.
 """
 
 import sys

@@ -2,7 +2,7 @@
 
     python olive_auto.py FLOAT.onnx EXAMPLES.npz INT8.onnx MAX_DROP
 
-The archive holds the calibration examples under the name of the model's input, and `x` and `y` to hold accuracy by.
+The archive holds the calibration examples under the name of the model's input, and `x` and `y` to measure accuracy on.
 Olive's commands take no images: `olive optimize` calibrates by a text (WikiText), and `olive auto-opt` quantizes
 dynamically. So this is the search that its documentation describes, over all that its static quantization lets vary:
 the best is the fastest, at one image and one thread, whose share of right answers drops by at most MAX_DROP.

@@ -12,7 +12,7 @@ import pytest
 import tritonclient.grpc
 import tritonclient.http
 from postgres import free_port
-from registered import versions
+from registered import version_folder
 from servers import until
 from serving_process import laid_out, question, serving
 from tritonclient.utils import InferenceServerException
@@ -22,10 +22,8 @@ LIBRARIES = {"grpc": tritonclient.grpc, "http": tritonclient.http}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, prefect_server, empty_store):
-    from tasks.store import tracking
-
-    with versions(tmp_path_factory.mktemp("state"), empty_store, {"seed": 1}):
-        yield laid_out(tracking.download("models:/tiny/1"), tmp_path_factory.mktemp("served") / "one", 1)
+    version = version_folder(tmp_path_factory, empty_store, {"seed": 1})
+    return laid_out(version, tmp_path_factory.mktemp("served") / "one", 1)
 
 
 @pytest.fixture(scope="module")

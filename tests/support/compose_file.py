@@ -16,8 +16,8 @@ IN_CONTAINER = "/run/secrets"
 
 def read() -> dict[str, Any]:
     """The whole file, with every variable at its default."""
-    found: dict[str, Any] = yaml.safe_load(VARIABLE.sub(lambda match: match.group(2), TEXT))
-    return found
+    content: dict[str, Any] = yaml.safe_load(VARIABLE.sub(lambda match: match.group(2), TEXT))
+    return content
 
 
 def command(service: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Holds a YAML file against the models of KServe's and Kubernetes' clients: python kubernetes_fields.py KIND FILE."""
+"""Compares a YAML file with the models of KServe's and Kubernetes' clients: python kubernetes_fields.py KIND FILE."""
 
 import re
 import sys
@@ -30,7 +30,7 @@ def kubernetes_field(value: object, kind: str, where: str) -> None:
         return
     model = getattr(kserve, kind, None) or getattr(kubernetes.client, kind)
     assert isinstance(value, dict), where
-    fields = {model.attribute_map[name]: told for name, told in model.openapi_types.items()}
+    fields = {model.attribute_map[name]: type_name for name, type_name in model.openapi_types.items()}
     for key, item in value.items():
         assert key in fields, f"{where}.{key}: {kind} has no such field"
         kubernetes_field(item, fields[key], f"{where}.{key}")

@@ -71,20 +71,20 @@ def free_port() -> int:
 @contextmanager
 def cluster(*databases: str) -> Iterator[Cluster]:
     """Start a cluster with these databases in it; skips the test where PostgreSQL is not installed."""
-    found = programs()
-    if found is None:
+    binaries = programs()
+    if binaries is None:
         pytest.skip("PostgreSQL's server is not installed (Debian: apt-get install postgresql)")
     folder = Path(tempfile.mkdtemp(prefix="slimline-postgres-"))  # pytest's own folders are closed to other users
     try:
         identity = _identity(folder)
         running = Cluster(free_port(), secrets.token_hex(16))
-        _initialise(found, folder, running, identity)
+        _initialise(binaries, folder, running, identity)
         with (folder / "log").open("wb") as log:
             # neither a socket file nor an address beyond loopback; a test's data need not survive a power cut
             settings = ("listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", "max_connections=100")
             server = subprocess.Popen(
                 [
-                    *(found / "postgres", "-D", folder / "data", "-p", str(running.port)),
+                    *(binaries / "postgres", "-D", folder / "data", "-p", str(running.port)),
                     *(part for setting in settings for part in ("-c", setting)),
                 ],
                 stdout=log,
@@ -114,12 +114,12 @@ def _identity(folder: Path) -> dict[str, Any]:
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 
 
-def _initialise(found: Path, folder: Path, running: Cluster, identity: dict[str, Any]) -> None:
+def _initialise(binaries: Path, folder: Path, running: Cluster, identity: dict[str, Any]) -> None:
     password = folder / "password"
     password.write_text(running.password)
     if identity:
         os.chown(password, identity["user"], identity["group"])
-    command = [found / "initdb", "-D", folder / "data", "-U", running.user, "--auth=scram-sha-256"]
+    command = [binaries / "initdb", "-D", folder / "data", "-U", running.user, "--auth=scram-sha-256"]
     options = [f"--pwfile={password}", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, cwd=folder, **identity)
     assert done.returncode == 0, done.stderr

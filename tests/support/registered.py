@@ -1,11 +1,15 @@
 """Registered versions of a tiny model, made by the real flow in seconds each, in a state folder of their own."""
 
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+from filelock import FileLock
 from stores import forget
 
 RECIPE = {
@@ -19,6 +23,14 @@ RECIPE = {
     "validate": {"latency_rounds": 20},
     "budget": {"max_accuracy_drop": 0.05},
     "promote": {"tolerance": 0.15},  # 150 test examples leave wide intervals
+}
+
+
+# A file for every target, in integers; the program for small devices has to reckon in steps then.
+EVERY_TARGET = {
+    "targets": ["onnxruntime", "litert", "savedmodel", "tensorrt"],
+    "quantize": {"method": "post_training"},
+    "convert": {"litert_io": "int8"},
 }
 
 
@@ -39,3 +51,22 @@ def versions(home: Path, empty_store: Path, *settings: dict) -> Iterator[None]:
     finally:
         os.environ["SLIMLINE_HOME"] = before
         forget()
+
+
+def version_folder(factory: pytest.TempPathFactory, empty_store: Path, settings: dict) -> Path:
+    """The files of version 1 with these settings, for those who need no registry; needs `prefect_server`.
+
+    It is made once for all modules and workers of a session, and each gets a copy.
+    """
+    from tasks.store import tracking
+
+    session = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # each worker has a folder in the session's
+        session = session.parent
+    made = session / f"version-{hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]}"
+    with FileLock(f"{made}.lock"):
+        if not made.exists():
+            with versions(factory.mktemp("state"), empty_store, settings):
+                shutil.copytree(tracking.download("models:/tiny/1"), f"{made}.partial")
+            Path(f"{made}.partial").rename(made)
+    return Path(shutil.copytree(made, factory.mktemp("version") / "1"))

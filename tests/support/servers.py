@@ -110,16 +110,16 @@ class Servers:
 
     def run(self, deployment: str, parameters: dict[str, Any]) -> str:
         """Schedule a flow run for now; its id."""
-        found = self.api(f"deployments/name/{deployment}")
-        return str(self.api(f"deployments/{found['id']}/create_flow_run", {"parameters": parameters})["id"])
+        about = self.api(f"deployments/name/{deployment}")
+        return str(self.api(f"deployments/{about['id']}/create_flow_run", {"parameters": parameters})["id"])
 
     def state(self, run: str) -> str:
         """A flow run's state by name."""
         return str(self.api(f"flow_runs/{run}")["state_name"])
 
-    def await_state(self, run: str, *wanted: str, within: float = 400) -> str:
+    def await_state(self, run: str, *states: str, within: float = 400) -> str:
         """Wait until a flow run is in one of these states."""
-        return until(lambda: (found := self.state(run)) in wanted and found, within, lambda: self.state(run))
+        return until(lambda: (state := self.state(run)) in states and state, within, lambda: self.state(run))
 
     def _run(self, name: str, command: list[Any], environment: dict[str, str]) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
@@ -133,8 +133,8 @@ def until(look: Callable[[], Any], within: float, say: Callable[[], object] = la
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         try:
-            if found := look():
-                return found
+            if seen := look():
+                return seen
         except httpx.HTTPError:  # a server that is stopped on purpose
             pass
         time.sleep(0.5)

@@ -102,14 +102,14 @@ class Terminal:
     def await_text(self, pattern: str, limit: float) -> re.Match[str]:
         """Wait until something stands anywhere on the screen, or above it."""
         deadline = time.monotonic() + limit
-        while not (found := re.search(pattern, self.text(), re.MULTILINE)):
+        while not (match := re.search(pattern, self.text(), re.MULTILINE)):
             ended = self.process.poll()
             if ended is not None:
                 self._reader.join(10)
             if (ended is not None and not re.search(pattern, self.text(), re.MULTILINE)) or time.monotonic() > deadline:
                 raise AssertionError(f"{pattern!r} was not shown within {limit} s (exit code {ended}):\n{self.text()}")
             time.sleep(0.02)
-        return found
+        return match
 
     def text(self) -> str:
         """What a person sees who scrolls up, without what was drawn over."""
@@ -134,15 +134,15 @@ class Terminal:
 
     def left(self) -> list[psutil.Process]:
         """Processes that the program has begun, in whichever session, and that still run."""
-        found = []
+        running = []
         for process in psutil.process_iter():
             try:
                 mine = process.environ().get(MARK) == self.mark
             except psutil.Error:
                 continue
             if mine and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        return found
+                running.append(process)
+        return running
 
     def _read(self) -> None:
         while True:
