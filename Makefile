@@ -82,9 +82,9 @@ bench-pairs: $(READY) ## kernels that cannot saturate, beside other ways: [DATA=
 bench-seeds: $(READY) ## whether the digits recipe lives by a lucky seed: 20 of them, half an hour
 	$(BIN)/python -m benchmarks.seeds deployments/recipes/digits.yaml
 
-lock: $(READY) ## resolve every version anew
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra docs --extra shared --extra serve --universal --generate-hashes --python-version 3.11 --upgrade --quiet -o requirements.lock
-	$(BIN)/uv pip compile tasks/processors/arm64.in -c requirements.lock --generate-hashes --python-version 3.11 --python-platform aarch64-manylinux_2_28 --upgrade --quiet -o tasks/processors/arm64.txt
+lock: $(READY) ## pin what pyproject.toml asks for, and leave the other pins: [UPGRADE=1 to resolve every version anew]
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra docs --extra shared --extra serve --universal --generate-hashes --python-version 3.11 $(if $(UPGRADE),--upgrade) --quiet -o requirements.lock
+	$(BIN)/uv pip compile tasks/processors/arm64.in -c requirements.lock --generate-hashes --python-version 3.11 --python-platform aarch64-manylinux_2_28 $(if $(UPGRADE),--upgrade) --quiet -o tasks/processors/arm64.txt
 
 clean: ## forget the environment and all state
 	rm -rf $(VENV) .slimline
