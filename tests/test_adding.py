@@ -37,10 +37,10 @@ ARCHITECTURE = '''"""One layer."""
 
 import tensorflow as tf
 
-from tasks.zoo.ends import Ends, close_end, open_end
+from tasks.zoo.ends import ModelEnds, close_end, open_end
 
 
-def build(ends: Ends, width: float) -> tf.keras.Model:  # noqa: ARG001
+def build(ends: ModelEnds, width: float) -> tf.keras.Model:  # noqa: ARG001
     """Eight units and their sum."""
     inputs, x = open_end(ends)
     return close_end(ends, inputs, tf.keras.layers.Dense(8, activation="relu", name="only")(x), "line")
@@ -118,8 +118,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tasks.bundles.client import Trial
 from tasks.bundles.contents import Contents
+from tasks.bundles.trial import TrialResult
 
 TARGET = "onnxruntime"
 START = "ls model.onnx"
@@ -130,10 +130,10 @@ def lay_out(folder: Path, contents: Contents) -> None:
     shutil.copyfile(contents.files("shelf", TARGET) / "model.onnx", folder / "model.onnx")
 
 
-def trial(folder: Path, about: dict[str, Any], **_: Any) -> Trial:
+def trial(folder: Path, about: dict[str, Any], **_: Any) -> TrialResult:
     """Nothing is started."""
     assert (folder / "model.onnx").is_file()
-    return Trial(
+    return TrialResult(
         server="shelf", server_run=False, ran="nothing", examples=1, largest_difference=0, latency_p50_ms={},
         measured_p50_ms=about["measured_p50_ms"],
     )
