@@ -6,7 +6,7 @@ from flows.budget import hold
 from flows.check import check
 from flows.recipe import Recipe
 from flows.recipe_file import RecipeName, read_recipe
-from flows.record import compressing, wanted
+from flows.record import asked_for, compressing
 from flows.report import Compression, publish
 from flows.shipped import RECIPES
 from tasks.bring import bring_own
@@ -41,15 +41,15 @@ def compress(recipe: Recipe) -> Compression:
         teacher = train_model("teacher", recipe.teacher, own.get("teacher"), data, recipe.teacher.fit, seed)
         if recipe.student.model == "teacher":
             student = teacher
-        elif wanted("distill", recipe.distill.method):
+        elif asked_for("distill", recipe.distill.method):
             student = distill_student(recipe.student, own.get("student"), teacher, data, recipe.distill, seed)
         else:
             student = train_model("student", recipe.student, own.get("student"), data, recipe.distill.fit, seed)
         pruned = student
-        if wanted("prune", recipe.prune.method):
+        if asked_for("prune", recipe.prune.method):
             pruned = prune_student(student, teacher, data, recipe.prune, teaching, seed, recipe.goal)
         quantized = {}
-        if wanted("quantize", recipe.quantize.method):
+        if asked_for("quantize", recipe.quantize.method):
             quantized = {
                 route: conversion(pruned, teacher, data, config, teaching, seed)
                 for route, config in recipe.quantize.routes().items()

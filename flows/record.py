@@ -66,7 +66,7 @@ def compressing(recipe: Recipe) -> Iterator[str]:
             yield run
 
 
-def wanted(stage: str, method: str) -> bool:
+def asked_for(stage: str, method: str) -> bool:
     """Whether the recipe asks for a stage; says so when it does not."""
     if method == "none":
         listener().note(stage, "left out (method: none)")
