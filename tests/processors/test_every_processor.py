@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from processor_kinds import DRAWS, KINDS, SHAPES, built, examples
 from registered import versions
 
-from flows.recipe_file import SHIPPED
+from flows.shipped import RECIPES
 from tasks.formats import FORMATS
 from tasks.formats.last_integers import VISIBLE, Visible
 from tasks.processors import PROCESSORS, Answers, Question, ask, missing
@@ -145,7 +145,7 @@ def test_no_weight_is_minus_128(questions):
 @pytest.fixture(scope="module")
 def version(tmp_path_factory, prefect_server, empty_store):
     """Of the recipe that ships, as `make run` makes it."""
-    settings = yaml.safe_load(SHIPPED["digits"].read_text())
+    settings = yaml.safe_load(RECIPES["digits"].read_text())
     with versions(tmp_path_factory.mktemp("state"), empty_store, settings):
         yield "models:/digits/1"
 
