@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PEERS := .slimline/peers
 OLIVE := .slimline/olive
 
-.PHONY: run up down status test test-browser test-wheel test-processors test-slow processors lint format docs lock bench bench-conversion bench-serving bench-training bench-compression bench-channels bench-pairs bench-seeds clean
+.PHONY: run up down status test test-fast test-browser test-wheel test-processors test-slow processors lint format docs lock bench bench-conversion bench-serving bench-training bench-compression bench-channels bench-pairs bench-seeds clean
 .DEFAULT_GOAL := run
 
 run: $(READY) ## compress a model on the handwritten digits, and register it
@@ -23,6 +23,14 @@ status: $(READY) ## what is up, and where
 
 test: $(READY) ## all fast and flow tests
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not browser and not processors"
+
+# What needs no flow, no server and no file of a model: two minutes.
+FAST := tests/test_layers.py $(addprefix tests/,contract measuring drift data evidence store zoo training) \
+	$(addprefix tests/keras_graph/test_,rebuild.py activations.py) tests/channels/test_graph.py tests/versions/test_address.py \
+	$(addprefix tests/quantization/test_,calibration.py pair_rule.py) $(addprefix tests/flows/test_,recipe.py budget.py grammar.py)
+
+test-fast: $(READY) ## what to run at the desk, in two minutes
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not browser and not processors" $(FAST)
 
 test-browser: $(READY) ## what a person does in Chromium, from `make up` on: [SCREENSHOTS=folder that gets the pictures]
 	$(BIN)/pytest -m browser
