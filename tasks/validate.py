@@ -91,7 +91,7 @@ def validate(
     *,
     seed: int,
     brought: tuple[Outputs, str] | None = None,
-    on_answers: Callable[[MeasuredFile, Outputs], None] = lambda *_: None,
+    on_answers: Callable[[MeasuredFile, Outputs, npt.NDArray[Any], Outputs], None] = lambda *_: None,
 ) -> Evidence:
     """Measure files on the test split.
 
@@ -102,7 +102,7 @@ def validate(
         seed: of the bootstrap.
         brought: what the teacher answered to the test split as it was brought, and in which Keras; none if it was
             trained here.
-        on_answers: called with each file and its answers to the test split `(n, …)`.
+        on_answers: called with each file, the test split's examples and targets, and the file's answers `(n, …)`.
 
     Raises:
         ConversionError: a file answers with something other than one finite output for each example.
@@ -168,7 +168,7 @@ def _measure_target(
     baseline: Floats,
     config: ValidateConfig,
     seed: int,
-    on_answers: Callable[[MeasuredFile, Outputs], None],
+    on_answers: Callable[[MeasuredFile, Outputs, npt.NDArray[Any], Outputs], None],
 ) -> list[FileEvidence]:
     """One target's files, the teacher's first: all opened, all asked for their answers, then timed in turn.
 
@@ -182,7 +182,7 @@ def _measure_target(
     }
     for file in files:
         _check_answers(file, calls[file.title], answers[file.title], models[file.keras], x, config.throughput_batch)
-        on_answers(file, answers[file.title])
+        on_answers(file, x, y, answers[file.title])
     listener().note("validate", f"timing the {len(files)} files for {files[0].target} in turn")
     times = timing.time_in_turn(calls, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds)
     batch = np.resize(x, (config.throughput_batch, *x.shape[1:]))  # repeats the examples when there are too few
@@ -330,9 +330,9 @@ def validate_files(
     dataset = open_prepared(data)
     predictions: list[Predictions] = []
 
-    def keep(file: MeasuredFile, answers: Outputs) -> None:
+    def keep(file: MeasuredFile, x: Outputs, y: npt.NDArray[Any], answers: Outputs) -> None:
         if file.shipped and file.target == default_target(shipped):
-            predictions.append(_predictions(dataset, config, answers))
+            predictions.append(_predictions(dataset, x, y, answers))
 
     evidence = validate(
         measured,
@@ -358,9 +358,8 @@ def validate_files(
     return run.keep_evidence(folder)
 
 
-def _predictions(data: Dataset, config: ValidateConfig, answers: Outputs) -> Predictions:
+def _predictions(data: Dataset, x: Outputs, y: npt.NDArray[Any], answers: Outputs) -> Predictions:
     """What answers to the test split are like, for those to new data to be compared with."""
-    x, y = data.arrays("test", config.max_examples)
     problem, names = data.config.problem, data.target_columns
     scores = example_scores(problem, y, answers, data.variance)
     return Predictions(
