@@ -57,6 +57,17 @@ def config(**settings):
     return MonitorConfig(latency_rounds=20, max_slowdown=100, **settings)  # another test may be at work beside this one
 
 
+def test_the_profile_has_what_the_shipped_file_answered_to_the_test_split(champion):
+    from tasks.drift.profile import open_profile
+    from tasks.evidence.evidence import open_evidence
+    from tasks.store import tracking
+
+    folder = tracking.download("models:/tiny/1")
+    (shipped,) = [file for file in open_evidence(folder / "evidence").files if file.shipped]
+    columns = tuple(np.sum(shipped.confusion, axis=0))  # of labels in rows: how often each class was the answer
+    assert open_profile(folder).predictions["answer"].counts == columns
+
+
 def test_data_like_the_training_s_are_healthy(champion, digits, tmp_path):
     from flows.monitor import monitor
 
