@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from flows import embedded
 from flows.shipped import recipe_named
-from tasks.contract.errors import ServerFailed
+from tasks.contract.errors import BudgetNotKept, ServerFailed
 from tasks.contract.progress import listen
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from flows.promote import Promotion
-    from flows.report import Compression
+    from flows.report import Measured
 
 
 def schema() -> int:
@@ -64,10 +64,18 @@ def run(recipe: Path, overrides: Sequence[str], *, as_json: bool) -> int:
     with _shown(console):
         from flows.compression import compress
         from flows.display import duration, show
+        from flows.report import Measured
 
         _await_servers(server)
         startup = time.time() - _process_began()
-        result = compress(read)
+        try:
+            result = compress(read)
+        except BudgetNotKept as missed:
+            if isinstance(missed.result, Measured):
+                show(console, missed.result, next_steps(missed.result, embedded_server=server is not None))
+                if as_json:
+                    print(missed.result.model_dump_json(indent=2))
+            raise
     wall = time.time() - _process_began()
     show(console, result, next_steps(result, embedded_server=server is not None))
     in_all = f"{duration(wall)} in all, {duration(startup)} of it until the first stage could begin"
@@ -225,8 +233,9 @@ def _process_began() -> float:
     return float(psutil.Process().create_time())
 
 
-def next_steps(result: "Compression", *, embedded_server: bool) -> list[tuple[str, str]]:
+def next_steps(result: "Measured", *, embedded_server: bool) -> list[tuple[str, str]]:
     """What a person types to look at the run and to use the version."""
+    from flows.report import Compression
     from tasks.store.tracking import tracking_uri
 
     uri = tracking_uri()
@@ -240,6 +249,8 @@ def next_steps(result: "Compression", *, embedded_server: bool) -> list[tuple[st
         steps.append((f"MLflow UI at {result.mlflow_url}", f"mlflow server --backend-store-uri {uri} --port 5000"))
     else:
         steps.append(("MLflow UI", result.mlflow_url))
-    load = f"import mlflow; mlflow.set_tracking_uri({uri!r}); model = mlflow.pyfunc.load_model({result.uri!r})"
     steps.append(("Evidence", result.evidence))
-    return [*steps, ("Load the model", f'python -c "{load}"')]
+    if isinstance(result, Compression):
+        load = f"import mlflow; mlflow.set_tracking_uri({uri!r}); model = mlflow.pyfunc.load_model({result.uri!r})"
+        steps.append(("Load the model", f'python -c "{load}"'))
+    return steps

@@ -7,7 +7,7 @@ from flows.check import check
 from flows.recipe import Recipe
 from flows.recipe_file import RecipeName, read_recipe
 from flows.record import asked_for, compressing
-from flows.report import Compression, publish
+from flows.report import Compression, present, publish
 from flows.shipped import RECIPES
 from tasks.bring import bring_own
 from tasks.contract.artifact import ModelArtifact
@@ -67,7 +67,8 @@ def compress(recipe: Recipe) -> Compression:
         shipped = choice.chosen if choice else dict.fromkeys(recipe.targets, list(models)[-1])
         reference = own.get("teacher") if not recipe.teacher.fit.epochs else None
         evidence = validate_files(models, files, shipped, choice, reference, data, recipe.validation, seed)
-        hold(budget, recipe.teacher.floor, open_evidence(tracking.fetch(evidence)), tracking.ui_url(evidence.run))
+        measured = open_evidence(tracking.fetch(evidence))
+        hold(budget, recipe.teacher.floor, measured, lambda: present(recipe, run, evidence))
         version = register_version(
             recipe.registered_name,
             recipe.as_yaml(),

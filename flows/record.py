@@ -1,5 +1,6 @@
 """What a flow run leaves in MLflow besides its stages: the run that they are children of."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -11,11 +12,27 @@ from prefect.runtime import flow_run
 from prefect.states import Crashed
 
 from flows.recipe import Recipe
+from tasks.contract.errors import SlimlineError
 from tasks.contract.progress import listener
 from tasks.register import digest_text
 from tasks.store import tracking
 from tasks.store.commit import git_commit
 from tasks.store.killed_runs import kill_runs, reopen_run
+
+
+class _Refusals(logging.Filter):
+    """A refusal that a person can mend is told in its own words: Prefect would log it with a traceback, as a crash."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record pass, those of refusals without their traceback."""
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, SlimlineError):
+            record.msg, record.args, record.exc_info = str(error), (), None
+        return True
+
+
+for _logger in ("prefect.flow_runs", "prefect.task_runs"):
+    logging.getLogger(_logger).addFilter(_Refusals())
 
 
 @contextmanager

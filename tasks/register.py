@@ -24,7 +24,7 @@ from tasks.contract.artifact import (
 from tasks.data import DataArtifact, open_prepared
 from tasks.drift.profile import FILE as PROFILE
 from tasks.drift.profile import open_predictions, write_profile
-from tasks.evidence.evidence import Evidence, FileEvidence, open_evidence
+from tasks.evidence.evidence import headline, open_evidence
 from tasks.evidence.page import render_card
 from tasks.formats import FORMATS
 from tasks.measuring.answers import Outputs
@@ -80,19 +80,6 @@ def content_digest(
 def digest_text(text: str) -> str:
     """The sha256 of a text."""
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def headline(evidence: Evidence, served: FileEvidence) -> dict[str, str]:
-    """The figures that people filter versions by, as tags."""
-    return {
-        evidence.score: f"{served.accuracy.estimate:.4f}",
-        "drop_worst": f"{served.drop.high:.4f}",
-        "size_bytes": str(served.size_bytes),
-        "latency_p50_ms": f"{served.latency.p50 * 1000:.4f}",
-        "speedup": f"{served.speedup.estimate:.2f}",
-        "integer_share": f"{served.integer_share:.3f}",
-        "precision": served.precision,
-    }
 
 
 @dataclass(frozen=True)
@@ -153,7 +140,7 @@ def _register(run: StageRun, made: Version, content: str) -> registry.Registered
     evidence = tracking.fetch(made.evidence)
     measured = open_evidence(evidence)
     target = default_target(made.files)
-    served = next(file for file in measured.files if file.shipped and file.target == target)
+    figures = headline(measured)
     examples, _ = open_prepared(made.data).arrays("test", limit=SAMPLE)
     tracking.save_model(
         folder,
@@ -190,9 +177,12 @@ def _register(run: StageRun, made: Version, content: str) -> registry.Registered
         tracking.FLOW_RUN: str(flow_run.id or ""),
         "target": ",".join(made.files),
         **{f"slimline.parent.{step}": artifact.sha256 for step, artifact in made.lineage.items()},
-        **headline(measured, served),
+        "precision": measured.served().precision,
+        # what people filter versions by
+        **{name: f"{value:.6g}" for name, value in figures.items() if "/" not in name},
     }
-    return registry.register(run.run_id, made.name, folder, tags, card, made.config.alias, made.config.description)
+    alias, description = made.config.alias, made.config.description
+    return registry.register(run.run_id, made.name, folder, tags, figures, card, alias, description)
 
 
 def _columns(data: DataArtifact) -> list[str]:

@@ -21,9 +21,10 @@ def home(tmp_path_factory, prefect_server, empty_store):
 
 def verification(result):
     from tasks.store import tracking
+    from tasks.store.stage_runs import stages_of
     from tasks.verify import open_verification
 
-    (stage,) = tracking.stages_of(result.mlflow_url.rpartition("/")[2])
+    (stage,) = stages_of(result.mlflow_url.rpartition("/")[2])
     return open_verification(tracking.download(f"runs:/{stage.run}/verification"))
 
 

@@ -93,7 +93,14 @@ class ConversionError(SlimlineError):
 
 
 class BudgetNotKept(SlimlineError):
-    """What was measured is outside the budget: says which limit, by how much, and which knob to turn."""
+    """What was measured is outside the budget: says which limit, by how much, and which knob to turn.
+
+    `result` is what the compression came to all the same.
+    """
+
+    def __init__(self, message: str, result: object = None) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class StoreError(SlimlineError):

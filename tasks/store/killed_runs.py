@@ -1,13 +1,13 @@
 """MLflow runs that nobody ended, because what began them was stopped: closed as killed."""
 
-from tasks.store import tracking
+from tasks.store import stage_runs, tracking
 from tasks.store.process import this_process
 
 
 def reopen_run(run_id: str) -> None:
     """Go on with a run that was ended, or whose process is gone; children that were at work then are closed."""
     tracking.client().update_run(run_id, status="RUNNING")
-    for child in tracking.children(run_id):
+    for child in stage_runs.children(run_id):
         if child.info.status == "RUNNING":
             tracking.client().set_terminated(child.info.run_id, "KILLED")
 

@@ -129,12 +129,20 @@ def tag_version(name: str, version: int, tags: Mapping[str, str]) -> None:
 
 
 def register(
-    run_id: str, name: str, folder: Path, tags: Mapping[str, str], card: str, alias: str, description: str
+    run_id: str,
+    name: str,
+    folder: Path,
+    tags: Mapping[str, str],
+    figures: Mapping[str, float],
+    card: str,
+    alias: str,
+    description: str,
 ) -> Registered:
-    """Make a version of a registered model from a folder that MLflow can load."""
+    """Make a version of a registered model from a folder that MLflow can load, with the figures it is compared by."""
     with tracking.unless("RESOURCE_ALREADY_EXISTS"):
         tracking.client().create_registered_model(name, description=description or f"{name}, compressed by Slimline.")
     model = tracking.keep_model(run_id, name, folder, {"slimline.content": tags["slimline.content"]})
+    tracking.log_metrics(run_id, figures, model=model)
     made = tracking.client().create_model_version(
         name, model, run_id=run_id, tags=dict(tags), description=card, model_id=model.removeprefix("models:/")
     )

@@ -63,6 +63,7 @@ def page(key: str) -> str:
 def test_a_candidate_that_is_not_worse_becomes_the_champion(aliases):
     from flows.promote import promote
     from tasks.store import registry, tracking
+    from tasks.store.stage_runs import stages_of
 
     result = promote("tiny")
     assert (result.champion, result.previous, result.moved) == (ALSO_GOOD, GOOD, True)
@@ -72,7 +73,7 @@ def test_a_candidate_that_is_not_worse_becomes_the_champion(aliases):
     assert tags["promoted_by"] == result.flow_run_url
     parent = tracking.client().get_run(tags["promoted_run"])
     assert (parent.info.status, parent.data.tags["slimline.role"]) == ("FINISHED", "promotion")
-    assert [stage.stage for stage in tracking.stages_of(tags["promoted_run"])] == ["compare", "smoke"]
+    assert [stage.stage for stage in stages_of(tags["promoted_run"])] == ["compare", "smoke"]
     assert registry.MOVING not in tracking.client().get_registered_model("tiny").tags
 
 
@@ -80,9 +81,10 @@ def test_the_comparison_holds_what_was_measured_on_the_same_examples(aliases):
     from flows.promote import promote
     from tasks.evidence.comparison import open_comparison
     from tasks.store import tracking
+    from tasks.store.stage_runs import stages_of
 
     run = promote("tiny").mlflow_url.rpartition("/")[2]
-    stage = tracking.stages_of(run)[0]
+    stage = stages_of(run)[0]
     comparison = open_comparison(tracking.download(f"runs:/{stage.run}/comparison"))
     (pair,) = comparison.pairs
     assert (comparison.champion, comparison.candidate, comparison.examples) == (GOOD, ALSO_GOOD, 150)

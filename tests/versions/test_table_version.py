@@ -150,11 +150,12 @@ def monitored(frame: pd.DataFrame, folder: Path, **data):
     from tasks.drift.limits import MonitorConfig
     from tasks.evidence.monitoring import open_monitoring
     from tasks.store import tracking
+    from tasks.store.stage_runs import stages_of
 
     frame.to_csv(folder / "new.csv", index=False)
     config = MonitorConfig(latency_rounds=20, max_slowdown=100)
     result = monitor("tiny", NewDataConfig(reader="table", source=str(folder / "new.csv"), **data), config=config)
-    (stage,) = tracking.stages_of(result.mlflow_url.rpartition("/")[2])
+    (stage,) = stages_of(result.mlflow_url.rpartition("/")[2])
     metrics = tracking.client().get_run(stage.run).data.metrics
     return result, open_monitoring(tracking.download(f"runs:/{stage.run}/monitoring")), metrics
 
