@@ -41,6 +41,10 @@ def settle() -> None:
     os.environ.setdefault(
         "PREFECT_SERVER_ANALYTICS_ENABLED", "false"
     )  # its telemetry prints a traceback on first start
+    # on disk: in the memory of a server they die with it, and what they hold in its database is taken for ever
+    os.environ.setdefault(
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE", "prefect.server.concurrency.lease_storage.filesystem"
+    )
     os.environ.setdefault("DO_NOT_TRACK", "1")  # its client's telemetry speaks, and prints a notice, at terminals only
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it takes DO_NOT_TRACK=true alone for yes
     os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")  # a stage may be run alone

@@ -2,6 +2,7 @@
 
 import contextvars
 import json
+import os
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import ROOT
+from command_line import ROOT, kill_at, started
 from registered import versions
 
 from tasks.contract.errors import AliasesMoved, NotPromoted, SmokeTestFailed, VersionError
@@ -300,6 +301,66 @@ def test_what_a_killed_promotion_left_is_put_back_by_the_next(aliases, home):
         after = {"champion": OTHER_DATA, "previous": GOOD} if moves == 1 else {"champion": ALSO_GOOD, "previous": GOOD}
         assert where() == after
     assert registry.put_back("tiny") == ""
+
+
+KILLED_AT_EACH_LINE = """
+import itertools, json, os, signal, sys
+from mlflow.tracking._model_registry.utils import _get_store
+from flows import promote, servers
+from tasks.contract import state_folder
+from tasks.store import registry
+
+FILES = {module.__file__ for module in (promote, servers, state_folder, registry)}
+
+def dies_at(line):
+    lines = itertools.count(1)
+    def trace(frame, event, _):
+        if frame.f_code.co_filename in FILES:
+            if event == "line" and next(lines) == line:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return trace
+    return trace
+
+for line in itertools.count(1):
+    for alias, version in {"champion": 1, "previous": 3}.items():
+        registry.set_alias("tiny", alias, version)
+    _get_store().engine.dispose()  # a connection must not be used on both sides of a fork
+    child = os.fork()
+    if not child:
+        sys.settrace(dies_at(line))
+        with promote._alone("tiny"), registry.moving("tiny", 1, {"previous": 1, "champion": 2}, by="the late one"):
+            pass
+        os._exit(0)
+    if not os.waitpid(child, 0)[1]:
+        break
+    print(promote._put_back("tiny"), json.dumps(registry.aliases_of("tiny")), sep="|", flush=True)
+"""
+
+
+def test_killed_at_any_line_of_a_move_it_leaves_nothing_locked_and_nothing_half_moved(aliases, home):
+    done = subprocess.run([sys.executable, "-c", KILLED_AT_EACH_LINE], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    left = [(whose, json.loads(aliases)) for whose, aliases in (line.split("|") for line in done.stdout.splitlines())]
+    before = {"candidate": ALSO_GOOD, "champion": GOOD, "previous": POOR}
+    after = {**before, "champion": ALSO_GOOD, "previous": GOOD}
+    assert {whose for whose, where in left if where == before} == {"", "the late one"}
+    assert {whose for whose, where in left if where == after} == {""}
+    assert all(where in (before, after) for _, where in left)
+    assert not list((home / "locks").iterdir())
+
+
+def test_killed_with_its_server_while_it_holds_the_lock_it_locks_nobody_out(aliases, home):
+    """The server that a command starts for itself dies with it, and what Prefect knew of locks in its memory."""
+    environment = {**os.environ, "SLIMLINE_HOME": str(home)}
+    for name in ("PREFECT_API_URL", "PREFECT_HOME"):
+        environment.pop(name, None)
+    command = [sys.executable, "-m", "flows.cli", "promote", "tiny"]
+    kill_at(started(command, environment), r"^  smoke ")  # between the move and its end
+    assert where() == {"champion": ALSO_GOOD, "previous": GOOD}
+    again = subprocess.run([*command, "--json"], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    result = json.loads(again.stdout)
+    assert result["put_back"].startswith("flow run tiny")
+    assert (result["champion"], result["previous"], result["moved"]) == (ALSO_GOOD, GOOD, True)
 
 
 def test_aliases_that_moved_since_are_not_moved(aliases):
