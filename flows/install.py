@@ -44,6 +44,7 @@ def install() -> None:
     """
     await_healthy(os.environ["PREFECT_API_URL"] + "/health")
     from prefect.client.orchestration import get_client
+    from prefect.events.schemas.automations import AutomationCore
 
     from flows import deployed
 
@@ -58,7 +59,7 @@ def install() -> None:
             flow = getattr(deployed, deployment["entrypoint"].rpartition(".")[2])
             now |= _deploy(client, flow, {**deployment, "pull_steps": pull}, before)
         for settings in automations:
-            now |= _automate(client, _automation(settings), settings, before)
+            now |= _automate(client, AutomationCore.model_validate(settings), settings, before)
         _remember(client, now)
 
 
@@ -177,9 +178,9 @@ def _reschedule(
     digests: tuple[dict[str, str], dict[str, str]],
 ) -> None:
     """Create, change or delete the schedules that the file changed, by their slugs; no others."""
+    prefix = f"{name} schedule "
     before, now = (
-        {key.rpartition(" ")[2]: value for key, value in each.items() if key.startswith(f"{name} schedule ")}
-        for each in digests
+        {key.removeprefix(prefix): value for key, value in each.items() if key.startswith(prefix)} for each in digests
     )
     there = {schedule.slug: schedule for schedule in existing.schedules if schedule.slug}
     for slug in sorted(slug for slug in {*before, *now} if before.get(slug) != now.get(slug)):
@@ -198,12 +199,6 @@ def _schedule(settings: dict[str, Any]) -> Any:
 
     cron = CronSchedule(cron=settings["cron"], timezone=settings["timezone"])
     return DeploymentScheduleCreate(schedule=cron, active=settings.get("active", True), slug=settings["slug"])
-
-
-def _automation(settings: dict[str, Any]) -> "AutomationCore":
-    from prefect.automations import Automation
-
-    return Automation.model_validate(settings)
 
 
 def _trigger(settings: dict[str, Any], deployment: "DeploymentResponse") -> "AutomationCore":

@@ -196,8 +196,8 @@ def _gate(version: Registered, comparison: Comparison, recipe: Recipe) -> None:
 def _approved(comparison: Comparison, seconds: int) -> str:
     """What the person who approves writes; the comparison is on the form.
 
-    A flow run of a deployment is suspended meanwhile: its process ends, and any worker goes on with it when somebody has
-    answered. One of a terminal waits in its own process.
+    A flow run of a deployment is suspended meanwhile: its process ends, and any worker goes on with it when somebody
+    has answered. One of a terminal waits in its own process.
 
     Raises:
         NotPromoted: nobody approved in time, or somebody did not approve.
@@ -206,9 +206,8 @@ def _approved(comparison: Comparison, seconds: int) -> str:
     form = Approval.with_initial_data(description=as_markdown(comparison))
     try:
         if deployment.id:
-            answer = suspend_flow_run(
-                wait_for_input=form, timeout=seconds, key=f"{comparison.candidate}-{comparison.champion}"
-            )
+            pair = f"{comparison.candidate}-{comparison.champion}"  # an answer counts for no other
+            answer = suspend_flow_run(wait_for_input=form, timeout=seconds, key=pair)
         else:
             answer = pause_flow_run(wait_for_input=form, timeout=seconds, poll_interval=2)
     except FlowPauseTimeout as error:

@@ -1,12 +1,9 @@
 """Promotion and rollback of real versions, in a real registry, by real flow runs."""
 
-import contextvars
 import json
 import os
 import subprocess
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -191,85 +188,6 @@ def test_a_damaged_file_is_found_before_anything_moves(aliases, home):
             promote("tiny")
     finally:
         model.write_bytes(kept)
-    assert where() == {"champion": GOOD}
-
-
-def waiting(count: int = 1) -> list:
-    """The flow runs that wait for a person, as soon as there are so many."""
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
-    from prefect.client.schemas.objects import StateType
-
-    paused = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PAUSED])))
-    with get_client(sync_client=True) as client:
-        for _ in range(900):
-            runs = client.read_flow_runs(flow_run_filter=paused)
-            if len(runs) == count:
-                return runs
-            time.sleep(0.1)
-    raise AssertionError("nobody is asked")
-
-
-def decide(run, **decision: object) -> str:
-    """What a person does at the form; gives what it showed."""
-    from prefect.client.orchestration import get_client
-
-    with get_client(sync_client=True) as client:
-        shown = client.read_flow_run_input(run.id, run.state.state_details.run_input_keyset["description"])
-        client.resume_flow_run(run.id, run_input=decision)
-    return json.loads(shown)
-
-
-def test_of_two_promotions_at_once_one_wins_and_the_other_says_so(aliases):
-    """Two processes, as two workers would be; both have compared with the first version when they go on."""
-    program = (
-        "import sys\n"
-        "from flows.promote import promote\n"
-        "from tasks.contract.errors import SlimlineError\n"
-        "try:\n"
-        "    print('won', promote('tiny', candidate=sys.argv[1], approval_seconds=120).champion)\n"
-        "except SlimlineError as error:\n"
-        "    print('lost', type(error).__name__, error)\n"
-    )
-
-    def run(version: int) -> str:
-        command = [sys.executable, "-c", program, str(version)]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True).stdout
-
-    with ThreadPoolExecutor() as pool:
-        results = [pool.submit(run, version) for version in (ALSO_GOOD, OTHER_DATA)]
-        for each in waiting(2):
-            decide(each, approve=True)
-        lost, won = sorted(result.result() for result in results)
-    assert won.startswith("won"), (lost, won)
-    assert lost.startswith("lost AliasesMoved tiny: the champion is no longer version 1 but version"), lost
-    assert "moved meanwhile by flow run tiny http" in lost
-    assert where() == {"champion": int(won.split()[1]), "previous": GOOD}
-
-
-@pytest.mark.parametrize("approve", [True, False])
-def test_a_person_decides_with_the_comparison_on_the_form(aliases, approve):
-    from flows.promote import promote
-    from tasks.store import registry
-
-    with ThreadPoolExecutor() as pool:
-        here = contextvars.copy_context()  # Prefect's settings are in it
-        person = pool.submit(here.run, lambda: decide(waiting()[0], approve=approve, note="seen by Ada"))
-        if approve:
-            assert promote("tiny", approval_seconds=120).note == "seen by Ada"
-            assert registry.version_of("tiny", ALSO_GOOD).tags["promoted_note"] == "seen by Ada"
-        else:
-            with pytest.raises(NotPromoted, match=r"not approved\. seen by Ada"):
-                promote("tiny", approval_seconds=120)
-    assert where() == ({"champion": ALSO_GOOD, "previous": GOOD} if approve else {"champion": GOOD})
-    assert "tiny version 2** against version 1, the champion" in person.result()
-
-
-def test_nobody_approves_in_time(aliases):
-    from flows.promote import promote
-
-    with pytest.raises(NotPromoted, match="nobody approved it within 2 s"):
-        promote("tiny", approval_seconds=2)
     assert where() == {"champion": GOOD}
 
 
