@@ -9,6 +9,7 @@ from flows.recipe_file import RecipeName, read_recipe
 from flows.record import asked_for, compressing
 from flows.report import Compression, present, publish
 from flows.shipped import RECIPES
+from flows.turn import machine_alone
 from tasks.bring import bring_own
 from tasks.contract.artifact import ModelArtifact
 from tasks.convert import convert_model
@@ -34,7 +35,7 @@ def compress(recipe: Recipe) -> Compression:
 
     """
     check(recipe)
-    with compressing(recipe) as run:
+    with compressing(recipe) as run, machine_alone("compress"):
         seed, teaching, budget = recipe.seed, recipe.distill.teaching, recipe.budget
         data = prepare_data(recipe.data)
         own = {role: bring_own(role, model, data, recipe.door(role), seed) for role, model in recipe.own.items()}

@@ -9,6 +9,7 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel, Field
 
 from flows.record import recorded
+from flows.turn import machine_alone
 from tasks.bundle import bundle_version, check_place, hand_out
 from tasks.bundles import BUNDLES
 from tasks.bundles.contents import BundleConfig, ServerName
@@ -68,7 +69,8 @@ def deploy(
     settings = {"version": chosen.uri, "to": to, "bundle": bundle.model_dump(), "trial": trial.model_dump()}
     with recorded("deployment", f"deploy-{chosen.name}-{to}", settings) as run:
         made = bundle_version(chosen.name, chosen.version, to, bundle)
-        tried = open_trial(tracking.fetch(try_bundle(made, trial)))
+        with machine_alone("deploy"):
+            tried = open_trial(tracking.fetch(try_bundle(made, trial)))
         if output:
             hand_out(made, Path(output))
         when = datetime.now(UTC).isoformat(timespec="seconds")

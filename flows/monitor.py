@@ -12,6 +12,7 @@ from flows.promote import ModelName
 from flows.recipe import Recipe
 from flows.recipe_file import registered_recipe
 from flows.record import recorded
+from flows.turn import machine_alone
 from tasks.contract.errors import DataError, VersionError
 from tasks.data import DataConfig
 from tasks.data.new import NewDataConfig
@@ -67,7 +68,8 @@ def monitor(
     again = _again(recipe, new, data.labels, config)
     settings = {"name": name, "version": version.version, "data": data.model_dump(mode="json"), **config.model_dump()}
     with recorded("monitoring", f"monitor-{name}", settings) as run:
-        measured = monitor_version(name, version.version, new, data.labels, config, recipe.seed)
+        with machine_alone("monitor"):
+            measured = monitor_version(name, version.version, new, data.labels, config, recipe.seed)
         monitoring = open_monitoring(tracking.fetch(measured))
         create_markdown_artifact(as_markdown(monitoring), key="monitoring", description=monitoring.uri)
         return _tell(name, monitoring, again, tracking.ui_url(run))

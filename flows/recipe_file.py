@@ -10,9 +10,10 @@ from pydantic import BaseModel, Field, ValidationError
 
 from flows.recipe import Recipe
 from flows.shipped import RECIPES
-from tasks.contract.errors import RecipeError
+from tasks.contract.errors import RecipeError, shown
 from tasks.store import tracking
 
+MAX_VALUES = 10_000  # that aliases may stand for; what is written out itself may be as long as the file
 M = TypeVar("M", bound=BaseModel)
 RecipeName = Annotated[str, Field(json_schema_extra={"enum": list(RECIPES)})]  # a drop-down in Prefect's form
 HINT = f"give the path of a YAML file, or the name of a recipe that is shipped: {', '.join(RECIPES)}"
@@ -68,7 +69,7 @@ def checked(kind: type[M], settings: dict[str, Any]) -> M:
     except ValidationError as error:
         problems = [_explain(kind, dict(detail)) for detail in error.errors()]
         field, value, remedy = problems[0]
-        more = "".join(f"\n{field}: {value!r}: {remedy}" for field, value, remedy in problems[1:])
+        more = "".join(f"\n{field}: {shown(value)}: {remedy}" for field, value, remedy in problems[1:])
         raise RecipeError(field, value, remedy + more) from error
 
 
@@ -101,9 +102,36 @@ def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[An
 _UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
 
 
+def _check_size(document: yaml.Node) -> None:
+    """Refuse a text whose aliases stand for more than a recipe can mean: ten lines of them make a thousand million.
+
+    Raises:
+        yaml.YAMLError: they do, or something is an alias of what it is in.
+
+    """
+    values: dict[int, int] = {}  # by node: how many it stands for, once all aliases in it are written out
+
+    def count(node: yaml.Node, inside: tuple[int, ...]) -> int:
+        if id(node) in inside:
+            raise yaml.YAMLError("something is an alias of what it is in")
+        if id(node) not in values:
+            parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+            within = parts if isinstance(node, yaml.CollectionNode) else []
+            values[id(node)] = 1 + sum(count(part, (*inside, id(node))) for part in within)
+        return values[id(node)]
+
+    if count(document, ()) > max(len(values), MAX_VALUES):
+        raise yaml.YAMLError(f"its aliases stand for more than {MAX_VALUES:,} values")
+
+
 def _parse(text: str, where: str) -> Any:
     try:
-        return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506  a SafeLoader: builds no objects
+        loader = _UniqueKeyLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _check_size(node)
+        return loader.construct_document(node)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise RecipeError("recipe", where, f"is not plain YAML: {reason}") from error

@@ -8,9 +8,11 @@ from uuid import UUID
 
 from prefect.artifacts import create_link_artifact
 from prefect.client.orchestration import get_client
+from prefect.exceptions import Pause
 from prefect.runtime import flow_run
 from prefect.states import Crashed
 
+from flows.orphans import close_dead
 from flows.recipe import Recipe
 from tasks.contract.errors import SlimlineError
 from tasks.contract.progress import listener
@@ -18,6 +20,7 @@ from tasks.register import digest_text
 from tasks.store import tracking
 from tasks.store.commit import git_commit
 from tasks.store.killed_runs import kill_runs, reopen_run
+from tasks.store.resumed import suspend_run
 
 
 class _Refusals(logging.Filter):
@@ -43,6 +46,7 @@ def recorded(role: str, name: str, settings: Mapping[str, Any], tags: Mapping[st
     names the Prefect flow run and links to it, and the other way round. A flow run that is retried goes on in the same
     one.
     """
+    close_dead()
     run = tracking.run_of_flow(str(flow_run.id))
     if run:
         reopen_run(run)
@@ -61,6 +65,9 @@ def recorded(role: str, name: str, settings: Mapping[str, Any], tags: Mapping[st
             tracking.ui_url(run), "MLflow run", key="mlflow-run", description="Every stage, metric and plot."
         )
         yield run
+    except Pause:  # a person is asked, and the flow run goes on in another process when they have answered
+        suspend_run(run)
+        raise
     except BaseException as error:
         tracking.set_tags(run, {"slimline.error": (str(error) or type(error).__name__)[:5000]})
         tracking.end_run(run, failed=True)

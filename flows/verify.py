@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from flows.deploy import needed
 from flows.recipe_file import registered_recipe
 from flows.record import recorded
+from flows.turn import machine_alone
 from tasks.store import tracking
 from tasks.verify import as_markdown, open_verification, verify_version
 from tasks.versions.address import VersionUri
@@ -36,9 +37,10 @@ def verify(version: VersionUri = "models:/digits@champion", processors: bool = F
     recipe = registered_recipe(chosen.uri)
     with recorded("verification", f"verify-{chosen.name}", {"version": chosen.uri}) as run:
         tags = {name: value for name, value in chosen.tags.items() if name.startswith("slimline.")}
-        made = verify_version(
-            chosen.name, chosen.version, tags, recipe.data, recipe.validation, recipe.seed, processors
-        )
+        with machine_alone("verify"):
+            made = verify_version(
+                chosen.name, chosen.version, tags, recipe.data, recipe.validation, recipe.seed, processors
+            )
         verification = open_verification(tracking.fetch(made))
         page = as_markdown(verification)
         create_markdown_artifact(page, key="verification", description=chosen.uri)

@@ -1,5 +1,40 @@
 """The failures that a person can cause or mend. Each message names the problem, where it is, and the way out."""
 
+from collections.abc import Iterable, Iterator, Mapping
+
+LONGEST = 200  # characters of a value that a message shows
+
+
+def shown(value: object) -> str:
+    """A value as Python writes it, cut off where that is long, at no cost for what is cut off."""
+    text = ""
+    for part in _written(value):
+        text += part
+        if len(text) > LONGEST:
+            return text[:LONGEST] + "…"
+    return text
+
+
+def _written(value: object) -> Iterator[str]:
+    """What `repr` writes of lists and dicts, piece by piece."""
+    if isinstance(value, dict):
+        yield from _listed("{", value, "}", value)
+    elif isinstance(value, list):
+        yield from _listed("[", value, "]", {})
+    else:
+        yield repr(value)
+
+
+def _listed(opened: str, items: Iterable[object], closed: str, values: Mapping[object, object]) -> Iterator[str]:
+    yield opened
+    for number, item in enumerate(items):
+        yield ", " if number else ""
+        yield from _written(item)
+        if values:
+            yield ": "
+            yield from _written(values[item])
+    yield closed
+
 
 class SlimlineError(Exception):
     """A failure whose message is written for the person who runs Slimline: shown without a traceback."""
@@ -13,8 +48,7 @@ class InvalidInput(SlimlineError):
     exit_code = 2
 
     def __init__(self, field: str, value: object, remedy: str) -> None:
-        shown = repr(value)
-        super().__init__(f"{field}: {shown if len(shown) <= 200 else shown[:200] + '…'}: {remedy}")
+        super().__init__(f"{field}: {shown(value)}: {remedy}")
         self.field = field
         self.value = value
         self.remedy = remedy

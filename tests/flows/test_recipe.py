@@ -140,6 +140,26 @@ def test_any_text_is_a_recipe_or_a_named_mistake(tmp_path_factory, text):
         read_recipe(file)
 
 
+@pytest.mark.parametrize("lines", [6, 300])
+def test_aliases_that_stand_for_a_million_values_are_refused_at_once(tmp_path, lines):
+    """Ten aliases of the line before on each line: 227 bytes took seconds, and each further line ten times as long."""
+    text = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, lines))
+    file = tmp_path / "recipe.yaml"
+    file.write_text(f"{text}name: *a{lines - 1}\n")
+    with pytest.raises(RecipeError, match="its aliases stand for more than 10,000 values"):
+        read_recipe(file)
+    file.write_text("name: &a [*a]\n")
+    with pytest.raises(RecipeError, match="alias of what it is in"):
+        read_recipe(file)
+
+
+def test_aliases_that_a_person_writes_are_taken(tmp_path):
+    file = tmp_path / "recipe.yaml"
+    file.write_text("name: tiny\nteacher: {fit: &fit {epochs: 3}}\ndistill: {fit: *fit}\n")
+    recipe = read_recipe(file)
+    assert recipe.teacher.fit.epochs == recipe.distill.fit.epochs == 3
+
+
 @given(st.floats(min_value=0.01, max_value=8), st.integers(min_value=0, max_value=2**31 - 1))
 def test_overrides_mean_what_the_file_means(width, seed):
     base = SHIPPED[0]
