@@ -21,6 +21,8 @@ from tasks.contract.artifact import (
     default_target,
     digest_folder,
 )
+from tasks.contract.errors import StoreError, VersionDamaged
+from tasks.contract.progress import listener
 from tasks.data import DataArtifact, open_prepared
 from tasks.drift.profile import FILE as PROFILE
 from tasks.drift.profile import open_predictions, write_profile
@@ -31,6 +33,8 @@ from tasks.measuring.answers import Outputs
 from tasks.store import registry, tracking
 from tasks.store.commit import git_commit
 from tasks.store.stage import StageRun, stage
+from tasks.versions.manifest import write_manifest
+from tasks.versions.registered import MANIFEST_TAG, open_registered
 from tasks.versions.version import place_of
 
 SAMPLE = 16  # examples with their answers in `sample.npz`: enough to tell a wrong file, few enough to ship
@@ -126,14 +130,15 @@ def register_version(
     models: dict[str, ModelArtifact],
     config: RegisterConfig,
 ) -> VersionArtifact:
-    """Make a version of the registered model `name`, unless one with this content is there.
+    """Make a version of the registered model `name`, unless one with this content is there and whole.
 
     What MLflow asks by default is the ONNX file in ONNX Runtime, or the first target's file where there is none. Beside
     it lie the other targets' files, the labels, the profile, a sample of examples with their answers, the recipe
-    (`recipe` is its YAML), the evidence and the model card. `models` are the Keras models of this compression by name.
+    (`recipe` is its YAML), the evidence, the model card and a manifest of all of these. `models` are the Keras models
+    of this compression by name. The alias is not set here: a version that is reused has to get it too.
     """
     content = content_digest(files, recipe, data, _columns(data))
-    made = registry.find_version(name, content) or _register(
+    made = _registered(name, content) or _register(
         run, Version(name, recipe, files, evidence, data, models, config), content
     )
     return VersionArtifact(
@@ -145,6 +150,19 @@ def register_version(
         version=made.version,
         content=content,
     )
+
+
+def _registered(name: str, content: str) -> registry.Registered | None:
+    """The newest version with this content whose files are all as they were registered; nothing if there is none."""
+    for there in registry.versions_with(name, content):
+        try:
+            why = open_registered(there.uri).unsealed()
+        except (VersionDamaged, StoreError) as error:
+            why = str(error)
+        if not why:
+            return there
+        listener().note("register", f"{there.uri} has this content, but a new version is made: {why}")
+    return None
 
 
 def _register(run: StageRun, made: Version, content: str) -> registry.Registered:
@@ -192,7 +210,8 @@ def _register(run: StageRun, made: Version, content: str) -> registry.Registered
         **{f"slimline.parent.{step}": artifact.sha256 for step, artifact in made.lineage.items()},
         **headline(measured, served),
     }
-    return registry.register(run.run_id, made.name, folder, tags, card, made.config.alias, made.config.description)
+    tags[MANIFEST_TAG] = write_manifest(folder, name=made.name, content=content)
+    return registry.register(run.run_id, made.name, folder, tags, card, made.config.description)
 
 
 def _columns(data: DataArtifact) -> list[str]:

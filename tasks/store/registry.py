@@ -43,12 +43,10 @@ def version_of(name: str, which: str | int) -> Registered | None:
     return _registered(version) if version else None
 
 
-def find_version(name: str, content: str) -> Registered | None:
-    """The version of a registered model that has this content; nothing if there is none."""
-    versions = tracking.client().search_model_versions(
-        f"name = '{name}' and tags.`slimline.content` = '{content}'", max_results=1
-    )
-    return _registered(versions[0]) if versions else None
+def versions_with(name: str, content: str) -> list[Registered]:
+    """The versions of a registered model that have this content, newest first."""
+    versions = tracking.client().search_model_versions(f"name = '{name}' and tags.`slimline.content` = '{content}'")
+    return sorted(map(_registered, versions), key=lambda each: -each.version)
 
 
 def aliases_of(name: str) -> dict[str, int]:
@@ -128,9 +126,7 @@ def tag_version(name: str, version: int, tags: Mapping[str, str]) -> None:
         tracking.client().set_model_version_tag(name, str(version), key, value)
 
 
-def register(
-    run_id: str, name: str, folder: Path, tags: Mapping[str, str], card: str, alias: str, description: str
-) -> Registered:
+def register(run_id: str, name: str, folder: Path, tags: Mapping[str, str], card: str, description: str) -> Registered:
     """Make a version of a registered model from a folder that MLflow can load."""
     with tracking.unless("RESOURCE_ALREADY_EXISTS"):
         tracking.client().create_registered_model(name, description=description or f"{name}, compressed by Slimline.")
@@ -138,7 +134,6 @@ def register(
     made = tracking.client().create_model_version(
         name, model, run_id=run_id, tags=dict(tags), description=card, model_id=model.removeprefix("models:/")
     )
-    set_alias(name, alias, int(made.version))
     return _registered(made)
 
 
