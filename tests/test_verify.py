@@ -1,7 +1,6 @@
 """A registered version compared with its own evidence: it holds, and what was changed is named."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 from command_line import ROOT
-from registered import versions
+from registered import sealed_anew, versions
 
 from tasks.contract.errors import VersionDamaged
 
@@ -74,32 +73,10 @@ def flattered(content: bytes) -> bytes:
     return json.dumps(evidence).encode()
 
 
-@pytest.fixture
-def sealed_anew(home):
-    """The manifest and its digest in the registry written for the files as they are, as an owner of both could."""
-    from tasks.store import registry, tracking
-    from tasks.versions.manifest import MANIFEST, write_manifest
-    from tasks.versions.registered import MANIFEST_TAG
-    from tasks.versions.version import MLFLOW_NOTE
-
-    folder = tracking.download("models:/tiny/1")
-    kept, tag = (folder / MANIFEST).read_bytes(), registry.version_of("tiny", 1).tags[MANIFEST_TAG]
-
-    def seal() -> None:
-        for name in (MANIFEST, MLFLOW_NOTE):
-            (folder / name).unlink(missing_ok=True)
-        registry.tag_version("tiny", 1, {MANIFEST_TAG: write_manifest(folder)})
-
-    yield seal
-    (folder / MANIFEST).write_bytes(kept)
-    registry.tag_version("tiny", 1, {MANIFEST_TAG: tag})
-
-
-def test_evidence_that_claims_more_is_found_out_by_its_digest_and_by_asking_again(home, sealed_anew):
+def test_evidence_that_claims_more_is_found_out_by_its_digest_and_by_asking_again(home):
     from flows.verify import verify
 
-    with changed("evidence/evidence.json", flattered):
-        sealed_anew()
+    with changed("evidence/evidence.json", flattered), sealed_anew(1):
         result = verify("models:/tiny/1")
     assert not result.holds
     wrong = {check.what for check in verification(result).checks if not check.holds}
@@ -107,11 +84,10 @@ def test_evidence_that_claims_more_is_found_out_by_its_digest_and_by_asking_agai
     assert "**differs**" in result.page
 
 
-def test_a_recipe_that_was_changed_is_found_out_by_its_own_digest_too(home, sealed_anew):
+def test_a_recipe_that_was_changed_is_found_out_by_its_own_digest_too(home):
     from flows.verify import verify
 
-    with changed("recipe.yaml", lambda content: content.replace(b"epochs: 8", b"epochs: 9")):
-        sealed_anew()
+    with changed("recipe.yaml", lambda content: content.replace(b"epochs: 8", b"epochs: 9")), sealed_anew(1):
         result = verify("models:/tiny/1")
     assert {check.what for check in verification(result).checks if not check.holds} == {"recipe, sha256"}
 
@@ -171,35 +147,26 @@ def test_another_file_is_served_by_nobody(home, tmp_path):
                 opens()
 
 
-def test_a_version_of_before_there_were_manifests_says_what_nobody_checked(home, sealed_anew):
+def test_a_version_of_before_there_were_manifests_says_what_nobody_checked(home):
     from flows.verify import verify
-    from tasks.store import registry, tracking
+    from tasks.store import tracking
     from tasks.versions.manifest import MANIFEST
     from tasks.versions.registered import MANIFEST_TAG, open_registered
 
-    tracking.client().delete_model_version_tag("tiny", "1", MANIFEST_TAG)
-    with pytest.raises(VersionDamaged, match=r"extra   manifest\.json"):  # the tag alone was taken away
-        open_registered("models:/tiny/1")
-    (tracking.download("models:/tiny/1") / MANIFEST).unlink()
-    assert registry.version_of("tiny", 1).tags.get(MANIFEST_TAG) is None
-    result = verify("models:/tiny/1")
-    assert result.holds
-    assert "registered before versions had a manifest" in result.page
-    with (
-        changed("formats/litert/model.tflite", more),
-        pytest.raises(VersionDamaged, match=r"damaged formats/litert/model\.tflite"),
-    ):
-        open_registered("models:/tiny/1")
-
-
-def test_mlflow_leaves_nothing_in_a_version_that_it_loads(home):
-    """Python writes bytecode beside what it imports, and a version's own loader lies in the version."""
-    from tasks.versions.registered import open_registered
-
-    program = "import mlflow; mlflow.pyfunc.load_model('models:/tiny/1')"
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{home / 'mlflow.db'}"}
-    subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=300)
-    open_registered("models:/tiny/1")
+    with sealed_anew(1):
+        tracking.client().delete_model_version_tag("tiny", "1", MANIFEST_TAG)
+        with pytest.raises(VersionDamaged, match=r"extra   manifest\.json"):  # the tag alone was taken away
+            open_registered("models:/tiny/1")
+        (tracking.download("models:/tiny/1") / MANIFEST).unlink()
+        result = verify("models:/tiny/1")
+        assert result.holds
+        assert "registered before versions had a manifest" in result.page
+        with (
+            changed("formats/litert/model.tflite", more),
+            pytest.raises(VersionDamaged, match=r"damaged formats/litert/model\.tflite"),
+        ):
+            open_registered("models:/tiny/1")
+    assert "registered before" not in verify("models:/tiny/1").page
 
 
 def test_the_command_line(home):
