@@ -181,6 +181,8 @@ def _register(run: StageRun, made: Version, content: str) -> registry.Registered
         requirements=[f"{library}=={version(library)}" for library in FORMATS[target].REQUIREMENTS],
         columns=_columns(made.data),
     )
+    if (folder / "code").is_dir():  # a file where Python would put bytecode beside what MLflow imports from a version
+        (folder / "code" / "__pycache__").write_text("A file, so that Python writes nothing into this version.\n")
     for target, file in made.files.items():  # byte for byte what was measured: MLflow writes ONNX anew
         shutil.copytree(tracking.fetch(file), folder / place_of(target), dirs_exist_ok=True)
     shutil.copytree(evidence, folder / "evidence")

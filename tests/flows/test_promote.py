@@ -189,7 +189,7 @@ def test_a_damaged_file_is_found_before_anything_moves(aliases, home):
     kept = model.read_bytes()
     model.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
     try:
-        with pytest.raises(VersionDamaged, match="damaged model.onnx"):
+        with pytest.raises(VersionDamaged, match=r"damaged model\.onnx"):
             promote("tiny")
     finally:
         model.write_bytes(kept)

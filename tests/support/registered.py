@@ -55,7 +55,7 @@ def versions(home: Path, empty_store: Path, *settings: dict) -> Iterator[None]:
 
 @contextmanager
 def sealed_anew(number: int) -> Iterator[None]:
-    """A version whose manifest, and its digest in the registry, are of the files as they are: who owns both can do so."""
+    """A version with a manifest of the files as they are, and its digest in the registry: who owns both can do so."""
     from tasks.store import registry, tracking
     from tasks.versions.manifest import MANIFEST, write_manifest
     from tasks.versions.registered import MANIFEST_TAG
