@@ -104,7 +104,12 @@ WRONG = {
     "unfilled": (changed(shape=[1000, 8, 8, 1]), "its data do not fill the shape"),
     "negative": (changed(shape=[-1, 8, 8, 1]), r"n from 1"),
     "type": (changed(datatype="BYTES"), "datatype 'BYTES'"),
-    "text": (changed(data=["a"] * 64), "could not convert"),
+    "type of other numbers": (changed(datatype="FP64"), r"datatype 'FP64': \w+ is FP32"),
+    "type of whole numbers": (changed(datatype="UINT8", data=[1] * 64), r"datatype 'UINT8': \w+ is FP32"),
+    "digits in text": (changed(data=["1.5"] * 64), "hold what is no number"),
+    "truth": (changed(data=[True] * 64), "hold what is no number"),
+    "one truth": (changed(data=[[0.5] * 63 + [True]]), "hold what is no number"),
+    "text": (changed(data=["a"] * 64), "hold what is no number"),
     "nested": (changed(data=[[[1.0]]] * 63), "do not fill"),
     "name": (changed(name="x"), r"inputs \['x'\]: the model takes one"),
     "none": (lambda body: {"inputs": []}, r"inputs \[\]"),
@@ -149,6 +154,19 @@ def test_binary_tensors_that_are_wrong_are_refused(server, names, way):
         with pytest.raises(InferenceServerException, match=message) as refused:
             client.infer("tiny", [tensor])
         assert refused.value.status() in ("400", "StatusCode.INVALID_ARGUMENT")
+    client.close()
+
+
+@pytest.mark.parametrize("way", ["grpc", "http"])
+@pytest.mark.parametrize(("datatype", "kind"), [("UINT8", np.uint8), ("FP64", np.float64), ("INT32", np.int32)])
+def test_binary_tensors_of_another_type_are_refused(server, names, way, datatype, kind):
+    library = LIBRARIES[way]
+    client = library.InferenceServerClient(getattr(server, way))
+    tensor = library.InferInput(names[0], [1, 8, 8, 1], datatype)
+    tensor.set_data_from_numpy(np.zeros((1, 8, 8, 1), kind))
+    with pytest.raises(InferenceServerException, match=f"datatype '{datatype}': {names[0]} is FP32") as refused:
+        client.infer("tiny", [tensor])
+    assert refused.value.status() in ("400", "StatusCode.INVALID_ARGUMENT")
     client.close()
 
 
@@ -313,4 +331,29 @@ def test_what_was_begun_is_answered_after_sigterm(folder, sample, names, tmp_pat
         answer = httpx.post(f"{server.url}/v2/models/tiny/infer", content=slowly(), headers=headers, timeout=60)
         assert answer.status_code == 200
         assert answer.json()["outputs"][0]["shape"] == [640, 10]
+        assert server.process.wait(60) == 0
+
+
+def test_clients_that_keep_a_connection_are_told_before_it_is_closed(folder, tmp_path):
+    """No request is reset: the answer before says that the connection closes, and probes hear that it is not ready."""
+    import http.client
+
+    with serving(tmp_path, ["tasks.serving", str(folder)]) as server:
+        host, port = server.http.split(":")
+        connections = [http.client.HTTPConnection(host, int(port), timeout=10) for _ in range(4)]
+
+        def ask(connection: http.client.HTTPConnection, path: str) -> tuple[int, str]:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            answer.read()
+            return answer.status, (answer.getheader("connection") or "").lower()
+
+        for connection in connections:
+            assert ask(connection, "/v2/models/tiny") == (200, "")
+        server.process.terminate()
+        time.sleep(0.5)
+        probe, *others = connections
+        assert ask(probe, "/v2/health/ready") == (503, "close")
+        for connection in others:
+            assert ask(connection, "/v2/models/tiny") == (200, "close")
         assert server.process.wait(60) == 0
