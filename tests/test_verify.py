@@ -141,7 +141,7 @@ def test_another_file_is_served_by_nobody(home, tmp_path):
         for opens in (
             lambda: deploy("models:/tiny/1", to="edge"),
             lambda: promote("tiny"),
-            lambda: find("tiny", "1", 1),
+            lambda: find("models:/tiny/1", 1),
         ):
             with pytest.raises(VersionDamaged, match=r"damaged MLmodel .*\n- extra   other\.onnx"):
                 opens()

@@ -86,9 +86,9 @@ def serve_registered(options: argparse.Namespace) -> None:
     from tasks.serving.watch import find, following
 
     config_of(options)
-    name, which = parse(options.version, ", or a folder")
-    served = find(name, which, options.threads)
-    serve(served, options, lambda model: following(model, which, options.threads, options.watch))
+    parse(options.version, ", or a folder")
+    served = find(options.version, options.threads)
+    serve(served, options, lambda model: following(model, options.version, options.threads, options.watch))
 
 
 def serve(

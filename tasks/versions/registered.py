@@ -1,5 +1,7 @@
 """A version as the registry has it: the one way in which its folder is opened."""
 
+from pathlib import Path
+
 from tasks.contract.errors import VersionError
 from tasks.store import registry, tracking
 from tasks.versions.address import parse
@@ -21,8 +23,10 @@ def version_at(uri: str) -> registry.Registered:
     return version
 
 
-def open_registered(uri: str) -> OpenVersion:
+def open_registered(uri: str, into: Path | None = None) -> OpenVersion:
     """Download the version that an address leads to, and open it if every file is as it was registered.
+
+    From a store that is elsewhere it is copied beneath `into`, or to where it stays until the process ends.
 
     Raises:
         VersionError: there is none, or Slimline did not register it.
@@ -31,4 +35,4 @@ def open_registered(uri: str) -> OpenVersion:
 
     """
     version = version_at(uri)
-    return open_version(version.uri, tracking.download(version.uri), version.tags.get(MANIFEST_TAG, ""))
+    return open_version(version.uri, tracking.download(version.uri, into), version.tags.get(MANIFEST_TAG, ""))

@@ -6,7 +6,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -14,6 +17,7 @@ import psutil
 import pytest
 import tritonclient.grpc
 import tritonclient.http
+from postgres import free_port
 from registered import versions
 from servers import until
 from serving_process import laid_out, question, serving
@@ -223,24 +227,56 @@ def test_the_line_that_it_prints_can_be_run(server):
     assert "slimline_request_examples_bucket" in metrics
 
 
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@contextmanager
+def mlflow_server(home: Path) -> Iterator[str]:
+    """The store behind MLflow's own server, so that files are copied from it; gives its address."""
+    url = f"http://127.0.0.1:{free_port()}"
+    command = [sys.executable, "-m", "mlflow", "server", "--port", url.rpartition(":")[2], "--workers", "1"]
+    with subprocess.Popen([*command, "--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}"]) as process:
+        try:
+            until(lambda: _answers(f"{url}/health"), 120)
+            yield url
+        finally:
+            process.terminate()
+
+
 def test_a_version_that_cannot_be_served_does_not_take_the_place_of_one_that_can(home, sample, names, tmp_path):
+    """And is not downloaded again at every look, nor kept."""
     from tasks.store import registry, tracking
 
     registry.set_alias("tiny", registry.CHAMPION, 1)
     file = tracking.download("models:/tiny/2") / "model.onnx"
-    kept = file.read_bytes()
+    kept, temporary = file.read_bytes(), tmp_path / "temporary"
+    temporary.mkdir()
     command = ["flows.cli", "serve", "models:/tiny@champion", "--watch", "0.2"]
-    with serving(tmp_path, command, SLIMLINE_HOME=str(home)) as server:
+    with (
+        mlflow_server(home) as store,
+        serving(tmp_path, command, SLIMLINE_HOME=str(home), MLFLOW_TRACKING_URI=store, TMPDIR=str(temporary)) as server,
+    ):
 
         def version() -> str:
             asked = question(sample[1]["examples"], names[0])
             return httpx.post(f"{server.url}/v2/models/tiny/infer", json=asked).json()["model_version"]
 
+        def copies() -> list[Path]:
+            return [path for path in temporary.rglob("*") if path.is_file() and path.suffix in (".onnx", ".json")]
+
         try:
             file.write_bytes(kept + b"\0")
             registry.set_alias("tiny", registry.CHAMPION, 2)
             until(lambda: "still serving version 1" in server.log.read_text(), 60)
-            time.sleep(1)  # several looks later
+            assert "damaged model.onnx" in server.log.read_text()
+            until(lambda: not copies(), 5)
+            for _ in range(40):  # several looks later
+                time.sleep(0.05)
+                assert not list(temporary.glob("slimline-serve-*")), "it was downloaded again"
             assert server.log.read_text().count("still serving") == 1
             assert version() == "1"
         finally:
@@ -249,6 +285,7 @@ def test_a_version_that_cannot_be_served_does_not_take_the_place_of_one_that_can
         time.sleep(1)  # it has to be seen that the alias was elsewhere
         registry.set_alias("tiny", registry.CHAMPION, 2)
         until(lambda: version() == "2", 60)
+        assert not copies(), "what is served is in memory"
         registry.set_alias("tiny", registry.CHAMPION, 1)
 
 
