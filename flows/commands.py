@@ -152,7 +152,7 @@ def verify(version: str, processors: bool, *, as_json: bool) -> int:
     return 0 if result.holds else 1
 
 
-def serve(version: str, watch: float, settings: Mapping[str, str | int]) -> int:
+def serve(version: str, watch: float, settings: Mapping[str, object]) -> int:
     """Answer over REST and gRPC, until SIGTERM.
 
     Raises:

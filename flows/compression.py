@@ -21,7 +21,7 @@ from tasks.quantization.conversion import Conversion
 from tasks.quantize import conversion
 from tasks.register import register_version
 from tasks.select import choose_files
-from tasks.store import tracking
+from tasks.store import registry, tracking
 from tasks.train import train_model
 from tasks.validate import validate_files
 
@@ -79,6 +79,8 @@ def compress(recipe: Recipe) -> Compression:
             models,
             recipe.registration,
         )
+        # after the stage, which is left out where the version is there: a recipe that is run again names it anew
+        registry.set_alias(version.name, recipe.registration.alias, version.version)
         return publish(recipe, run, evidence, version)
 
 

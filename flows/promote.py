@@ -28,11 +28,11 @@ from tasks.contract.errors import AliasesMoved, NotPromoted, VersionError
 from tasks.contract.progress import listener
 from tasks.contract.state_folder import alone, home
 from tasks.evidence.comparison import Comparison, as_markdown, brought_up_to_date, open_comparison, worse
-from tasks.evidence.evidence import open_evidence
 from tasks.smoke_test import smoke_test
 from tasks.store import registry, tracking
 from tasks.store.registry import CANDIDATE, CHAMPION, PREVIOUS, Registered
 from tasks.store.resumed import made_before
+from tasks.versions.registered import open_registered
 
 ModelName = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]{0,62}$")]
 LEASE = 60  # seconds after which a shared lock is free again whose machine died; Prefect renews it while it lives
@@ -181,7 +181,7 @@ def _gate(version: Registered, comparison: Comparison, recipe: Recipe) -> None:
         NotPromoted: with a line for each reason.
 
     """
-    evidence = open_evidence(tracking.download(f"{version.uri}/evidence"))
+    evidence = open_registered(version.uri).evidence
     reasons = worse(comparison, recipe.promotion)
     reasons += breaches(recipe.budget, brought_up_to_date(evidence, comparison))
     verdict = "".join(f"- {reason}\n" for reason in reasons) or "Not worse than the champion, and inside its budget.\n"

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, ValidationError
 from flows.recipe import Recipe
 from flows.shipped import RECIPES
 from tasks.contract.errors import RecipeError, shown
-from tasks.store import tracking
+from tasks.versions.registered import open_registered
 
 MAX_VALUES = 10_000  # that aliases may stand for; what is written out itself may be as long as the file
 M = TypeVar("M", bound=BaseModel)
@@ -77,10 +77,12 @@ def registered_recipe(uri: str) -> Recipe:
     """The recipe that a registered version was made by.
 
     Raises:
+        VersionError: there is no such version.
+        VersionDamaged: its files are not those that were registered.
         RecipeError: it was made by a Slimline whose recipes were others.
 
     """
-    return read_recipe(tracking.download(f"{uri}/recipe.yaml"))
+    return read_recipe(open_registered(uri).folder / "recipe.yaml")
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

@@ -21,6 +21,8 @@ from tasks.contract.artifact import (
     default_target,
     digest_folder,
 )
+from tasks.contract.errors import StoreError, VersionDamaged
+from tasks.contract.progress import listener
 from tasks.data import DataArtifact, open_prepared
 from tasks.drift.profile import FILE as PROFILE
 from tasks.drift.profile import open_predictions, write_profile
@@ -31,6 +33,8 @@ from tasks.measuring.answers import Outputs
 from tasks.store import registry, tracking
 from tasks.store.commit import git_commit
 from tasks.store.stage import StageRun, stage
+from tasks.versions.manifest import write_manifest
+from tasks.versions.registered import MANIFEST_TAG, open_registered
 from tasks.versions.version import place_of
 
 SAMPLE = 16  # examples with their answers in `sample.npz`: enough to tell a wrong file, few enough to ship
@@ -113,14 +117,15 @@ def register_version(
     models: dict[str, ModelArtifact],
     config: RegisterConfig,
 ) -> VersionArtifact:
-    """Make a version of the registered model `name`, unless one with this content is there.
+    """Make a version of the registered model `name`, unless one with this content is there and whole.
 
     What MLflow asks by default is the ONNX file in ONNX Runtime, or the first target's file where there is none. Beside
     it lie the other targets' files, the labels, the profile, a sample of examples with their answers, the recipe
-    (`recipe` is its YAML), the evidence and the model card. `models` are the Keras models of this compression by name.
+    (`recipe` is its YAML), the evidence, the model card and a manifest of all of these. `models` are the Keras models
+    of this compression by name. The alias is not set here: a version that is reused has to get it too.
     """
     content = content_digest(files, recipe, data, _columns(data))
-    made = registry.find_version(name, content) or _register(
+    made = _registered(name, content) or _register(
         run, Version(name, recipe, files, evidence, data, models, config), content
     )
     return VersionArtifact(
@@ -132,6 +137,19 @@ def register_version(
         version=made.version,
         content=content,
     )
+
+
+def _registered(name: str, content: str) -> registry.Registered | None:
+    """The newest version with this content whose files are all as they were registered; nothing if there is none."""
+    for there in registry.versions_with(name, content):
+        try:
+            why = open_registered(there.uri).unsealed()
+        except (VersionDamaged, StoreError) as error:
+            why = str(error)
+        if not why:
+            return there
+        listener().note("register", f"{there.uri} has this content, but a new version is made: {why}")
+    return None
 
 
 def _register(run: StageRun, made: Version, content: str) -> registry.Registered:
@@ -150,6 +168,8 @@ def _register(run: StageRun, made: Version, content: str) -> registry.Registered
         requirements=[f"{library}=={version(library)}" for library in FORMATS[target].REQUIREMENTS],
         columns=_columns(made.data),
     )
+    if (folder / "code").is_dir():  # a file where Python would put bytecode beside what MLflow imports from a version
+        (folder / "code" / "__pycache__").write_text("A file, so that Python writes nothing into this version.\n")
     for target, file in made.files.items():  # byte for byte what was measured: MLflow writes ONNX anew
         shutil.copytree(tracking.fetch(file), folder / place_of(target), dirs_exist_ok=True)
     shutil.copytree(evidence, folder / "evidence")
@@ -181,8 +201,8 @@ def _register(run: StageRun, made: Version, content: str) -> registry.Registered
         # what people filter versions by
         **{name: f"{value:.6g}" for name, value in figures.items() if "/" not in name},
     }
-    alias, description = made.config.alias, made.config.description
-    return registry.register(run.run_id, made.name, folder, tags, figures, card, alias, description)
+    tags[MANIFEST_TAG] = write_manifest(folder, name=made.name, content=content)
+    return registry.register(run.run_id, made.name, folder, tags, figures, card, made.config.description)
 
 
 def _columns(data: DataArtifact) -> list[str]:

@@ -1,6 +1,9 @@
 """The failures that a person can cause or mend. Each message names the problem, where it is, and the way out."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+NOTHING = "nothing"  # where a digest is expected: there is no such file
 
 LONGEST = 200  # characters of a value that a message shows
 
@@ -90,8 +93,54 @@ class OutputTaken(InvalidInput):
     """Where a bundle is to be written there is something already."""
 
 
-class BundleDamaged(SlimlineError):
-    """A bundle's file is not the one that was put there: says which."""
+class Difference(NamedTuple):
+    """A file that is not what was recorded. recorded, actual: its sha256, or `NOTHING` where there is no such file."""
+
+    file: str
+    recorded: str
+    actual: str
+
+    @property
+    def kind(self) -> str:
+        """What happened to it, in a word."""
+        if self.recorded == NOTHING:
+            return "extra"
+        return "missing" if self.actual == NOTHING else "damaged"
+
+
+class FilesDamaged(SlimlineError):
+    """Files of a folder are not those that were recorded: a line for each that is damaged, missing or extra."""
+
+    way_out = ""
+
+    def __init__(self, whose: str, differences: Sequence[Difference]) -> None:
+        width = max(len(each.file) for each in differences)
+        lines = [
+            f"- {each.kind:<7} {each.file:<{width}} recorded {each.recorded[:12]}, is {each.actual[:12]}"
+            for each in differences
+        ]
+        super().__init__("\n".join([f"{whose}: not every file is the one that was recorded", *lines, self.way_out]))
+        self.whose = whose
+        self.differences = tuple(differences)
+
+    def __reduce__(self) -> tuple[type["FilesDamaged"], tuple[str, tuple[Difference, ...]]]:
+        """Copies and crosses processes whole, although its message is made from two parts."""
+        return type(self), (self.whose, self.differences)
+
+
+class VersionDamaged(FilesDamaged):
+    """A registered version's files are not those that were registered."""
+
+    way_out = (
+        "The store was changed or is damaged: put the files back from a backup, or compress again, which registers a "
+        "new version, and put that in service"
+    )
+
+
+class BundleDamaged(FilesDamaged):
+    """A bundle's files are not those that were put there."""
+
+    way_out = "A copy was cut off, or it was changed: deploy the version again"
 
 
 class BundleMismatch(SlimlineError):

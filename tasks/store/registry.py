@@ -43,12 +43,10 @@ def version_of(name: str, which: str | int) -> Registered | None:
     return _registered(version) if version else None
 
 
-def find_version(name: str, content: str) -> Registered | None:
-    """The version of a registered model that has this content; nothing if there is none."""
-    versions = tracking.client().search_model_versions(
-        f"name = '{name}' and tags.`slimline.content` = '{content}'", max_results=1
-    )
-    return _registered(versions[0]) if versions else None
+def versions_with(name: str, content: str) -> list[Registered]:
+    """The versions of a registered model that have this content, newest first."""
+    versions = tracking.client().search_model_versions(f"name = '{name}' and tags.`slimline.content` = '{content}'")
+    return sorted(map(_registered, versions), key=lambda each: -each.version)
 
 
 def aliases_of(name: str) -> dict[str, int]:
@@ -135,7 +133,6 @@ def register(
     tags: Mapping[str, str],
     figures: Mapping[str, float],
     card: str,
-    alias: str,
     description: str,
 ) -> Registered:
     """Make a version of a registered model from a folder that MLflow can load, with the figures it is compared by."""
@@ -146,7 +143,6 @@ def register(
     made = tracking.client().create_model_version(
         name, model, run_id=run_id, tags=dict(tags), description=card, model_id=model.removeprefix("models:/")
     )
-    set_alias(name, alias, int(made.version))
     return _registered(made)
 
 

@@ -178,8 +178,8 @@ def _downloads() -> "tempfile.TemporaryDirectory[str]":
     return tempfile.TemporaryDirectory(prefix="slimline-")
 
 
-def download(uri: str) -> Path:
-    """A local folder with what is at an address of the store.
+def download(uri: str, into: Path | None = None) -> Path:
+    """A local folder with what is at an address of the store; beneath `into` where it has to be copied.
 
     Raises:
         StoreError: nothing is there.
@@ -194,7 +194,7 @@ def download(uri: str) -> Path:
         if is_local() and uri.startswith("runs:/"):  # MLflow would copy what a run's address leads to
             uri = RunsArtifactRepository.get_underlying_uri(uri)
         # a store on this machine's disk is read in place: without a destination MLflow returns the path itself
-        destination = None if is_local() else tempfile.mkdtemp(dir=_downloads().name)
+        destination = None if is_local() else tempfile.mkdtemp(dir=into or _downloads().name)
         return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=destination))
     except (MlflowException, OSError) as error:
         raise StoreError(f"{uri} is not in the store: {error}") from error

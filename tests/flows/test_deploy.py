@@ -11,7 +11,7 @@ import yaml
 from command_line import ROOT
 from registered import versions
 
-from tasks.contract.errors import OutputTaken, TargetMissing, TooSlow, VersionError
+from tasks.contract.errors import OutputTaken, TargetMissing, TooSlow, VersionDamaged, VersionError
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_a_damaged_version_is_not_laid_out(home, quick, tmp_path):
     content = file.read_bytes()
     file.write_bytes(content[:-100])
     try:
-        with pytest.raises(VersionError, match=r"its litert file is not the one that was measured"):
+        with pytest.raises(VersionDamaged, match=r"damaged formats/litert/model\.tflite"):
             deploy("models:/tiny/1", "edge", trial=quick, output=str(tmp_path / "bundle"))
     finally:
         file.write_bytes(content)

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import ROOT, kill_at, started
-from registered import versions
+from registered import sealed_anew, versions
 
-from tasks.contract.errors import AliasesMoved, NotPromoted, SmokeTestFailed, VersionError
+from tasks.contract.errors import AliasesMoved, NotPromoted, SmokeTestFailed, VersionDamaged, VersionError
 
 GOOD, ALSO_GOOD, POOR, OTHER_DATA = 1, 2, 3, 4
 
@@ -161,7 +161,7 @@ def damaged(home: Path, name: str) -> Path:
 
 
 def test_a_champion_that_answers_otherwise_does_not_stay(aliases, home):
-    """The file is whole, and what MLflow loads beside it is not: only asking it can tell."""
+    """Another's sample, with a manifest to it: only asking can tell."""
     from flows.promote import promote
 
     sample = damaged(home, "sample.npz")
@@ -170,7 +170,10 @@ def test_a_champion_that_answers_otherwise_does_not_stay(aliases, home):
         changed = {**arrays, "onnxruntime": arrays["onnxruntime"][::-1]}
     np.savez_compressed(sample, **changed)
     try:
-        with pytest.raises(SmokeTestFailed, match="examples otherwise than when the version was registered"):
+        with (
+            sealed_anew(ALSO_GOOD),
+            pytest.raises(SmokeTestFailed, match="examples otherwise than when the version was registered"),
+        ):
             promote("tiny")
     finally:
         sample.write_bytes(kept)
@@ -186,7 +189,7 @@ def test_a_damaged_file_is_found_before_anything_moves(aliases, home):
     kept = model.read_bytes()
     model.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
     try:
-        with pytest.raises(VersionError, match="its onnxruntime file is not the one that was measured"):
+        with pytest.raises(VersionDamaged, match=r"damaged model\.onnx"):
             promote("tiny")
     finally:
         model.write_bytes(kept)

@@ -138,9 +138,9 @@ def test_the_names_are_told_where_people_look(home):
 def test_mlflow_s_own_way_asks_a_table_too(home, tmp_path):
     """As a registered version is tried before it is promoted: in a process of its own, with a tensor in JSON."""
     from tasks.smoke_test import smoke
-    from tasks.store import tracking
+    from tasks.versions.registered import open_registered
 
-    result = smoke("models:/tiny/1", tracking.download("models:/tiny/1"), tmp_path)
+    result = smoke("models:/tiny/1", open_registered("models:/tiny/1"), tmp_path)
     assert result.largest_difference < 1e-6
 
 
