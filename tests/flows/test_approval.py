@@ -152,6 +152,7 @@ def test_one_of_a_worker_is_suspended_and_another_machine_goes_on_when_a_person_
 ):
     from flows.orphans import close_dead, crash_orphans
     from tasks.store import registry, tracking
+    from tasks.store.stage_runs import stages_of
 
     run = scheduled("promote/registered", {"name": "tiny", "approval_seconds": 600})
     assert worked_off(run, home, tmp_path / "one") == "Suspended"  # and its process is gone
@@ -165,7 +166,7 @@ def test_one_of_a_worker_is_suspended_and_another_machine_goes_on_when_a_person_
     assert where() == {"champion": ALSO_GOOD, "previous": GOOD}
     assert registry.version_of("tiny", ALSO_GOOD).tags["promoted_note"] == "from another machine"
     assert tracking.client().get_run(parent).info.status == "FINISHED"
-    assert [stage.stage for stage in tracking.stages_of(parent)] == ["compare", "smoke"], "measured once"
+    assert [stage.stage for stage in stages_of(parent)] == ["compare", "smoke"], "measured once"
 
 
 def test_what_nobody_answered_in_time_is_closed_by_the_next_command(aliases, installed, home, tmp_path):
