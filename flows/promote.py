@@ -26,7 +26,7 @@ from tasks.evidence.comparison import Comparison, as_markdown, brought_up_to_dat
 from tasks.smoke_test import smoke_test
 from tasks.store import registry, tracking
 from tasks.store.registry import CANDIDATE, CHAMPION, PREVIOUS, Registered
-from tasks.versions.registered import open_registered
+from tasks.versions.registered import ELSEWHERE, open_registered
 
 ModelName = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]{0,62}$")]
 LEASE = 60  # seconds after which the lock of a process that died is free again; Prefect renews it while it lives
@@ -143,7 +143,8 @@ def _needed(name: str, which: str) -> Registered:
         raise VersionError(
             "candidate" if which not in (CHAMPION, PREVIOUS) else which,
             f"models:/{name}@{which}",
-            f"there is no such version. {f'Aliases of {name}: {aliases}' if aliases else 'Register one first'}",
+            f"there is no such version in {registry.place()}. "
+            + (f"Aliases of {name}: {aliases}" if aliases else f"Register one first: {ELSEWHERE}"),
         )
     return version
 
