@@ -62,7 +62,11 @@ def monitor(
     """
     version = registry.version_of(name, CHAMPION)
     if version is None:
-        raise VersionError("name", name, "has no champion to monitor; `slimline promote` puts a candidate in its place")
+        raise VersionError(
+            "name",
+            name,
+            f"has no champion to monitor in {registry.place()}; `slimline promote` puts a candidate in its place",
+        )
     recipe = registered_recipe(version.uri)
     new = data.beside(recipe.data)
     again = _again(recipe, new, data.labels, config)

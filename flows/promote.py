@@ -32,7 +32,7 @@ from tasks.smoke_test import smoke_test
 from tasks.store import registry, tracking
 from tasks.store.registry import CANDIDATE, CHAMPION, PREVIOUS, Registered
 from tasks.store.resumed import made_before
-from tasks.versions.registered import open_registered
+from tasks.versions.registered import ELSEWHERE, open_registered
 
 ModelName = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]{0,62}$")]
 LEASE = 60  # seconds after which a shared lock is free again whose machine died; Prefect renews it while it lives
@@ -156,7 +156,8 @@ def _needed(name: str, which: str) -> Registered:
         raise VersionError(
             "candidate" if which not in (CHAMPION, PREVIOUS) else which,
             f"models:/{name}@{which}",
-            f"there is no such version. {f'Aliases of {name}: {aliases}' if aliases else 'Register one first'}",
+            f"there is no such version in {registry.place()}. "
+            + (f"Aliases of {name}: {aliases}" if aliases else f"Register one first: {ELSEWHERE}"),
         )
     return version
 

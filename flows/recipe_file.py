@@ -1,6 +1,7 @@
 """Reading a recipe: a YAML file and dotted overrides in, a recipe or one message about what is wrong with it out."""
 
 import difflib
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -11,22 +12,36 @@ from pydantic import BaseModel, Field, ValidationError
 from flows.recipe import Recipe
 from flows.shipped import RECIPES
 from tasks.contract.errors import RecipeError, shown
+from tasks.contract.own_function import NAME as FUNCTION
 from tasks.versions.registered import open_registered
+from tasks.zoo import ARCHITECTURES
 
 MAX_VALUES = 10_000  # that aliases may stand for; what is written out itself may be as long as the file
 M = TypeVar("M", bound=BaseModel)
 RecipeName = Annotated[str, Field(json_schema_extra={"enum": list(RECIPES)})]  # a drop-down in Prefect's form
 HINT = f"give the path of a YAML file, or the name of a recipe that is shipped: {', '.join(RECIPES)}"
+PATHS = {"data": ("source", "test_source"), "teacher": ("model",), "student": ("model",)}  # fields that may be paths
+READ_FROM_FILES = ("npz", "parquet", "folder", "table")
 MAX_BYTES = 1_000_000  # a recipe is a page of text; more is a mistake or an attack on the parser
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """A recipe file, with dotted overrides such as `student.width=0.5` put in before it is checked.
 
+    Paths in the file are relative to its folder, those in overrides to the working folder. So are those of recipes that
+    are shipped: they lie where no data of anybody's do.
+
     Raises:
         RecipeError: the file is not there, not YAML, or not a recipe; names the field, the value and the way out.
 
     """
+    settings = _settings(path)
+    if path.resolve() not in RECIPES.values():
+        _seen_from_here(settings, path.parent)
+    return check_settings(with_overrides(settings, overrides))
+
+
+def _settings(path: Path) -> dict[str, Any]:
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
@@ -37,7 +52,30 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     settings = _parse(text, str(path))
     if not isinstance(settings, dict):
         raise RecipeError("recipe", str(path), "holds no settings; a recipe is a YAML mapping such as `name: digits`")
-    return check_settings(with_overrides(settings, overrides))
+    return settings
+
+
+def _seen_from_here(settings: dict[str, Any], folder: Path) -> None:
+    """Write the relative paths of a recipe in a folder as they are seen from the working folder.
+
+    Where it is the working folder they stay what they are, and so does the recipe's digest.
+    """
+    groups = {group: values for group in PATHS if isinstance(values := settings.get(group), dict)}
+    for group, values in groups.items():
+        for name, value in [(name, values.get(name)) for name in PATHS[group]]:
+            if not isinstance(value, str) or not value or not _is_path(group, values, value):
+                continue
+            there, here = folder.absolute() / value, Path.cwd()
+            if folder.resolve() != here.resolve() and not value.startswith("~") and not Path(value).is_absolute():
+                place = Path(os.path.normpath(there))
+                values[name] = str(place.relative_to(here) if place.is_relative_to(here) else place)
+
+
+def _is_path(group: str, values: dict[str, Any], value: str) -> bool:
+    """Whether a value names a file or folder, and not a model of the zoo, a function, or one of Keras' data sets."""
+    if group == "data":
+        return values.get("reader") in READ_FROM_FILES
+    return value != "teacher" and value not in ARCHITECTURES and not FUNCTION.fullmatch(value)
 
 
 def with_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -82,7 +120,7 @@ def registered_recipe(uri: str) -> Recipe:
         RecipeError: it was made by a Slimline whose recipes were others.
 
     """
-    return read_recipe(open_registered(uri).folder / "recipe.yaml")
+    return check_settings(_settings(open_registered(uri).folder / "recipe.yaml"))
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

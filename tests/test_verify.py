@@ -182,4 +182,6 @@ def test_the_command_line(home):
     assert "damaged" in wrong.stdout
     none = subprocess.run([*command, "models:/tiny/9"], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert none.returncode == 2
-    assert "there is no such version" in none.stderr
+    said = " ".join(none.stderr.split())
+    assert f"there is no such version in sqlite:///{home}/mlflow.db" in said.replace("mlflow.db:", "mlflow.db")
+    assert "work in its folder, or name it in SLIMLINE_HOME" in said

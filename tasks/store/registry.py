@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field
 
@@ -30,6 +31,12 @@ class Registered(BaseModel, frozen=True):
     def uri(self) -> str:
         """Its address by number, which always leads to the same bytes."""
         return f"models:/{self.name}/{self.version}"
+
+
+def place() -> str:
+    """The store that is looked in, for messages: the one of this folder, unless another one is set. No password."""
+    parts = urlsplit(tracking.tracking_uri())
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def version_of(name: str, which: str | int) -> Registered | None:

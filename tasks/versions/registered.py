@@ -7,6 +7,10 @@ from tasks.store import registry, tracking
 from tasks.versions.address import parse
 from tasks.versions.version import OpenVersion, open_version
 
+ELSEWHERE = (
+    "register one with `slimline run`, or look in another store: work in its folder, or name it in SLIMLINE_HOME or "
+    "MLFLOW_TRACKING_URI"
+)
 MANIFEST_TAG = "slimline.manifest"  # of a version: the sha256 of its manifest, which has that of every file
 
 
@@ -19,7 +23,7 @@ def version_at(uri: str) -> registry.Registered:
     """
     version = registry.version_of(*parse(uri))
     if version is None:
-        raise VersionError("version", uri, "there is no such version: register one with `slimline run`")
+        raise VersionError("version", uri, f"there is no such version in {registry.place()}: {ELSEWHERE}")
     return version
 
 

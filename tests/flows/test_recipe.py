@@ -178,3 +178,35 @@ def test_the_schema_is_a_form():
             assert meaning.get("description"), f"{name}.{field} says what turning it does"
             assert "position" in facts, f"{name}.{field} has its place in the form"
             assert "anyOf" not in facts, f"{name}.{field}: a union makes a poor form"
+
+
+PATHS = """
+name: a
+data: {reader: npz, source: data/x.npz, test_source: ../test.npz}
+teacher: {model: nets/big.h5}
+student: {model: mlp}
+"""
+
+
+def test_paths_in_a_recipe_are_relative_to_its_file_and_overrides_to_the_working_folder(tmp_path, monkeypatch):
+    folder = tmp_path / "project" / "recipes"
+    folder.mkdir(parents=True)
+    file = written(folder, PATHS)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for here, expected in (
+        (folder, ("data/x.npz", "../test.npz", "nets/big.h5")),  # as it is written: so is the recipe's digest
+        (tmp_path, ("project/recipes/data/x.npz", "project/test.npz", "project/recipes/nets/big.h5")),
+        (elsewhere, (f"{folder}/data/x.npz", f"{tmp_path}/project/test.npz", f"{folder}/nets/big.h5")),
+    ):
+        monkeypatch.chdir(here)
+        recipe = read_recipe(file)
+        assert (recipe.data.source, recipe.data.test_source, recipe.teacher.model) == expected
+        assert recipe.student.model == "mlp"
+        assert read_recipe(file, ["data.source=mine.npz"]).data.source == "mine.npz"
+    for value in ("/abs/x.npz", "~/x.npz"):
+        assert read_recipe(written(folder, PATHS.replace("data/x.npz", value))).data.source == value
+    function = PATHS.replace("npz, source: data/x.npz", "function, source: package.module:data")
+    assert read_recipe(written(folder, function)).data.source == "package.module:data"
+    (shipped,) = [file for file in SHIPPED if file.stem == "mlperf_tiny_resnet8"]
+    assert read_recipe(shipped).data.test_source == "data/cifar10/test.parquet", "as seen from the working folder"
