@@ -58,7 +58,7 @@ class Weights:
 
 def saturating(model: "ir.Model") -> frozenset[str]:
     """The operators that can saturate, by name."""
-    return frozenset(weights.operator.name for weights in _risks(model))
+    return frozenset(weights.operator.name for weights in _risks(model.clone()))
 
 
 def layers(file: Path) -> tuple[str, ...]:
@@ -122,10 +122,13 @@ def note_here(file: str, layers: Sequence[str]) -> str:
 
 
 def _risks(model: "ir.Model") -> Iterator[Weights]:
-    """The weights of each operator that can saturate, in the file's order: all of them, as they are of one type."""
+    """The weights of each operator that can saturate, in the file's order: all of them, as they are of one type.
+
+    The model is given the types of its tensors.
+    """
     from onnx_ir.passes.common import ShapeInferencePass
 
-    ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)  # types of tensors too
+    ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
     for node in model.graph:
         met = list(_met(node))
         if any(weights.steps is None or _saturates(node, weights.steps) for weights in met):

@@ -13,6 +13,7 @@ import numpy as np
 
 from tasks.formats.onnx.graph import array, constant_array, dequantize_before, producer
 from tasks.formats.onnx.lowering import rows_of
+from tasks.formats.onnx.names import forget_shapes
 from tasks.formats.onnx.saturation import QUANTIZED, saturating
 from tasks.formats.onnx.sums import settle_sums
 from tasks.quantization.calibration import Calibration
@@ -73,6 +74,7 @@ def static(
         model = ir.load(after)
         settle_sums(model)
         _unsaturate(model, ir.load(ready).graph)
+        forget_shapes(model.graph)
         return ir.to_proto(model)
 
 
