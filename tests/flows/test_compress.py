@@ -25,6 +25,10 @@ def slimline(request, tmp_path_factory):
         yield Slimline(folder, servers)
 
 
+# What asks the stores nothing that the tests on both have not asked: which stages a recipe has, and what they come to.
+on_sqlite = pytest.mark.parametrize("slimline", ["sqlite"], indirect=True, scope="module")
+
+
 @pytest.fixture(scope="module")
 def first(slimline) -> dict:
     return slimline.result(TINY)
@@ -164,6 +168,7 @@ def test_again_unchanged_everything_is_reused_and_no_tensorflow_is_imported(slim
     assert not imported & {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization", "tf2onnx"}
 
 
+@on_sqlite
 def test_change_only_quantize_and_what_came_before_is_reused(slimline, first):
     result = slimline.result(TINY, "quantize.calibration_examples=48")
     assert {"prepare", "train-teacher", "distill", "prune"} <= set(result["reused"])
@@ -202,6 +207,7 @@ def test_an_impossible_budget_registers_nothing_and_says_why(slimline, first, st
     assert "max_size_bytes" in parent.data.tags["slimline.error"]
 
 
+@on_sqlite
 def test_left_out_stages_are_said_and_skipped(slimline, first):
     plain = {
         **TINY,
@@ -219,6 +225,7 @@ def test_left_out_stages_are_said_and_skipped(slimline, first):
     assert "train-teacher" in result["reused"]
 
 
+@on_sqlite
 def test_auto_tries_every_way_and_ships_the_one_it_chose(slimline, first, store):
     from tasks.store import tracking
 
