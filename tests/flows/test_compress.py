@@ -11,6 +11,9 @@ import pytest
 from command_line import TINY, Slimline
 from servers import postgres_servers
 
+from flows.compression import compress
+from flows.recipe_file import check_settings
+from flows.report import Compression
 from tasks.contract.artifact import digest_folder
 
 
@@ -62,6 +65,11 @@ def prefect_states(slimline: Slimline, kind: str, flow: str) -> list[str]:
     )
     with sqlite3.connect(slimline.state / "prefect" / "prefect.db") as database:
         return [state for (state,) in database.execute(question, (flow, flow))]
+
+
+def compressed_here(settings: dict) -> Compression:
+    """The same flow on the same store in this process, which need not import all libraries anew."""
+    return compress(check_settings(settings))
 
 
 def test_a_recipe_ends_with_a_registered_version(first, store):
@@ -169,10 +177,10 @@ def test_again_unchanged_everything_is_reused_and_no_tensorflow_is_imported(slim
 
 
 @on_sqlite
-def test_change_only_quantize_and_what_came_before_is_reused(slimline, first):
-    result = slimline.result(TINY, "quantize.calibration_examples=48")
-    assert {"prepare", "train-teacher", "distill", "prune"} <= set(result["reused"])
-    assert not {"quantize-training", "validate", "register"} & set(result["reused"])
+def test_change_only_quantize_and_what_came_before_is_reused(first, store, prefect_server):
+    result = compressed_here({**TINY, "quantize": {**TINY["quantize"], "calibration_examples": 48}})
+    assert {"prepare", "train-teacher", "distill", "prune"} <= set(result.reused)
+    assert not {"quantize-training", "validate", "register"} & set(result.reused)
 
 
 def test_a_deleted_artifact_is_made_again(slimline, first, store):
@@ -226,14 +234,14 @@ def test_left_out_stages_are_said_and_skipped(slimline, first):
 
 
 @on_sqlite
-def test_auto_tries_every_way_and_ships_the_one_it_chose(slimline, first, store):
+def test_auto_tries_every_way_and_ships_the_one_it_chose(first, store, prefect_server):
     from tasks.store import tracking
 
-    result = slimline.result(
+    result = compressed_here(
         {**TINY, "targets": ["onnxruntime"], "quantize": {**TINY["quantize"], "method": "auto"}, "name": "chosen"}
     )
-    assert {"train-teacher", "distill", "prune"} <= set(result["reused"])
-    evidence = json.loads((tracking.download(result["uri"]) / "evidence" / "evidence.json").read_text())
+    assert {"train-teacher", "distill", "prune"} <= set(result.reused)
+    evidence = json.loads((tracking.download(result.uri) / "evidence" / "evidence.json").read_text())
     ways = ["teacher", "student", "float16", "dynamic", "static", "toolchain", "mixed", "training"]
     assert [row["route"] for row in evidence["tried"]] == ways
     (taken,) = [row for row in evidence["tried"] if row["chosen"]]
