@@ -219,8 +219,9 @@ def test_one_run_uses_them_all(copy, tmp_path):
     ran = _slimline(copy, tmp_path, "run", "added.yaml", "--json")
     result = json.loads(ran.stdout)
     assert {"prepare", "train-teacher", "halve", "convert-student-kerasfile", "register"} <= set(result["seconds"])
-    assert "| Keras |" in _read(copy, tmp_path, "README.md")
-    assert json.loads(_read(copy, tmp_path, "profile.json"))["classes"] == ["below", "above"]
+    card, profile = _read(copy, tmp_path, "README.md", "profile.json")
+    assert "| Keras |" in card
+    assert json.loads(profile)["classes"] == ["below", "above"]
     _slimline(copy, tmp_path, "deploy", "models:/added/1", "--to", "shelf", "--output", "shelf")
     assert {"model.onnx", "manifest.json", "README.md"} == {file.name for file in (tmp_path / "shelf").iterdir()}
 
@@ -229,9 +230,12 @@ def _slimline(copy: Path, folder: Path, *arguments: str) -> subprocess.Completed
     return _python(copy, folder, "-m", "flows.cli", *arguments)
 
 
-def _read(copy: Path, folder: Path, name: str) -> str:
-    program = f"from tasks.store import tracking; print((tracking.download('models:/added/1') / {name!r}).read_text())"
-    return _python(copy, folder, "-c", program).stdout
+def _read(copy: Path, folder: Path, *names: str) -> list[str]:
+    program = (
+        "import json; from tasks.store import tracking; folder = tracking.download('models:/added/1'); "
+        f"print(json.dumps([(folder / name).read_text() for name in {names}]))"
+    )
+    return json.loads(_python(copy, folder, "-c", program).stdout)
 
 
 def _python(copy: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess:

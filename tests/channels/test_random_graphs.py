@@ -110,7 +110,7 @@ def test_nothing_changes_where_nothing_should(graph, head, seed):
     nothing_changes(no_sigmoid(graph), head, seed)
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=2, deadline=None, suppress_health_check=SLOW)
 @given(graph=graphs, head=heads, ratio=ratios)
 @example(graph=(("separable", 5, "relu"), ("residual", 2, "tanh"), ("depthwise", 2, 3, "relu")), head="flat", ratio=0.5)
 def test_what_is_left_trains_saves_loads_and_converts(graph, head, ratio, tmp_path_factory):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.recipe import Recipe
@@ -47,6 +47,11 @@ def model():
     return tf.keras.Model(inputs, layers.Dense(10, activation="softmax", name="probabilities")(x), name="small")
 
 
+@pytest.fixture(scope="module")
+def graph(model):
+    return graph_of(model)
+
+
 def linear(weights, readers):
     """One hidden layer of units without activation, read by one output."""
     import tensorflow as tf
@@ -78,6 +83,7 @@ def test_the_scale_of_a_normalisation_counts_whatever_its_sign(model):
     assert np.isinf(scales["hidden",]).all()
 
 
+@settings(max_examples=10)  # each makes a graph of TensorFlow
 @given(seed=st.integers(0, 100))
 def test_taylor_is_the_slope_of_the_loss_as_a_channel_fades(seed):
     """Of a squared error of one linear output the slope is 2 * error * what the channel adds to the output."""
@@ -132,8 +138,7 @@ def test_taylor_agrees_with_removing_a_little(model, data):
     multiple=st.sampled_from([1, 4, 8]),
     count=st.integers(0, 60),
 )
-def test_the_least_important_go_within_floor_and_multiple(model, seed, floor, multiple, count):
-    graph = graph_cache(model)
+def test_the_least_important_go_within_floor_and_multiple(graph, seed, floor, multiple, count):
     draw = np.random.default_rng(seed)
     scores = draw.random(graph.units)
     stays = order(graph, scores, floor, multiple)
@@ -149,16 +154,8 @@ def test_the_least_important_go_within_floor_and_multiple(model, seed, floor, mu
         assert (~mask).sum() <= count
 
 
-KNOWN = {}
-
-
-def graph_cache(model):
-    return KNOWN.setdefault(id(model), graph_of(model))
-
-
 @given(least=st.integers(0, 52), seed=st.integers(0, 100))
-def test_no_more_go_than_are_enough(model, least, seed):
-    graph = graph_cache(model)
+def test_no_more_go_than_are_enough(graph, least, seed):
     stays = order(graph, np.random.default_rng(seed).random(graph.units), 0.0, 1)
     count = fewest(stays, graph.units, lambda mask: mask.sum() <= least)
     if count is None:

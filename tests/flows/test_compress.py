@@ -11,6 +11,9 @@ import pytest
 from command_line import TINY, Slimline
 from servers import postgres_servers
 
+from flows.compression import compress
+from flows.recipe_file import check_settings
+from flows.report import Compression
 from tasks.contract.artifact import digest_folder
 
 
@@ -23,6 +26,10 @@ def slimline(request, tmp_path_factory):
         return
     with postgres_servers(folder / "servers") as servers:
         yield Slimline(folder, servers)
+
+
+# What asks the stores nothing that the tests on both have not asked: which stages a recipe has, and what they come to.
+on_sqlite = pytest.mark.parametrize("slimline", ["sqlite"], indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +75,11 @@ def logged(slimline: Slimline, flow_run: str) -> str:
     with sqlite3.connect(slimline.state / "prefect" / "prefect.db") as database:
         question = "select message from log where replace(flow_run_id, '-', '') = ?"
         return "\n".join(text for (text,) in database.execute(question, (flow_run.replace("-", ""),)))
+
+
+def compressed_here(settings: dict) -> Compression:
+    """The same flow on the same store in this process, which need not import all libraries anew."""
+    return compress(check_settings(settings))
 
 
 def test_a_recipe_ends_with_a_registered_version(first, store):
@@ -213,10 +225,11 @@ def test_again_unchanged_everything_is_reused_and_no_tensorflow_is_imported(slim
     assert not imported & {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization", "tf2onnx"}
 
 
-def test_change_only_quantize_and_what_came_before_is_reused(slimline, first):
-    result = slimline.result(TINY, "quantize.calibration_examples=48")
-    assert {"prepare", "train-teacher", "distill", "prune"} <= set(result["reused"])
-    assert not {"quantize-training", "validate", "register"} & set(result["reused"])
+@on_sqlite
+def test_change_only_quantize_and_what_came_before_is_reused(first, store, prefect_server):
+    result = compressed_here({**TINY, "quantize": {**TINY["quantize"], "calibration_examples": 48}})
+    assert {"prepare", "train-teacher", "distill", "prune"} <= set(result.reused)
+    assert not {"quantize-training", "validate", "register"} & set(result.reused)
 
 
 def test_a_deleted_artifact_is_made_again(slimline, first, store):
@@ -262,6 +275,7 @@ def test_an_impossible_budget_registers_nothing_and_says_why(slimline, first, st
     assert "max_size_bytes" in parent.data.tags["slimline.error"]
 
 
+@on_sqlite
 def test_left_out_stages_are_said_and_skipped(slimline, first):
     plain = {
         **TINY,
@@ -279,14 +293,15 @@ def test_left_out_stages_are_said_and_skipped(slimline, first):
     assert "train-teacher" in result["reused"]
 
 
-def test_auto_tries_every_way_and_ships_the_one_it_chose(slimline, first, store):
+@on_sqlite
+def test_auto_tries_every_way_and_ships_the_one_it_chose(first, store, prefect_server):
     from tasks.store import tracking
 
-    result = slimline.result(
+    result = compressed_here(
         {**TINY, "targets": ["onnxruntime"], "quantize": {**TINY["quantize"], "method": "auto"}, "name": "chosen"}
     )
-    assert {"train-teacher", "distill", "prune"} <= set(result["reused"])
-    evidence = json.loads((tracking.download(result["uri"]) / "evidence" / "evidence.json").read_text())
+    assert {"train-teacher", "distill", "prune"} <= set(result.reused)
+    evidence = json.loads((tracking.download(result.uri) / "evidence" / "evidence.json").read_text())
     ways = ["teacher", "student", "float16", "dynamic", "static", "toolchain", "mixed", "training"]
     assert [row["route"] for row in evidence["tried"]] == ways
     (taken,) = [row for row in evidence["tried"] if row["chosen"]]

@@ -12,9 +12,15 @@ from tasks.contract.artifact import digest_folder
 
 def test_killed_in_the_middle_it_goes_on_where_it_was(tmp_path):
     other = Slimline(tmp_path)
-    longer = ("distill.fit.epochs=40", "distill.fit.patience=0", "targets=[onnxruntime]")
-    kill_at(other.start(TINY, *longer), r"epoch ([6-9]|[123]\d)/40")
-    result = other.result(TINY, *longer)
+    longer = {
+        **TINY,
+        "targets": ["onnxruntime"],
+        "prune": {"method": "none"},
+        "quantize": {"method": "none"},
+        "distill": {**TINY["distill"], "fit": {**TINY["distill"]["fit"], "epochs": 40, "patience": 0}},
+    }
+    kill_at(other.start(longer), r"epoch ([6-9]|[123]\d)/40")
+    result = other.result(longer)
     assert {"prepare", "train-teacher"} <= set(result["reused"])
     client = MlflowClient(f"sqlite:///{other.state / 'mlflow.db'}")
     (interrupted,) = client.search_runs(["1"], "attributes.run_name = 'distill' and attributes.status != 'FINISHED'")

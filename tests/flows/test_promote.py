@@ -29,14 +29,25 @@ def home(tmp_path_factory, prefect_server, empty_store):
 @pytest.fixture
 def aliases(home):
     """The registry as it is before each test: the first version serves."""
-    from tasks.store import registry
-
-    def reset(**where: int | None) -> None:
-        for alias in (registry.CHAMPION, registry.PREVIOUS, registry.CANDIDATE):
-            registry.set_alias("tiny", alias, where.get(alias))
-
     reset(champion=GOOD, candidate=ALSO_GOOD)
     return reset
+
+
+def reset(**where: int | None) -> None:
+    from tasks.store import registry
+
+    for alias in (registry.CHAMPION, registry.PREVIOUS, registry.CANDIDATE):
+        registry.set_alias("tiny", alias, where.get(alias))
+
+
+@pytest.fixture(scope="module")
+def promoted(home):
+    """A promotion that went well, and what it left: aliases, the version's tags and Prefect's page."""
+    from flows.promote import promote
+    from tasks.store import registry
+
+    reset(champion=GOOD, candidate=ALSO_GOOD)
+    return promote("tiny"), where(), registry.version_of("tiny", ALSO_GOOD).tags, page("comparison")
 
 
 def where() -> dict[str, int]:
@@ -58,16 +69,14 @@ def page(key: str) -> str:
     return str(pages[0].data)
 
 
-def test_a_candidate_that_is_not_worse_becomes_the_champion(aliases):
-    from flows.promote import promote
+def test_a_candidate_that_is_not_worse_becomes_the_champion(promoted):
     from tasks.store import registry, tracking
     from tasks.store.stage_runs import stages_of
 
-    result = promote("tiny")
+    result, aliases, tags, shown = promoted
     assert (result.champion, result.previous, result.moved) == (ALSO_GOOD, GOOD, True)
-    assert where() == {"champion": ALSO_GOOD, "previous": GOOD}
-    assert "Not worse than the champion, and inside its budget." in page("comparison")
-    tags = registry.version_of("tiny", ALSO_GOOD).tags
+    assert aliases == {"champion": ALSO_GOOD, "previous": GOOD}
+    assert "Not worse than the champion, and inside its budget." in shown
     assert tags["promoted_by"] == result.flow_run_url
     parent = tracking.client().get_run(tags["promoted_run"])
     assert (parent.info.status, parent.data.tags["slimline.role"]) == ("FINISHED", "promotion")
@@ -75,13 +84,12 @@ def test_a_candidate_that_is_not_worse_becomes_the_champion(aliases):
     assert registry.MOVING not in tracking.client().get_registered_model("tiny").tags
 
 
-def test_the_comparison_holds_what_was_measured_on_the_same_examples(aliases):
-    from flows.promote import promote
+def test_the_comparison_holds_what_was_measured_on_the_same_examples(promoted):
     from tasks.evidence.comparison import open_comparison
     from tasks.store import tracking
     from tasks.store.stage_runs import stages_of
 
-    run = promote("tiny").mlflow_url.rpartition("/")[2]
+    run = promoted[0].mlflow_url.rpartition("/")[2]
     stage = stages_of(run)[0]
     comparison = open_comparison(tracking.download(f"runs:/{stage.run}/comparison"))
     (pair,) = comparison.pairs

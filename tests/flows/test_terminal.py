@@ -1,6 +1,7 @@
 """Every command at a terminal: wide, usual and tiny, with colours and without, on a dumb one, and into a file."""
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -28,8 +29,8 @@ HEAD = ["model", "target", "numbers", "accuracy", "drop (interval)", "size", "p5
 class Place:
     """A state folder and a recipe that all terminals here share: what was made once is not made again."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, server: str) -> None:
+        self.folder, self.server = folder, server
         self.recipe = folder / "recipe.yaml"
         self.recipe.write_text(yaml.safe_dump(SETTINGS))
 
@@ -39,34 +40,35 @@ class Place:
         command = [sys.executable, "-m", *words]
         return Terminal(command, cwd=ROOT, environment=mine, columns=columns, lines=lines, stdout=stdout)
 
-    def slimline(self, *words: str, code: int = 0, **options: str) -> Terminal:
-        """A command that is over; its screen is as it left it."""
-        with self.open("flows.cli", *words, **options) as terminal:
+    def slimline(self, *words: str, code: int = 0, alone: bool = False, **options: str) -> Terminal:
+        """A command that is over; its screen is as it left it. `alone` it starts a Prefect server of its own."""
+        server = {} if alone else {"PREFECT_API_URL": self.server}
+        with self.open("flows.cli", *words, **server, **options) as terminal:
             assert terminal.wait(LIMIT) == code, terminal.text()
             assert not terminal.left()
         assert "Traceback" not in terminal.text()
         assert not terminal.screen.cursor.hidden, "the terminal has its cursor back"
         return terminal
 
-    def run(self, *settings: str, **options: str) -> Terminal:
+    def run(self, *settings: str, **options: str | bool) -> Terminal:
         return self.slimline("run", str(self.recipe), *settings, **options)
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return Place(tmp_path_factory.mktemp("terminal"))
+def place(tmp_path_factory, prefect_server):
+    return Place(tmp_path_factory.mktemp("terminal"), os.environ["PREFECT_API_URL"])
 
 
 @pytest.fixture(scope="module")
 def wide(place):
     """Version 1: made live, on a wide terminal."""
-    return place.run(size="wide")
+    return place.run(size="wide", alone=True)
 
 
 @pytest.fixture(scope="module")
 def tiny(place, wide):
     """Version 2: another model, made live, on a tiny terminal."""
-    return place.run("seed=4", size="tiny")
+    return place.run("seed=4", size="tiny", alone=True)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, example, given, note, settings
+from hypothesis import HealthCheck, assume, example, given, note, settings
 from hypothesis import strategies as st
 from random_graphs import IMAGE, built, graphs, heads
 
@@ -16,7 +16,7 @@ TARGETS = ("onnxruntime", "litert", "savedmodel")
 X = np.random.default_rng(0).normal(0, 1, (32, *IMAGE)).astype(np.float32)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=2, deadline=None)  # six files a graph: more are drawn below
 @given(graph=graphs, head=heads)
 @example(graph=(("residual", 2, "tanh"),), head="none")
 @example(
@@ -25,6 +25,17 @@ X = np.random.default_rng(0).normal(0, 1, (32, *IMAGE)).astype(np.float32)
 )
 @example(graph=(("transposed", 3, "relu6"), ("gate",), ("pad", 1), ("nested", 3)), head="flat")
 def test_any_graph_answers_the_same_in_every_format(graph, head, tmp_path_factory):
+    answers_the_same_in_every_format(graph, head, tmp_path_factory)
+
+
+@pytest.mark.slow
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(graph=graphs, head=heads)
+def test_200_graphs_answer_the_same_in_every_format(graph, head, tmp_path_factory):
+    answers_the_same_in_every_format(graph, head, tmp_path_factory)
+
+
+def answers_the_same_in_every_format(graph, head, tmp_path_factory):
     model = built(graph, head)
     quantized = fake_quantized(model, X)
     assume(is_fake_quantized(quantized))  # something in it multiplies

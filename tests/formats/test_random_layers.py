@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, example, given, note, settings
+from hypothesis import HealthCheck, Phase, assume, example, given, note, settings
 from hypothesis import strategies as st
 from random_graphs import heads
 from random_layers import (
@@ -30,7 +30,7 @@ TARGETS = ("onnxruntime", "litert", "savedmodel")
 X, S = images(32), sequences(32)
 NOTHING = 1e-4  # that all answers of a model span; its inputs and weights are of the size of 1
 MANY = settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
-FEW = settings(MANY, max_examples=2)
+THOSE = settings(MANY, phases=[Phase.explicit])  # a file of a loop takes seconds: what is drawn is for `make test-slow`
 
 
 def check_in_every_format(model: Any, x: np.ndarray) -> None:
@@ -74,21 +74,21 @@ def named(refusal: Exception, model: Any) -> None:
     assert any(f"'{layer.name}'" in str(refusal) for layer in model.layers), str(refusal)
 
 
-@FEW
+@THOSE
 @given(graph=image_graphs, head=heads)
 @example(
     graph=(("merge", "Concatenate", True), ("smoothed", "Average", 3, "same"), ("groups", 2, "swish")), head="mean"
 )
 @example(graph=(("stretched", 2, 3, "same"), ("layer_norm",), ("resize", "bilinear")), head="softmax")
-def test_a_few_graphs_of_images(graph, head):
+def test_graphs_of_images(graph, head):
     check_in_every_format(image_model(graph, head), X)
 
 
-@FEW
+@THOSE
 @given(graph=sequence_graphs, end=sequence_ends, masked=st.booleans())
 @example(graph=(("dense", 5, "relu"), ("both_ways", "LSTM", "concat")), end="last", masked=True)
 @example(graph=(("attention", 2, 3), ("conv", 4, 3, "causal", "tanh")), end="mean", masked=False)
-def test_a_few_graphs_of_sequences(graph, end, masked):
+def test_graphs_of_sequences(graph, end, masked):
     check_in_every_format(sequence_model(graph, end, masked=masked), S)
 
 

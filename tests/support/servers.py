@@ -35,6 +35,7 @@ class Servers:
             "PREFECT_API_URL": f"{self.urls['prefect']}/api",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+            "PREFECT_WORKER_QUERY_SECONDS": "1",  # by default a run waits up to ten seconds for a worker to look
             "MLFLOW_TRACKING_URI": self.urls["mlflow"],
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         }
