@@ -101,7 +101,7 @@ def test_the_readme_says_how_to_start_it(server, bundles):
 
 
 @pytest.mark.parametrize(
-    ("server", "target"), [("tfserving", "savedmodel"), ("triton", "tensorrt"), ("edge", "litert")]
+    ("server", "target"), [("tfserving", "savedmodel"), ("triton", "onnxruntime"), ("edge", "litert")]
 )
 def test_a_target_that_is_missing_is_named(server, target, version, tmp_path):
     evidence = version.evidence
@@ -302,7 +302,7 @@ def test_the_edge_file_is_what_was_measured_and_its_metadata_are_true(bundles, c
     assert metadata["precision"] == "int8"
     assert metadata["input"]["shape"] == [1, 8, 8, 1]
     assert metadata["input"]["range_of_the_examples"] == [0, 16]
-    assert len((folder / "predict.py").read_text().splitlines()) < 25
+    assert len((folder / "predict.py").read_text().splitlines()) < 30
 
 
 def test_nothing_of_this_machine_is_in_a_bundle(bundles):
