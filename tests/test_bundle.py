@@ -127,7 +127,7 @@ def test_the_edge_program_says_how_it_is_called(bundles):
     command = [sys.executable, "predict.py", "--help"]
     done = subprocess.run(command, cwd=bundles["edge"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "raw values of the shape (n, 8, 8, 1)" in done.stdout
+    assert "raw values of the shape (n, 8, 8, 1)" in " ".join(done.stdout.split())
 
 
 @pytest.mark.parametrize("server", SERVERS)
