@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tasks.bundles import BUNDLES
 from tasks.bundles.contents import BundleConfig, Contents, ServerName, render
+from tasks.bundles.question import write_question
 from tasks.contract.artifact import BundleArtifact, digest_folder
 from tasks.contract.errors import OutputTaken
 from tasks.contract.progress import listener
@@ -46,14 +47,17 @@ def bundle(folder: Path, server: ServerName, contents: Contents) -> None:
         "model_sha256": measured.sha256,
         "measured_p50_ms": measured.latency.p50 * 1000,
     }
+    question = write_question(folder, server, measured.target, contents)
     render(
         "README.md",
         folder / "README.md",
         **about,
         start=made_for.START,
         evidence=contents.version.evidence,
+        targets=[file.target for file in contents.version.shipped()],
         measured=measured,
         config=contents.config,
+        question=question,
         labels=contents.labels,
         labels_mean=contents.labels_mean(measured.target),
         saturating=layers,

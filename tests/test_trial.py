@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -89,6 +90,26 @@ sys.meta_path.insert(0, Blocked())
 """
 
 
+def recorded_labels(folder: Path) -> list[int]:
+    with np.load(folder / "model" / "sample.npz") as sample:
+        return sample["onnxruntime"].argmax(axis=1).tolist()
+
+
+def asked_as_the_readme_says(folder: Path, port: int) -> list[str]:
+    """The labels that `ask.py` prints; `curl` with `request.json` gets the first one's numbers."""
+    (line,) = [line for line in (folder / "README.md").read_text().splitlines() if "@request.json" in line]
+    address = f"127.0.0.1:{port}"
+    command = shlex.split(line.replace("ADDRESS", address).replace("127.0.0.1:8080", address))
+    asked = subprocess.run([*command, "--silent"], cwd=folder, capture_output=True, text=True, timeout=60)
+    (output,) = json.loads(asked.stdout)["outputs"]
+    with np.load(folder / "model" / "sample.npz") as sample:
+        np.testing.assert_allclose(output["data"], sample["onnxruntime"][0], atol=1e-5)
+    program = [sys.executable, "ask.py", address]
+    done = subprocess.run(program, cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line)["label"] for line in done.stdout.splitlines()]
+
+
 @pytest.mark.parametrize("server", ["docker", "kserve"])
 def test_the_server_needs_nothing_but_the_bundle(server, copied, tmp_path):
     """As in the image: without TensorFlow, MLflow and Prefect, and with no code of ours but the bundle's."""
@@ -109,6 +130,7 @@ def test_the_server_needs_nothing_but_the_bundle(server, copied, tmp_path):
     with running(code, folder / "model", QUICK) as (ports, process):
         import tritonclient.http
 
+        assert asked_as_the_readme_says(folder, ports["REST"]) == [str(label) for label in recorded_labels(folder)]
         client = tritonclient.http.InferenceServerClient(f"127.0.0.1:{ports['REST']}")
         assert client.is_model_ready("tiny")
         client.close()

@@ -14,14 +14,13 @@ from tasks.contract.artifact import Target, digest_folder
 from tasks.contract.errors import TargetMissing
 from tasks.evidence.evidence import FILE as EVIDENCE
 from tasks.evidence.evidence import FileEvidence
-from tasks.versions.version import SAMPLE, OpenVersion
+from tasks.versions.version import LABELS, SAMPLE, OpenVersion
 
 if TYPE_CHECKING:
     import jinja2
 
 ServerName = Literal["tfserving", "triton", "kserve", "docker", "edge"]
 TEMPLATES = Path(__file__).parent / "templates"
-LABELS = "labels.json"
 
 
 class BundleConfig(BaseModel, frozen=True, extra="forbid"):

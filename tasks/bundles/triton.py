@@ -1,4 +1,4 @@
-"""Triton: two model repositories, one for NVIDIA's GPUs through TensorRT, one for processors.
+"""Triton: a model repository for processors, and one for NVIDIA's GPUs where there is a file for TensorRT.
 
 After Triton's "Model Repository" and "Model Configuration", and its ONNX Runtime backend's "ONNX Runtime with TensorRT
 optimization". The configuration is a text proto of model_config.proto.
@@ -21,7 +21,7 @@ from tasks.formats.slimline_pyfunc import TensorSpec
 from tasks.versions.recorded_answers import compare_answers
 
 TARGET: Target = "onnxruntime"  # whose answers and times it is compared with
-START = "docker compose --profile gpu up --wait   # or --profile cpu"
+START = "docker compose --profile cpu up --wait   # or --profile gpu, where gpu/ is there"
 IMAGE = "nvcr.io/nvidia/tritonserver:25.08-py3"  # TensorRT 10, which the `tensorrt` target is written for
 REPOSITORIES: dict[str, Target] = {"gpu": "tensorrt", "cpu": "onnxruntime"}
 TYPES = {
@@ -38,9 +38,13 @@ PRECISION_MODES: dict[Precision, str] = {"float32": "FP32", "float16": "FP16", "
 
 
 def lay_out(folder: Path, contents: Contents) -> None:
-    """Fill a folder: the repositories `gpu/` and `cpu/`, each with a model of the same name, and `compose.yaml`."""
+    """Fill a folder: the repositories `gpu/` and `cpu/`, each with a model of the same name, and `compose.yaml`.
+
+    `gpu/` is left out where the version has no file for TensorRT.
+    """
     example = contents.sample()["examples"][0]
-    for repository, target in REPOSITORIES.items():
+    repositories = {name: target for name, target in REPOSITORIES.items() if not contents.version.lacks(target)}
+    for repository, target in repositories.items():
         source = contents.files("triton", target) / FORMATS[target].FILE
         model = folder / repository / contents.name
         place = model / str(contents.number) / "model.onnx"
@@ -64,7 +68,9 @@ def lay_out(folder: Path, contents: Contents) -> None:
         (model / "warmup" / "example").write_bytes(example.astype(inputs[0].dtype).tobytes())
         if contents.labels:
             (model / "labels.txt").write_text("".join(f"{name}\n" for name in contents.labels), encoding="utf-8")
-    render("triton/compose.yaml", folder / "compose.yaml", image=IMAGE, config=contents.config)
+    render(
+        "triton/compose.yaml", folder / "compose.yaml", image=IMAGE, config=contents.config, gpu="gpu" in repositories
+    )
     contents.copy_reference_files(folder)
 
 
@@ -79,7 +85,8 @@ def trial(folder: Path, about: dict[str, Any], **_: Any) -> TrialResult:
     sample = read_sample(folder)
     examples, recorded = sample["examples"], sample["onnxruntime"]
     furthest = 0.0
-    for repository, target in REPOSITORIES.items():
+    repositories = {name: target for name, target in REPOSITORIES.items() if (folder / name).is_dir()}
+    for repository, target in repositories.items():
         model = folder / repository / about["name"]
         file = model / str(about["version"]) / "model.onnx"
         check_config(model / "config.pbtxt", *opened(signature, file), about)
@@ -94,7 +101,9 @@ def trial(folder: Path, about: dict[str, Any], **_: Any) -> TrialResult:
     return TrialResult(
         server="Triton",
         server_run=False,
-        ran="ONNX Runtime, which opened both files; TensorRT was not here, so the answers compared are those of cpu/",
+        ran="ONNX Runtime, which opened the file of cpu/"
+        if "gpu" not in repositories
+        else "ONNX Runtime, which opened both files; TensorRT was not here, so the answers compared are those of cpu/",
         examples=len(examples),
         largest_difference=furthest,
     )

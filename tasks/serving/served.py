@@ -1,5 +1,6 @@
 """A version that can be served: its files are those that were measured, and it answers as it did then."""
 
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from tasks.formats.onnx.signature import signature
 from tasks.formats.slimline_pyfunc import TensorSpec
 from tasks.versions.manifest import read_manifest
 from tasks.versions.recorded_answers import CLOSE, compare_answers
-from tasks.versions.version import SAMPLE, OpenVersion
+from tasks.versions.version import LABELS, SAMPLE, OpenVersion
 
 log = logging.getLogger("slimline.serving")
 Float32 = npt.NDArray[np.float32]
@@ -35,6 +36,7 @@ class Served:
     call: float32 `(n, …)` to float32 `(n, …)`. seconds: of a call with one example, the median.
     batch: whether examples of several requests may share a call: it is faster, and answers stay what they are.
     unknown: says which id in examples the model has no row for, or nothing; none where it looks nothing up.
+    labels: class names in the order of the answers; empty unless it tells classes apart.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Served:
     seconds: float
     batch: bool
     unknown: Callable[[Float32], str] | None = None
+    labels: tuple[str, ...] = ()
 
 
 def open_folder(folder: Path, threads: int) -> Served:
@@ -97,6 +100,7 @@ def _opened(folder: Path, name: str, version: str, threads: int) -> Served:
         batch=together < 0.8 * TOGETHER * seconds
         and bool(np.abs(singly - answers).max() <= CLOSE * np.abs(recorded).max()),
         unknown=unknown_ids(folder / onnx.FILE),
+        labels=tuple(json.loads((folder / LABELS).read_text(encoding="utf-8"))),
     )
 
 

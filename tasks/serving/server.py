@@ -18,7 +18,7 @@ import fastapi
 import grpc
 import uvicorn
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from kserve import ModelRepository
 from kserve.errors import (
     InvalidInput,
@@ -45,6 +45,7 @@ from tasks.serving.access import Keys, RpcKeys, keys_of, open_port, rest_options
 from tasks.serving.admission import Limit, Memory, Turns
 from tasks.serving.limits import ServeConfig, address, check_ports
 from tasks.serving.model import ServedModel
+from tasks.serving.page import page
 
 KEPT_ALIVE = 65  # seconds that an idle connection is kept, KServe's choice: proxies that keep theirs for 60 close first
 
@@ -202,6 +203,19 @@ def rest_server(plane: Plane, repository: NoRepository, config: ServeConfig, mem
     answer = V2Endpoints(plane, repository).infer
     path = "/v2/models/{model_name}/infer"
     app.add_api_route(path, answer, methods=["POST"], response_model=InferenceResponse, include_in_schema=False)
+
+    async def metadata(model_name: str) -> dict[str, Any]:
+        """What the model takes and gives, and what its answers are called."""
+        about = await plane.model_metadata(model_name)
+        served = plane.get_model_from_registry(model_name).served
+        return {**about, "versions": [served.version], "labels": [*served.labels]}
+
+    async def about(request: fastapi.Request) -> HTMLResponse:
+        (name,) = plane.model_registry.get_models()
+        return HTMLResponse(page(await metadata(name), str(request.base_url).rstrip("/")))
+
+    app.add_api_route("/v2/models/{model_name}", metadata, methods=["GET"], include_in_schema=False)
+    app.add_api_route("/docs", about, methods=["GET"], include_in_schema=False)
     register_v2_endpoints(app, plane, repository)
     app.add_middleware(Limit, config=config, memory=memory)
     if config.key_file is not None:

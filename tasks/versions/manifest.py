@@ -8,13 +8,19 @@ from typing import Any
 from tasks.contract.artifact import digest_file
 from tasks.contract.errors import NOTHING, BundleDamaged, Difference
 
-MANIFEST = "manifest.json"
+MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
 UNREADABLE, UNKNOWN = "unreadable", "unknown"
 
 
 def write_manifest(folder: Path, **about: Any) -> str:
-    """Put `manifest.json` into a folder: what it is, and the sha256 of every other file in it. Gives its own sha256."""
-    text = json.dumps({**about, "files": _digests(folder)}, indent=1, ensure_ascii=False)
+    """Put `manifest.json` into a folder: what it is, and the sha256 of every other file in it. Gives its own sha256.
+
+    The same digests are in `SHA256SUMS`, for `sha256sum -c`.
+    """
+    digests = {name: digest for name, digest in sorted(_digests(folder).items()) if name not in (MANIFEST, SUMS)}
+    (folder / SUMS).write_text("".join(f"{digest}  {name}\n" for name, digest in digests.items()), encoding="utf-8")
+    files = {**digests, SUMS: digest_file(folder / SUMS)}
+    text = json.dumps({**about, "files": files}, indent=1, ensure_ascii=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
     return digest_file(folder / MANIFEST)
 

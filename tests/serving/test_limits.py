@@ -4,6 +4,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 
 import httpx
@@ -233,3 +234,28 @@ def test_a_taken_port_is_named(server, folder):
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert f"--http-port: {taken}: cannot be listened on at 127.0.0.1" in done.stderr
+
+
+def test_clients_that_keep_a_connection_are_told_before_it_is_closed(folder, tmp_path):
+    """No request is reset: the answer before says that the connection closes, and probes hear that it is not ready."""
+    import http.client
+
+    with serving(tmp_path, ["tasks.serving", str(folder)]) as server:
+        host, port = server.http.split(":")
+        connections = [http.client.HTTPConnection(host, int(port), timeout=10) for _ in range(4)]
+
+        def ask(connection: http.client.HTTPConnection, path: str) -> tuple[int, str]:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            answer.read()
+            return answer.status, (answer.getheader("connection") or "").lower()
+
+        for connection in connections:
+            assert ask(connection, "/v2/models/tiny") == (200, "")
+        server.process.terminate()
+        time.sleep(0.5)
+        probe, *others = connections
+        assert ask(probe, "/v2/health/ready") == (503, "close")
+        for connection in others:
+            assert ask(connection, "/v2/models/tiny") == (200, "close")
+        assert server.process.wait(60) == 0
