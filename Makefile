@@ -97,19 +97,29 @@ lock: $(READY) ## pin what pyproject.toml asks for, and leave the other pins: [U
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra docs --extra shared --extra serve --universal --generate-hashes --python-version 3.11 $(if $(UPGRADE),--upgrade) --quiet -o requirements.lock
 	$(BIN)/uv pip compile tasks/processors/arm64.in -c requirements.lock --generate-hashes --python-version 3.11 --python-platform aarch64-manylinux_2_28 $(if $(UPGRADE),--upgrade) --quiet -o tasks/processors/arm64.txt
 
-clean: ## forget the environment and all state
+clean: ## forget the environment and all state: [YES=1 does not ask whether a registry may go]
+	@if [ -e .slimline/mlflow.db ] && [ -z "$(YES)" ]; then \
+		printf '%s' ".slimline holds a registry and every model in it ($$(du -sh .slimline | cut -f1)). Type yes to remove it: "; \
+		read answer || answer=; \
+		[ "$$answer" = yes ] || { echo; echo "nothing was removed; slimline backup keeps a copy of it"; exit 1; }; \
+	fi
 	rm -rf $(VENV) .slimline
+
+# Every script of an environment has its address in its first line: where the folder was moved it is made anew.
+ifneq ($(filter-out $(CURDIR),$(shell cat $(READY) 2>/dev/null)),)
+.PHONY: $(READY)
+endif
 
 # uv installs the whole set in about twenty seconds, where pip takes minutes; its version is a tool's, not a result's.
 # Compiling every module once takes a minute more and halves each later start, also where Python may not write .pyc files.
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"Slimline needs Python 3.11 to 3.13, and $(PYTHON) is {v[0]}.{v[1]}: try make PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	$(BIN)/python -P -m flows.embedded
-	@touch $@
+	@echo '$(CURDIR)' > $@
 
 # Other tools' environment: what they bring must not decide our versions. Where it cannot be made, their rows say so.
 $(PEERS)/.ready: benchmarks/peers/requirements.txt | $(READY)

@@ -171,6 +171,25 @@ def serve(version: str, watch: float, settings: Mapping[str, object]) -> int:
     return 0
 
 
+def backup(place: Path) -> int:
+    """Write one archive of all that this machine keeps."""
+    from flows.backup import backup
+
+    files = backup(place)
+    _print_lines([f"{place}: {files:,} files, {place.stat().st_size / 1e6:,.1f} MB"])
+    return 0
+
+
+def restore(place: Path) -> int:
+    """Lay one out."""
+    from flows.backup import restore
+    from tasks.contract.state_folder import home
+
+    files = restore(place)
+    _print_lines([f"{home()}: {files:,} files, as they were backed up"])
+    return 0
+
+
 def servers(word: Literal["up", "down", "status"]) -> int:
     """Start both servers and a worker, end them, or say what is up."""
     from flows import up

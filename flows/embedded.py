@@ -20,6 +20,7 @@ from pathlib import Path
 from flows import programs, servers
 from tasks.contract.errors import SlimlineError
 from tasks.contract.state_folder import home
+from tasks.store.database import keep_copy, revision
 
 TIMEOUT = 120  # seconds; without a blank database the first start makes one, and has taken 30 on two cores
 PROBE = 5  # seconds that one look may take; the next one follows
@@ -112,10 +113,18 @@ def _blank() -> Path:
 
 
 def copy_blank() -> None:
-    """Give a new state folder its database, unless the person has named one elsewhere."""
+    """Give a new state folder its database, unless the person has named one elsewhere.
+
+    One that an older Prefect made is copied to `backups/` beside it first: the server brings its tables up to date.
+    """
     database = Path(os.environ["PREFECT_HOME"]) / "prefect.db"
     elsewhere = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
-    if database.exists() or not _blank().is_file() or any(os.environ.get(name) for name in elsewhere):
+    if not _blank().is_file() or any(os.environ.get(name) for name in elsewhere):
+        return
+    if database.exists():
+        now = revision(database)
+        if now not in ("", revision(_blank())):
+            keep_copy(database, now)
         return
     database.parent.mkdir(parents=True, exist_ok=True)
     beside = database.with_name(f"prefect-{os.getpid()}.db")

@@ -169,6 +169,20 @@ def serve(
 
 
 @command
+def backup(
+    place: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="to be made: state.tar.gz, or state.tar")],
+) -> Command:
+    """Copy this machine's registry, artifacts and flow runs into one archive, while all of it is in use."""
+    return Command(partial(commands.backup, place))
+
+
+@command
+def restore(place: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="of `slimline backup`")]) -> Command:
+    """Lay a backup out as the state folder, which must have no registry yet: SLIMLINE_HOME names it."""
+    return Command(partial(commands.restore, place))
+
+
+@command
 def schema() -> Command:
     """Print the recipe's JSON schema."""
     return Command(partial(commands.schema))

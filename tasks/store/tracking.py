@@ -4,9 +4,11 @@ MLflow takes seconds to import, so it is imported when something is first kept o
 """
 
 import json
+import logging
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -17,6 +19,7 @@ from urllib.parse import urlsplit
 from tasks.contract.artifact import Artifact, digest_folder
 from tasks.contract.errors import StoreError
 from tasks.contract.state_folder import home
+from tasks.store import database
 from tasks.store.metric_names import metric_name
 from tasks.store.process import this_process
 
@@ -53,10 +56,13 @@ def client() -> "MlflowClient":
     for way in ("UPLOAD", "DOWNLOAD"):  # else a server with a bucket sends its clients there, where they may not reach
         os.environ.setdefault(f"MLFLOW_ENABLE_PROXY_MULTIPART_{way}", "false")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # MLflow warns on machines that have no git
-    import logging
-
     import mlflow
+    from mlflow.store.db import utils
 
+    if is_local():
+        tables: Any = utils  # MLflow has no annotations here
+        file, head = Path(tracking_uri().removeprefix("sqlite:///")), tables._get_latest_schema_revision()
+        database.make_ready(file, home() / "artifacts", head)
     mlflow.set_tracking_uri(tracking_uri())
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -235,13 +241,10 @@ def keep_folder(run_id: str, folder: Path, name: str) -> str:
 
 def log_metrics(run_id: str, values: Mapping[str, float], *, step: int = 0, model: str = "", data: str = "") -> None:
     """Metrics of a run, and of the model and the data set that they are of, if named by address and digest."""
-    import time
-
     from mlflow.entities import Metric
 
     named: dict[str, Any] = {"model_id": model.removeprefix("models:/")} if model else {}
-    if data:
-        named |= {"dataset_name": "test", "dataset_digest": data[:32]}
+    named |= {"dataset_name": "test", "dataset_digest": data[:32]} if data else {}
     now = int(time.time() * 1000)
     client().log_batch(
         run_id, metrics=[Metric(metric_name(name), float(value), now, step, **named) for name, value in values.items()]

@@ -62,7 +62,8 @@ def decide(run, **decision: object) -> str:
 
     with get_client(sync_client=True) as client:
         shown = client.read_flow_run_input(run.id, run.state.state_details.run_input_keyset["description"])
-        client.resume_flow_run(run.id, run_input=decision)
+        resumed = client.resume_flow_run(run.id, run_input=decision)
+        assert resumed.status == "ACCEPT", resumed
     return json.loads(shown)
 
 
@@ -144,7 +145,7 @@ def worked_off(run, home, machine) -> str:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
     with get_client(sync_client=True) as client:
         state = client.read_flow_run(run.id).state
-    return state.name if state.name in ("Suspended", "Completed") else f"{state}\n{done.stdout}{done.stderr}"
+    return f"{state.name}\n{done.stdout}{done.stderr}"
 
 
 def test_one_of_a_worker_is_suspended_and_another_machine_goes_on_when_a_person_has_answered(
@@ -155,14 +156,15 @@ def test_one_of_a_worker_is_suspended_and_another_machine_goes_on_when_a_person_
     from tasks.store.stage_runs import stages_of
 
     run = scheduled("promote/registered", {"name": "tiny", "approval_seconds": 600})
-    assert worked_off(run, home, tmp_path / "one") == "Suspended"  # and its process is gone
+    assert worked_off(run, home, tmp_path / "one").startswith("Suspended")  # and its process is gone
     registry.set_alias("tiny", registry.CANDIDATE, GOOD)  # what was compared is what is approved, whatever came since
     assert run.id not in [orphan.id for orphan in crash_orphans()]
     close_dead()
     parent = tracking.run_of_flow(str(run.id))
     assert tracking.client().get_run(parent).info.status == "SCHEDULED"
     decide(waiting()[0], approve=True, note="from another machine")
-    assert worked_off(run, home, tmp_path / "two") == "Completed"
+    ended = worked_off(run, home, tmp_path / "two")
+    assert ended.startswith("Completed"), ended
     assert where() == {"champion": ALSO_GOOD, "previous": GOOD}
     assert registry.version_of("tiny", ALSO_GOOD).tags["promoted_note"] == "from another machine"
     assert tracking.client().get_run(parent).info.status == "FINISHED"
@@ -177,7 +179,7 @@ def test_what_nobody_answered_in_time_is_closed_by_the_next_command(aliases, ins
     from tasks.store import tracking
 
     run = scheduled("promote/registered", {"name": "tiny", "approval_seconds": 600})
-    assert worked_off(run, home, tmp_path) == "Suspended"
+    assert worked_off(run, home, tmp_path).startswith("Suspended")
     with get_client(sync_client=True) as client:  # as Prefect's server does when the time is over
         client.set_flow_run_state(run.id, Failed(message="The flow was paused and never resumed."), force=True)
     close_dead()

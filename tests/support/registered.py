@@ -90,3 +90,16 @@ def version_folder(factory: pytest.TempPathFactory, empty_store: Path, settings:
                 shutil.copytree(tracking.download("models:/tiny/1"), f"{made}.partial")
             Path(f"{made}.partial").rename(made)
     return Path(shutil.copytree(made, factory.mktemp("version") / "1"))
+
+
+def register_file(folder, name="moved"):
+    """A version with one file, as `slimline run` registers it; gives its run too."""
+    from tasks.store import registry, tracking
+
+    (folder / "files").mkdir(parents=True)
+    (folder / "files" / "model.onnx").write_text("weights")
+    run = tracking.start_run("register", {}, {})
+    tracking.log_text(run, "evidence", "evidence.txt")
+    version = registry.register(run, name, folder / "files", {"slimline.content": "1"}, "card", "candidate", "")
+    tracking.end_run(run, failed=False)
+    return run, version
