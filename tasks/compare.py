@@ -67,7 +67,7 @@ def compare(
             layers = FORMATS[target].saturating(version.files_of(target))
             if sentence := note_here(f"The {side}'s {target} file", layers):
                 notes.append(f"{sentence}.")
-    x, y = data.arrays("test", config.max_examples)
+    x, y = data.sample("test", config.max_examples)
     pairs = [_pair(target, opened, profiles, data, (x, y), config, seed) for target in shared]
     machine = describe_machine(load_before)
     if not comparable(machine, candidate.evidence.machine):

@@ -154,7 +154,7 @@ def _register(run: StageRun, made: Version, content: str) -> registry.Registered
     measured = open_evidence(evidence)
     target = default_target(made.files)
     served = next(file for file in measured.files if file.shipped and file.target == target)
-    examples, _ = open_prepared(made.data).arrays("test", limit=SAMPLE)
+    examples, _ = open_prepared(made.data).sample("test", SAMPLE)
     tracking.save_model(
         folder,
         tracking.fetch(made.files[target]) / FORMATS[target].FILE,

@@ -91,7 +91,7 @@ def _try(
 ) -> list[Tried]:
     """One target's candidates, timed in turn."""
     form, problem = FORMATS[target], data.config.problem
-    x, y = data.arrays("validation", config.max_examples)
+    x, y = data.sample("validation", config.max_examples)
     calls = {file.route: form.load(file.folder, threads=config.threads) for file in files}
     listener().note("choose", f"measuring {len(files)} ways for {target}: {', '.join(calls)}")
     scores = {
@@ -172,7 +172,7 @@ def choose_files(
         for target in files[TEACHER]
     }
     dataset, teacher = open_prepared(data), keras.load(tracking.fetch(conversions[TEACHER].model))
-    x, _ = dataset.arrays("validation", config.max_examples)
+    x, _ = dataset.sample("validation", config.max_examples)
     rows = choose(
         candidates,
         np.asarray(teacher.predict(x, batch_size=config.throughput_batch, verbose=0), np.float32),

@@ -113,7 +113,7 @@ def validate(
     """
     load_before = load_average()
     problem = data.config.problem
-    x, y = data.arrays("test", config.max_examples)
+    x, y = data.sample("test", config.max_examples)
     models = {file.keras: file for file in files}
     in_keras = {folder: _in_keras(file, x, data, config) for folder, file in models.items()}
     teacher = next((file for file in files if file.role == "teacher"), None)

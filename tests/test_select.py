@@ -44,13 +44,13 @@ def models(data):
 @pytest.fixture(scope="module")
 def teacher_answers(models, data):
     """In Keras, to the validation split."""
-    return models[0].predict(data.arrays("validation")[0], verbose=0)
+    return models[0].predict(data.sample("validation")[0], verbose=0)
 
 
 @pytest.fixture(scope="module")
 def files(models, data, tmp_path_factory) -> dict[str, list[Candidate]]:
     teacher, student = models
-    quantized = fake_quantized(student, data.arrays("train", 64)[0])
+    quantized = fake_quantized(student, data.sample("train", 64)[0])
     root = tmp_path_factory.mktemp("files")
     made = {}
     for target in ("onnxruntime", "litert"):

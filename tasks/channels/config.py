@@ -36,7 +36,8 @@ class ChannelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False)
     examples: int = Field(
         1024,
         ge=1,
-        description="Training examples that taylor looks at: more make its order steadier, and take longer.",
+        le=100_000,
+        description="Training examples, drawn, that taylor looks at: more make its order steadier, and take longer.",
         json_schema_extra={"position": 3},
     )
     floor: float = Field(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Scores = npt.NDArray[np.float64]
 Criterion = Literal["taylor", "l1", "l2", "norm_scale"]
 BatchLoss = Callable[["tf.Tensor", "tf.Tensor"], "tf.Tensor"]  # (targets, predictions) -> the batch's mean, a scalar
-ExampleBatches = Iterable[tuple["tf.Tensor", "tf.Tensor"]]
+ExampleBatches = Iterable[tuple[npt.NDArray[Any], npt.NDArray[Any]]]
 
 
 def magnitude(graph: ChannelGraph, order: Literal[1, 2]) -> Scores:

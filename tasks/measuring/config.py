@@ -16,7 +16,7 @@ class ValidateConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
     max_examples: int = Field(
         0,
         ge=0,
-        description="Test examples to measure on; 0 takes all. More narrows the intervals and takes longer.",
+        description="Test examples to measure on, drawn; 0 takes all. More narrows the intervals and takes longer.",
         json_schema_extra={"position": 1},
     )
     latency_rounds: int = Field(

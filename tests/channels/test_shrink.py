@@ -107,7 +107,7 @@ def test_taylor_agrees_with_removing_a_little(model, data):
 
     from tasks.training.losses import cross_entropy
 
-    x, y = data.arrays("train", limit=64)
+    x, y = data.sample("train", 64)
     graph = graph_of(model)
     scores = taylor(graph, [(tf.constant(x), tf.constant(y))], cross_entropy)
     unit = max(graph.groups[1], key=lambda each: scores[each])
@@ -277,7 +277,7 @@ def test_channels_then_zeros_then_integers(model, data, tmp_path):
         report=lambda *_: None,
     )
     FORMATS["onnxruntime"].write(quantized, tmp_path, "int8", classes=())
-    audit = FORMATS["onnxruntime"].audit(tmp_path, data.arrays("test", limit=1)[0])
+    audit = FORMATS["onnxruntime"].audit(tmp_path, data.sample("test", 1)[0])
     assert audit.integer_share == 1.0
 
 
