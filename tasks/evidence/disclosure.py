@@ -44,10 +44,10 @@ def methods(problem: Problem, threads: int, batch: int, warmup: int) -> dict[str
         f"{FEW} examples are asked one and two at a time. By how much other files differ is measured and not limited.",
         "latency": f"Batch 1, {threads} {'thread' if threads == 1 else 'threads'}, always the same test example; one "
         "target's files in turn, in an order drawn anew each round, each call behind an untimed one, after up to "
-        f"{warmup} rounds of warm-up, in up to {VISITS} visits with pauses between them, Python's garbage collector "
-        "off, time.perf_counter_ns.",
-        "speed-up": "Median latency of the teacher's float file for the same target over this file's; percentile "
-        f"bootstrap over visits, {RESAMPLES} resamples.",
+        f"{warmup} rounds of warm-up, in up to {VISITS} visits, for each of which the files are opened anew, Python's "
+        "garbage collector off, time.perf_counter_ns.",
+        "speed-up": "Median latency of the teacher's float file for the same target over this file's; expanded "
+        f"percentile bootstrap (Hesterberg 2015) over visits, {RESAMPLES} resamples.",
         "throughput": f"{batch} over the median time of a call with batch {batch}, in turn like latency.",
         "size": "Bytes of the model's files; gzip at level 6, each file by itself.",
         "parameters": "Weights of the Keras model, batch-norm statistics included, quantization ranges left out; "

@@ -37,8 +37,8 @@ class ValidateConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         20,
         gt=0,
         le=3600,
-        description="Longest timing of one target's files at one batch size; when it is over, fewer rounds were made. "
-        "More lets slow models have all their rounds.",
+        description="Longest timing of one target's files at one batch size; when it is over, fewer rounds were made, "
+        "and files that are slow to open were opened less often. More lets slow models have all their rounds.",
         json_schema_extra={"position": 4},
     )
     throughput_batch: int = Field(
