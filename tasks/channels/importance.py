@@ -95,7 +95,8 @@ def taylor(graph: ChannelGraph, batches: ExampleBatches, loss: BatchLoss) -> Sco
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(gates)
             value = loss(y, gated(x, training=False))
-        return tape.gradient(value, gates)
+        # zero where no layer reads through a gate, as nothing can be cut
+        return tape.gradient(value, gates, unconnected_gradients="zero")
 
     slopes = tf.function(slopes)
     squares, count = np.zeros(graph.units + 1), 0

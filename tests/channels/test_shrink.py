@@ -260,6 +260,19 @@ def test_cut_to_a_latency_that_was_measured(data):
     assert 96 * 3 > sum(widths(smaller).values()) - 10 > 0.125 * 96 * 3
 
 
+@pytest.mark.parametrize("criterion", ["taylor", "l1", "l2", "norm_scale"])
+def test_a_model_in_which_nothing_can_be_cut_is_refused_in_words(data, criterion):
+    """Taylor ended with a traceback: no loss hangs on gates that are nowhere."""
+    import tensorflow as tf
+
+    inputs = tf.keras.Input(data.input_shape, name="image")
+    flat = tf.keras.layers.Flatten(name="flat")(inputs)
+    plain = tf.keras.Model(inputs, tf.keras.layers.Dense(10, activation="softmax", name="out")(flat))
+    with pytest.raises(PruningFailed, match=r"remove = 0.5 of the macs is not reached.* 0 of 0 channels"):
+        cut(plain, data, of="macs", remove=0.5, criterion=criterion, examples=32)
+    assert cut(plain, data, criterion=criterion, examples=32).count_params() == plain.count_params()
+
+
 def test_what_cannot_be_reached_is_refused(model, data):
     with pytest.raises(PruningFailed, match=r"remove = 0.99 of the macs is not reached: floor = 0.5 and multiple = 4"):
         cut(model, data, of="macs", remove=0.99, criterion="l1", floor=0.5)
