@@ -48,6 +48,7 @@ class Coverage(BaseModel, frozen=True):
     sittings: int
     covered: int
     width: float  # of the interval over the ratio, in the median
+    spread: float  # deviation of the ratio's logarithm from one sitting to the next
     seconds: float  # of a sitting, in the median
 
 
@@ -96,6 +97,7 @@ def coverage(pair: str, way: str, sittings: list[dict[str, Floats]], seconds: li
         sittings=len(sittings),
         covered=covered,
         width=float(np.median(widths)),
+        spread=float(np.std(np.log([_ratio([each]) for each in sittings]), ddof=1)),
         seconds=float(np.median(seconds)),
     )
 
@@ -113,14 +115,15 @@ def page(measured: Measured) -> str:
         "",
         f"`python -m benchmarks.coverage`, {measured.date}, {machine.name}, {machine.usable_cores} usable cores, load "
         f"{machine.load_before:g} before and {machine.load_after:g} after. A sitting times two files as `validate` "
-        "does by default; the long-run ratio is that of all other sittings.",
+        "does by default; the long-run ratio is that of all other sittings; `between sittings` is the deviation of its "
+        "logarithm.",
         "",
-        "| float over int8 | files are | ratio | intervals that contain it | width | a sitting takes |",
-        "| --- | --- | ---: | ---: | ---: | ---: |",
+        "| float over int8 | files are | ratio | intervals that contain it | width | between sittings | it takes |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     lines += [
-        f"| {row.pair} | {row.way} | {row.ratio:.2f} | {row.covered} of {row.sittings} | {row.width:.0%} | "
-        f"{row.seconds:.1f} s |"
+        f"| {row.pair} | {row.way} | {row.ratio:.2f} | {row.covered} of {row.sittings} | {row.width:.1%} | "
+        f"{row.spread:.2%} | {row.seconds:.1f} s |"
         for row in measured.rows
     ]
     for way in (ANEW, ONCE):

@@ -9,7 +9,7 @@ from tasks.formats.parity import FEW
 from tasks.measuring.agreement import FLOAT
 from tasks.measuring.intervals import RESAMPLES, wilson
 from tasks.measuring.machine import Machine
-from tasks.measuring.timing import VISITS
+from tasks.measuring.timing import BETWEEN, VISITS
 
 FEW_EXAMPLES = 500  # fewer cannot tell a drop of 1% from none
 FEW_OF_A_CLASS = 50  # fewer cannot tell a recall of 95% from one of 85%
@@ -47,7 +47,8 @@ def methods(problem: Problem, threads: int, batch: int, warmup: int) -> dict[str
         f"{warmup} rounds of warm-up, in up to {VISITS} visits, for each of which the files are opened anew, Python's "
         "garbage collector off, time.perf_counter_ns.",
         "speed-up": "Median latency of the teacher's float file for the same target over this file's; expanded "
-        f"percentile bootstrap (Hesterberg 2015) over visits, {RESAMPLES} resamples.",
+        f"percentile bootstrap (Hesterberg 2015) over visits, {RESAMPLES} resamples; a deviation of {BETWEEN:.0%} between "
+        "sittings is added in quadrature.",
         "throughput": f"{batch} over the median time of a call with batch {batch}, in turn like latency.",
         "size": "Bytes of the model's files; gzip at level 6, each file by itself.",
         "parameters": "Weights of the Keras model, batch-norm statistics included, quantization ranges left out; "

@@ -25,7 +25,9 @@ VISITS = 20  # that the rounds of a timing are spread over: what an interval of 
 PAUSE = 0.02  # seconds between visits: enough for the scheduler to give the processor away
 REWARMING = 3  # calls that a visit begins with and does not time
 FEWEST_OPENINGS = 5  # of a timing with files opened anew, however long opening takes
-PAUSING = 0.25  # share of the time limit that is paused between openings: a machine's mood outlasts short timings
+BETWEEN = (
+    0.01  # deviation of a ratio's logarithm from one sitting to the next, which visits do not show: benchmarks.coverage
+)
 SETTLING = 10  # calls behind an opening that are not timed: allocators and caches settle by then
 
 
@@ -133,8 +135,7 @@ def time_anew(
     del calls  # one opening at a time: large files would fill the memory
     gc.collect()  # a SavedModel is a cycle of references, and stays in memory otherwise
     settling = min(SETTLING, int(seconds / VISITS / 4 / round_seconds)) if seconds < math.inf else SETTLING
-    pause = seconds * PAUSING / VISITS if seconds < math.inf else PAUSE
-    beside = opening + settling * round_seconds + pause
+    beside = opening + settling * round_seconds + PAUSE
     visits = int(min(VISITS, rounds, max(seconds / 2 / beside, FEWEST_OPENINGS)))
     each = int(min(math.ceil(rounds / visits), max((seconds / visits - beside) / round_seconds, 1)))
     turns = []
@@ -148,7 +149,7 @@ def time_anew(
             turns.append(_turn(calls, x, each, draw))
             del calls
             gc.collect()
-            time.sleep(pause)
+            time.sleep(PAUSE)
     finally:
         gc.unfreeze()
         if collecting:
@@ -192,7 +193,9 @@ def ratio_interval(a: Floats, b: Floats, confidence: float = 0.95, seed: int = 0
 
     Whole visits are drawn, for both together, and the interval's ends are those of an expanded percentile interval
     (Hesterberg 2015, "What teachers should know about the bootstrap"): of so few visits plain percentiles are too
-    narrow. It tells what another time of measuring on this machine would give; another machine may give another ratio.
+    narrow. What a sitting cannot show, as the machine's mood outlasts it, is added to both sides in quadrature, by the
+    deviation `BETWEEN` sittings. It tells what another time of measuring on this machine would give; another machine
+    may give another ratio.
     """
     visits = len(a)
     estimate = float(np.median(a) / np.median(b))
@@ -206,7 +209,9 @@ def ratio_interval(a: Floats, b: Floats, confidence: float = 0.95, seed: int = 0
         ratios[start : start + count] = np.divide(*medians)
     tail = _expanded((1 - confidence) / 2, visits)
     low, high = np.quantile(ratios, [tail, 1 - tail])
-    return Interval(low=min(float(low), estimate), estimate=estimate, high=max(float(high), estimate))
+    mood = NormalDist().inv_cdf((1 + confidence) / 2) * BETWEEN
+    below, above = (math.hypot(max(away, 0.0), mood) for away in (math.log(estimate / low), math.log(high / estimate)))
+    return Interval(low=estimate * math.exp(-below), estimate=estimate, high=estimate * math.exp(above))
 
 
 def _expanded(tail: float, visits: int) -> float:
