@@ -47,8 +47,8 @@ def methods(problem: Problem, threads: int, batch: int, warmup: int) -> dict[str
         f"{warmup} rounds of warm-up, in up to {VISITS} visits, for each of which the files are opened anew, Python's "
         "garbage collector off, time.perf_counter_ns.",
         "speed-up": "Median latency of the teacher's float file for the same target over this file's; expanded "
-        f"percentile bootstrap (Hesterberg 2015) over visits, {RESAMPLES} resamples; a deviation of {BETWEEN:.0%} between "
-        "sittings is added in quadrature.",
+        f"percentile bootstrap (Hesterberg 2015) over visits, {RESAMPLES} resamples; a deviation of {BETWEEN:.0%} "
+        "between sittings is added in quadrature.",
         "throughput": f"{batch} over the median time of a call with batch {batch}, in turn like latency.",
         "size": "Bytes of the model's files; gzip at level 6, each file by itself.",
         "parameters": "Weights of the Keras model, batch-norm statistics included, quantization ranges left out; "
