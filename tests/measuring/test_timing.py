@@ -116,7 +116,7 @@ def test_the_ratio_of_times():
     assert ratio.estimate == pytest.approx(np.median(a) / np.median(b), rel=1e-5)
     assert 1.85 < ratio.low < ratio.high < 2.05
     same = ratio_interval(a, a)
-    assert same.low == pytest.approx(1 / same.high)
+    assert same.low == pytest.approx(1 / same.high, rel=1e-4)
     assert 1 - 2 * BETWEEN < same.low < 1, "another sitting may find another ratio"
     assert ratio == ratio_interval(a, b), "the same seed gives the same interval"
 
