@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PEERS := .slimline/peers
 OLIVE := .slimline/olive
 
-.PHONY: run up down status test test-fast test-browser test-wheel test-processors test-slow processors lint format docs lock bench bench-conversion bench-serving bench-training bench-compression bench-channels bench-pairs bench-seeds clean
+.PHONY: run up down status test test-fast test-browser test-wheel test-processors test-slow processors lint format docs lock bench bench-conversion bench-serving bench-training bench-compression bench-channels bench-pairs bench-coverage bench-seeds clean
 .DEFAULT_GOAL := run
 
 run: $(READY) ## compress a model on the handwritten digits, and register it
@@ -89,6 +89,9 @@ bench-channels: $(READY) ## whether rounded channel counts pay
 
 bench-pairs: $(READY) ## kernels that cannot saturate, beside other ways: [DATA=folder with CIFAR-10] [OFFICIAL=folder of MLPerf Tiny models] [TIMING_ONLY=1: the same files again]
 	$(BIN)/python -m benchmarks.pairs $(if $(DATA),--data $(DATA)) $(if $(OFFICIAL),--official $(OFFICIAL)) $(if $(TIMING_ONLY),--timing-only)
+
+bench-coverage: $(READY) ## how often the speed-up's 95% interval contains the ratio that many sittings have in common: ten minutes
+	$(BIN)/python -m benchmarks.coverage
 
 bench-seeds: $(READY) ## whether the digits recipe lives by a lucky seed: 20 of them, half an hour
 	$(BIN)/python -m benchmarks.seeds deployments/recipes/digits.yaml

@@ -65,6 +65,7 @@ def hold(budget: Budget, floor: float, evidence: Evidence, present: "Callable[[]
     """
     broken = [*_floor(floor, evidence), *breaches(budget, evidence)]
     if broken:
+        broken += _none_inside(evidence)
         lines = "".join(f"\n- {line}" for line in broken)
         shown = present()
         message = f"not registered, the budget is not kept:{lines}\nThe evidence: {shown.evidence}"
@@ -115,6 +116,16 @@ def breaches(budget: Budget, evidence: Evidence) -> list[str]:
     breaches += [_everywhere(budget, file) for file in shipped]
     breaches += [_size(budget, first, teacher), _latency(budget, first), _integers(budget, first)]
     return [breach for each in breaches for breach in each]
+
+
+def _none_inside(evidence: Evidence) -> list[str]:
+    """Of targets for which several ways were tried, those for which none is inside the budget."""
+    return [
+        f"none of the ways that were tried for {row.target} was inside the budget on the validation split: "
+        f"{row.nearest}"
+        for row in evidence.tried
+        if row.chosen and not row.inside
+    ]
 
 
 def _floor(floor: float, evidence: Evidence) -> list[str]:

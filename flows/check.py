@@ -12,7 +12,7 @@ def check(recipe: Recipe) -> Dataset:
         InvalidInput: names the field, the value and what would be right.
 
     """
-    data = open_data(recipe.data)
+    data = open_data(recipe.data, anew=True)
     check_model(recipe.teacher, data.input_shape, data.output_shape, recipe.data.problem, field="teacher")
     if recipe.student.model != "teacher":
         check_model(recipe.student, data.input_shape, data.output_shape, recipe.data.problem, field="student")

@@ -6,12 +6,12 @@ The YAML file, the command line and the form in Prefect's UI are all this model.
 from typing import Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from flows.budget import Budget
 from tasks.bring import Door
 from tasks.channels.config import Goal
-from tasks.contract.artifact import Role, Target
+from tasks.contract.artifact import Precision, Role, Target
 from tasks.convert import ConvertConfig
 from tasks.data import DataConfig
 from tasks.distill import DistillConfig
@@ -138,9 +138,12 @@ class Recipe(BaseModel):
         """Without a student that is named, the teacher's channels are cut until the budget's limits are kept."""
         if not isinstance(settings, dict) or "prune" in settings:
             return settings
-        student, budget = settings.get("student") or {}, settings.get("budget") or {}
-        named = isinstance(student, dict) and student.get("model", "teacher") != "teacher"
-        if named or not isinstance(budget, dict) or not any(budget.get(limit) for limit in LIMITS):
+        try:  # as fields or as objects, from a file or from a form
+            student = StudentConfig.model_validate(settings.get("student", {}))
+            budget = Budget.model_validate(settings.get("budget", {}))
+        except ValidationError:
+            return settings  # what is wrong with them is said of the fields
+        if student.model != "teacher" or not any(getattr(budget, limit) for limit in LIMITS):
             return settings
         return {**settings, "prune": {"method": "channels"}}
 
@@ -151,11 +154,17 @@ class Recipe(BaseModel):
             return Goal()
         return Goal(
             target=self.targets[0],
-            precision=self.quantize.result,
+            precisions=self._may_ship,
             threads=self.validation.threads,
             confidence=self.validation.confidence,
             **{limit: getattr(self.budget, limit) for limit in LIMITS},
         )
+
+    @property
+    def _may_ship(self) -> tuple[Precision, ...]:
+        """What the first target's file may compute in: with `auto` in floats too, where the budget allows it."""
+        floats = self.quantize.method == "auto" and not self.budget.min_integer_share
+        return ("float32", self.quantize.result) if floats else (self.quantize.result,)
 
     @property
     def models(self) -> dict[Role, ModelConfig]:

@@ -111,10 +111,10 @@ def check_files(
             and which targets are right.
 
     """
-    x, _ = data.arrays("test", MANY)
+    x, _ = data.sample("test", MANY)
     wrong = targets_apart(model, targets, "float32", x, MANY)
     if precision == "int8":
-        quantized = fake_quantized(model, data.arrays("train", limit=CALIBRATION)[0])
+        quantized = fake_quantized(model, data.sample("train", CALIBRATION)[0])
         rest = [target for target in targets if target not in wrong]
         wrong = targets_apart(quantized, rest, "int8", x, MANY) | wrong
     if not wrong:
@@ -182,7 +182,7 @@ def bring(model: ModelConfig, data: Dataset, role: Role, door: Door, seed: int) 
 
     tf.keras.utils.set_random_seed(seed)
     brought, field = bring_model(model, data, role), f"{role}.model"
-    x, _ = data.arrays("test", door.examples)
+    x, _ = data.sample("test", door.examples)
     listener().note(f"bring-{role}", f"asking the {role} as it came ({brought.keras}) for {len(x):,} answers")
     answers = as_it_came(brought, x, MANY, model.model, field)
     check_model(brought, answers, x[:MANY], model.model, field)

@@ -1,5 +1,6 @@
 """Compare: a candidate's files against the champion's, on the same data, on this machine, in one process."""
 
+import functools
 from collections.abc import Mapping, Sequence
 
 from tasks.contract.artifact import EvidenceArtifact, Target
@@ -68,7 +69,7 @@ def compare(
             layers = FORMATS[target].saturating(version.files_of(target))
             if sentence := note_here(f"The {side}'s {target} file", layers):
                 notes.append(f"{sentence}.")
-    x, y = data.arrays("test", config.max_examples)
+    x, y = data.sample("test", config.max_examples)
     pairs = [_pair(target, opened, profiles, data, (x, y), config, seed) for target in shared]
     machine = describe_machine(load_before)
     if not comparable(machine, candidate.evidence.machine):
@@ -160,17 +161,17 @@ def _pair(
     config: ValidateConfig,
     seed: int,
 ) -> Pair:
-    """One target's files: both opened, both asked for their answers, then timed in turn."""
+    """One target's files: both asked for their answers, then timed in turn."""
     form, problem, (x, y) = FORMATS[target], data.config.problem, examples
     folders = {side: version.files_of(target) for side, version in versions.items()}
-    calls = {side: form.load(folder, threads=config.threads) for side, folder in folders.items()}
-    listener().note("compare", f"asking {' and '.join(calls)} on {target} for {len(x):,} answers, and timing them")
+    opens = {side: functools.partial(form.load, folder, threads=config.threads) for side, folder in folders.items()}
+    listener().note("compare", f"asking {' and '.join(opens)} on {target} for {len(x):,} answers, and timing them")
     scores = {
         side: example_scores(
             problem,
             y,
             answers_of(
-                _by_name(call, profiles[side], data),
+                _by_name(opened(), profiles[side], data),
                 x,
                 data.output_shape,
                 config.throughput_batch,
@@ -178,9 +179,9 @@ def _pair(
             ),
             data.variance,
         )
-        for side, call in calls.items()
+        for side, opened in opens.items()
     }
-    times = timing.time_in_turn(calls, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds)
+    times = timing.time_anew(opens, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds)
     sides = {
         side: Side(
             precision=next(file.precision for file in version.shipped() if file.target == target),

@@ -70,12 +70,12 @@ def convert(
         )
     options = config.options(target)
     if calibration is not None and precision == "int8":
-        examples, _ = data.arrays("train", limit=calibration.examples)
+        examples, _ = data.sample("train", calibration.examples)
         form.calibrate(model, folder, examples, calibration, classes=data.classes, **options)
     else:
         form.write(model, folder, precision, classes=data.classes, **options)
     if hasattr(form, "warm_up"):
-        form.warm_up(folder, data.arrays("validation", limit=1)[0])
+        form.warm_up(folder, data.sample("validation", 1)[0])
 
 
 @stage("convert-{name}-{target}")

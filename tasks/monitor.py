@@ -184,6 +184,7 @@ def monitor_version(
         classes=profile.classes,
         input_shape=profile.input_shape,
         limit=config.max_examples,
+        last=config.which == "newest",
         columns=profile.columns,
         target_columns=profile.target_columns,
     )

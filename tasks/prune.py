@@ -1,7 +1,8 @@
 """What matters least is removed, channels or single weights, while the teacher keeps teaching."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -219,7 +220,15 @@ def _below(folder: Path | None, name: str) -> Path | None:
     return folder / name
 
 
-@stage("prune")
+def _times(arguments: Mapping[str, Any]) -> bool:
+    """Whether files are timed to know how much goes."""
+    config: PruneConfig = arguments["config"]
+    goal: Goal = arguments["goal"]
+    by = config.channels.of if config.method == "channels" else ""
+    return by == "latency" or (by == "budget" and bool(goal.max_latency_ms or goal.min_speedup))
+
+
+@stage("prune", measures=_times)
 def prune_student(
     run: StageRun,
     student: ModelArtifact,

@@ -50,7 +50,8 @@ class QuantizeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         512,
         ge=1,
         le=100_000,
-        description="Training examples that set the ranges: more catch rarer values, and make steps coarser for it.",
+        description="Training examples, drawn, that set the ranges: more catch rarer values, and make steps coarser "
+        "for it.",
         json_schema_extra={"position": 2},
     )
     calibration: Calibration = Field(
@@ -183,7 +184,7 @@ def quantize(
     """
     if not config.fake_quantizes:
         return student
-    examples, _ = data.arrays("train", limit=config.calibration_examples)
+    examples, _ = data.sample("train", config.calibration_examples)
     make = functools.partial(
         fake_quantized,
         student,
@@ -214,7 +215,7 @@ def _mixed(
     make: Callable[[Collection[str]], "tf.keras.Model"],
 ) -> "tf.keras.Model":
     """As many layers in integers as the validation split's score allows."""
-    x, y = data.arrays("validation", limit=config.calibration_examples)
+    x, y = data.sample("validation", config.calibration_examples)
 
     def answers(model: "tf.keras.Model") -> np.ndarray:
         outputs: np.ndarray = model.predict(x, verbose=0)

@@ -159,7 +159,7 @@ def _register(run: StageRun, made: Version, content: str) -> registry.Registered
     measured = open_evidence(evidence)
     target = default_target(made.files)
     figures = headline(measured)
-    examples, _ = open_prepared(made.data).arrays("test", limit=SAMPLE)
+    examples, _ = open_prepared(made.data).sample("test", SAMPLE)
     tracking.save_model(
         folder,
         tracking.fetch(made.files[target]) / FORMATS[target].FILE,

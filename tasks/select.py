@@ -1,17 +1,19 @@
 """Choose: for each target, of several ways to quantize the one that this machine runs best inside the budget."""
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic import BaseModel
 
 from tasks.contract.artifact import ChoiceArtifact, ModelArtifact, Precision, Target, digest_folder
 from tasks.contract.progress import listener
 from tasks.data import DataArtifact, Dataset, open_prepared
 from tasks.evidence.evidence import Tried, write_choice
 from tasks.formats import FORMATS
-from tasks.formats.audit import Audit
 from tasks.formats.keras import files as keras
 from tasks.formats.sizes import sizes
 from tasks.measuring import intervals, timing
@@ -35,48 +37,51 @@ class Candidate:
     folder: Path
 
 
+class Limits(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """The budget that a version must keep, as the recipe has it; 0 is no limit, but of the drop."""
+
+    max_accuracy_drop: float = 1
+    max_size_bytes: int = 0
+    min_size_ratio: float = 0
+    max_latency_ms: float = 0
+    min_speedup: float = 0
+    min_integer_share: float = 0
+    every_processor: bool = False
+
+
 def choose(
     candidates: Mapping[Target, Sequence[Candidate]],
     teacher_answers: Outputs,
     data: Dataset,
     config: ValidateConfig,
     *,
-    max_drop: float,
-    min_integer_share: float,
-    every_processor: bool,
+    limits: Limits,
     seed: int,
 ) -> tuple[Tried, ...]:
     """Measure every candidate on the validation split, and mark one for each target.
 
-    The test split stays out of it: evidence that also chose would flatter what it chose. Inside the budget is who drops
-    by no more than `max_drop` with the bad end of the interval, has the integer share, and has no layer that can
-    saturate where every processor counts. Of those the fastest at batch 1 is taken, and of those that cannot be told
+    The test split stays out of it: evidence that also chose would flatter what it chose. Inside the budget is who keeps
+    every limit, those of the drop and the speed-up by the bad end of the interval; size, latency and integer share are
+    limits of the first target's file alone. Of those the fastest at batch 1 is taken, and of those that cannot be told
     from it the smallest; for a target whose runtime is not here, the one with the largest integer share. If none is
-    inside, it is the one with the least drop by that end, for the budget to refuse.
+    inside, it is the nearest, for the budget to refuse.
 
     Args:
         candidates: by target; the teacher's float file among them, which is the measure of their times.
         teacher_answers: to the validation split, in Keras `(n, …)`: the measure of their scores.
         data: whose validation split is measured on.
         config: how.
-        max_drop: below the teacher's score.
-        min_integer_share: of multiply-accumulates.
-        every_processor: whether integers have to be the same on processors without VNNI.
+        limits: that a version must keep.
         seed: of the bootstrap.
 
     Raises:
         ConversionError: a file answers with something other than one finite output for each example.
 
     """
-
-    def inside(drop: intervals.Interval, audit: Audit) -> bool:
-        within = drop.high <= max_drop and audit.integer_share >= min_integer_share
-        return within and (audit.everywhere is not False or not every_processor)
-
     return tuple(
         tried
         for target, files in candidates.items()
-        for tried in _try(target, files, teacher_answers, data, config, inside, seed)
+        for tried in _try(target, files, teacher_answers, data, config, limits_of(limits, target, candidates), seed)
     )
 
 
@@ -86,24 +91,24 @@ def _try(
     teacher_answers: Outputs,
     data: Dataset,
     config: ValidateConfig,
-    inside: Callable[[intervals.Interval, Audit], bool],
+    limits: Limits,
     seed: int,
 ) -> list[Tried]:
     """One target's candidates, timed in turn."""
     form, problem = FORMATS[target], data.config.problem
-    x, y = data.arrays("validation", config.max_examples)
-    calls = {file.route: form.load(file.folder, threads=config.threads) for file in files}
-    listener().note("choose", f"measuring {len(files)} ways for {target}: {', '.join(calls)}")
+    x, y = data.sample("validation", config.max_examples)
+    opens = {file.route: functools.partial(form.load, file.folder, threads=config.threads) for file in files}
+    listener().note("choose", f"measuring {len(files)} ways for {target}: {', '.join(opens)}")
     scores = {
         file.route: example_scores(
             problem,
             y,
-            answers_of(calls[file.route], x, data.output_shape, config.throughput_batch, f"{file.route} {target}"),
+            answers_of(opens[file.route](), x, data.output_shape, config.throughput_batch, f"{file.route} {target}"),
             data.variance,
         )
         for file in files
     }
-    times = timing.time_in_turn(calls, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds)
+    times = timing.time_anew(opens, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds)
     baseline = example_scores(problem, y, teacher_answers, data.variance)
     rows = []
     for file in files:
@@ -122,20 +127,49 @@ def _try(
                 integer_share=audit.integer_share,
                 everywhere=audit.everywhere,
                 ran=form.RUNS_HERE,
-                inside=inside(drop, audit),
+                inside=False,
                 chosen=False,
             )
         )
-    may_ship = [row for row in rows if row.route != TEACHER or STUDENT not in calls]
+    rows = [_judged(row, limits, teacher=rows[0]) for row in rows]
+    may_ship = [row for row in rows if row.route != TEACHER or STUDENT not in opens]
     taken = best(may_ship, times if form.RUNS_HERE else {}, config.confidence, seed)
+    if not taken.inside:
+        listener().note("choose", f"no way is inside the budget for {target}; {taken.nearest}")
     return [row.model_copy(update={"chosen": row is taken}) for row in rows]
+
+
+def limits_of(limits: Limits, target: Target, targets: Iterable[Target]) -> Limits:
+    """Those of one target's file: all for the first one's, accuracy and the same integers for the others'."""
+    if target == next(iter(targets)):
+        return limits
+    return Limits(max_accuracy_drop=limits.max_accuracy_drop, every_processor=limits.every_processor)
+
+
+def _judged(row: Tried, limits: Limits, *, teacher: Tried) -> Tried:
+    """With the limits that it does not keep, and by which share each is missed: from 0 to 1, whatever its unit."""
+    at_most = {
+        "max_accuracy_drop": (row.drop.high, limits.max_accuracy_drop),
+        "max_size_bytes": (row.size_bytes, limits.max_size_bytes or math.inf),
+        "max_latency_ms": (1000 * row.latency_p50, limits.max_latency_ms or math.inf),
+    }
+    at_least = {
+        "min_size_ratio": (teacher.size_bytes / row.size_bytes, limits.min_size_ratio),
+        "min_speedup": (row.speedup.low, limits.min_speedup),
+        "min_integer_share": (row.integer_share, limits.min_integer_share),
+    }
+    misses = {name: 1 - limit / value for name, (value, limit) in at_most.items() if value > limit}
+    misses |= {name: 1 - value / limit for name, (value, limit) in at_least.items() if value < limit}
+    if limits.every_processor and row.everywhere is False:
+        misses["every_processor"] = 1.0
+    return row.model_copy(update={"inside": not misses, "misses": misses})
 
 
 def best(rows: Sequence[Tried], times: Mapping[str, Floats], confidence: float, seed: int) -> Tried:
     """The one to take; see `choose`. Without times, the one with the largest integer share, then the smallest."""
     inside = [row for row in rows if row.inside]
     if not inside:
-        return min(rows, key=lambda row: (row.drop.high, row.size_bytes))
+        return min(rows, key=lambda row: (max(row.misses.values(), default=0), row.drop.high, row.size_bytes))
     if not times:
         return min(inside, key=lambda row: (-row.integer_share, row.size_bytes))
     fastest = min(inside, key=lambda row: row.latency_p50)
@@ -147,16 +181,14 @@ def best(rows: Sequence[Tried], times: Mapping[str, Floats], confidence: float, 
     return min(alike, key=lambda row: (row.size_bytes, row.latency_p50))
 
 
-@stage("choose")
+@stage("choose", measures=True)
 def choose_files(
     run: StageRun,
     conversions: dict[str, Conversion],
     files: dict[str, dict[Target, ModelArtifact]],
     data: DataArtifact,
     config: ValidateConfig,
-    max_drop: float,
-    min_integer_share: float,
-    every_processor: bool,
+    limits: Limits,
     seed: int,
 ) -> ChoiceArtifact:
     """Measure what was made of each Keras model for every target, both by name, and keep the table of them.
@@ -172,15 +204,13 @@ def choose_files(
         for target in files[TEACHER]
     }
     dataset, teacher = open_prepared(data), keras.load(tracking.fetch(conversions[TEACHER].model))
-    x, _ = dataset.arrays("validation", config.max_examples)
+    x, _ = dataset.sample("validation", config.max_examples)
     rows = choose(
         candidates,
         np.asarray(teacher.predict(x, batch_size=config.throughput_batch, verbose=0), np.float32),
         dataset,
         config,
-        max_drop=max_drop,
-        min_integer_share=min_integer_share,
-        every_processor=every_processor,
+        limits=limits,
         seed=seed,
     )
     for row in rows:

@@ -4,6 +4,7 @@ What a file answers is compared with the Keras model that it was made from, and 
 as it was brought, if it was; never with another file, which the same fault may have spoiled.
 """
 
+import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +114,7 @@ def validate(
     """
     load_before = load_average()
     problem = data.config.problem
-    x, y = data.arrays("test", config.max_examples)
+    x, y = data.sample("test", config.max_examples)
     models = {file.keras: file for file in files}
     in_keras = {folder: _in_keras(file, x, data, config) for folder, file in models.items()}
     teacher = next((file for file in files if file.role == "teacher"), None)
@@ -184,10 +185,12 @@ def _measure_target(
         _check_answers(file, calls[file.title], answers[file.title], models[file.keras], x, config.throughput_batch)
         on_answers(file, x, y, answers[file.title])
     listener().note("validate", f"timing the {len(files)} files for {files[0].target} in turn")
-    times = timing.time_in_turn(calls, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds)
     batch = np.resize(x, (config.throughput_batch, *x.shape[1:]))  # repeats the examples when there are too few
     rounds = max(timing.FEWEST_ROUNDS, config.latency_rounds // 10)
     batch_times = timing.time_in_turn(calls, batch, rounds, 3, config.latency_seconds)
+    calls.clear()  # they are opened anew below, and large ones would be in memory twice
+    opens = {file.title: functools.partial(form.load, file.folder, threads=config.threads) for file in files}
+    times = timing.time_anew(opens, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds)
     measured = []
     for file in files:
         audit = form.audit(file.folder, x[:1])
@@ -295,7 +298,7 @@ def _in_keras(file: MeasuredFile, x: Outputs, data: Dataset, config: ValidateCon
     )
 
 
-@stage("validate")
+@stage("validate", measures=True)
 def validate_files(
     run: StageRun,
     models: dict[str, ModelArtifact],

@@ -116,7 +116,7 @@ def verify(
             saturating.append(f"{sentence}.")
     runs = [file for file in version.shipped() if FORMATS[file.target].RUNS_HERE]
     if evidence.data == data.digest:
-        x, y = data.arrays("test", config.max_examples)
+        x, y = data.sample("test", config.max_examples)
         for file in runs:
             listener().note("verify", f"asking {version.uri} on {file.target} for {len(x):,} answers")
             form, folder = FORMATS[file.target], version.files_of(file.target)

@@ -110,7 +110,7 @@ def test_nothing_is_added_to_an_end(end, data, tmp_path):
     tf.keras.utils.set_random_seed(2)
     inputs = tf.keras.Input((4,), name="row")
     theirs = tf.keras.Model(inputs, build(tf.keras, tf.keras.layers.Dense(8, activation="relu")(inputs)))
-    x, _ = data.arrays("test", 50)
+    x, _ = data.sample("test", 50)
     brought, answers = through(kept(theirs, tmp_path), data, -1)
     np.testing.assert_allclose(answers[:50], theirs(x), rtol=0, atol=1e-5)
     assert meaning(brought.model) == means
@@ -258,7 +258,7 @@ def test_a_function_counts_by_what_it_gives(source, data, tmp_path, monkeypatch)
     first, again = brought(), brought()
     assert first.sha256 == again.sha256
     answers, keras = kept_answers(fetch(first))
-    np.testing.assert_allclose(answers, model.predict(data.arrays("test", 40)[0], verbose=0), atol=1e-6)
+    np.testing.assert_allclose(answers, model.predict(data.sample("test", 40)[0], verbose=0), atol=1e-6)
     assert keras.startswith("tf-keras 2")
     model.set_weights([weight + 1 * np.arange(weight.shape[-1]) for weight in model.get_weights()])
     model.save_weights("theirs.weights.h5")

@@ -129,12 +129,16 @@ def test_dimmer_images_are_drift_also_without_labels(champion, digits, tmp_path)
     assert "Without labels decay cannot be seen" in report.notes[0]
 
 
-def test_of_many_the_last_are_measured(champion, digits, tmp_path):
+def test_of_many_a_sample_or_the_last_are_measured(champion, digits, tmp_path):
     from flows.monitor import monitor
 
     x, y = digits
-    report, _ = measured(monitor("tiny", archive(tmp_path, x, y), config=config(max_examples=200)))
+    order = np.argsort(y, kind="stable")  # of the last 200 all would be of the last classes
+    report, _ = measured(monitor("tiny", archive(tmp_path, x[order], y[order]), config=config(max_examples=200)))
     assert (report.examples, report.examples_held) == (200, 1797)
+    assert report.notes[0] == "Measured on 200 of 1,797 new examples, drawn from all."
+    assert not [drift.name for drift in report.targets if drift.drifted]
+    report, _ = measured(monitor("tiny", archive(tmp_path, x, y), config=config(max_examples=200, which="newest")))
     last, _ = measured(monitor("tiny", archive(tmp_path, x[-200:], y[-200:]), config=config()))
     assert report.accuracy == last.accuracy
     assert report.drifts() == last.drifts()

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from tasks.channels.config import Goal
 from tasks.data import DataConfig, open_data
 from tasks.keras_graph.rebuild import kind
-from tasks.prune import PruneConfig, prune
+from tasks.prune import PruneConfig, _times, prune
 from tasks.training.loop import FitConfig
 from tasks.training.losses import Teaching
 from tasks.training.weight_sparsity import sparsity_by_layer
@@ -126,3 +127,19 @@ def test_a_killed_pruning_goes_on_to_the_same_weights(student, data, tmp_path):
 def test_impossible_settings_are_refused(settings, message):
     with pytest.raises(ValidationError, match=message):
         PruneConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("channels", "goal", "timed"),
+    [
+        ({"of": "latency"}, {}, True),
+        ({"of": "budget"}, {"min_speedup": 2}, True),
+        ({"of": "budget"}, {"max_latency_ms": 2}, True),
+        ({"of": "budget"}, {"min_size_ratio": 2}, False),
+        ({"of": "macs"}, {"min_speedup": 2}, False),
+        (None, {"min_speedup": 2}, False),
+    ],
+)
+def test_what_is_cut_by_time_hangs_on_the_processor(channels, goal, timed):
+    config = PruneConfig(method="channels", channels=channels) if channels else PruneConfig(method="magnitude")
+    assert _times({"config": config, "goal": Goal(**goal)}) is timed

@@ -159,5 +159,24 @@ def test_a_model_without_integer_kernels_stays_in_float(data, method):
     recurrent = tf.keras.Model(inputs, layers.Softmax(name="probabilities")(x), name="recurrent")
     left = run(recurrent, data, QuantizeConfig(method=method, calibration_examples=32))
     assert not is_fake_quantized(left)
-    x, _ = data.arrays("test", 10)
+    x, _ = data.sample("test", 10)
     np.testing.assert_allclose(left.predict(x, verbose=0), recurrent.predict(x, verbose=0), atol=1e-6)
+
+
+def test_integers_of_a_file_sorted_by_class_clip_no_class(tmp_path):
+    """Of the first 300 examples all were of class 0, and 8 bits cut the other class's values off."""
+    import tensorflow as tf
+
+    draw = np.random.default_rng(0)
+    y = np.repeat([0, 1], 600)
+    x = (draw.integers(1, 11, (1200, 4)) * np.where(y == 0, 0.1, 1)[:, None]).astype(np.float32)
+    np.savez(tmp_path / "sorted.npz", x=x, y=y)
+    sorted_by_class = open_data(DataConfig(reader="npz", source=str(tmp_path / "sorted.npz")))
+    inputs = tf.keras.Input((4,), name="input")
+    hidden = tf.keras.layers.Dense(4, activation="relu", kernel_initializer="identity", name="hidden")(inputs)
+    model = tf.keras.Model(inputs, tf.keras.layers.Dense(2, activation="softmax", name="probabilities")(hidden))
+    config = QuantizeConfig(method="post_training", calibration_examples=300)
+    quantized = run(model, sorted_by_class, config, teacher=None)
+    highest = quantized.get_layer("hidden_activation_range").quantizer_vars["max_var"].numpy()
+    values = tf.keras.Model(model.inputs, hidden).predict(x[y == 1], verbose=0)
+    assert (values > highest * 1.01).mean() == 0

@@ -5,7 +5,10 @@ import shutil
 import numpy as np
 import pytest
 from integer_kernels import push_over
+from made_evidence import evidence_of, made
 
+from flows.budget import Budget, hold
+from tasks.contract.errors import BudgetNotKept
 from tasks.convert import convert
 from tasks.data import DataConfig, Dataset, open_data
 from tasks.evidence.evidence import Tried, open_choice, write_choice
@@ -13,7 +16,7 @@ from tasks.formats import FORMATS
 from tasks.measuring.config import ValidateConfig
 from tasks.measuring.intervals import Interval
 from tasks.quantization.fake_quantization import fake_quantized
-from tasks.select import Candidate, best, choose
+from tasks.select import Candidate, Limits, best, choose
 
 QUICK = ValidateConfig(latency_rounds=20, warmup_rounds=2, latency_seconds=2, throughput_batch=32)
 
@@ -44,13 +47,13 @@ def models(data):
 @pytest.fixture(scope="module")
 def teacher_answers(models, data):
     """In Keras, to the validation split."""
-    return models[0].predict(data.arrays("validation")[0], verbose=0)
+    return models[0].predict(data.sample("validation")[0], verbose=0)
 
 
 @pytest.fixture(scope="module")
 def files(models, data, tmp_path_factory) -> dict[str, list[Candidate]]:
     teacher, student = models
-    quantized = fake_quantized(student, data.arrays("train", 64)[0])
+    quantized = fake_quantized(student, data.sample("train", 64)[0])
     root = tmp_path_factory.mktemp("files")
     made = {}
     for target in ("onnxruntime", "litert"):
@@ -69,9 +72,7 @@ def files(models, data, tmp_path_factory) -> dict[str, list[Candidate]]:
 
 
 def test_every_way_is_measured_on_the_validation_split_and_one_is_taken(files, teacher_answers, data, tmp_path):
-    rows = choose(
-        files, teacher_answers, data, QUICK, max_drop=1.0, min_integer_share=0.0, every_processor=True, seed=0
-    )
+    rows = choose(files, teacher_answers, data, QUICK, limits=Limits(every_processor=True), seed=0)
     assert [(row.target, row.route) for row in rows] == [
         (target, file.route) for target, tried in files.items() for file in tried
     ]
@@ -91,8 +92,8 @@ def test_every_way_is_measured_on_the_validation_split_and_one_is_taken(files, t
 
 
 def test_float_files_do_not_keep_an_integer_share(files, teacher_answers, data):
-    limits = {"max_drop": 1.0, "min_integer_share": 0.99, "every_processor": True}
-    rows = choose({"onnxruntime": files["onnxruntime"]}, teacher_answers, data, QUICK, **limits, seed=0)
+    limits = Limits(min_integer_share=0.99, every_processor=True)
+    rows = choose({"onnxruntime": files["onnxruntime"]}, teacher_answers, data, QUICK, limits=limits, seed=0)
     assert {row.route: row.inside for row in rows} == {
         "teacher": False,
         "student": False,
@@ -103,6 +104,36 @@ def test_float_files_do_not_keep_an_integer_share(files, teacher_answers, data):
     assert taken.inside
 
 
+def test_a_choice_is_inside_the_whole_budget_of_the_first_target_and_what_counts_everywhere_of_the_others(
+    files, teacher_answers, data
+):
+    sizes = {file.route: (file.folder / "model.onnx").stat().st_size for file in files["onnxruntime"]}
+    limits = Limits(max_size_bytes=sizes["static"], min_integer_share=0.99, max_latency_ms=1000)
+    rows = choose(files, teacher_answers, data, QUICK, limits=limits, seed=0)
+    inside = {target: {row.route for row in rows if row.target == target and row.inside} for target in files}
+    assert inside["onnxruntime"] == {route for route, size in sizes.items() if size <= sizes["static"]} - {"student"}
+    assert inside["litert"] == {"teacher", "student", "dynamic", "static"}, "these are the first target's limits"
+    (student,) = [row for row in rows if (row.target, row.route) == ("onnxruntime", "student")]
+    assert student.misses == {
+        "max_size_bytes": pytest.approx(1 - sizes["static"] / sizes["student"]),
+        "min_integer_share": 1.0,
+    }
+
+
+def test_where_nothing_is_inside_the_nearest_is_taken_and_its_limits_are_said(files, teacher_answers, data):
+    limits = Limits(min_size_ratio=1000, min_speedup=1e6)
+    rows = choose({"onnxruntime": files["onnxruntime"]}, teacher_answers, data, QUICK, limits=limits, seed=0)
+    assert not any(row.inside for row in rows)
+    (taken,) = [row for row in rows if row.chosen]
+    assert max(taken.misses.values()) == min(max(row.misses.values()) for row in rows if row.route != "teacher")
+    assert taken.nearest == f"{taken.route} is the nearest, and misses budget.min_speedup by 100%, " + (
+        f"budget.min_size_ratio by {taken.misses['min_size_ratio']:.0%}"
+    )
+    evidence = evidence_of(made(integer=False), made("compressed")).model_copy(update={"tried": rows})
+    with pytest.raises(BudgetNotKept, match=r"none of the ways that were tried for onnxruntime was inside .*nearest"):
+        hold(Budget(max_size_bytes=1), -1, evidence, "there")
+
+
 def test_a_file_that_can_saturate_is_outside_where_every_processor_counts(files, teacher_answers, data, tmp_path):
     teacher, *_, static = files["onnxruntime"]
     folder = tmp_path / "over"
@@ -110,8 +141,8 @@ def test_a_file_that_can_saturate_is_outside_where_every_processor_counts(files,
     push_over(folder / "model.onnx", "out")
     candidates = {"onnxruntime": [teacher, static, Candidate("over", "int8", folder)]}
     for every, inside in ((True, {"static"}), (False, {"static", "over"})):
-        limits = {"max_drop": 1.0, "min_integer_share": 0.99, "every_processor": every}
-        rows = choose(candidates, teacher_answers, data, QUICK, **limits, seed=0)
+        limits = Limits(min_integer_share=0.99, every_processor=every)
+        rows = choose(candidates, teacher_answers, data, QUICK, limits=limits, seed=0)
         assert {row.route for row in rows if row.inside} == inside
         assert {row.route: row.everywhere for row in rows} == {"teacher": True, "static": True, "over": False}
 

@@ -25,7 +25,7 @@ def models(data):
     kernel, bias = student.get_layer("logits").get_weights()
     kernel[np.abs(kernel) < np.median(np.abs(kernel))] = 0
     student.get_layer("logits").set_weights([kernel, bias])
-    compressed = fake_quantized(student, data.arrays("train", 64)[0])
+    compressed = fake_quantized(student, data.sample("train", 64)[0])
     return {"teacher": teacher, "student": student, "compressed": compressed}
 
 

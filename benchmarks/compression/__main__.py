@@ -75,7 +75,7 @@ def main() -> None:
     )
     teacher, came_from = trained("teacher", ModelConfig(model="resnet8", width=2.0), data, learning, SEED, kept)
     x, y = data.arrays("test")
-    subject = Subject("resnet8", "", teacher, data, x, y, data.arrays("train", limit=chosen.calibration)[0])
+    subject = Subject("resnet8", "", teacher, data, x, y, data.sample("train", chosen.calibration)[0])
 
     rows: dict[str, FileRow] = {}
     folders: dict[str, Path] = {}

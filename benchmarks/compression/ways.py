@@ -130,7 +130,7 @@ def _searched(subject: Subject, python: Path, program: Path, folder: Path) -> No
     """What a program of another environment makes of the float file, with at most a point lost on validation images."""
     if not python.exists():
         raise NotRunHereError(f"{python} is not there: `make bench-compression` makes it where it can be downloaded")
-    x, y = subject.data.arrays("validation", limit=VALIDATED)
+    x, y = subject.data.sample("validation", VALIDATED)
     with tempfile.TemporaryDirectory() as place:
         source, examples = Path(place) / onnx.FILE, Path(place) / "examples.npz"
         written(onnx, "float32", subject.model, subject, Path(place))

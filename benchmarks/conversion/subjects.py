@@ -108,7 +108,7 @@ def subject(name: str, cifar: Dataset, kept: Path, fit: FitConfig, seed: int, ca
     fit = fit.model_copy(update={"learning_rate": shape.learning_rate})
     model = _trained(name, data, kept, fit, seed)
     x, y = data.arrays("test")
-    return Subject(name, shape.says, model, data, x, y, data.arrays("train", limit=calibration)[0])
+    return Subject(name, shape.says, model, data, x, y, data.sample("train", calibration)[0])
 
 
 def _reshaped(name: str, cifar: Dataset, kept: Path) -> DataConfig:

@@ -42,7 +42,7 @@ def official(name: str, paths: OfficialPaths, data: Path, models: Path) -> Subje
     recipe = recipe_of(paths, models, data)
     opened = open_data(recipe.data)
     model = build_model(recipe.teacher, opened, seed=recipe.seed, field="teacher")
-    examples, _ = opened.arrays("train", limit=CALIBRATION)
+    examples, _ = opened.sample("train", CALIBRATION)
     if paths.images:
         x, y = opened.arrays("test")
         return Subject(name, "The official model, as it is; CIFAR-10's test images", model, opened, x, y, examples)

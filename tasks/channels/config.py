@@ -36,7 +36,8 @@ class ChannelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False)
     examples: int = Field(
         1024,
         ge=1,
-        description="Training examples that taylor looks at: more make its order steadier, and take longer.",
+        le=100_000,
+        description="Training examples, drawn, that taylor looks at: more make its order steadier, and take longer.",
         json_schema_extra={"position": 3},
     )
     floor: float = Field(
@@ -72,7 +73,9 @@ class Goal(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """What the shipped file has to be; 0 is no limit. From the recipe's budget, first target and quantization."""
 
     target: Target = "onnxruntime"
-    precision: Precision = Field("int8", description="The numbers that the shipped file computes in.")
+    precisions: tuple[Precision, ...] = Field(
+        ("int8",), min_length=1, description="The numbers that the shipped file may compute in; one has to keep all."
+    )
     threads: int = 1
     max_size_bytes: int = 0
     min_size_ratio: float = 0

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Scores = npt.NDArray[np.float64]
 Criterion = Literal["taylor", "l1", "l2", "norm_scale"]
 BatchLoss = Callable[["tf.Tensor", "tf.Tensor"], "tf.Tensor"]  # (targets, predictions) -> the batch's mean, a scalar
-ExampleBatches = Iterable[tuple["tf.Tensor", "tf.Tensor"]]
+ExampleBatches = Iterable[tuple[npt.NDArray[Any], npt.NDArray[Any]]]
 
 
 def magnitude(graph: ChannelGraph, order: Literal[1, 2]) -> Scores:
@@ -95,7 +95,8 @@ def taylor(graph: ChannelGraph, batches: ExampleBatches, loss: BatchLoss) -> Sco
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(gates)
             value = loss(y, gated(x, training=False))
-        return tape.gradient(value, gates)
+        # zero where no layer reads through a gate, as nothing can be cut
+        return tape.gradient(value, gates, unconnected_gradients="zero")
 
     slopes = tf.function(slopes)
     squares, count = np.zeros(graph.units + 1), 0

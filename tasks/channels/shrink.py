@@ -81,7 +81,9 @@ def scored(graph: ChannelGraph, data: Dataset, config: ChannelConfig) -> Scores:
         probabilities = probabilities_of(predictions, output_meaning) if output_meaning else predictions
         return by_labels(y, probabilities, data.variance)
 
-    return taylor(graph, data.batches("train", BATCH).take(-(-config.examples // BATCH)), loss)
+    x, y = data.sample("train", config.examples)
+    batches = ((x[start : start + BATCH], y[start : start + BATCH]) for start in range(0, len(x), BATCH))
+    return taylor(graph, batches, loss)
 
 
 def _enough(
@@ -96,7 +98,7 @@ def _enough(
         return lambda graph, mask: graph.macs(mask) <= most
     if config.of == "budget" and not goal.limits:
         return lambda _, __: True
-    costs = FileCosts(goal, data.classes, data.arrays("train", limit=CALIBRATION)[0])
+    costs = FileCosts(goal, data.classes, data.sample("train", CALIBRATION)[0])
     if config.of == "latency":
         check = faster(costs, first.model, 1 - config.remove) if config.remove else lambda _: True
     else:

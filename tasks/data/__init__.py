@@ -26,6 +26,7 @@ __all__ = [
     "Dataset",
     "Reader",
     "Split",
+    "content",
     "describe",
     "fingerprint",
     "open_data",
@@ -76,14 +77,27 @@ def open_prepared(data: DataArtifact) -> Dataset:
     return opened
 
 
-def open_data(config: DataConfig) -> Dataset:
+def content(config: DataConfig) -> str:
+    """What a stage's key holds of the data: as `fingerprint`, or what was read where only reading tells that.
+
+    So a function of the user's own is called once, and not again for a key.
+    """
+    return open_data(config).digest if READERS[config.reader].called else fingerprint(config)
+
+
+def open_data(config: DataConfig, *, anew: bool = False) -> Dataset:
     """Reads, checks and splits. The last data set is kept, so that the stages of one process read it once.
+
+    `anew` forgets what a function of the user's own returned before: it may return something else by now.
 
     Raises:
         DataError: the data cannot be trained on; names the field, the value, and the way out.
 
     """
-    files = reader_of(config).files(config)
+    reader = reader_of(config)
+    if anew and reader.called:
+        _opened.cache_clear()
+    files = reader.files(config)
     stamps = tuple((name, str(path), path.stat().st_size, path.stat().st_mtime_ns) for name, path in files.items())
     return _opened(config, stamps, str(Path.cwd()))
 

@@ -156,6 +156,6 @@ class DataConfig(BaseModel, frozen=True, extra="forbid"):
 
     def fingerprint(self) -> dict[str, object]:
         """What a stage's cache key holds of the data: their content, and how a training sees them; never a path."""
-        from tasks.data import fingerprint  # the readers need this module
+        from tasks.data import content  # the readers need this module
 
-        return {"content": fingerprint(self), "treatment": self.treatment}
+        return {"content": content(self), "treatment": self.treatment}

@@ -10,9 +10,10 @@ import numpy.typing as npt
 from tasks.data.augment import augment as augmented
 from tasks.data.augment import augments, drawn
 from tasks.data.config import DataConfig
+from tasks.data.sample import Rows, drawn_order
 from tasks.data.shuffle import placed, rebatched, shuffled
 from tasks.data.source import rows_per_chunk
-from tasks.data.splits import Split
+from tasks.data.splits import Digests, Split
 from tasks.data.statistics import Floats, Variance
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Dataset:
     mean, std: `(channels,)` of the raw train inputs; a vector's values each count as a channel.
     minimum, maximum: of the raw train inputs.
     dtype: of the raw inputs: uint8 or float32.
+    contents: of each split's examples, a number by its content, in their fixed order.
     columns, target_columns: the names of a table's columns, in the order of an example's values; else none.
     notes: what a person should know of how they were read, in sentences.
     """
@@ -54,12 +56,14 @@ class Dataset:
     maximum: float
     dtype: np.dtype
     targets: dict[Split, np.ndarray] = field(repr=False)
-    stream: Callable[[Split], Iterator[np.ndarray]] = field(repr=False)
+    contents: dict[Split, Digests] = field(repr=False)
+    stream: Callable[..., Iterator[np.ndarray]] = field(repr=False)
     in_memory: dict[Split, np.ndarray] = field(repr=False)
     columns: tuple[str, ...] = ()
     target_columns: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     _tensors: dict[Split, Any] = field(default_factory=dict, repr=False)
+    _orders: dict[Split, Rows] = field(default_factory=dict, repr=False)
 
     @property
     def streamed(self) -> bool:
@@ -85,23 +89,44 @@ class Dataset:
             yield x, self._targets(split, x, slice(start, start + len(x)))
             start += len(x)
 
-    def arrays(self, split: Split, limit: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """A split's first examples (0: all of them) in memory.
+    def arrays(self, split: Split) -> tuple[np.ndarray, np.ndarray]:
+        """All of a split's examples in memory, in their fixed order.
 
         Returns:
             Inputs float32 `(n, …)`; targets int64 `(n,)`, float32 `(n, targets)`, or for a reconstruction the inputs.
 
         """
-        count = min(limit, self.counts[split]) if limit else self.counts[split]
-        inputs = np.empty((count, *self.input_shape), np.float32)
-        start = 0
-        for x in self._chunks(split):
-            taken = min(len(x), count - start)
-            inputs[start : start + taken] = x[:taken]
-            start += taken
-            if start == count:
-                break
-        return inputs, self._targets(split, inputs, slice(0, count))
+        return self._rows(split, np.arange(self.counts[split]))
+
+    def sample(self, split: Split, count: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """At most so many of a split's examples in memory (0: all), so ordered that the first n are a sample too.
+
+        Returns:
+            Inputs and targets as `arrays` gives them.
+
+        """
+        return self._rows(split, self.drawn(split, count))
+
+    def drawn(self, split: Split, count: int = 0) -> Rows:
+        """Which rows `sample` takes, in its order: of each class its share, the same ones for the same content."""
+        if split not in self._orders:
+            strata = self.targets[split] if self.classes else np.zeros(self.counts[split], np.int64)
+            self._orders[split] = drawn_order(self.contents[split], strata)
+        return self._orders[split][: count or None]
+
+    def _rows(self, split: Split, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs and targets of some rows, of which there is at least one, in their order."""
+        if self.in_memory:
+            inputs = self.in_memory[split][rows].astype(np.float32, copy=False)
+            return inputs, self._targets(split, inputs, rows)
+        inputs = np.empty((len(rows), *self.input_shape), np.float32)
+        wanted = np.zeros(self.counts[split], bool)
+        wanted[rows] = True
+        places, start = np.argsort(rows), 0
+        for x in self.stream(split, wanted):
+            inputs[places[start : start + len(x)]] = x
+            start += len(x)
+        return inputs, self._targets(split, inputs, rows)
 
     def view(self, epoch: int) -> int | None:
         """Which of the fixed versions of the training examples an epoch (from 1) shows; None if it changes them anew.

@@ -1,6 +1,6 @@
 """New data: examples that came after training, read to be measured on; all of them count, and none are split off."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +10,9 @@ from tasks.contract.errors import DataError
 from tasks.data import READERS, reader_of
 from tasks.data.config import DataConfig, ReaderName, at
 from tasks.data.labels import listed, numbered
+from tasks.data.sample import Pair, newest, reservoir
 from tasks.data.scan import checked_inputs, checked_targets, limited
-from tasks.data.source import OPTIONAL
+from tasks.data.source import OPTIONAL, Source
 
 
 class NewDataConfig(BaseModel, frozen=True, extra="forbid"):
@@ -58,10 +59,11 @@ def open_new(
     classes: tuple[str, ...],
     input_shape: tuple[int, ...],
     limit: int,
+    last: bool = False,
     columns: Sequence[str] = (),
     target_columns: Sequence[str] = (),
 ) -> NewData:
-    """The source's last examples, at most `limit`: in a file that is added to at its end, the newest.
+    """At most `limit` of the source's examples, drawn from all of them.
 
     Args:
         config: what is read; its problem is the model's.
@@ -69,6 +71,7 @@ def open_new(
         classes: the model's, which labels are numbered by.
         input_shape: what the model takes.
         limit: examples to keep.
+        last: whether those are the last ones: the newest, in a file that is added to at its end.
         columns: the names of those that the model learned from, which a table's are looked up by; none where it learned
             from arrays, whose values are taken as they stand.
         target_columns: the same of its targets.
@@ -82,27 +85,29 @@ def open_new(
     reader = reader_of(config)
     by_name = reader.read_named if columns else None
     source = by_name(config, columns, target_columns) if by_name else reader.read(config)
-    inputs: list[np.ndarray] = []
-    targets: list[np.ndarray] = []
-    available = 0
+    kept, available = (newest if last else reservoir)(_checked(source, config, input_shape), limit)
+    if kept is None:
+        raise DataError("data.source", config.source, "holds no examples")
+    x, y = kept
+    notes = source.notes
+    if len(x) < available:
+        how = "the last ones" if last else "drawn from all"
+        notes = (*notes, f"Measured on {len(x):,} of {available:,} new examples, {how}.")
+    if config.problem == "reconstruction":
+        return NewData(x, None, available, notes)
+    if config.problem == "classification":
+        y = _as_the_model_numbers(y, config, source.classes, classes)
+    return NewData(x, y, available, notes)
+
+
+def _checked(source: Source, config: DataConfig, input_shape: tuple[int, ...]) -> Iterator[Pair]:
+    """Every example of a source, as the model takes them, with its target."""
     for part, stream in source.parts.items():
         for encoded, y in limited(stream, config.limit):
             x = checked_inputs(source.decode(encoded), part)
             if x.shape[1:] != input_shape:
                 raise DataError("data.source", f"{part}: examples {x.shape[1:]}", f"the model takes {input_shape}")
-            inputs.append(np.asarray(x, np.float32))
-            targets.append(checked_targets(y, len(x), part, config))
-            available += len(x)
-            while sum(map(len, inputs[1:])) >= limit:  # the others are enough
-                del inputs[0], targets[0]
-    if not available:
-        raise DataError("data.source", config.source, "holds no examples")
-    x, y = np.concatenate(inputs)[-limit:], np.concatenate(targets)[-limit:]
-    if config.problem == "reconstruction":
-        return NewData(x, None, available, source.notes)
-    if config.problem == "classification":
-        y = _as_the_model_numbers(y, config, source.classes, classes)
-    return NewData(x, y, available, source.notes)
+            yield np.asarray(x, np.float32), checked_targets(y, len(x), part, config)
 
 
 def _as_the_model_numbers(

@@ -85,6 +85,7 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
         maximum=inputs.maximum,
         dtype=scanned.dtype,
         targets=by_split,
+        contents={split: scanned.digests[part][rows, 0] for split, (part, rows) in members.items()},
         stream=stream,
         in_memory=in_memory,
         columns=source.columns,
@@ -155,15 +156,26 @@ def moved_together(whole: np.ndarray, rows: RowMask) -> np.ndarray:
 
 
 def stream_split(
-    source: Source, config: DataConfig, scanned: Scan, members: Membership, split: Split
+    source: Source,
+    config: DataConfig,
+    scanned: Scan,
+    members: Membership,
+    split: Split,
+    wanted: RowMask | None = None,
 ) -> Iterator[np.ndarray]:
-    """A split's inputs from a new pass over the source, in order; only what belongs to it is decoded.
+    """A split's inputs from a new pass over the source, in order; nothing else is decoded.
+
+    `wanted` says of each of the split's examples `(examples,)` whether it is read; all are if it is left out.
 
     Raises:
         DataError: the source is no longer what it was in the first pass.
 
     """
     part, rows = members[split]
+    if wanted is not None:
+        of_part = np.zeros(len(rows), bool)
+        of_part[np.flatnonzero(rows)[wanted]] = True
+        rows = of_part
     start = 0
     for encoded, _ in limited(source.parts[part], config.limit):
         chosen = rows[start : start + len(encoded)]

@@ -59,6 +59,7 @@ class Reader:
     files: every file that is read, under a name that does not depend on where it lies.
     fields: those of the config that it uses, of `OPTIONAL`.
     read_named: opens new data by the names of a model's columns and of its targets; none where columns have no names.
+    called: whether what it reads is known by reading alone, as it has no files.
     """
 
     read: Callable[[DataConfig], Source]
@@ -66,6 +67,7 @@ class Reader:
     files: Callable[[DataConfig], dict[str, Path]] = no_files
     fields: tuple[str, ...] = OPTIONAL
     read_named: Callable[[DataConfig, Sequence[str], Sequence[str]], Source] | None = None
+    called: bool = False
 
 
 def version(library: str) -> str:

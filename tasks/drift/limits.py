@@ -48,8 +48,14 @@ class MonitorConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False)
         5000,
         ge=20,
         le=1_000_000,
-        description="Of more new examples the last ones are measured. More sees smaller changes and takes longer.",
+        description="Of more new examples so many are measured. More sees smaller changes and takes longer.",
         json_schema_extra={"position": 5},
+    )
+    which: Literal["drawn", "newest"] = Field(
+        "drawn",
+        description="Of more new examples, which ones: drawn from all, or the last ones, which are the newest where a "
+        "file is added to at its end.",
+        json_schema_extra={"position": 8},
     )
     latency_rounds: int = Field(
         200,

@@ -42,11 +42,12 @@ class Profile(BaseModel, frozen=True, extra="ignore"):
 
 
 def input_distributions(dataset: Dataset) -> dict[str, Distribution]:
-    """Of the train split's examples, or of every so-manieth of them, read chunk by chunk."""
-    step = max(1, -(-dataset.counts["train"] // MOST))
+    """Of the train split's examples, or of a sample of them, read chunk by chunk."""
+    drawn = np.zeros(dataset.counts["train"], bool)
+    drawn[dataset.drawn("train", MOST)] = True
     chunks, start = [], 0
     for x, _ in dataset.examples("train"):
-        chunks.append(features_of(x[-start % step :: step], dataset.columns))
+        chunks.append(features_of(x[drawn[start : start + len(x)]], dataset.columns))
         start += len(x)
     return {name: distribution(values) for name, values in joined(chunks).items()}
 

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 from tasks.contract.problem import Problem
+from tasks.data.sample import DRAWN
 from tasks.evidence.evidence import FileEvidence
 from tasks.formats.parity import FEW
 from tasks.measuring.agreement import FLOAT
 from tasks.measuring.intervals import RESAMPLES, wilson
 from tasks.measuring.machine import Machine
-from tasks.measuring.timing import VISITS
+from tasks.measuring.timing import BETWEEN, VISITS
 
 FEW_EXAMPLES = 500  # fewer cannot tell a drop of 1% from none
 FEW_OF_A_CLASS = 50  # fewer cannot tell a recall of 95% from one of 85%
@@ -26,6 +27,8 @@ def methods(problem: Problem, threads: int, batch: int, warmup: int) -> dict[str
     share = problem == "classification"
     bootstrap = f"BCa bootstrap (Efron 1987) over test examples, {RESAMPLES} resamples"
     return {
+        "samples": "Where some examples stand for all (ranges of integers, how much a channel matters, a limit of "
+        f"examples to measure on) they are {DRAWN}{', of each class its share' if share else ''}.",
         "score": "Share of test examples whose most probable class is the label."
         if share
         else "R² with the train targets' variance: 1 - mean squared error / variance.",
@@ -39,12 +42,13 @@ def methods(problem: Problem, threads: int, batch: int, warmup: int) -> dict[str
         f"Evidence is only made of files that answer as it does: in float32 to {FLOAT:g} of each output's own range, "
         "in integers to a few steps in the mean where the model has their ranges, and as much so when the first "
         f"{FEW} examples are asked one and two at a time. By how much other files differ is measured and not limited.",
-        "latency": f"Batch 1, {threads} {'thread' if threads == 1 else 'threads'}, always the first test example; one "
+        "latency": f"Batch 1, {threads} {'thread' if threads == 1 else 'threads'}, always the same test example; one "
         "target's files in turn, in an order drawn anew each round, each call behind an untimed one, after up to "
-        f"{warmup} rounds of warm-up, in up to {VISITS} visits with pauses between them, Python's garbage collector "
-        "off, time.perf_counter_ns.",
-        "speed-up": "Median latency of the teacher's float file for the same target over this file's; percentile "
-        f"bootstrap over visits, {RESAMPLES} resamples.",
+        f"{warmup} rounds of warm-up, in up to {VISITS} visits, for each of which the files are opened anew, Python's "
+        "garbage collector off, time.perf_counter_ns.",
+        "speed-up": "Median latency of the teacher's float file for the same target over this file's; expanded "
+        f"percentile bootstrap (Hesterberg 2015) over visits, {RESAMPLES} resamples; a deviation of {BETWEEN:.0%} "
+        "between sittings is added in quadrature.",
         "throughput": f"{batch} over the median time of a call with batch {batch}, in turn like latency.",
         "size": "Bytes of the model's files; gzip at level 6, each file by itself.",
         "parameters": "Weights of the Keras model, batch-norm statistics included, quantization ranges left out; "
@@ -85,7 +89,7 @@ def limits(
         "Whoever chooses between many versions by this test split needs another one for the last word.",
     ]
     if examples < available:
-        sentences.append(f"Measured on the first {examples:,} of {available:,} test examples.")
+        sentences.append(f"Measured on {examples:,} of {available:,} test examples, {DRAWN}.")
     if examples < FEW_EXAMPLES:
         sentences.append(f"{examples} test examples are few: small drops cannot be told from none.")
     if problem == "classification":

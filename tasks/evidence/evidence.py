@@ -92,11 +92,23 @@ class Tried(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     integer_share: Figure = Field(ge=0, le=1)
     everywhere: bool | None = Field(None, description="As `Audit.everywhere`.")
     inside: bool = Field(
-        description="Whether it keeps the accuracy budget, by the bad end, the integer share, and its integers on "
-        "every processor."
+        description="Whether it keeps the budget: accuracy and the same integers on every processor; of the first "
+        "target also size, latency and integer share."
+    )
+    misses: dict[str, Figure] = Field(
+        default_factory=dict,
+        description="Of each limit that it does not keep, by its name, which share is missing: 0.5 is half of what is "
+        "asked, or twice what is allowed.",
     )
     ran: bool = Field(True, description="As in `FileEvidence`.")
     chosen: bool = Field(description="Whether it goes on.")
+
+    @property
+    def nearest(self) -> str:
+        """What is said of it where none is inside: the limit that it misses by most stands first."""
+        worst = sorted(self.misses, key=lambda name: -self.misses[name])
+        by = ", ".join(f"budget.{name} by {self.misses[name]:.0%}" for name in worst)
+        return f"{self.route} is the nearest, and misses {by}"
 
 
 class Evidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):

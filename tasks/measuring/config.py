@@ -16,7 +16,7 @@ class ValidateConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
     max_examples: int = Field(
         0,
         ge=0,
-        description="Test examples to measure on; 0 takes all. More narrows the intervals and takes longer.",
+        description="Test examples to measure on, drawn; 0 takes all. More narrows the intervals and takes longer.",
         json_schema_extra={"position": 1},
     )
     latency_rounds: int = Field(
@@ -37,8 +37,8 @@ class ValidateConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         20,
         gt=0,
         le=3600,
-        description="Longest timing of one target's files at one batch size; when it is over, fewer rounds were made. "
-        "More lets slow models have all their rounds.",
+        description="Longest timing of one target's files at one batch size; when it is over, fewer rounds were made, "
+        "and files that are slow to open were opened less often. More lets slow models have all their rounds.",
         json_schema_extra={"position": 4},
     )
     throughput_batch: int = Field(

@@ -4,6 +4,7 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import BaseModel, Field
 
@@ -71,6 +72,20 @@ def comparable(one: Machine, other: Machine) -> bool:
     return (one.processor, one.instruction_sets) == (other.processor, other.instruction_sets)
 
 
+class Processor(NamedTuple):
+    """What a latency was measured with, as far as it decides it: the same one measures the same."""
+
+    name: str
+    instruction_sets: tuple[str, ...]
+    usable_cores: int
+
+
+def processor() -> Processor:
+    """That of the machine that we are on."""
+    facts = _processor_facts()
+    return Processor(_name(facts), _instruction_sets(facts), _usable_cores())
+
+
 def load_average() -> float:
     """Processes that ran or waited over the last minute; 0 where the system has none."""
     try:
@@ -82,16 +97,15 @@ def load_average() -> float:
 def describe_machine(load_before: float) -> Machine:
     """The machine that we are on, now; `load_before` is what `load_average` gave before the measurement."""
     facts = _processor_facts()
-    flags = set(facts.get("flags", facts.get("features", "")).split())
     governor = _text(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"))
     return Machine(
-        processor=facts.get("model name", "") or platform.processor() or "unknown",
+        processor=_name(facts),
         architecture=platform.machine(),
-        instruction_sets=tuple(name for name in INSTRUCTION_SETS if name in flags),
+        instruction_sets=_instruction_sets(facts),
         cores=os.cpu_count() or 1,
         usable_cores=_usable_cores(),
         memory_bytes=_memory_bytes(),
-        virtual="hypervisor" in flags,
+        virtual="hypervisor" in _flags(facts),
         governor=governor.strip(),
         operating_system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
@@ -120,6 +134,19 @@ def _processor_facts() -> dict[str, str]:
         if colon:
             facts.setdefault(key.strip().lower(), value.strip())
     return facts
+
+
+def _flags(facts: dict[str, str]) -> set[str]:
+    return set(facts.get("flags", facts.get("features", "")).split())
+
+
+def _name(facts: dict[str, str]) -> str:
+    return facts.get("model name", "") or platform.processor() or "unknown"
+
+
+def _instruction_sets(facts: dict[str, str]) -> tuple[str, ...]:
+    flags = _flags(facts)
+    return tuple(name for name in INSTRUCTION_SETS if name in flags)
 
 
 def _text(file: Path) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from tasks.contract.artifact import Artifact, digest_folder
+from tasks.measuring.machine import processor
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,7 +56,7 @@ LIBRARIES = {
 }
 
 
-def cache_key(name: str, module: str, arguments: Mapping[str, Any]) -> str:
+def cache_key(name: str, module: str, arguments: Mapping[str, Any], *, measured_here: bool = False) -> str:
     """The cache rule: inputs by content, settings, the source that shapes the result, the libraries that shape it.
 
     Never a run id, a path, or a time: artifacts count by their sha256 and by the key that they were made under (what
@@ -65,6 +66,7 @@ def cache_key(name: str, module: str, arguments: Mapping[str, Any]) -> str:
         name: the stage's, with its fields not filled in, as in `convert-{target}`.
         module: where the stage is: its source counts, and that of every module of ours it reaches but `EDGES`.
         arguments: the stage's, by name.
+        measured_here: whether its result is what this machine measured: another processor then measures anew.
 
     """
     sources, libraries = _shaped_by(module)
@@ -73,6 +75,7 @@ def cache_key(name: str, module: str, arguments: Mapping[str, Any]) -> str:
         "inputs": {key: _content(value) for key, value in arguments.items()},
         "sources": sources,
         "libraries": libraries,
+        **({"processor": processor()} if measured_here else {}),
     }
     return hashlib.sha256(json.dumps(rule, sort_keys=True).encode()).hexdigest()
 

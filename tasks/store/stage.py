@@ -117,8 +117,11 @@ class StageRun:
         return EvidenceArtifact(stage=self.stage, sha256=digest_folder(folder), uri=uri, run=self.run_id)
 
 
+Rule = bool | Callable[[Mapping[str, Any]], bool]  # an answer, or a function that gives it of the arguments by name
+
+
 def stage(
-    name: str, *, reuse: bool | Callable[[Mapping[str, Any]], bool] = True
+    name: str, *, reuse: Rule = True, measures: Rule = False
 ) -> Callable[[Callable[Concatenate[StageRun, P], A]], Callable[P, A]]:
     """Make a function a stage: a Prefect task with our cache rule and an MLflow run of its own.
 
@@ -127,9 +130,9 @@ def stage(
 
     Args:
         name: with fields of the parameters, as in `convert-{target}`.
-        reuse: whether what was made before is looked for, or a function that says so of the arguments by name. Without
-            it the stage always runs: what it measures is this machine at this time; or what it makes of these arguments
-            only running it can tell.
+        reuse: whether what was made before is looked for. Without it the stage always runs: what it measures is this
+            machine at this time; or what it makes of these arguments only running it can tell.
+        measures: whether its result hangs on what this machine measured, so that another processor makes it anew.
 
     """
 
@@ -144,9 +147,10 @@ def stage(
             bound.apply_defaults()
             title = name.format(**bound.arguments)
             began = time.time()
-            key = cache_key(name, function.__module__, bound.arguments)
+            here = _answer(measures, bound.arguments)
+            key = cache_key(name, function.__module__, bound.arguments, measured_here=here)
             parent = tracking.run_of_flow(str(flow_run.id or ""))
-            again = reuse if isinstance(reuse, bool) else reuse(bound.arguments)
+            again = _answer(reuse, bound.arguments)
             with _alone(title, key) if again else nullcontext():
                 reused = tracking.find(key, kind) if again else None
                 if reused is not None:
@@ -182,6 +186,10 @@ def stage(
         return call
 
     return decorate
+
+
+def _answer(rule: Rule, arguments: Mapping[str, Any]) -> bool:
+    return rule if isinstance(rule, bool) else rule(arguments)
 
 
 def _alone(title: str, key: str) -> AbstractContextManager[None]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 # Distances among a batch's examples grow with their square, angles with their cube: so many examples are looked at.
 RELATED = 64
+SAME = 1e-12  # squared distance over squared norms below which two examples show the same: float32 has no digits left
 WRAPPERS = frozenset({"PruneLowMagnitude", "QuantizeWrapperV2"})  # what may be around the layer that is meant
 
 Maps = Sequence["tf.Variable | None"]
@@ -118,16 +119,23 @@ def relational_distance(student: "tf.Tensor", teacher: "tf.Tensor") -> "tf.Tenso
 
     def relations(features: "tf.Tensor") -> "tuple[tf.Tensor, tf.Tensor]":
         points = features[:RELATED]
-        points = tf.reshape(points, (tf.shape(points)[0], -1))
-        ways = points[None, :] - points[:, None]  # (from, to, values)
-        squares = tf.reduce_sum(tf.square(ways), axis=-1)
-        apart = squares > 0
+        points = tf.cast(tf.reshape(points, (tf.shape(points)[0], -1)), tf.float64)  # as like values cancel below
+        points -= tf.reduce_mean(points, axis=0)
+        # Of the inner products alone, (examples, examples): the ways from each example to each other one would take as
+        # many times the memory of the features as there are examples.
+        gram = tf.matmul(points, points, transpose_b=True)
+        norms = tf.linalg.diag_part(gram)
+        both = norms[:, None] + norms[None, :]
+        squares = both - 2 * gram
+        apart = squares > SAME * both
         lengths = tf.where(apart, tf.sqrt(tf.where(apart, squares, 1.0)), 0.0)  # the root has no slope at 0
-        pairs = tf.reduce_sum(tf.cast(apart, tf.float32))
-        unit = ways / tf.where(apart, lengths, 1.0)[..., None]
-        return lengths / (tf.math.divide_no_nan(tf.reduce_sum(lengths), pairs) + TINY), tf.matmul(
-            unit, unit, transpose_b=True
-        )
+        pairs = tf.reduce_sum(tf.cast(apart, tf.float64))
+        # (from, to, to): of the ways from one example to two others
+        products = gram[None, :, :] - gram[:, :, None] - gram[:, None, :] + norms[:, None, None]
+        near = tf.where(apart, 1 / tf.where(apart, lengths, 1.0), 0.0)
+        angles = products * near[:, :, None] * near[:, None, :]
+        lengths /= tf.math.divide_no_nan(tf.reduce_sum(lengths), pairs) + TINY
+        return tf.cast(lengths, tf.float32), tf.cast(angles, tf.float32)
 
     def huber(one: "tf.Tensor", other: "tf.Tensor") -> "tf.Tensor":
         error = tf.abs(one - other)

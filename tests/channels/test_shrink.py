@@ -113,7 +113,7 @@ def test_taylor_agrees_with_removing_a_little(model, data):
 
     from tasks.training.losses import cross_entropy
 
-    x, y = data.arrays("train", limit=64)
+    x, y = data.sample("train", 64)
     graph = graph_of(model)
     scores = taylor(graph, [(tf.constant(x), tf.constant(y))], cross_entropy)
     unit = max(graph.groups[1], key=lambda each: scores[each])
@@ -215,13 +215,31 @@ def test_in_steps_it_is_looked_at_anew(model, data):
 
 
 def test_cut_to_the_budgets_size(model, data, tmp_path):
-    goal = Goal(min_size_ratio=3.0, precision="float32")
+    goal = Goal(min_size_ratio=3.0, precisions=("float32",))
     smaller = shrink(model, data, ChannelConfig(criterion="l1", multiple=1), goal, model, lambda *_: None)
     sizes = []
     for each in (model, smaller):
         FORMATS["onnxruntime"].write(each, tmp_path, "float32", classes=data.classes)
         sizes.append((tmp_path / "model.onnx").stat().st_size)
     assert 3.0 <= sizes[0] / sizes[1] < 4.0
+
+
+def test_cut_until_one_of_the_precisions_that_may_ship_keeps_the_budget(model, data):
+    """Integers are smaller already, so less is cut for them; nothing is cut as if in integers where floats ship."""
+
+    def cut_for(*precisions):
+        goal = Goal(min_size_ratio=2.0, precisions=precisions)
+        return sum(
+            widths(
+                shrink(model, data, ChannelConfig(criterion="l1", multiple=1), goal, model, lambda *_: None)
+            ).values()
+        )
+
+    floats, integers, either = cut_for("float32"), cut_for("int8"), cut_for("float32", "int8")
+    assert floats < integers == either
+    auto = {"name": "a", "quantize": {"method": "auto"}}
+    assert Recipe(**auto, budget={"min_size_ratio": 2}).goal.precisions == ("float32", "int8")
+    assert Recipe(**auto, budget={"min_size_ratio": 2, "min_integer_share": 0.5}).goal.precisions == ("int8",)
 
 
 def test_cut_to_a_latency_that_was_measured(data):
@@ -235,8 +253,21 @@ def test_cut_to_a_latency_that_was_measured(data):
         x = layers.Conv2D(96, 5, padding="same", activation="relu", name=name)(x)
     wide = tf.keras.Model(inputs, layers.Dense(10, name="out")(layers.GlobalAveragePooling2D(name="mean")(x)))
     config = ChannelConfig(of="latency", remove=0.3, criterion="l1", multiple=16)
-    smaller = shrink(wide, data, config, Goal(precision="float32"), None, lambda *_: None)
+    smaller = shrink(wide, data, config, Goal(precisions=("float32",)), None, lambda *_: None)
     assert 96 * 3 > sum(widths(smaller).values()) - 10 > 0.125 * 96 * 3
+
+
+@pytest.mark.parametrize("criterion", ["taylor", "l1", "l2", "norm_scale"])
+def test_a_model_in_which_nothing_can_be_cut_is_refused_in_words(data, criterion):
+    """Taylor ended with a traceback: no loss hangs on gates that are nowhere."""
+    import tensorflow as tf
+
+    inputs = tf.keras.Input(data.input_shape, name="image")
+    flat = tf.keras.layers.Flatten(name="flat")(inputs)
+    plain = tf.keras.Model(inputs, tf.keras.layers.Dense(10, activation="softmax", name="out")(flat))
+    with pytest.raises(PruningFailed, match=r"remove = 0.5 of the macs is not reached.* 0 of 0 channels"):
+        cut(plain, data, of="macs", remove=0.5, criterion=criterion, examples=32)
+    assert cut(plain, data, criterion=criterion, examples=32).count_params() == plain.count_params()
 
 
 def test_what_cannot_be_reached_is_refused(model, data):
@@ -274,7 +305,7 @@ def test_channels_then_zeros_then_integers(model, data, tmp_path):
         report=lambda *_: None,
     )
     FORMATS["onnxruntime"].write(quantized, tmp_path, "int8", classes=())
-    audit = FORMATS["onnxruntime"].audit(tmp_path, data.arrays("test", limit=1)[0])
+    audit = FORMATS["onnxruntime"].audit(tmp_path, data.sample("test", 1)[0])
     assert audit.integer_share == 1.0
 
 
@@ -301,7 +332,7 @@ def test_a_killed_cutting_in_steps_goes_on_to_the_same_weights(model, data, tmp_
 
 def test_a_teacher_without_a_student_is_cut_to_the_budget():
     assert Recipe(name="a", budget={"min_speedup": 4}).prune.method == "channels"
-    assert Recipe(name="a", budget={"min_speedup": 4}).goal == Goal(min_speedup=4, precision="float32")
+    assert Recipe(name="a", budget={"min_speedup": 4}).goal == Goal(min_speedup=4, precisions=("float32",))
     assert Recipe(name="a").prune.method == "none", "no limit asks for less"
     assert Recipe(name="a", budget={"min_speedup": 4}, student={"model": "cnn"}).prune.method == "none"
     assert Recipe(name="a", budget={"min_speedup": 4}, prune={"method": "none"}).prune.method == "none"

@@ -51,7 +51,7 @@ def test_streamed_is_what_is_in_memory(problem: str) -> None:
     for split in ("train", "validation", "test"):
         for one, other in zip(in_memory.arrays(split), streamed.arrays(split), strict=True):
             np.testing.assert_array_equal(one, other)
-        assert [len(a) for a in streamed.arrays(split, limit=7)] == [7, 7]
+        assert [len(a) for a in streamed.sample(split, 7)] == [7, 7]
         chunks = list(streamed.examples(split))
         np.testing.assert_array_equal(np.concatenate([x for x, _ in chunks]), in_memory.arrays(split)[0])
         np.testing.assert_array_equal(np.concatenate([y for _, y in chunks]), in_memory.arrays(split)[1])

@@ -1,4 +1,4 @@
-"""New data: their labels are numbered as the model numbers them, and their last examples count."""
+"""New data: their labels are numbered as the model numbers them, and a sample of them counts, or the last ones."""
 
 from pathlib import Path
 
@@ -70,7 +70,7 @@ def test_a_folder_without_labels_and_one_that_lacks_a_class(tmp_path: Path):
 def test_the_last_rows_of_a_table(tmp_path: Path):
     pq.write_table(pa.table({"a": np.arange(20_000.0), "b": np.zeros(20_000)}), tmp_path / "new.parquet")
     config = DataConfig(reader="table", source=str(tmp_path / "new.parquet"))
-    new = open_new(config, labels=False, classes=(), input_shape=(2,), limit=9000)
+    new = open_new(config, labels=False, classes=(), input_shape=(2,), limit=9000, last=True)
     assert (new.available, len(new.x)) == (20_000, 9000)
     np.testing.assert_array_equal(new.x[:, 0], np.arange(11_000, 20_000))
 

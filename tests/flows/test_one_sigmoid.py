@@ -142,7 +142,7 @@ def test_bundles_name_the_class_that_it_says(home, tmp_path):
     for server in ("edge", "triton"):
         (tmp_path / server).mkdir()
         bundle(tmp_path / server, server, contents)
-    x, y = open_data(config(home)).arrays("test", 40)
+    x, y = open_data(config(home)).sample("test", 40)
     np.save(tmp_path / "edge" / "new.npy", x)
     done = subprocess.run(
         [sys.executable, "predict.py", "new.npy"], cwd=tmp_path / "edge", capture_output=True, text=True, check=True

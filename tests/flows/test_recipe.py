@@ -6,7 +6,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.recipe import Recipe
+from flows.budget import Budget
+from flows.recipe import Recipe, StudentConfig
 from flows.recipe_file import check_settings, read_recipe
 from tasks.contract.errors import RecipeError
 
@@ -24,6 +25,18 @@ def written(folder: Path, text: str) -> Path:
 def test_every_shipped_recipe_is_one(file):
     recipe = read_recipe(file)
     assert recipe.name == file.stem
+
+
+@pytest.mark.parametrize(
+    "budget", [{"min_speedup": 2}, Budget(min_speedup=2), {"min_speedup": "2"}, {"max_size_bytes": 0}, Budget()]
+)
+def test_a_budget_means_the_same_however_it_is_said(budget):
+    """As an object it cut no channels, where the same as fields did."""
+    recipe = Recipe(name="a", budget=budget)
+    assert recipe.prune.method == ("channels" if recipe.budget.min_speedup else "none")
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+    named = Recipe(name="a", budget=budget, student=StudentConfig(model="cnn"))
+    assert named.prune.method == "none"
 
 
 def test_a_recipe_survives_its_own_yaml():

@@ -62,7 +62,7 @@ def drawn(model: Any) -> Any:
 @pytest.fixture(scope="module")
 def models(data):
     made = {"image": image(data), "sequence": sequence(data)}
-    return {name: (model, fake_quantized(model, data.arrays("train", 128)[0])) for name, model in made.items()}
+    return {name: (model, fake_quantized(model, data.sample("train", 128)[0])) for name, model in made.items()}
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Scores against scikit-learn's."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -32,6 +33,20 @@ def test_a_class_without_examples_is_no_class_that_failed():
     y = np.array([0, 0, 1])
     prediction = np.eye(3)[[0, 0, 1]]
     assert further_figures("classification", y, prediction)["worst_class_recall"] == 1
+
+
+def test_many_classes_take_the_memory_of_their_answers():
+    """A confusion matrix of them took 6 GB."""
+    classes, y = 20_000, np.array([0, 19_999, 7, 7])
+    prediction = np.zeros((4, classes), np.float32)
+    prediction[range(4), [0, 19_999, 7, 8]] = 1
+    tracemalloc.start()
+    further = further_figures("classification", y, prediction)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert further["balanced_accuracy"] == pytest.approx((1 + 1 + 0.5) / 3)
+    assert further["worst_class_recall"] == 0.5
+    assert peak < 20 * prediction.nbytes
 
 
 @given(st.integers(0, 2**32 - 1))

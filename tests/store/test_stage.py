@@ -43,6 +43,12 @@ def copy_model(run: StageRun, model: ModelArtifact) -> ModelArtifact:
     return run.keep(lambda folder: shutil.copytree(source, folder, dirs_exist_ok=True), "onnx", parent=model)
 
 
+@stage("time", measures=lambda arguments: arguments["settings"].text == "timed")
+def time_model(run: StageRun, settings: Settings) -> ModelArtifact:
+    CALLS.append(settings.text)
+    return run.keep(lambda folder: _write(folder, settings.text), "keras")
+
+
 WAITS = threading.Event()
 
 
@@ -170,6 +176,26 @@ def test_the_key_knows_the_order_of_targets():
     key = cache_key("validate", "tasks.prepare", {"shipped": targets, "seed": 1})
     assert cache_key("validate", "tasks.prepare", {"seed": 1, "shipped": dict(targets)}) == key
     assert cache_key("validate", "tasks.prepare", {"shipped": swapped, "seed": 1}) != key
+
+
+@pytest.fixture
+def fewer_cores():
+    """Takes all cores but one away from this thread, which is another processor to whoever measures."""
+    usable = os.sched_getaffinity(0)
+    if len(usable) < 2:
+        pytest.skip("one core cannot become fewer")
+    yield lambda: os.sched_setaffinity(0, {min(usable)})
+    os.sched_setaffinity(0, usable)
+
+
+def test_what_was_measured_is_measured_again_on_another_processor(fewer_cores):
+    here = {text: time_model(Settings(text=text)) for text in ("timed", "counted")}
+    key = cache_key("validate", "tasks.prepare", {}, measured_here=True)
+    fewer_cores()
+    assert cache_key("validate", "tasks.prepare", {}, measured_here=True) != key
+    assert time_model(Settings(text="timed")).key != here["timed"].key
+    assert time_model(Settings(text="counted")).key == here["counted"].key, "whose result no machine decides"
+    assert CALLS == ["timed", "counted", "timed"]
 
 
 def test_the_key_covers_every_module_that_shapes_the_result():

@@ -109,6 +109,25 @@ def test_relations_of_equal_examples_teach_numbers_and_large_batches_stay_small(
     assert not np.any(slope[RELATED:])
 
 
+def test_relations_take_no_more_memory_for_larger_features():
+    """The way from each example to each other one, in all its values, took 300 times the memory of the features."""
+    import tensorflow as tf
+
+    spec = tf.TensorSpec((RELATED, 5000))
+    graph = tf.function(relational_distance).get_concrete_function(spec, spec).graph
+    sizes = [output.shape.num_elements() or 0 for operation in graph.get_operations() for output in operation.outputs]
+    assert max(sizes) <= max(RELATED * 5000, RELATED**3)
+
+
+def test_relations_of_examples_far_from_zero_keep_their_digits():
+    """Inner products of like values cancel: what differs in the fourth digit was seen by the ways themselves."""
+    points, others = DRAWS.normal(size=(2, 6, 5))
+    far = (1000 + points).astype(np.float32)
+    (lengths, angles), (teacher_lengths, teacher_angles) = relations(far.astype(np.float64)), relations(others)
+    expected = huber(lengths - teacher_lengths) + 2 * huber(angles - teacher_angles)
+    assert float(relational_distance(far, others.astype(np.float32))) == pytest.approx(expected, rel=1e-4)
+
+
 @pytest.mark.parametrize("hint", ["features", "relational"])
 def test_the_same_model_is_no_distance(hint):
     model = tiny()

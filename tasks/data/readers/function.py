@@ -1,7 +1,7 @@
 """A Python function of the user's own, named `package.module:function`: for all that no other reader reads."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,8 @@ RETURNS = (
 def read(config: DataConfig) -> Source:
     """Calls the function without arguments; see `RETURNS` for what it may return.
 
-    An iterable is asked for anew by calling the function again, so that a generator can stream.
+    An iterable is asked for anew by calling the function again, so that a generator can stream: not for the first pass,
+    but for each further one.
 
     Raises:
         DataError: no such function, it raised, or it returned something else.
@@ -34,7 +35,7 @@ def read(config: DataConfig) -> Source:
         case (np.ndarray(), np.ndarray() | None):
             return Source({"all": arrays(returned, config.source)})
         case _ if hasattr(returned, "__iter__") and not isinstance(returned, (str, bytes, dict)):
-            return Source({"all": chunk_part(function, config.source)})
+            return Source({"all": chunk_part(function, config.source, returned)})
     raise DataError("data.source", config.source, f"the function returned {type(returned).__name__}; {RETURNS}")
 
 
@@ -72,11 +73,12 @@ def arrays(pair: tuple[Any, Any], name: str) -> Part:
     return array_part(x, y)
 
 
-def chunk_part(function: Callable[[], Any], name: str) -> Part:
-    """Streams what a new call of the function yields."""
+def chunk_part(function: Callable[[], Any], name: str, first: Iterable[Any]) -> Part:
+    """Streams what the function returned first, and in each further pass what a new call of it yields."""
+    waiting = [first]
 
     def stream() -> Iterator[Chunk]:
-        chunks = iter(call(function, name))
+        chunks = iter(waiting.pop() if waiting else call(function, name))
         while True:
             try:
                 chunk = next(chunks)
@@ -106,4 +108,4 @@ def identity(config: DataConfig) -> str:
     return digest.hexdigest()
 
 
-READER = Reader(read, identity, fields=("source",))
+READER = Reader(read, identity, fields=("source",), called=True)

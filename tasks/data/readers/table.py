@@ -97,7 +97,8 @@ def source_of(
     check_types(schema, features, "data.input")
     if config.problem == "regression":
         check_types(schema, targets, "data.target")
-    parts = {part: rows_part(files, features, targets) for part, files in files_by_part.items()}
+    numeric = [*features, *(targets if config.problem == "regression" else [])]
+    parts = {part: rows_part(files, features, targets, numeric) for part, files in files_by_part.items()}
     return Source(parts, columns=tuple(features), targets=tuple(targets), notes=tuple(notes))
 
 
@@ -157,8 +158,8 @@ def schema_of(field: str, path: Path) -> Any:
     return schema
 
 
-def rows_part(files: list[tuple[str, Path]], features: list[str], targets: list[str]) -> Part:
-    """Streams the rows of several files, one after the other."""
+def rows_part(files: list[tuple[str, Path]], features: list[str], targets: list[str], numeric: Sequence[str]) -> Part:
+    """Streams the rows of several files, one after the other; `numeric` are the columns whose numbers count."""
     import pyarrow as pa
 
     def stream() -> Iterator[Chunk]:
@@ -169,7 +170,7 @@ def rows_part(files: list[tuple[str, Path]], features: list[str], targets: list[
                     raise column_missing(field, f"{path}: {column}", schema.names)
             check_types(schema, features, "data.input")
             try:
-                for batch in batches_of(path, schema, features, targets):
+                for batch in batches_of(path, schema, [*features, *targets], numeric):
                     x = np.stack([numbers(path, name, batch.column(name)) for name in features], axis=1)
                     yield x, target_values(path, targets, batch)
             except (pa.ArrowException, OSError) as error:
@@ -180,18 +181,17 @@ def rows_part(files: list[tuple[str, Path]], features: list[str], targets: list[
     return stream
 
 
-def batches_of(path: Path, schema: Any, features: list[str], targets: list[str]) -> Iterator[Any]:
-    """Record batches of the columns in use."""
+def batches_of(path: Path, schema: Any, columns: list[str], numeric: Sequence[str]) -> Iterator[Any]:
+    """Record batches of the columns in use; `numeric` are those of them whose numbers count, and not as labels."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = [*features, *targets]
     if path.suffix.lower() == ".parquet":
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
             yield from file.iter_batches(CHUNK_ROWS, columns=columns)
         return
     # A column that begins with whole numbers may go on with others.
-    types = {name: pa.float64() for name in features if pa.types.is_integer(schema.field(name).type)}
+    types = {name: pa.float64() for name in numeric if pa.types.is_integer(schema.field(name).type)}
     with closing(open_csv(path, types)) as reader:
         for batch in reader:
             for start in range(0, len(batch), CHUNK_ROWS):

@@ -49,7 +49,7 @@ def test_digits_are_split_whole_and_in_range() -> None:
     assert data.output_shape == (10,)
     assert (data.minimum, data.maximum) == (0.0, 16.0)
     assert data.classes == tuple("0123456789")
-    x, y = data.arrays("test", limit=100)
+    x, y = data.sample("test", 100)
     assert (x.shape, x.dtype, y.dtype) == ((100, 8, 8, 1), np.float32, np.int64)
 
 

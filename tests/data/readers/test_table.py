@@ -186,3 +186,15 @@ def test_a_target_that_never_varies_is_told_by_its_name(tmp_path: Path) -> None:
     config = written(tmp_path / "d.csv", lines).model_copy(update={"problem": "regression", "target": "label,rate"})
     with pytest.raises(DataError, match="rate: the same everywhere"):
         open_data(config)
+
+
+def test_a_target_that_begins_with_whole_numbers_may_go_on_with_others(tmp_path: Path) -> None:
+    """Arrow infers a column's type from the first megabytes, and refused the file at the first other number."""
+    values = np.arange(200_000, dtype=np.float64)
+    values[-100:] += 0.5
+    lines = [f"{number % 7},{number:g}" if number.is_integer() else f"1,{number}" for number in values.tolist()]
+    (tmp_path / "d.csv").write_text("\n".join(["a,price", *lines]))
+    config = DataConfig(reader="table", source=str(tmp_path / "d.csv"), problem="regression", target="price")
+    data = open_data(config)
+    held = np.concatenate([data.targets[split][:, 0] for split in data.targets])
+    np.testing.assert_array_equal(np.sort(held), values.astype(np.float32))
