@@ -48,6 +48,21 @@ def test_nothing_is_published_beyond_loopback():
     assert all(isinstance(port, str) and port.startswith("127.0.0.1:") for port in published), published
 
 
+def test_links_lead_to_the_addresses_that_browsers_know():
+    """Those of loopback, or of the proxy that stands before both servers; workers go on to use the servers' own names."""
+    here, proxied = (
+        compose_file.read(**settings)["services"]
+        for settings in ({}, {"PREFECT_URL": "https://prefect.example.org", "MLFLOW_URL": "https://mlflow.example.org"})
+    )
+    assert here["worker"]["environment"]["PREFECT_UI_URL"] == "http://127.0.0.1:4200/v2"
+    assert here["worker"]["environment"]["SLIMLINE_MLFLOW_UI_URL"] == "http://127.0.0.1:5000"
+    assert here["prefect"]["environment"]["PREFECT_UI_API_URL"] == "http://127.0.0.1:4200/api"
+    assert proxied["worker"]["environment"]["PREFECT_UI_URL"] == "https://prefect.example.org/v2"
+    assert proxied["worker"]["environment"]["SLIMLINE_MLFLOW_UI_URL"] == "https://mlflow.example.org"
+    assert proxied["worker"]["environment"]["PREFECT_API_URL"] == "http://prefect:4200/api"
+    assert proxied["prefect"]["environment"]["PREFECT_UI_API_URL"] == "https://prefect.example.org/api"
+
+
 def test_images_are_pinned():
     images = {service["image"] for service in SERVICES.values()} - OURS
     bases = set(re.findall(r"^FROM (\S+:\S+)", DOCKERFILE, flags=re.MULTILINE))
