@@ -93,7 +93,7 @@ def compress_recipe(
     budget: form.Limits = form.Limits(),  # noqa: B008  frozen
     settings: tuple[str, ...] = (),
 ) -> Compression:
-    """Compress by one of the recipes that lie in deployments/recipes, with what is set here in the place of what it has.
+    """Compress by one of the recipes that lie in deployments/recipes; what is set here takes the place of what it has.
 
     Args:
         recipe: What is taken for all that is left empty below: a recipe of deployments/recipes, by its file's name.

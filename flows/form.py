@@ -1,4 +1,4 @@
-"""The form of a compression in Prefect's UI: what decides. Each field that is left empty is as the chosen recipe has it.
+"""The form of a compression in Prefect's UI: what decides. What is left empty is as the chosen recipe has it.
 
 Its fields are the recipe's own, with the same bounds and descriptions. Every other setting is a line of `settings`.
 """
@@ -38,7 +38,7 @@ def _like(model: type[BaseModel], name: str, title: str = "") -> Any:
 
 
 def _as_drawn(schema: dict[str, Any]) -> None:
-    """Fields in the order that they have here, of their one type: Prefect's UI draws a field that may be null as two."""
+    """Fields in their order here, of their one type: Prefect's UI draws a field that may be null as two."""
     for position, field in enumerate(schema["properties"].values()):
         (kind,) = (kind for kind in field.pop("anyOf") if kind != {"type": "null"})
         del field["default"]
@@ -111,5 +111,5 @@ def choices(form: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_settings(form: Mapping[str, Any], more: Sequence[str]) -> list[str]:
-    """What was set as overrides of a recipe, and behind them those that were typed: of two for one setting these win."""
+    """What was set as overrides of a recipe, and behind them those that were typed, which win."""
     return [*(f"{place}={json.dumps(value)}" for place, value in choices(form).items()), *more]

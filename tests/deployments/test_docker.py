@@ -49,7 +49,7 @@ def test_nothing_is_published_beyond_loopback():
 
 
 def test_links_lead_to_the_addresses_that_browsers_know():
-    """Those of loopback, or of the proxy that stands before both servers; workers go on to use the servers' own names."""
+    """Those of loopback, or of the proxy that stands before both servers; workers use the servers' own names."""
     here, proxied = (
         compose_file.read(**settings)["services"]
         for settings in ({}, {"PREFECT_URL": "https://prefect.example.org", "MLFLOW_URL": "https://mlflow.example.org"})

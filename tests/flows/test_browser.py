@@ -73,7 +73,7 @@ def browser():
 @pytest.fixture(scope="module")
 def page(browser):
     opened = browser.new_page(viewport={"width": 1400, "height": 900}, color_scheme="light")
-    opened.set_default_timeout(90_000)  # a busy machine is slow, not wrong
+    opened.set_default_timeout(180_000)  # a busy machine is slow, not wrong
     yield opened
     opened.close()
 
@@ -124,7 +124,7 @@ def finished(up, page) -> str:
     page.get_by_role("button", name="Add item").click()
     field(page, "settings").fill("seed=5")
     submit(page)
-    page.get_by_text("Completed", exact=True).first.wait_for(timeout=900_000)
+    page.get_by_text("Completed", exact=True).first.wait_for(timeout=1_800_000)
     return page.url
 
 
@@ -203,7 +203,7 @@ def test_a_person_approves_a_promotion_with_the_comparison_on_the_form(up, finis
     custom_run(up, page, "registered", "promote")
     field(page, "approval_seconds").fill("300")
     submit(page)
-    page.get_by_text(re.compile("^(Paused|Suspended)$")).first.wait_for(timeout=300_000)
+    page.get_by_text(re.compile("^(Paused|Suspended)$")).first.wait_for(timeout=900_000)
     page.get_by_role("button", name="Open menu").first.click()
     page.get_by_role("menuitem", name="Resume").click()
     form = page.get_by_role("dialog")
@@ -212,7 +212,7 @@ def test_a_person_approves_a_promotion_with_the_comparison_on_the_form(up, finis
     form.locator("textarea").first.fill("as accurate, and far smaller")
     picture(page, "approval")
     form.get_by_role("button", name="Resume").click()
-    page.get_by_text("Completed", exact=True).first.wait_for(timeout=300_000)
+    page.get_by_text("Completed", exact=True).first.wait_for(timeout=900_000)
     page.goto(f"{up['MLflow']}/#/models/digits")
     page.get_by_text("champion").first.wait_for()
     page.goto(f"{up['MLflow']}/#/models/digits/versions/1")
