@@ -237,7 +237,12 @@ def next_steps(result: "Compression", *, embedded_server: bool) -> list[tuple[st
     else:
         steps.append(("Prefect UI", result.flow_run_url))
     if uri.startswith("sqlite:"):
-        steps.append((f"MLflow UI at {result.mlflow_url}", f"mlflow server --backend-store-uri {uri} --port 5000"))
+        steps.append(
+            (
+                f"MLflow UI at {result.mlflow_url}",
+                f"MLFLOW_DISABLE_TELEMETRY=true mlflow server --backend-store-uri {uri} --port 5000",
+            )
+        )
     else:
         steps.append(("MLflow UI", result.mlflow_url))
     load = f"import mlflow; mlflow.set_tracking_uri({uri!r}); model = mlflow.pyfunc.load_model({result.uri!r})"

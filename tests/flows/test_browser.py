@@ -106,7 +106,7 @@ def custom_run(up: dict[str, str], page, deployment: str, flow: str) -> None:
     page.locator(f"xpath=//tr[.//a[normalize-space()='{flow}']]//a[normalize-space()='{deployment}']").first.click()
     page.get_by_role("button", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Custom run").click()
-    page.get_by_role("button", name="Submit").wait_for()
+    page.locator("label", has_text="(Optional)").first.wait_for()  # the fields come after their frame
 
 
 def submit(page) -> None:
