@@ -10,14 +10,14 @@ from flows.recipe import Recipe
 from flows.recipe_file import read_recipe
 from flows.shipped import RECIPES
 
-LONGEST = 120  # characters: what Prefect's lists show in a line or two
+LONGEST = 100  # characters: what Prefect shows of it in a line
 
 
 def form() -> str:
     """Of a run by the form of what decides."""
     parameters = dict(flow_run.parameters)
     recipe, settings = parameters.pop("recipe"), parameters.pop("settings")
-    return _named(recipe, [*_told(choices(parameters)), *settings])
+    return named(recipe, [*in_words(choices(parameters)), *settings])
 
 
 def recipe() -> str:
@@ -25,25 +25,27 @@ def recipe() -> str:
     recipe: Recipe = flow_run.parameters["recipe"]
     shipped = RECIPES.get(recipe.name)
     usual = read_recipe(shipped) if shipped else Recipe(name=recipe.name)
-    return _named(recipe.name, _told(dict(_changes(usual.model_dump(), recipe.model_dump()))))
+    return named(recipe.name, in_words(dict(changes(usual.model_dump(), recipe.model_dump()))))
 
 
-def _changes(usual: Mapping[str, Any], settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def changes(usual: Mapping[str, Any], settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Settings that are not as usual, by their place."""
     for name, value in settings.items():
         if isinstance(value, dict):
-            yield from _changes(usual[name], value, f"{prefix}{name}.")
+            yield from changes(usual[name], value, f"{prefix}{name}.")
         elif value != usual[name]:
             yield f"{prefix}{name}", value
 
 
-def _told(settings: Mapping[str, Any]) -> list[str]:
+def in_words(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as they are typed."""
     return [
         f"{place}={','.join(map(str, value)) if isinstance(value, list | tuple) else value}"
         for place, value in settings.items()
     ]
 
 
-def _named(what: str, settings: list[str]) -> str:
+def named(what: str, settings: list[str]) -> str:
+    """A name of a model and what was set, shortened."""
     text = f"{what}: {', '.join(settings)}" if settings else what
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
