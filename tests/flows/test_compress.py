@@ -43,7 +43,7 @@ def store(slimline, first, monkeypatch):
 
 
 def prefect_states(slimline: Slimline, kind: str, flow: str) -> list[str]:
-    """What Prefect remembers of a flow run, by id or by its model, or of its task runs: also after its server is gone."""
+    """What Prefect remembers of a flow run, by id or model, or of its task runs: also after its server is gone."""
     if slimline.servers:
         runs = slimline.servers.api("flow_runs/filter", {})
         (run,) = [run for run in runs if flow in (run["id"], run["name"].partition(":")[0])]
