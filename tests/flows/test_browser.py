@@ -268,6 +268,7 @@ def test_status_and_down(up, finished):
     assert up["Prefect"] in status.stdout
     done = subprocess.run(["make", "down"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
     assert "all is down" in done.stdout
-    assert not [process for process in begun if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    _, left = psutil.wait_procs(begun, timeout=60)  # `slimline up` itself ends when it sees that all is down
+    assert not [process for process in left if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
     status = subprocess.run(["make", "status"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
     assert "nothing is up" in status.stdout
