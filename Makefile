@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS := .slimline/peers
 OLIVE := .slimline/olive
+TRITON := .slimline/triton
 
-.PHONY: run up down status test test-fast test-browser test-wheel test-processors test-slow processors lint format docs lock bench bench-conversion bench-serving bench-training bench-compression bench-channels bench-pairs bench-coverage bench-seeds clean
+.PHONY: run up down status test test-fast test-browser test-triton test-wheel test-processors test-slow processors lint format docs lock bench bench-conversion bench-serving bench-training bench-compression bench-channels bench-pairs bench-coverage bench-seeds clean
 .DEFAULT_GOAL := run
 
 run: $(READY) ## compress a model on the handwritten digits, and register it
@@ -25,7 +26,7 @@ status: $(READY) ## what is up, and where
 # In the order of tests/conftest.py, the long files first; of itself pytest-xdist takes those of the most tests first.
 WORKERS := 3
 test: $(READY) ## all fast and flow tests: [WORKERS=3]
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not browser and not processors"
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not browser and not processors and not triton"
 
 # What needs no flow, no server and no file of a model: two minutes.
 FAST := tests/test_layers.py $(addprefix tests/,contract measuring drift data evidence store zoo training) \
@@ -33,13 +34,17 @@ FAST := tests/test_layers.py $(addprefix tests/,contract measuring drift data ev
 	$(addprefix tests/quantization/test_,calibration.py pair_rule.py) $(addprefix tests/flows/test_,recipe.py budget.py grammar.py)
 
 test-fast: $(READY) ## what to run at the desk, in two minutes
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not browser and not processors" $(FAST)
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not browser and not processors and not triton" $(FAST)
 
 test-browser: $(READY) ## what a person does in Chromium, from `make up` on: [SCREENSHOTS=folder that gets the pictures]
 	$(BIN)/pytest -m browser
 
 test-wheel: $(READY) ## what a person gets who installs the wheel: an empty environment, a folder of their own, no checkout
 	$(BIN)/pytest -m slow tests/deployments/test_wheel.py
+
+test-triton: $(READY) ## Triton's own server on a bundle's repository, its python backend in the place of the onnxruntime one
+	$(MAKE) --no-print-directory $(TRITON)/.ready
+	TRITON=$(TRITON) $(BIN)/pytest -m triton tests/deployments/test_triton.py
 
 test-processors: $(READY) ## the same integers on processors that are not here, under QEMU
 	-@$(MAKE) --no-print-directory processors
@@ -128,6 +133,14 @@ $(READY): requirements.lock pyproject.toml
 $(PEERS)/.ready: benchmarks/peers/requirements.txt | $(READY)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(PEERS)
 	$(BIN)/uv pip install --quiet --python $(PEERS)/bin/python --require-hashes -r benchmarks/peers/requirements.txt
+	@touch $@
+
+# Triton needs another NumPy. Its python backend looks for the stub beside itself, and the package has one for each Python.
+$(TRITON)/.ready: tests/deployments/triton/requirements.txt | $(READY)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(TRITON)
+	$(BIN)/uv pip install --quiet --python $(TRITON)/bin/python --require-hashes -r tests/deployments/triton/requirements.txt
+	cd $(TRITON)/lib/python3.*/site-packages/pytriton/tritonserver && \
+		cp python_backend_stubs/$$(basename $$(realpath ../../..) | sed s/python//)/triton_python_backend_stub backends/python/
 	@touch $@
 
 # Olive apart from them: it brings PyTorch, on Linux with some GB of CUDA's libraries.

@@ -265,7 +265,12 @@ def next_steps(result: "Measured", *, embedded_server: bool) -> list[tuple[str, 
     else:
         steps.append(("Prefect UI", result.flow_run_url))
     if uri.startswith("sqlite:"):
-        steps.append((f"MLflow UI at {result.mlflow_url}", f"mlflow server --backend-store-uri {uri} --port 5000"))
+        steps.append(
+            (
+                f"MLflow UI at {result.mlflow_url}",
+                f"MLFLOW_DISABLE_TELEMETRY=true mlflow server --backend-store-uri {uri} --port 5000",
+            )
+        )
     else:
         steps.append(("MLflow UI", result.mlflow_url))
     steps.append(("Evidence", result.evidence))

@@ -2,16 +2,17 @@
 
 from prefect import flow
 
+from flows import form, run_name
 from flows.budget import hold
 from flows.check import check
 from flows.recipe import Recipe
-from flows.recipe_file import RecipeName, read_recipe
+from flows.recipe_file import RecipeName, RegisteredName, read_recipe
 from flows.record import asked_for, compressing
 from flows.report import Compression, present, publish
 from flows.shipped import RECIPES
 from flows.turn import machine_alone
 from tasks.bring import bring_own
-from tasks.contract.artifact import ModelArtifact
+from tasks.contract.artifact import ModelArtifact, Target
 from tasks.convert import convert_model
 from tasks.distill import distill_student
 from tasks.evidence.evidence import open_evidence
@@ -26,7 +27,7 @@ from tasks.train import train_model
 from tasks.validate import validate_files
 
 
-@flow(name="compress", flow_run_name="{recipe.name}", persist_result=True, result_serializer="json")
+@flow(name="compress", flow_run_name=run_name.recipe, persist_result=True, result_serializer="json")
 def compress(recipe: Recipe) -> Compression:
     """Take a Keras model and a data set; end with a small registered version and evidence that it kept its accuracy.
 
@@ -84,16 +85,35 @@ def compress(recipe: Recipe) -> Compression:
         return publish(recipe, run, evidence, version)
 
 
-@flow(name="compress-recipe", flow_run_name="{recipe}", persist_result=True, result_serializer="json")
-def compress_recipe(recipe: RecipeName = "digits", settings: list[str] = []) -> Compression:  # noqa: B006  only read
-    """Compress by one of the recipes that lie in deployments/recipes.
+@flow(name="compress-recipe", flow_run_name=run_name.form, persist_result=True, result_serializer="json")
+def compress_recipe(
+    recipe: RecipeName = "digits",
+    name: RegisteredName = "",
+    data: form.Data = form.Data(),  # noqa: B008  frozen
+    teacher: form.Teacher = form.Teacher(),  # noqa: B008  frozen
+    student: form.Student = form.Student(),  # noqa: B008  frozen
+    method: form.Method = form.Method(),  # noqa: B008  frozen
+    targets: tuple[Target, ...] = (),
+    budget: form.Limits = form.Limits(),  # noqa: B008  frozen
+    settings: tuple[str, ...] = (),
+) -> Compression:
+    """Compress by one of the recipes that lie in deployments/recipes; what is set here takes the place of what it has.
 
     Args:
-        recipe: Which one, by its file's name.
-        settings: What is to be different from the file, such as student.width=0.5: one setting a line.
+        recipe: What is taken for all that is left empty below: a recipe of deployments/recipes, by its file's name.
+        name: What the registered model is called: lower-case letters, digits, - and _. Empty takes the recipe's.
+        data: What is trained and measured on.
+        teacher: The accurate model.
+        student: The small model that ships.
+        method: What makes it small.
+        targets: The runtimes that files are made for; the first one's file keeps the budget. None takes the recipe's.
+        budget: The limits that a version must keep; 0 sets none.
+        settings: Any other setting of a recipe, one a line, such as seed=5 or distill.temperature=2.
 
     """
-    chosen: Compression = compress.fn(read_recipe(RECIPES[recipe], settings))
+    parts = {"name": name, "data": data, "teacher": teacher, "student": student, "method": method}
+    lines = form.as_settings({**parts, "targets": targets, "budget": budget}, settings)
+    chosen: Compression = compress.fn(read_recipe(RECIPES[recipe], lines))
     return chosen
 
 

@@ -47,7 +47,6 @@ def settle() -> None:
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE", "prefect.server.concurrency.lease_storage.filesystem"
     )
     os.environ.setdefault("DO_NOT_TRACK", "1")  # its client's telemetry speaks, and prints a notice, at terminals only
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it takes DO_NOT_TRACK=true alone for yes
     os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")  # a stage may be run alone
 
 

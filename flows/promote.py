@@ -38,6 +38,9 @@ ModelName = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]{0,62}$")]
 LEASE = 60  # seconds after which a shared lock is free again whose machine died; Prefect renews it while it lives
 PATIENCE = 180  # seconds to wait for the lock: longer than a lease, and than another's smoke test
 
+# The form's switch lies below the table, and out of sight; its button is below all of it.
+HOW_TO_APPROVE = "To put it in service, switch **Approve** on, at the end of this page, and then resume."
+
 
 class Promotion(BaseModel, frozen=True):
     """How a promotion or a rollback ended, as `slimline promote --json` prints it."""
@@ -59,7 +62,7 @@ class Approval(RunInput):
     note: str = Field("", max_length=1000, description="Why; kept with the version.")
 
 
-@flow(name="promote", flow_run_name="{name}", persist_result=True, result_serializer="json")
+@flow(name="promote", flow_run_name="{name}@{candidate}", persist_result=True, result_serializer="json")
 def promote(
     name: ModelName, candidate: str = CANDIDATE, approval_seconds: Annotated[int, Field(ge=0, le=604800)] = 0
 ) -> Promotion:
@@ -204,7 +207,7 @@ def _approved(comparison: Comparison, seconds: int) -> str:
         NotPromoted: nobody approved in time, or somebody did not approve.
 
     """
-    form = Approval.with_initial_data(description=as_markdown(comparison))
+    form = Approval.with_initial_data(description=f"{HOW_TO_APPROVE}\n\n{as_markdown(comparison)}")
     try:
         if deployment.id:
             pair = f"{comparison.candidate}-{comparison.champion}"  # an answer counts for no other

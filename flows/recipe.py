@@ -32,11 +32,14 @@ def _at(position: int) -> dict[str, Any]:
     return {"position": position}
 
 
-class TeacherConfig(ModelConfig, frozen=True, extra="forbid"):
+class TeacherConfig(ModelConfig, frozen=True, extra="forbid", title="Teacher"):
     """The accurate model, and how it is trained."""
 
     fit: FitConfig = Field(
-        FitConfig(), description="How it is trained; epochs 0 takes the model as it is.", json_schema_extra=_at(3)
+        FitConfig(),
+        title="Fit the teacher",
+        description="How it is trained; epochs 0 takes the model as it is.",
+        json_schema_extra=_at(3),
     )
     floor: float = Field(
         0,
@@ -48,7 +51,7 @@ class TeacherConfig(ModelConfig, frozen=True, extra="forbid"):
     )
 
 
-class StudentConfig(ModelConfig, frozen=True, extra="forbid"):
+class StudentConfig(ModelConfig, frozen=True, extra="forbid", title="Student"):
     """The small model that ships."""
 
     model: str = Field(

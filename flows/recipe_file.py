@@ -19,6 +19,7 @@ from tasks.zoo import ARCHITECTURES
 MAX_VALUES = 10_000  # that aliases may stand for; what is written out itself may be as long as the file
 M = TypeVar("M", bound=BaseModel)
 RecipeName = Annotated[str, Field(json_schema_extra={"enum": list(RECIPES)})]  # a drop-down in Prefect's form
+RegisteredName = Annotated[str, Field(pattern="^([a-z0-9][a-z0-9_-]{0,62})?$")]
 HINT = f"give the path of a YAML file, or the name of a recipe that is shipped: {', '.join(RECIPES)}"
 PATHS = {"data": ("source", "test_source"), "teacher": ("model",), "student": ("model",)}  # fields that may be paths
 READ_FROM_FILES = ("npz", "parquet", "folder", "table")

@@ -1,11 +1,16 @@
-"""What comes with the code: `deployments/`, and in it recipes that a person may call by their names."""
+"""What comes with the code: `deployments/`, and in it recipes that a person may call by their names.
 
+`SLIMLINE_RECIPES` names a folder with recipes of the person's own, which then are called by their names too.
+"""
+
+import os
 from pathlib import Path
 
 # `flows/`, `tasks/` and `deployments/` lie in one folder: a checkout, or the site-packages that a wheel was put in.
 ROOT = Path(__file__).parent.parent
 DEPLOYMENTS = ROOT / "deployments"
-RECIPES = {file.stem: file for file in sorted((DEPLOYMENTS / "recipes").glob("*.yaml"))}
+OWN = [Path(folder) for folder in [os.environ.get("SLIMLINE_RECIPES")] if folder]
+RECIPES = {file.stem: file for folder in [DEPLOYMENTS / "recipes", *OWN] for file in sorted(folder.glob("*.yaml"))}
 
 
 def recipe_named(recipe: Path) -> Path:

@@ -45,7 +45,7 @@ def up() -> int:
         **programs.environment(),
         **{name: str(port) for name, port in ports.items()},
         "PREFECT_API_URL": f"{prefect}/api",
-        "PREFECT_UI_URL": prefect,
+        "PREFECT_UI_URL": os.environ.get("PREFECT_UI_URL") or f"{prefect}/v2",  # links lead to the UI where / leads
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # lets the automation see that a worker is gone
         "MLFLOW_TRACKING_URI": mlflow,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its jobs judge language models: processes for nothing

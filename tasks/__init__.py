@@ -12,3 +12,6 @@ os.environ.setdefault(
     "CUDA_VISIBLE_DEVICES", "-1"
 )  # evidence is measured on the processor; a GPU would train another digest
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime 1.32 keeps a device's number and a log to send
+os.environ.setdefault(
+    "MLFLOW_DISABLE_TELEMETRY", "true"
+)  # decided when MLflow is imported, by whichever of our modules

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-class ConvertConfig(BaseModel, frozen=True, extra="forbid"):
+class ConvertConfig(BaseModel, frozen=True, extra="forbid", title="Convert"):
     """What files are like beside their numbers."""
 
     litert_io: Literal["float32", "int8"] = Field(
         "float32",
+        title="LiteRT inputs and outputs",
         description="What an int8 file for litert takes and gives: raw values and probabilities, or their steps, for "
         "devices that have no floats.",
         json_schema_extra={"position": 0},

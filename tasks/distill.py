@@ -19,11 +19,13 @@ from tasks.zoo import ModelConfig, build_model
 if TYPE_CHECKING:
     import tensorflow as tf
 
+DistillMethod = Literal["none", "soft_targets", "features", "attention", "relational"]
 
-class DistillConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+
+class DistillConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, title="Distill"):
     """How the teacher teaches the student."""
 
-    method: Literal["none", "soft_targets", "features", "attention", "relational"] = Field(
+    method: DistillMethod = Field(
         "none",
         description="What the student learns from before it is cut: the labels alone (none); the teacher's softened "
         "predictions too (Hinton, 2015); or also layers of it: their output (FitNets, 2015), where they look "
@@ -66,7 +68,10 @@ class DistillConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False)
         json_schema_extra={"position": 5},
     )
     fit: FitConfig = Field(
-        FitConfig(), description="How long and how fast the student learns.", json_schema_extra={"position": 6}
+        FitConfig(),
+        title="Fit the student",
+        description="How long and how fast the student learns.",
+        json_schema_extra={"position": 6},
     )
 
     @property

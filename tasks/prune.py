@@ -24,11 +24,13 @@ from tasks.training.weight_sparsity import Zeros, sparse, sparsity_by_layer
 if TYPE_CHECKING:
     import tensorflow as tf
 
+PruneMethod = Literal["none", "channels", "magnitude", "n_m", "block"]
 
-class PruneConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+
+class PruneConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, title="Prune"):
     """How much of the student is removed, and how gently."""
 
-    method: Literal["none", "channels", "magnitude", "n_m", "block"] = Field(
+    method: PruneMethod = Field(
         "none",
         description="Not at all; whole channels, which makes every file smaller and faster; or zeros, which only make "
         "files compress better: the smallest weights of each kernel (Zhu and Gupta 2017), all but n of each m "
@@ -108,6 +110,7 @@ class PruneConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     )
     fit: FitConfig = Field(
         FitConfig(epochs=10, learning_rate=5e-4),
+        title="Fit what was pruned",
         description="How long and how fast the student recovers; with epochs 0 it is pruned at once and left so.",
         json_schema_extra={"position": 12},
     )

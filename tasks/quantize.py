@@ -29,11 +29,13 @@ from tasks.training.teacher_answers import taught_by
 if TYPE_CHECKING:
     import tensorflow as tf
 
+QuantizeMethod = Literal["none", "training", "post_training", "mixed", "auto"]
 
-class QuantizeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+
+class QuantizeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, title="Quantize"):
     """How floats become integers."""
 
-    method: Literal["none", "training", "post_training", "mixed", "auto"] = Field(
+    method: QuantizeMethod = Field(
         "none",
         description="Not at all; by fine-tuning a model that already computes as if in integers (Jacob et al. 2018); "
         "by looking at examples only, which takes seconds and costs more accuracy; that with the most costly layers "
@@ -95,6 +97,7 @@ class QuantizeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
     )
     fit: FitConfig = Field(
         FitConfig(epochs=5, learning_rate=1e-4),
+        title="Fit to integers",
         description="For training: how long and how fast the model gets used to integers.",
         json_schema_extra={"position": 10},
     )

@@ -41,7 +41,7 @@ SAMPLE = 16  # examples with their answers in `sample.npz`: enough to tell a wro
 FLOATS = ("teacher", "student")  # names of the float models, which every version descends from
 
 
-class RegisterConfig(BaseModel, frozen=True, extra="forbid"):
+class RegisterConfig(BaseModel, frozen=True, extra="forbid", title="Register"):
     """Where the version goes."""
 
     name: str = Field(

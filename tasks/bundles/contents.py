@@ -23,7 +23,7 @@ ServerName = Literal["tfserving", "triton", "kserve", "docker", "edge"]
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-class BundleConfig(BaseModel, frozen=True, extra="forbid"):
+class BundleConfig(BaseModel, frozen=True, extra="forbid", title="Bundle"):
     """A server's settings beside the model. What a server has no use for is left out of its bundle."""
 
     max_batch: int = Field(

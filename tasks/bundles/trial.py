@@ -15,7 +15,7 @@ T = TypeVar("T")
 WARM = 20  # requests before timing begins
 
 
-class TrialConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+class TrialConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, title="Trial"):
     """How a bundle's server is tried before the version counts as deployed."""
 
     requests: int = Field(

@@ -9,7 +9,7 @@ from tasks.contract.artifact import Precision, Target
 from tasks.training.loop import FitConfig
 
 
-class ChannelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+class ChannelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, title="Channels"):
     """How many channels are removed, and which."""
 
     of: Literal["budget", "channels", "macs", "latency"] = Field(
@@ -64,6 +64,7 @@ class ChannelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False)
     )
     fit: FitConfig = Field(
         FitConfig(epochs=2, learning_rate=5e-4),
+        title="Fit between two cuts",
         description="How the model recovers between two steps; after the last one prune.fit counts.",
         json_schema_extra={"position": 7},
     )

@@ -17,7 +17,7 @@ def at(position: int) -> dict[str, JsonValue]:
     return {"position": position}
 
 
-class DataConfig(BaseModel, frozen=True, extra="forbid"):
+class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
     """Which examples a compression learns from and is measured on."""
 
     reader: ReaderName = Field(

@@ -15,7 +15,7 @@ from tasks.data.scan import checked_inputs, checked_targets, limited
 from tasks.data.source import OPTIONAL, Source
 
 
-class NewDataConfig(BaseModel, frozen=True, extra="forbid"):
+class NewDataConfig(BaseModel, frozen=True, extra="forbid", title="New data"):
     """Where new data are; how they are read is the recipe's."""
 
     reader: ReaderName = Field("npz", description="What reads them; see the recipe's.", json_schema_extra=at(0))

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 
-class MonitorConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+class MonitorConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, title="Limits"):
     """How new data are measured, and what is too far from what was registered."""
 
     max_decay: float = Field(

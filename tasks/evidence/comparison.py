@@ -17,7 +17,7 @@ from tasks.measuring.timing import Latency
 FILE, TABLE = "comparison.json", "comparison.md"
 
 
-class PromoteConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+class PromoteConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, title="Promote"):
     """When a candidate may take the champion's place."""
 
     first: Literal["accuracy", "latency", "size"] = Field(

@@ -3,7 +3,7 @@
 from pydantic import BaseModel, Field
 
 
-class ValidateConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+class ValidateConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, title="Validate"):
     """How evidence is measured."""
 
     confidence: float = Field(

@@ -26,7 +26,7 @@ STEPS_AT_ONCE = 64  # between returns to Python: many enough to cost nothing, fe
 EpochReport = Callable[[int, int, Values], None]  # (epoch from 1, epochs, figures)
 
 
-class FitConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+class FitConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, title="Fit"):
     """How long and how fast a model learns."""
 
     epochs: int = Field(

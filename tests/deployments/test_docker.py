@@ -14,7 +14,7 @@ import compose_file
 import prefect
 import pytest
 from packaging.requirements import Requirement
-from prefect.utilities.templating import find_placeholders
+from prefect.utilities.templating import apply_values, find_placeholders
 
 ROOT = compose_file.ROOT
 FOLDER = compose_file.FOLDER
@@ -46,6 +46,21 @@ def test_nothing_is_published_beyond_loopback():
     published = [port for service in SERVICES.values() for port in service.get("ports", [])]
     assert len(published) == 2
     assert all(isinstance(port, str) and port.startswith("127.0.0.1:") for port in published), published
+
+
+def test_links_lead_to_the_addresses_that_browsers_know():
+    """Those of loopback, or of the proxy that stands before both servers; workers use the servers' own names."""
+    here, proxied = (
+        compose_file.read(**settings)["services"]
+        for settings in ({}, {"PREFECT_URL": "https://prefect.example.org", "MLFLOW_URL": "https://mlflow.example.org"})
+    )
+    assert here["worker"]["environment"]["PREFECT_UI_URL"] == "http://127.0.0.1:4200/v2"
+    assert here["worker"]["environment"]["SLIMLINE_MLFLOW_UI_URL"] == "http://127.0.0.1:5000"
+    assert here["prefect"]["environment"]["PREFECT_UI_API_URL"] == "http://127.0.0.1:4200/api"
+    assert proxied["worker"]["environment"]["PREFECT_UI_URL"] == "https://prefect.example.org/v2"
+    assert proxied["worker"]["environment"]["SLIMLINE_MLFLOW_UI_URL"] == "https://mlflow.example.org"
+    assert proxied["worker"]["environment"]["PREFECT_API_URL"] == "http://prefect:4200/api"
+    assert proxied["prefect"]["environment"]["PREFECT_UI_API_URL"] == "https://prefect.example.org/api"
 
 
 def test_images_are_pinned():
@@ -218,6 +233,7 @@ def test_every_variable_is_one_that_is_read():
         *("PGHOST", "PGPORT", "PGUSER", "PGPASSWORD"),  # libpq: "Environment Variables" in PostgreSQL's documentation
         *("AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),  # boto3
         "SLIMLINE_MLFLOW_UI_URL",  # tasks/store/tracking.py
+        "SLIMLINE_RECIPES",  # flows/shipped.py
         *("POSTGRES_PASSWORD", "POSTGRES_INITDB_ARGS"),  # the entrypoint of PostgreSQL's image
     }
     templated = [
@@ -336,8 +352,34 @@ def test_pods_are_not_root_and_share_no_disk():
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
-    assert [set(volume) for volume in pod["volumes"]] == [{"name", "emptyDir"}] * 2
-    assert {mount["name"] for mount in container()["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+    volumes = rendered()["spec"]["template"]["spec"]["volumes"]
+    assert [set(volume) for volume in volumes] == [{"name", "emptyDir"}] * 4
+    assert {mount["name"] for mount in container()["volumeMounts"]} == {volume["name"] for volume in volumes}
+    assert [mount["name"] for mount in container()["volumeMounts"] if mount.get("readOnly")] == ["data", "own"]
+
+
+def test_pods_take_the_volumes_and_the_nodes_that_are_named(tmp_path):
+    """Every field is one of Kubernetes' own, but two that Prefect's template has, and Kubernetes ignores there."""
+    claim = {"name": "data", "persistentVolumeClaim": {"claimName": "slimline-data", "readOnly": True}}
+    labels = {"kubernetes.io/arch": "amd64"}
+    job = rendered(
+        data_volume=claim, node_selector=labels, image="slimline-worker", mlflow_url="https://mlflow", labels={}
+    )
+    pod = job["spec"]["template"]["spec"]
+    assert claim in pod["volumes"]
+    assert pod["nodeSelector"] == labels
+    for ignored in ("parallelism", "completions"):
+        del pod[ignored]
+    (tmp_path / "job.yaml").write_text(json.dumps(job))
+    done = run(sys.executable, ROOT / "tests" / "support" / "kubernetes_fields.py", "V1Job", tmp_path / "job.yaml")
+    assert done.returncode == 0, done.stderr
+
+
+def rendered(**values: object) -> dict:
+    """The manifest of a job, as Prefect fills it in."""
+    variables = TEMPLATE["variables"]["properties"]
+    defaults = {name: field["default"] for name, field in variables.items() if "default" in field}
+    return apply_values(TEMPLATE["job_configuration"]["job_manifest"], {**defaults, **values})
 
 
 def test_pods_get_passwords_by_reference():

@@ -5,6 +5,7 @@ The screenshots that are taken on the way are the README's pictures:
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -72,7 +73,7 @@ def browser():
 @pytest.fixture(scope="module")
 def page(browser):
     opened = browser.new_page(viewport={"width": 1400, "height": 900}, color_scheme="light")
-    opened.set_default_timeout(30_000)
+    opened.set_default_timeout(180_000)  # a busy machine is slow, not wrong
     yield opened
     opened.close()
 
@@ -85,58 +86,84 @@ def picture(page, name: str) -> None:
         page.screenshot(path=ROOT / folder / f"{name}.png")
 
 
-def label(*path: str) -> str:
-    """XPath to a field's label in the form: the first of this name behind the group of that name."""
+def field(page, *path: str):
+    """What stands behind a label of the form: the first of this name behind the group of that name."""
     steps = ("descendant", *["following"] * (len(path) - 1))
     pairs = zip(steps, path, strict=True)
-    return "//body" + "".join(f"/{step}::label[starts-with(normalize-space(.), '{name}')][1]" for step, name in pairs)
+    label = "//body" + "".join(f"/{step}::label[starts-with(normalize-space(.), '{name}')][1]" for step, name in pairs)
+    return page.locator(f"xpath={label}/following::*[self::input or self::textarea][1]")
 
 
-def type_in(page, text: str, *path: str) -> None:
-    page.locator(f"xpath={label(*path)}/following::*[self::input or self::textarea][1]").fill(text)
-
-
-def choose(page, option: str, *path: str) -> None:
-    """Open a drop-down with the keyboard, and take one of its options."""
-    page.locator(f"xpath={label(*path)}/following::*[contains(@class, 'p-select')][1]//button").first.focus()
-    page.keyboard.press("Space")
+def choose(page, option: str, name: str) -> None:
+    page.get_by_role("button", name=f"Select {name}", exact=True).click()
     page.get_by_role("option", name=option, exact=True).click()
+
+
+def custom_run(up: dict[str, str], page, deployment: str, flow: str) -> None:
+    """Open a deployment's form, from where a person lands."""
+    page.goto(up["Prefect"])
+    page.get_by_role("link", name="Deployments", exact=True).click()
+    page.locator(f"xpath=//tr[.//a[normalize-space()='{flow}']]//a[normalize-space()='{deployment}']").first.click()
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Custom run").click()
+    page.locator("label", has_text="(Optional)").first.wait_for()  # the fields come after their frame
+
+
+def submit(page) -> None:
+    page.get_by_role("button", name="Submit").click()
+    page.get_by_role("button", name="View run").dispatch_event("click")  # the toast slides in, and goes by itself
 
 
 @pytest.fixture(scope="module")
 def finished(up, page) -> str:
     """The address of a flow run that was started by the form and has completed."""
-    page.goto(f"{up['Prefect']}/deployments")
-    page.get_by_role("link", name="form", exact=True).first.click()
-    page.get_by_role("button", name="Run", exact=True).click()
-    page.get_by_text("Custom run").click()
-    page.get_by_text("What the registered model is called").wait_for()
-    type_in(page, "5", "Seed")
-    type_in(page, "8", "Teacher", "Epochs")
-    choose(page, "post_training", "Quantize", "Method")
-    page.evaluate("scrollTo(0, 0)")
+    custom_run(up, page, "recipe", "compress-recipe")
     picture(page, "form")
-    page.get_by_role("button", name="Submit").click()
-    page.get_by_text("View run").first.dispatch_event("click")  # the toast slides in, and goes by itself
-    page.get_by_text("Completed", exact=True).first.wait_for(timeout=300_000)
+    field(page, "teacher", "Epochs").fill("8")
+    choose(page, "post_training", "Quantize")
+    page.get_by_role("button", name="Add item").click()
+    field(page, "settings").fill("seed=5")
+    submit(page)
+    page.get_by_text("Completed", exact=True).first.wait_for(timeout=1_800_000)
     return page.url
 
 
+def test_the_form_has_what_decides(up, page):
+    """Few enough fields to be looked through, and groups that are called as what they are."""
+    custom_run(up, page, "recipe", "compress-recipe")
+    labels = [label.removesuffix(" (Optional)") for label in page.locator("label").all_inner_texts()]
+    assert {"recipe", "data", "teacher", "student", "method", "targets", "budget", "settings"} < set(labels)
+    assert len(labels) < 40
+    custom_run(up, page, "every-setting", "compress")
+    labels = [label.removesuffix(" (Optional)") for label in page.locator("label").all_inner_texts()]
+    assert not [label for label in labels if label.endswith("Config")]
+    assert {"Data", "Fit the teacher", "Fit the student", "Fit what was pruned", "Fit to integers"} < set(labels)
+    assert field(page, "Quantize", "Calibration Examples").input_value() == "512"
+    assert field(page, "Teacher", "Width").input_value() == "3"  # filled in as the recipe digits
+
+
+def test_the_run_is_called_by_what_was_set(finished, page):
+    name = "digits: teacher.fit.epochs=8, quantize.method=post_training, seed=5"
+    page.goto(finished)
+    page.get_by_text(name).first.wait_for()
+
+
 def test_the_run_shows_its_stages_and_its_artifacts(finished, page):
-    page.get_by_text("Task Runs", exact=True).click()
+    page.goto(finished)
+    page.get_by_role("tab", name="Task Runs").click()
     for stage in ("train-teacher", "quantize-static", "validate", "register"):
         page.get_by_text(stage, exact=True).first.wait_for()
-    page.get_by_text("Logs", exact=True).click()
+    page.get_by_role("tab", name="Logs").click()
     picture(page, "run")
-    page.get_by_text("Artifacts", exact=True).click()
+    page.get_by_role("tab", name="Artifacts").click()
     for artifact in ("evidence", "version", "mlflow-run"):
         page.get_by_text(artifact, exact=True).first.wait_for()
 
 
 def open_artifact(up: dict[str, str], page, key: str) -> None:
     """The newest artifact of this key, by the page that lists all of them."""
-    page.goto(f"{up['Prefect']}/artifacts/key/{key}")
-    page.locator("a[href^='/artifacts/artifact/']").first.click()
+    page.goto(f"{up['Prefect']}/v2/artifacts/key/{key}")
+    page.locator("a[href^='/v2/artifacts/artifact/']").first.click()
 
 
 def test_the_evidence_is_a_table_in_prefect(up, finished, page):
@@ -173,40 +200,36 @@ def test_the_registry_shows_the_version_with_alias_card_and_tags(up, finished, p
 
 
 def test_a_person_approves_a_promotion_with_the_comparison_on_the_form(up, finished, page):
-    page.goto(f"{up['Prefect']}/deployments")
-    # rollback's deployment has the name too; rows appear one after the other
-    page.locator("xpath=//a[normalize-space()='registered'][contains(normalize-space(..), 'promote')]").first.click()
-    page.get_by_role("button", name="Run", exact=True).click()
-    page.get_by_text("Custom run").click()
-    page.get_by_text("How long to wait for a person").wait_for()
-    type_in(page, "300", "approval_seconds")
-    page.get_by_role("button", name="Submit").click()
-    page.get_by_text("View run").first.dispatch_event("click")
-    page.get_by_text("Paused", exact=True).first.wait_for(timeout=120_000)
-    page.get_by_role("button", name="Resume").first.click()
+    custom_run(up, page, "registered", "promote")
+    field(page, "approval_seconds").fill("300")
+    submit(page)
+    page.get_by_text(re.compile("^(Paused|Suspended)$")).first.wait_for(timeout=900_000)
+    page.get_by_role("button", name="Open menu").first.click()
+    page.get_by_role("menuitem", name="Resume").click()
     form = page.get_by_role("dialog")
     form.get_by_text("There is no champion: the candidate has only its budget to keep.").wait_for()
-    form.locator("input[type=checkbox]").first.evaluate("box => box.click()")  # hidden behind its drawn switch
+    form.get_by_role("switch").click()
     form.locator("textarea").first.fill("as accurate, and far smaller")
     picture(page, "approval")
-    form.get_by_role("button", name="Submit").click()
-    page.get_by_text("Completed", exact=True).first.wait_for(timeout=120_000)
+    form.get_by_role("button", name="Resume").click()
+    page.get_by_text("Completed", exact=True).first.wait_for(timeout=900_000)
     page.goto(f"{up['MLflow']}/#/models/digits")
     page.get_by_text("champion").first.wait_for()
     page.goto(f"{up['MLflow']}/#/models/digits/versions/1")
     page.get_by_text("as accurate, and far smaller").first.wait_for()
 
 
-def test_the_form_refuses_what_is_out_of_bounds(up, finished, page):
-    page.goto(f"{up['Prefect']}/deployments")
-    page.get_by_role("link", name="form", exact=True).first.click()
-    page.get_by_role("button", name="Run", exact=True).click()
-    page.get_by_text("Custom run").click()
-    page.get_by_text("What the registered model is called").wait_for()
+def test_the_form_refuses_what_is_out_of_bounds(up, page):
+    custom_run(up, page, "recipe", "compress-recipe")
     before = page.url
-    type_in(page, "-1", "Seed")
+    epochs = field(page, "teacher", "Epochs")
+    epochs.fill("-1")
     page.get_by_role("button", name="Submit").click()
-    page.get_by_text("minimum").or_(page.get_by_text("less than")).first.wait_for()
+    assert "0" in epochs.evaluate("input => input.validationMessage")  # what Chromium shows beside it
+    epochs.fill("")
+    field(page, "name").fill("No Name")
+    page.get_by_role("button", name="Submit").click()
+    page.get_by_text("does not match").first.wait_for()
     assert page.url == before
 
 
@@ -245,6 +268,7 @@ def test_status_and_down(up, finished):
     assert up["Prefect"] in status.stdout
     done = subprocess.run(["make", "down"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
     assert "all is down" in done.stdout
-    assert not [process for process in begun if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    _, left = psutil.wait_procs(begun, timeout=60)  # `slimline up` itself ends when it sees that all is down
+    assert not [process for process in left if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
     status = subprocess.run(["make", "status"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
     assert "nothing is up" in status.stdout

@@ -50,18 +50,18 @@ def store(slimline, first, monkeypatch):
 
 
 def prefect_states(slimline: Slimline, kind: str, flow: str) -> list[str]:
-    """What Prefect remembers of a flow run, by name or id, or of its task runs: also after its server is gone."""
+    """What Prefect remembers of a flow run, by id or model, or of its task runs: also after its server is gone."""
     if slimline.servers:
         runs = slimline.servers.api("flow_runs/filter", {})
-        (run,) = [run for run in runs if flow in (run["id"], run["name"])]
+        (run,) = [run for run in runs if flow in (run["id"], run["name"].partition(":")[0])]
         tasks = {"flow_runs": {"id": {"any_": [run["id"]]}}}
         runs = [run] if kind == "flow_run" else slimline.servers.api("task_runs/filter", tasks)
         return [each["state_name"] for each in runs]
     question = (
-        "select state_name from flow_run where name = ? or id = ?"
+        "select state_name from flow_run where name like ? || '%' or id = ?"
         if kind == "flow_run"
         else "select task_run.state_name from task_run join flow_run on flow_run.id = flow_run_id "
-        "where flow_run.name = ? or flow_run.id = ?"
+        "where flow_run.name like ? || '%' or flow_run.id = ?"
     )
     with sqlite3.connect(slimline.state / "prefect" / "prefect.db") as database:
         return [state for (state,) in database.execute(question, (flow, flow))]

@@ -53,7 +53,7 @@ def await_stage(servers: Servers, run: str, pattern: str) -> None:
 
 @pytest.mark.parametrize(("server", "seconds"), [("mlflow", 60), ("prefect", 30)])
 def test_a_server_that_is_away_is_waited_for(servers, server, seconds):
-    run = servers.run("compress/form", {"recipe": longer(60)})
+    run = servers.run("compress/every-setting", {"recipe": longer(60)})
     await_stage(servers, run, r"distill: epoch 5 of")
     servers.stop(server)
     time.sleep(seconds)
@@ -64,7 +64,7 @@ def test_a_server_that_is_away_is_waited_for(servers, server, seconds):
 
 
 def test_a_dead_workers_run_is_marked_and_another_worker_finishes_it(servers):
-    run = servers.run("compress/form", {"recipe": longer(500)})
+    run = servers.run("compress/every-setting", {"recipe": longer(500)})
     await_stage(servers, run, r"distill: epoch 5 of")
     time.sleep(35)  # a heartbeat every 30 seconds: what has never beaten cannot be missed
     servers.stop("one", signal.SIGKILL)

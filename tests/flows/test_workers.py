@@ -32,7 +32,7 @@ def runs(servers: Servers) -> list[str]:
     """Two flow runs at once: by the form, and by a recipe's name with what makes it as small."""
     settings = [f"{name}={json.dumps(value)}" for name, value in flat(SMALL).items()]
     started = [
-        servers.run("compress/form", {"recipe": ONE_FILE}),
+        servers.run("compress/every-setting", {"recipe": ONE_FILE}),
         servers.run("compress-recipe/recipe", {"recipe": "digits", "settings": settings}),
     ]
     for run in started:
@@ -128,10 +128,10 @@ def test_what_the_form_cannot_mean_is_refused_before_a_worker_hears_of_it(server
     import httpx
 
     for deployment, parameters, field in (
-        ("compress/form", {"recipe": {**TINY, "seed": -1}}, "seed"),
-        ("compress/form", {"recipe": {**TINY, "name": "No Name"}}, "name"),
-        ("compress/form", {"recipe": {**TINY, "targets": ["gameboy"]}}, "targets"),
-        ("compress/form", {"recipe": {**TINY, "bogus": 1}}, "bogus"),
+        ("compress/every-setting", {"recipe": {**TINY, "seed": -1}}, "seed"),
+        ("compress/every-setting", {"recipe": {**TINY, "name": "No Name"}}, "name"),
+        ("compress/every-setting", {"recipe": {**TINY, "targets": ["gameboy"]}}, "targets"),
+        ("compress/every-setting", {"recipe": {**TINY, "bogus": 1}}, "bogus"),
         ("compress-recipe/recipe", {"recipe": "nothing"}, "recipe"),
     ):
         with pytest.raises(httpx.HTTPStatusError) as refused:

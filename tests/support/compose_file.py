@@ -10,13 +10,16 @@ import yaml
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deployments" / "docker"
 TEXT = (FOLDER / "compose.yaml").read_text()
-VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")  # the one form of interpolation that the file uses
+VARIABLE = re.compile(r"\$\{(\w+):-([^${}]*)\}")  # the one form of interpolation that the file uses, also in itself
 IN_CONTAINER = "/run/secrets"
 
 
-def read() -> dict[str, Any]:
-    """The whole file, with every variable at its default."""
-    content: dict[str, Any] = yaml.safe_load(VARIABLE.sub(lambda match: match.group(2), TEXT))
+def read(**settings: str) -> dict[str, Any]:
+    """The whole file, with every variable at its default but those that are set."""
+    text = TEXT
+    while VARIABLE.search(text):  # from the inside out
+        text = VARIABLE.sub(lambda match: settings.get(match.group(1), match.group(2)), text)
+    content: dict[str, Any] = yaml.safe_load(text)
     return content
 
 
