@@ -158,10 +158,10 @@ def _gate(version: Registered, comparison: Comparison, recipe: Recipe) -> None:
     evidence = open_evidence(tracking.download(f"{version.uri}/evidence"))
     reasons = worse(comparison, recipe.promotion)
     reasons += breaches(recipe.budget, brought_up_to_date(evidence, comparison))
+    page = as_markdown(comparison)
     verdict = "".join(f"- {reason}\n" for reason in reasons) or "Not worse than the champion, and inside its budget.\n"
-    create_markdown_artifact(
-        f"{as_markdown(comparison)}\n{verdict}", key="comparison", description=f"{comparison.name} {version.version}"
-    )
+    create_markdown_artifact(f"{page}\n{verdict}", key="comparison", description=f"{comparison.name} {version.version}")
+    listener().page("promote", page if reasons else f"{page}\n{verdict}")  # what is refused ends with its reasons
     if reasons:
         lines = "".join(f"\n- {reason}" for reason in reasons)
         raise NotPromoted(f"{version.uri} does not become the champion:{lines}")
