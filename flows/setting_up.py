@@ -50,7 +50,7 @@ def finish(starting: Starting, display: "Display") -> None:
     display.preparing("making MLflow's database" if new else "opening MLflow")
     tracking.experiment()
     if starting.server is not None:
-        what = "making Prefect's database, once" if starting.new else "waiting for Prefect's server"
+        what = "making Prefect's database" if starting.new else "waiting for Prefect's server"
         display.preparing(what)
         embedded.await_server(starting.server)
     display.preparing("starting the flow")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rich.cells import cell_len
 from rich.console import Console
 
 from flows.display import LEGEND
@@ -124,12 +125,12 @@ def _difference(each: Difference, names: Sequence[str]) -> Row:
 
 
 def _lines(console: Console, lines: Row) -> None:
-    """Names and texts, a line each; where that is too narrow, a text below its name."""
-    widest = max(map(len, lines))
-    below = console.width < 2 * widest
+    """Names and texts, a line each; a text with a word that does not fit beside the names stands below its own."""
+    widest = max(map(cell_len, lines))
     for name, text in lines.items():
-        if below:
-            say(console, f"  {name}\n    {text}", hang=4)
+        if widest + 4 + max(map(cell_len, [*text.split(), ""])) > console.width:
+            say(console, f"  {name}")
+            say(console, f"    {text}", hang=4)
         else:
             say(console, f"  {name:<{widest}}  {text}", hang=widest + 4)
     console.print()

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from flows.recipe import Recipe
 from flows.report import Figures, figures_of
-from tasks.contract.artifact import Target, digest_folder
+from tasks.contract.artifact import digest_folder
 from tasks.contract.errors import StoreError, VersionError
 from tasks.evidence.evidence import Evidence, FileEvidence, open_evidence
 from tasks.evidence.page import PAGE
@@ -154,12 +154,14 @@ def _is_there() -> bool:
 
 def _registered(uri: str) -> Registered:
     address = parse(uri)
-    version = registry.version_of(*address) if _is_there() else None
+    there = _is_there()
+    version = registry.version_of(*address) if there else None
     if version is not None:
         return version
-    aliases = ", ".join(f"{alias} is {number}" for alias, number in registry.aliases_of(address.name).items())
-    there = f"Aliases of {address.name}: {aliases}" if aliases else _known(address.name)
-    raise VersionError("version", uri, f"there is no such version. {there}")
+    pointing = registry.aliases_of(address.name) if there else {}
+    aliases = ", ".join(f"{alias} is {number}" for alias, number in pointing.items())
+    known = f"Aliases of {address.name}: {aliases}" if aliases else _known(address.name)
+    raise VersionError("version", uri, f"there is no such version. {known}")
 
 
 def _known(name: str) -> str:
@@ -292,5 +294,5 @@ def _notes(a: Shown, first: Evidence, b: Shown, second: Evidence) -> list[str]:
     return notes
 
 
-def _digests(version: Listed) -> dict[Target, str]:
+def _digests(version: Listed) -> dict[str, str]:
     return {file.target: file.sha256 for file in version.figures if file.shipped}

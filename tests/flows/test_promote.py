@@ -1,7 +1,9 @@
 """Promotion and rollback of real versions, in a real registry, by real flow runs."""
 
 import contextvars
+import io
 import json
+import re
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from command_line import ROOT
 from registered import versions
+from rich.console import Console
 
 from tasks.contract.errors import AliasesMoved, NotPromoted, SmokeTestFailed, VersionError
 
@@ -41,6 +44,18 @@ def aliases(home):
     return reset
 
 
+@pytest.fixture
+def terminal():
+    """What `slimline promote` prints into a file while it is at work."""
+    from flows.display import Display
+    from tasks.contract.progress import listen, listener
+
+    before, file = listener(), io.StringIO()
+    listen(Display(Console(file=file, width=200)))
+    yield file
+    listen(before)
+
+
 def where() -> dict[str, int]:
     from tasks.store import registry
 
@@ -60,7 +75,7 @@ def page(key: str) -> str:
     return str(pages[0].data)
 
 
-def test_a_candidate_that_is_not_worse_becomes_the_champion(aliases):
+def test_a_candidate_that_is_not_worse_becomes_the_champion(aliases, terminal):
     from flows.promote import promote
     from tasks.store import registry, tracking
 
@@ -68,6 +83,8 @@ def test_a_candidate_that_is_not_worse_becomes_the_champion(aliases):
     assert (result.champion, result.previous, result.moved) == (ALSO_GOOD, GOOD, True)
     assert where() == {"champion": ALSO_GOOD, "previous": GOOD}
     assert "Not worse than the champion, and inside its budget." in page("comparison")
+    assert page("comparison") in terminal.getvalue(), "what a person sees at the terminal is the same page"
+    assert f"| size | {result.comparison.pairs[0].champion.size_bytes / 1024:,.1f} KiB | " in terminal.getvalue()
     tags = registry.version_of("tiny", ALSO_GOOD).tags
     assert tags["promoted_by"] == result.flow_run_url
     parent = tracking.client().get_run(tags["promoted_run"])
@@ -96,11 +113,14 @@ def test_the_comparison_holds_what_was_measured_on_the_same_examples(aliases):
         assert str(side.size_bytes) == recorded["size_bytes"]
 
 
-def test_a_worse_candidate_stays_one(aliases):
+def test_a_worse_candidate_stays_one(aliases, terminal):
     from flows.promote import promote
 
-    with pytest.raises(NotPromoted, match=r"promote\.tolerance = 0\.15: the onnxruntime file's accuracy may be"):
+    reason = r"promote\.tolerance = 0\.15: the onnxruntime file's accuracy may be"
+    with pytest.raises(NotPromoted, match=reason):
         promote("tiny", candidate=str(POOR))
+    assert "| onnxruntime | 1 (float32) | 3 (float32) | candidate's |" in terminal.getvalue(), "the figures, too"
+    assert not re.search(reason, terminal.getvalue()), "the error says it, once"
     assert where() == {"champion": GOOD}
     assert "below the champion's" in page("comparison")
 
