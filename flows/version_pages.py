@@ -65,8 +65,9 @@ def show_page(console: Console, version: Shown) -> None:
 
 def compare_page(console: Console, both: SideBySide) -> None:
     """A table a target, then one of the settings that differ."""
-    names = [_called(version) for version in both.versions]
-    say(console, " and ".join(names), style="bold")
+    say(console, " and ".join(map(_called, both.versions)), style="bold")
+    a, b = both.versions
+    names = [f"version {each.version}" if a.name == b.name else _called(each) for each in both.versions]
     console.print()
     shipped = [{file.target: file for file in version.figures if file.shipped} for version in both.versions]
     score = " and ".join(dict.fromkeys(version.score for version in both.versions))

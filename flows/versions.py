@@ -211,7 +211,7 @@ def _shown(version: Registered) -> tuple[Shown, Evidence | None]:
     listed, evidence = _listed(version)
     try:
         made = _recipe(version)
-        usual = Recipe(name=made["name"]).model_dump(mode="json") if "name" in made else {}
+        usual = {**Recipe(name="any").model_dump(mode="json"), "name": made.get("name")}
         settings = {each.setting: each.values[1] or "" for each in differences(usual, made) if each.values[1]}
     except StoreError as error:
         listed, settings = listed.model_copy(update={"problem": listed.problem or str(error)}), {}
