@@ -1,12 +1,16 @@
 """The budget: the limits that a version must keep to be registered, compared with the evidence."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
 from tasks.contract.errors import BudgetNotKept
 from tasks.evidence.evidence import Evidence, FileEvidence
 from tasks.measuring.scores import good_enough
+
+if TYPE_CHECKING:
+    from flows.report import Measured
 
 SMALLER = "Narrow the student (student.width), remove channels (prune.method: channels)"
 
@@ -46,16 +50,61 @@ class Budget(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     )
 
 
-def hold(budget: Budget, floor: float, evidence: Evidence, where: str) -> None:
-    """Pass if the budget is kept, and the teacher is worth keeping up with; `where` says where the evidence is.
+def hold(budget: Budget, floor: float, evidence: Evidence, present: "Callable[[], Measured]") -> None:
+    """Pass if the budget is kept, and the teacher is worth keeping up with.
+
+    Args:
+        budget: the limits.
+        floor: the teacher's own.
+        evidence: what was measured.
+        present: called where a limit is missed; shows all that was measured, as somebody will want to know.
 
     Raises:
-        BudgetNotKept: with a line for each limit: by how much, and which knob to turn.
+        BudgetNotKept: with a line for each limit: by how much, and which knob to turn; and with what was presented.
+
     """
     broken = [*_floor(floor, evidence), *breaches(budget, evidence)]
     if broken:
         lines = "".join(f"\n- {line}" for line in broken)
-        raise BudgetNotKept(f"not registered, the budget is not kept:{lines}\nThe evidence: {where}")
+        shown = present()
+        message = f"not registered, the budget is not kept:{lines}\nThe evidence: {shown.evidence}"
+        raise BudgetNotKept(message, shown)
+
+
+class Limit(BaseModel, frozen=True):
+    """A limit that the recipe sets, beside what was measured."""
+
+    field: str
+    limit: str
+    measured: str
+    kept: bool
+
+
+def limits(budget: Budget, floor: float, evidence: Evidence) -> list[Limit]:
+    """Every limit that a version must keep, the teacher's floor among them."""
+    broken = [*_floor(floor, evidence), *breaches(budget, evidence)]
+    shipped = [file for file in evidence.files if file.shipped]
+    first, teacher = shipped[0], evidence.teacher(shipped[0].target)
+    apart = sum(file.audit.everywhere is False for file in shipped)
+    rows = [
+        ("max_accuracy_drop", f"{budget.max_accuracy_drop:g}", f"{max(file.drop.high for file in shipped):.4f}"),
+        ("max_size_bytes", f"{budget.max_size_bytes:,}", f"{first.size_bytes:,}"),
+        ("min_size_ratio", f"{budget.min_size_ratio:g}", f"{teacher.size_bytes / first.size_bytes:.2f}"),
+        ("max_latency_ms", f"{budget.max_latency_ms:g}", f"{first.latency.p50 * 1000:.4f}"),
+        ("min_speedup", f"{budget.min_speedup:g}", f"{first.speedup.low:.2f}"),
+        ("min_integer_share", f"{budget.min_integer_share:g}", f"{first.integer_share:.3f}"),
+        ("every_processor", "true", f"{apart} of {len(shipped)} files differ" if apart else "the same"),
+    ]
+    # 0 sets no limit, but for the drop, where it allows none
+    wanted = [row for row in rows if row[0] == "max_accuracy_drop" or getattr(budget, row[0])]
+    table = [(f"budget.{name}", limit, measured) for name, limit, measured in wanted]
+    if evidence.reference is not None:
+        least = f"{floor:g}" if floor else f"above {evidence.reference.guessing:.4f}"
+        table.insert(0, ("teacher.floor", least, f"{evidence.reference.accuracy.estimate:.4f}"))
+    return [
+        Limit(field=field, limit=limit, measured=measured, kept=not any(line.startswith(field) for line in broken))
+        for field, limit, measured in table
+    ]
 
 
 def breaches(budget: Budget, evidence: Evidence) -> list[str]:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Literal
 
 from flows import setting_up
 from flows.shipped import recipe_named
-from tasks.contract.errors import ServerFailed
+from tasks.contract.errors import BudgetNotKept, ServerFailed
 
 if TYPE_CHECKING:
     from flows.promote import Promotion
-    from flows.report import Compression
+    from flows.report import Measured
 
 
 def schema() -> int:
@@ -60,10 +60,18 @@ def run(recipe: Path, overrides: Sequence[str], *, as_json: bool) -> int:
         say(console, f"{read.name}  ({recipe})", style="bold")
         from flows.compression import compress
         from flows.display import duration, show
+        from flows.report import Measured
 
         setting_up.finish(starting, display)
         startup = time.time() - _process_began()
-        result = compress(read)
+        try:
+            result = compress(read)
+        except BudgetNotKept as missed:
+            if isinstance(missed.result, Measured):
+                show(console, missed.result, next_steps(missed.result, embedded_server=starting.server is not None))
+                if as_json:
+                    print(missed.result.model_dump_json(indent=2))
+            raise
     wall = time.time() - _process_began()
     show(console, result, next_steps(result, embedded_server=starting.server is not None))
     in_all = f"{duration(wall)} in all, {duration(startup)} of it until the first stage could begin"
@@ -79,17 +87,17 @@ def list_versions(name: str, *, as_json: bool) -> int:
     from flows import versions
     from flows.screen import screen
     from flows.version_pages import list_page
-    from tasks.store.tracking import tracking_uri
+    from tasks.store import registry
 
     found = versions.list_versions(name)
     if as_json:
         print(
             json.dumps(
-                {"store": tracking_uri(), "versions": [each.model_dump(mode="json") for each in found]}, indent=2
+                {"store": registry.place(), "versions": [each.model_dump(mode="json") for each in found]}, indent=2
             )
         )
     else:
-        list_page(screen(), found, tracking_uri())
+        list_page(screen(), found, registry.place())
     return 0
 
 
@@ -187,7 +195,7 @@ def verify(version: str, processors: bool, *, as_json: bool) -> int:
     return 0 if result.holds else 1
 
 
-def serve(version: str, watch: float, settings: Mapping[str, str | int]) -> int:
+def serve(version: str, watch: float, settings: Mapping[str, object]) -> int:
     """Answer over REST and gRPC, until SIGTERM.
 
     Raises:
@@ -245,8 +253,9 @@ def _process_began() -> float:
     return float(psutil.Process().create_time())
 
 
-def next_steps(result: "Compression", *, embedded_server: bool) -> list[tuple[str, str]]:
+def next_steps(result: "Measured", *, embedded_server: bool) -> list[tuple[str, str]]:
     """What a person types to look at the run and to use the version."""
+    from flows.report import Compression
     from tasks.store.tracking import tracking_uri
 
     uri = tracking_uri()
@@ -260,6 +269,8 @@ def next_steps(result: "Compression", *, embedded_server: bool) -> list[tuple[st
         steps.append((f"MLflow UI at {result.mlflow_url}", f"mlflow server --backend-store-uri {uri} --port 5000"))
     else:
         steps.append(("MLflow UI", result.mlflow_url))
-    load = f"import mlflow; mlflow.set_tracking_uri({uri!r}); model = mlflow.pyfunc.load_model({result.uri!r})"
     steps.append(("Evidence", result.evidence))
-    return [*steps, ("Load the model", f'python -c "{load}"')]
+    if isinstance(result, Compression):
+        load = f"import mlflow; mlflow.set_tracking_uri({uri!r}); model = mlflow.pyfunc.load_model({result.uri!r})"
+        steps.append(("Load the model", f'python -c "{load}"'))
+    return steps

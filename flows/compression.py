@@ -7,8 +7,9 @@ from flows.check import check
 from flows.recipe import Recipe
 from flows.recipe_file import RecipeName, read_recipe
 from flows.record import asked_for, compressing
-from flows.report import Compression, publish
+from flows.report import Compression, present, publish
 from flows.shipped import RECIPES
+from flows.turn import machine_alone
 from tasks.bring import bring_own
 from tasks.contract.artifact import ModelArtifact
 from tasks.convert import convert_model
@@ -20,7 +21,7 @@ from tasks.quantization.conversion import Conversion
 from tasks.quantize import conversion
 from tasks.register import register_version
 from tasks.select import choose_files
-from tasks.store import tracking
+from tasks.store import registry, tracking
 from tasks.train import train_model
 from tasks.validate import validate_files
 
@@ -34,7 +35,7 @@ def compress(recipe: Recipe) -> Compression:
 
     """
     check(recipe)
-    with compressing(recipe) as run:
+    with compressing(recipe) as run, machine_alone("compress"):
         seed, teaching, budget = recipe.seed, recipe.distill.teaching, recipe.budget
         data = prepare_data(recipe.data)
         own = {role: bring_own(role, model, data, recipe.door(role), seed) for role, model in recipe.own.items()}
@@ -67,7 +68,8 @@ def compress(recipe: Recipe) -> Compression:
         shipped = choice.chosen if choice else dict.fromkeys(recipe.targets, list(models)[-1])
         reference = own.get("teacher") if not recipe.teacher.fit.epochs else None
         evidence = validate_files(models, files, shipped, choice, reference, data, recipe.validation, seed)
-        hold(budget, recipe.teacher.floor, open_evidence(tracking.fetch(evidence)), tracking.ui_url(evidence.run))
+        measured = open_evidence(tracking.fetch(evidence))
+        hold(budget, recipe.teacher.floor, measured, lambda: present(recipe, run, evidence))
         version = register_version(
             recipe.registered_name,
             recipe.as_yaml(),
@@ -77,6 +79,8 @@ def compress(recipe: Recipe) -> Compression:
             models,
             recipe.registration,
         )
+        # after the stage, which is left out where the version is there: a recipe that is run again names it anew
+        registry.set_alias(version.name, recipe.registration.alias, version.version)
         return publish(recipe, run, evidence, version)
 
 

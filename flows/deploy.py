@@ -9,16 +9,17 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel, Field
 
 from flows.record import recorded
+from flows.turn import machine_alone
 from tasks.bundle import bundle_version, check_place, hand_out
 from tasks.bundles import BUNDLES
 from tasks.bundles.contents import BundleConfig, ServerName
 from tasks.bundles.trial import TrialConfig, TrialResult
 from tasks.contract.artifact import BundleArtifact
-from tasks.contract.errors import VersionError
 from tasks.store import registry, tracking
 from tasks.store.registry import Registered
 from tasks.trial import open_trial, try_bundle
-from tasks.versions.address import VersionUri, parse
+from tasks.versions.address import VersionUri
+from tasks.versions.registered import version_at
 
 
 class DeployConfig(BaseModel, frozen=True, extra="forbid"):
@@ -64,30 +65,18 @@ def deploy(
     """
     if output:
         check_place(Path(output))
-    chosen = needed(version)
+    chosen = version_at(version)
     settings = {"version": chosen.uri, "to": to, "bundle": bundle.model_dump(), "trial": trial.model_dump()}
     with recorded("deployment", f"deploy-{chosen.name}-{to}", settings) as run:
         made = bundle_version(chosen.name, chosen.version, to, bundle)
-        tried = open_trial(tracking.fetch(try_bundle(made, trial)))
+        with machine_alone("deploy"):
+            tried = open_trial(tracking.fetch(try_bundle(made, trial)))
         if output:
             hand_out(made, Path(output))
         when = datetime.now(UTC).isoformat(timespec="seconds")
         tag = f"sha256 {made.sha256[:12]}, {when}, server run: {str(tried.server_run).lower()}, {flow_run.ui_url}"
         registry.tag_version(chosen.name, chosen.version, {f"deployed.{to}": tag})
         return _result(chosen, made, tried, to, output, run)
-
-
-def needed(uri: str) -> Registered:
-    """The version that an address leads to.
-
-    Raises:
-        VersionError: there is none.
-
-    """
-    version = registry.version_of(*parse(uri))
-    if version is None:
-        raise VersionError("version", uri, "there is no such version: register one with `slimline run`")
-    return version
 
 
 def _result(

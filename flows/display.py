@@ -15,7 +15,7 @@ from flows.screen import copyable, page, say, tabulate
 from tasks.contract.progress import RunLog
 
 if TYPE_CHECKING:
-    from flows.report import Compression
+    from flows.report import Measured
 
 QUIET = 3.0  # seconds between lines of one training where there is no terminal to redraw
 MARGIN = 3  # columns at the right that stay free: a terminal writes ^C behind what is there, and may not wrap for it
@@ -142,14 +142,15 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s"
 
 
-def show(console: Console, result: "Compression", next_steps: list[tuple[str, str]]) -> None:
+def show(console: Console, result: "Measured", next_steps: list[tuple[str, str]]) -> None:
     """The closing table, and what to type next."""
-    from flows.report import as_rows
+    from flows.report import Compression, as_rows
 
     rows = as_rows(result.score, result.figures)
     texts = ("model", "target", "numbers")
     console.print()
-    say(console, f"{result.name} version {result.version}", style="bold")
+    version = f"version {result.version}" if isinstance(result, Compression) else "was not registered"
+    say(console, f"{result.name} {version}", style="bold")
     console.print()
     tabulate(console, rows, ("model", "target"), right=[name for name in rows[0] if name not in texts], strong="*")
     say(console, LEGEND, style="dim", hang=0)

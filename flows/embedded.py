@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from tasks.contract.errors import SlimlineError
 from tasks.contract.state_folder import home
 
 TIMEOUT = 120  # seconds; without a blank database the first start makes one, and has taken 30 on two cores
+PROBE = 5  # seconds that one look may take; the next one follows
 
 
 class ServerError(SlimlineError):
@@ -41,6 +41,10 @@ def settle() -> None:
     os.environ.setdefault(
         "PREFECT_SERVER_ANALYTICS_ENABLED", "false"
     )  # its telemetry prints a traceback on first start
+    # on disk: in the memory of a server they die with it, and what they hold in its database is taken for ever
+    os.environ.setdefault(
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE", "prefect.server.concurrency.lease_storage.filesystem"
+    )
     os.environ.setdefault("DO_NOT_TRACK", "1")  # its client's telemetry speaks, and prints a notice, at terminals only
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it takes DO_NOT_TRACK=true alone for yes
     os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")  # a stage may be run alone
@@ -137,8 +141,8 @@ def await_server(process: "subprocess.Popen[bytes] | None") -> None:
     deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline and process.poll() is None:
         with (
-            contextlib.suppress(urllib.error.URLError, ConnectionError),
-            urllib.request.urlopen(url, timeout=5) as answer,  # noqa: S310  our own server on loopback
+            contextlib.suppress(OSError),  # nobody listens yet, or what listens has no time to answer
+            urllib.request.urlopen(url, timeout=PROBE) as answer,  # noqa: S310  our own server on loopback
         ):
             if answer.status == 200:
                 return

@@ -250,9 +250,14 @@ def serve(
     http_port: int = 8080,
     grpc_port: int = 8081,
     threads: Annotated[int, typer.Option(help="of ONNX Runtime, in one call")] = 1,
+    key_file: Annotated[Path | None, typer.Option(help="keys, one a line: requests have to bring one")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="the server's certificate, as PEM")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="its private key")] = None,
+    tls_client_ca: Annotated[Path | None, typer.Option(help="who signs the certificates that clients bring")] = None,
 ) -> Command:
     """Answer over REST and gRPC, and follow the alias."""
-    words: dict[str, str | int] = {"host": host, "http_port": http_port, "grpc_port": grpc_port, "threads": threads}
+    words = {"host": host, "http_port": http_port, "grpc_port": grpc_port, "threads": threads, "key_file": key_file}
+    words |= {"tls_cert": tls_cert, "tls_key": tls_key, "tls_client_ca": tls_client_ca}
     return Command(partial(commands.serve, version, watch, words))
 
 

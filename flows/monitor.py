@@ -12,6 +12,7 @@ from flows.promote import ModelName
 from flows.recipe import Recipe
 from flows.recipe_file import registered_recipe
 from flows.record import recorded
+from flows.turn import machine_alone
 from tasks.contract.errors import DataError, VersionError
 from tasks.data import DataConfig
 from tasks.data.new import NewDataConfig
@@ -61,13 +62,18 @@ def monitor(
     """
     version = registry.version_of(name, CHAMPION)
     if version is None:
-        raise VersionError("name", name, "has no champion to monitor; `slimline promote` puts a candidate in its place")
+        raise VersionError(
+            "name",
+            name,
+            f"has no champion to monitor in {registry.place()}; `slimline promote` puts a candidate in its place",
+        )
     recipe = registered_recipe(version.uri)
     new = data.beside(recipe.data)
     again = _again(recipe, new, data.labels, config)
     settings = {"name": name, "version": version.version, "data": data.model_dump(mode="json"), **config.model_dump()}
     with recorded("monitoring", f"monitor-{name}", settings) as run:
-        measured = monitor_version(name, version.version, new, data.labels, config, recipe.seed)
+        with machine_alone("monitor"):
+            measured = monitor_version(name, version.version, new, data.labels, config, recipe.seed)
         monitoring = open_monitoring(tracking.fetch(measured))
         create_markdown_artifact(as_markdown(monitoring), key="monitoring", description=monitoring.uri)
         return _tell(name, monitoring, again, tracking.ui_url(run))

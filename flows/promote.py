@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
 from prefect import flow
@@ -10,26 +11,31 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import FlowPauseTimeout
-from prefect.flow_runs import pause_flow_run
+from prefect.flow_runs import pause_flow_run, suspend_flow_run
 from prefect.input import RunInput
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 from pydantic import BaseModel, Field
 
+from flows import servers
 from flows.budget import breaches
 from flows.recipe import Recipe
 from flows.recipe_file import registered_recipe
 from flows.record import recorded
+from flows.turn import machine_alone
 from tasks.compare import compare_versions
+from tasks.contract.artifact import EvidenceArtifact
 from tasks.contract.errors import AliasesMoved, NotPromoted, VersionError
 from tasks.contract.progress import listener
+from tasks.contract.state_folder import alone, home
 from tasks.evidence.comparison import Comparison, as_markdown, brought_up_to_date, open_comparison, worse
-from tasks.evidence.evidence import open_evidence
 from tasks.smoke_test import smoke_test
 from tasks.store import registry, tracking
 from tasks.store.registry import CANDIDATE, CHAMPION, PREVIOUS, Registered
+from tasks.store.resumed import made_before
+from tasks.versions.registered import ELSEWHERE, open_registered
 
 ModelName = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]{0,62}$")]
-LEASE = 60  # seconds after which the lock of a process that died is free again; Prefect renews it while it lives
+LEASE = 60  # seconds after which a shared lock is free again whose machine died; Prefect renews it while it lives
 PATIENCE = 180  # seconds to wait for the lock: longer than a lease, and than another's smoke test
 
 
@@ -67,19 +73,20 @@ def promote(
 
     """
     undone = _put_back(name)
-    version, champion = _needed(name, candidate), registry.version_of(name, CHAMPION)
+    compared = _compared()  # by this flow run, before it was suspended: what was compared then is what is approved
+    version = _needed(name, str(compared.candidate) if compared else candidate)
+    champion = registry.version_of(name, CHAMPION)
+    against = compared.champion if compared else champion.version if champion else None
     if champion and champion.version == version.version:
         listener().note("promote", f"{version.uri} is the champion already: nothing to do")
         return _result(name, moved=False, put_back=undone)
     recipe = registered_recipe(version.uri)
-    against = champion.version if champion else None
     settings = {"name": name, "candidate": version.version, "champion": against, **recipe.promotion.model_dump()}
     with recorded("promotion", f"promote-{name}", settings) as run:
-        measured = compare_versions(name, version.version, against, recipe.data, recipe.validation, recipe.seed)
-        comparison = open_comparison(tracking.fetch(measured))
+        comparison = compared or _compare(version, against, recipe)
         _gate(version, comparison, recipe)
         note = _approved(comparison, approval_seconds) if approval_seconds else ""
-        moves = {PREVIOUS: against, CHAMPION: version.version} if champion else {CHAMPION: version.version}
+        moves = {PREVIOUS: against, CHAMPION: version.version} if against else {CHAMPION: version.version}
         with _alone(name), registry.moving(name, against, moves, by=f"flow run {flow_run.name} {flow_run.ui_url}"):
             smoke_test(name, CHAMPION, version.version)
         registry.tag_version(name, version.version, _tags(run, note))
@@ -110,20 +117,26 @@ def rollback(name: ModelName) -> Promotion:
 def _alone(name: str) -> Iterator[None]:
     """While the block lasts, no other flow run moves the aliases of this registered model.
 
+    On one machine a locked file sees to it, which the system unlocks when its process ends, however it ends. Where the
+    store is shared with other machines Prefect's server does too.
+
     Raises:
         AliasesMoved: another one is at it for too long.
 
     """
     limit = f"slimline-aliases-{name}"
-    with get_client(sync_client=True) as client:
-        client.upsert_global_concurrency_limit_by_name(limit, 1)
-    with ExitStack() as slots:
+    waits = partial(listener().note, "promote", "another flow run is moving the aliases, and this one waits for it")
+    with ExitStack() as locks:
         try:
-            slots.enter_context(concurrency(limit, timeout_seconds=PATIENCE, strict=True, lease_duration=LEASE))
+            locks.enter_context(alone(home() / "locks" / limit, waits, PATIENCE))
+            if not tracking.is_local() and not servers.keep_the_store():
+                with get_client(sync_client=True) as client:
+                    client.upsert_global_concurrency_limit_by_name(limit, 1)
+                locks.enter_context(concurrency(limit, timeout_seconds=PATIENCE, strict=True, lease_duration=LEASE))
         except TimeoutError as error:
             raise AliasesMoved(
                 f"{name}: another flow run has been moving the aliases for {PATIENCE} s; nothing was changed here. "
-                f"Look for it in Prefect's UI (concurrency limit {limit})"
+                "Look for it in Prefect's UI"
             ) from error
         yield
 
@@ -144,9 +157,23 @@ def _needed(name: str, which: str) -> Registered:
         raise VersionError(
             "candidate" if which not in (CHAMPION, PREVIOUS) else which,
             f"models:/{name}@{which}",
-            f"there is no such version. {f'Aliases of {name}: {aliases}' if aliases else 'Register one first'}",
+            f"there is no such version in {registry.place()}. "
+            + (f"Aliases of {name}: {aliases}" if aliases else f"Register one first: {ELSEWHERE}"),
         )
     return version
+
+
+def _compare(version: Registered, against: int | None, recipe: Recipe) -> Comparison:
+    name = version.name
+    with machine_alone("promote"):
+        measured = compare_versions(name, version.version, against, recipe.data, recipe.validation, recipe.seed)
+    return open_comparison(tracking.fetch(measured))
+
+
+def _compared() -> Comparison | None:
+    """What this flow run compared already, wherever that was; nothing if it has only begun."""
+    made = made_before(str(flow_run.id), "compare", EvidenceArtifact)
+    return open_comparison(tracking.fetch(made)) if made else None
 
 
 def _gate(version: Registered, comparison: Comparison, recipe: Recipe) -> None:
@@ -156,7 +183,7 @@ def _gate(version: Registered, comparison: Comparison, recipe: Recipe) -> None:
         NotPromoted: with a line for each reason.
 
     """
-    evidence = open_evidence(tracking.download(f"{version.uri}/evidence"))
+    evidence = open_registered(version.uri).evidence
     reasons = worse(comparison, recipe.promotion)
     reasons += breaches(recipe.budget, brought_up_to_date(evidence, comparison))
     page = as_markdown(comparison)
@@ -171,13 +198,20 @@ def _gate(version: Registered, comparison: Comparison, recipe: Recipe) -> None:
 def _approved(comparison: Comparison, seconds: int) -> str:
     """What the person who approves writes; the comparison is on the form.
 
+    A flow run of a deployment is suspended meanwhile: its process ends, and any worker goes on with it when somebody
+    has answered. One of a terminal waits in its own process.
+
     Raises:
         NotPromoted: nobody approved in time, or somebody did not approve.
 
     """
     form = Approval.with_initial_data(description=as_markdown(comparison))
     try:
-        answer = pause_flow_run(wait_for_input=form, timeout=seconds, poll_interval=2)
+        if deployment.id:
+            pair = f"{comparison.candidate}-{comparison.champion}"  # an answer counts for no other
+            answer = suspend_flow_run(wait_for_input=form, timeout=seconds, key=pair)
+        else:
+            answer = pause_flow_run(wait_for_input=form, timeout=seconds, poll_interval=2)
     except FlowPauseTimeout as error:
         raise NotPromoted(
             f"version {comparison.candidate} does not become the champion: nobody approved it within {seconds} s"

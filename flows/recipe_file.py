@@ -1,6 +1,7 @@
 """Reading a recipe: a YAML file and dotted overrides in, a recipe or one message about what is wrong with it out."""
 
 import difflib
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -10,22 +11,37 @@ from pydantic import BaseModel, Field, ValidationError
 
 from flows.recipe import Recipe
 from flows.shipped import RECIPES
-from tasks.contract.errors import RecipeError
-from tasks.store import tracking
+from tasks.contract.errors import RecipeError, shown
+from tasks.contract.own_function import NAME as FUNCTION
+from tasks.versions.registered import open_registered
+from tasks.zoo import ARCHITECTURES
 
+MAX_VALUES = 10_000  # that aliases may stand for; what is written out itself may be as long as the file
 M = TypeVar("M", bound=BaseModel)
 RecipeName = Annotated[str, Field(json_schema_extra={"enum": list(RECIPES)})]  # a drop-down in Prefect's form
 HINT = f"give the path of a YAML file, or the name of a recipe that is shipped: {', '.join(RECIPES)}"
+PATHS = {"data": ("source", "test_source"), "teacher": ("model",), "student": ("model",)}  # fields that may be paths
+READ_FROM_FILES = ("npz", "parquet", "folder", "table")
 MAX_BYTES = 1_000_000  # a recipe is a page of text; more is a mistake or an attack on the parser
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """A recipe file, with dotted overrides such as `student.width=0.5` put in before it is checked.
 
+    Paths in the file are relative to its folder, those in overrides to the working folder. So are those of recipes that
+    are shipped: they lie where no data of anybody's do.
+
     Raises:
         RecipeError: the file is not there, not YAML, or not a recipe; names the field, the value and the way out.
 
     """
+    settings = _settings(path)
+    if path.resolve() not in RECIPES.values():
+        _seen_from_here(settings, path.parent)
+    return check_settings(with_overrides(settings, overrides))
+
+
+def _settings(path: Path) -> dict[str, Any]:
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
@@ -36,7 +52,30 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     settings = _parse(text, str(path))
     if not isinstance(settings, dict):
         raise RecipeError("recipe", str(path), "holds no settings; a recipe is a YAML mapping such as `name: digits`")
-    return check_settings(with_overrides(settings, overrides))
+    return settings
+
+
+def _seen_from_here(settings: dict[str, Any], folder: Path) -> None:
+    """Write the relative paths of a recipe in a folder as they are seen from the working folder.
+
+    Where it is the working folder they stay what they are, and so does the recipe's digest.
+    """
+    groups = {group: values for group in PATHS if isinstance(values := settings.get(group), dict)}
+    for group, values in groups.items():
+        for name, value in [(name, values.get(name)) for name in PATHS[group]]:
+            if not isinstance(value, str) or not value or not _is_path(group, values, value):
+                continue
+            there, here = folder.absolute() / value, Path.cwd()
+            if folder.resolve() != here.resolve() and not value.startswith("~") and not Path(value).is_absolute():
+                place = Path(os.path.normpath(there))
+                values[name] = str(place.relative_to(here) if place.is_relative_to(here) else place)
+
+
+def _is_path(group: str, values: dict[str, Any], value: str) -> bool:
+    """Whether a value names a file or folder, and not a model of the zoo, a function, or one of Keras' data sets."""
+    if group == "data":
+        return values.get("reader") in READ_FROM_FILES
+    return value != "teacher" and value not in ARCHITECTURES and not FUNCTION.fullmatch(value)
 
 
 def with_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -68,7 +107,7 @@ def checked(kind: type[M], settings: dict[str, Any]) -> M:
     except ValidationError as error:
         problems = [_explain(kind, dict(detail)) for detail in error.errors()]
         field, value, remedy = problems[0]
-        more = "".join(f"\n{field}: {value!r}: {remedy}" for field, value, remedy in problems[1:])
+        more = "".join(f"\n{field}: {shown(value)}: {remedy}" for field, value, remedy in problems[1:])
         raise RecipeError(field, value, remedy + more) from error
 
 
@@ -76,10 +115,12 @@ def registered_recipe(uri: str) -> Recipe:
     """The recipe that a registered version was made by.
 
     Raises:
+        VersionError: there is no such version.
+        VersionDamaged: its files are not those that were registered.
         RecipeError: it was made by a Slimline whose recipes were others.
 
     """
-    return read_recipe(tracking.download(f"{uri}/recipe.yaml"))
+    return check_settings(_settings(open_registered(uri).folder / "recipe.yaml"))
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -101,9 +142,36 @@ def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[An
 _UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
 
 
+def _check_size(document: yaml.Node) -> None:
+    """Refuse a text whose aliases stand for more than a recipe can mean: ten lines of them make a thousand million.
+
+    Raises:
+        yaml.YAMLError: they do, or something is an alias of what it is in.
+
+    """
+    values: dict[int, int] = {}  # by node: how many it stands for, once all aliases in it are written out
+
+    def count(node: yaml.Node, inside: tuple[int, ...]) -> int:
+        if id(node) in inside:
+            raise yaml.YAMLError("something is an alias of what it is in")
+        if id(node) not in values:
+            parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+            within = parts if isinstance(node, yaml.CollectionNode) else []
+            values[id(node)] = 1 + sum(count(part, (*inside, id(node))) for part in within)
+        return values[id(node)]
+
+    if count(document, ()) > max(len(values), MAX_VALUES):
+        raise yaml.YAMLError(f"its aliases stand for more than {MAX_VALUES:,} values")
+
+
 def _parse(text: str, where: str) -> Any:
     try:
-        return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506  a SafeLoader: builds no objects
+        loader = _UniqueKeyLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _check_size(node)
+        return loader.construct_document(node)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise RecipeError("recipe", where, f"is not plain YAML: {reason}") from error

@@ -1,5 +1,6 @@
 """What a flow run leaves in MLflow besides its stages: the run that they are children of."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -7,15 +8,34 @@ from uuid import UUID
 
 from prefect.artifacts import create_link_artifact
 from prefect.client.orchestration import get_client
+from prefect.exceptions import Pause
 from prefect.runtime import flow_run
 from prefect.states import Crashed
 
+from flows.orphans import close_dead
 from flows.recipe import Recipe
+from tasks.contract.errors import SlimlineError
 from tasks.contract.progress import listener
 from tasks.register import digest_text
 from tasks.store import tracking
 from tasks.store.commit import git_commit
 from tasks.store.killed_runs import kill_runs, reopen_run
+from tasks.store.resumed import suspend_run
+
+
+class _Refusals(logging.Filter):
+    """A refusal that a person can mend is told in its own words: Prefect would log it with a traceback, as a crash."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record pass, those of refusals without their traceback."""
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, SlimlineError):
+            record.msg, record.args, record.exc_info = str(error), (), None
+        return True
+
+
+for _logger in ("prefect.flow_runs", "prefect.task_runs"):
+    logging.getLogger(_logger).addFilter(_Refusals())
 
 
 @contextmanager
@@ -26,6 +46,7 @@ def recorded(role: str, name: str, settings: Mapping[str, Any], tags: Mapping[st
     names the Prefect flow run and links to it, and the other way round. A flow run that is retried goes on in the same
     one.
     """
+    close_dead()
     run = tracking.run_of_flow(str(flow_run.id))
     if run:
         reopen_run(run)
@@ -44,6 +65,9 @@ def recorded(role: str, name: str, settings: Mapping[str, Any], tags: Mapping[st
             tracking.ui_url(run), "MLflow run", key="mlflow-run", description="Every stage, metric and plot."
         )
         yield run
+    except Pause:  # a person is asked, and the flow run goes on in another process when they have answered
+        suspend_run(run)
+        raise
     except BaseException as error:
         tracking.set_tags(run, {"slimline.error": (str(error) or type(error).__name__)[:5000]})
         tracking.end_run(run, failed=True)

@@ -1,14 +1,22 @@
 """What a compression ends with: figures for people, for Prefect's pages, and for programs."""
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 from pydantic import BaseModel
 
+from flows.budget import Limit, limits
 from flows.recipe import Recipe
 from tasks.contract.artifact import EvidenceArtifact, VersionArtifact
-from tasks.evidence.evidence import Evidence, FileEvidence, open_evidence
-from tasks.evidence.page import PAGE
+from tasks.evidence.evidence import FileEvidence, headline, open_evidence
+from tasks.evidence.page import PAGE, About, lay_out_report
 from tasks.store import tracking
+from tasks.store.stage_runs import epochs_of, stages_of
+
+REPORT = "report"  # the folder among the run's artifacts
 
 
 class Figures(BaseModel, frozen=True):
@@ -28,20 +36,26 @@ class Figures(BaseModel, frozen=True):
     integer_share: float
 
 
-class Compression(BaseModel, frozen=True):
-    """The result of a flow run, as `slimline run --json` prints it."""
+class Measured(BaseModel, frozen=True):
+    """What a compression came to, whether or not the budget is kept."""
 
     name: str
-    version: int
-    uri: str
     score: str
     flow_run: str
     flow_run_url: str
     mlflow_run: str
     mlflow_url: str
-    evidence: str
-    runs: dict[str, str]
+    evidence: str  # the page: its path where the store is on this disk, else its address in MLflow
     figures: list[Figures]
+    limits: list[Limit]
+
+
+class Compression(Measured, frozen=True):
+    """The result of a flow run, as `slimline run --json` prints it."""
+
+    version: int
+    uri: str
+    runs: dict[str, str]
     seconds: dict[str, float]
     reused: list[str]
 
@@ -84,28 +98,60 @@ def as_rows(score: str, figures: list[Figures]) -> list[dict[str, str]]:
     ]
 
 
-def publish(recipe: Recipe, run: str, evidence: EvidenceArtifact, version: VersionArtifact) -> Compression:
-    """Put the table and the summary on Prefect's pages, and hand back the result."""
-    measured: Evidence = open_evidence(tracking.fetch(evidence))
+def present(recipe: Recipe, run: str, evidence: EvidenceArtifact, version: str = "") -> Measured:
+    """Put what was measured on MLflow's page of the compression and on Prefect's, before anybody judges it.
+
+    Args:
+        recipe: what was asked for.
+        run: the compression's run in MLflow.
+        evidence: what was measured.
+        version: the address of the version that was registered; empty as long as there is none.
+
+    """
+    measured = open_evidence(tracking.fetch(evidence))
     figures = [figures_of(file) for file in measured.files]
-    stages = tracking.stages_of(run)
-    result = Compression(
-        name=version.name,
-        version=version.version,
-        uri=version.uri,
+    kept = limits(recipe.budget, recipe.teacher.floor, measured)
+    about = About(
+        name=recipe.registered_name,
+        version=version,
+        date=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        recipe=recipe.as_yaml(),
+        limits=[(line.field, line.limit, line.measured, line.kept) for line in kept],
+        curves={stage.stage: epochs for stage in stages_of(run) if (epochs := epochs_of(stage.run))},
+        links={"Prefect": str(flow_run.ui_url), "MLflow": tracking.ui_url(run)},
+    )
+    with tempfile.TemporaryDirectory(prefix="slimline-report-") as work:
+        lay_out_report(measured, about, Path(work, REPORT))
+        where = tracking.keep_folder(run, Path(work, REPORT), REPORT)
+    tracking.log_metrics(run, headline(measured))
+    page = f"{tracking.ui_url(run)}/artifacts/{REPORT}/{PAGE}"
+    create_link_artifact(page, "The evidence", key="evidence-page", description="As one page, with its plots.")
+    create_table_artifact(as_rows(measured.score, figures), key="evidence", description="A star marks what ships.")
+    return Measured(
+        name=recipe.registered_name,
         score=measured.score,
         flow_run=str(flow_run.id),
         flow_run_url=str(flow_run.ui_url),
         mlflow_run=run,
         mlflow_url=tracking.ui_url(run),
-        evidence=str(tracking.fetch(evidence) / PAGE) if tracking.is_local() else f"{evidence.uri}/{PAGE}",
-        runs={stage.stage: stage.run for stage in stages},
+        evidence=str(tracking.download(where) / PAGE) if tracking.is_local() else page,
         figures=figures,
+        limits=kept,
+    )
+
+
+def publish(recipe: Recipe, run: str, evidence: EvidenceArtifact, version: VersionArtifact) -> Compression:
+    """Name the version on the pages that tell of it, put the summary on Prefect's, and hand back the result."""
+    stages = stages_of(run)
+    result = Compression(
+        **dict(present(recipe, run, evidence, version.uri)),
+        version=version.version,
+        uri=version.uri,
+        runs={stage.stage: stage.run for stage in stages},
         seconds={stage.stage: round(stage.seconds, 2) for stage in stages},
         reused=[stage.stage for stage in stages if stage.reused],
     )
     tracking.set_tags(run, {"slimline.version": version.uri})
-    create_table_artifact(as_rows(measured.score, figures), key="evidence", description="A star marks what ships.")
     create_markdown_artifact(
         _summary(recipe, result), key="version", description=f"{version.name} version {version.version}"
     )

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import socket
 from pathlib import Path
 
@@ -23,6 +24,11 @@ def addresses() -> dict[str, str]:
     if not running() or not note_file().is_file():
         return {}
     return {str(name): str(url) for name, url in json.loads(note_file().read_text()).items()}
+
+
+def keep_the_store() -> bool:
+    """Whether MLflow's store is the one in our state folder, which `slimline up` serves."""
+    return addresses().get("MLFLOW_TRACKING_URI") == os.environ.get("MLFLOW_TRACKING_URI")
 
 
 def socket_file() -> Path:

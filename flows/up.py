@@ -23,6 +23,7 @@ from tasks.contract.state_folder import home
 
 SETTINGS = DEPLOYMENTS / "supervisord.conf"
 PORTS = {"PREFECT_SERVER_API_PORT": 4200, "MLFLOW_PORT": 5000}
+WORKERS = {"compressions", "operations"}  # by the names that the settings give them
 STARTING = 4.0  # seconds that what is only just being started has to end
 LONGEST_SOCKET = 90  # characters of a path; the system takes 107, and supervisord adds a process id while it binds
 
@@ -111,7 +112,7 @@ def status() -> int:
 
 
 def _await(supervisor: "subprocess.Popen[bytes]", prefect: str, mlflow: str) -> None:
-    """Wait until both servers answer and the worker has asked for work.
+    """Wait until both servers answer and both workers have asked for work.
 
     Raises:
         SlimlineError: one of them does not come up; names its log.
@@ -123,18 +124,19 @@ def _await(supervisor: "subprocess.Popen[bytes]", prefect: str, mlflow: str) -> 
     deadline = time.monotonic() + 180
     while not _asked_for_work(prefect, began):
         if supervisor.poll() is not None or time.monotonic() > deadline:
-            raise SlimlineError(f"the worker did not come up: see {home() / 'logs' / 'worker.log'}")
+            raise SlimlineError(f"the workers did not come up: see worker.log and operations.log in {home() / 'logs'}")
         time.sleep(0.5)
 
 
 def _asked_for_work(prefect: str, began: datetime) -> bool:
-    """Whether a worker has been heard of since then; the one before may still count as online."""
+    """Whether both workers have been heard of since then; the ones before may still count as online."""
     import httpx
 
     with contextlib.suppress(httpx.HTTPError):
         answer = httpx.post(f"{prefect}/api/work_pools/{POOL}/workers/filter", json={}, timeout=10)
-        heard = [worker["last_heartbeat_time"] for worker in answer.json()] if answer.status_code == 200 else []
-        return any(datetime.fromisoformat(time_heard) > began for time_heard in heard)
+        workers = answer.json() if answer.status_code == 200 else []
+        heard = {each["name"] for each in workers if datetime.fromisoformat(each["last_heartbeat_time"]) > began}
+        return heard >= WORKERS
     return False
 
 

@@ -5,12 +5,15 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 from pydantic import BaseModel
 
-from flows.deploy import needed
 from flows.recipe_file import registered_recipe
 from flows.record import recorded
+from flows.turn import machine_alone
+from tasks.contract.errors import VersionDamaged
 from tasks.store import tracking
-from tasks.verify import as_markdown, open_verification, verify_version
+from tasks.store.registry import Registered
+from tasks.verify import TABLE, as_markdown, damage_as_markdown, open_verification, verify_version
 from tasks.versions.address import VersionUri
+from tasks.versions.registered import version_at
 
 
 class Verified(BaseModel, frozen=True):
@@ -32,20 +35,30 @@ def verify(version: VersionUri = "models:/digits@champion", processors: bool = F
         processors: Whether its files are asked on other processors too, as far as they can be emulated here.
 
     """
-    chosen = needed(version)
-    recipe = registered_recipe(chosen.uri)
+    chosen = version_at(version)
     with recorded("verification", f"verify-{chosen.name}", {"version": chosen.uri}) as run:
-        tags = {name: value for name, value in chosen.tags.items() if name.startswith("slimline.")}
-        made = verify_version(
-            chosen.name, chosen.version, tags, recipe.data, recipe.validation, recipe.seed, processors
-        )
-        verification = open_verification(tracking.fetch(made))
-        page = as_markdown(verification)
+        holds, page = _verified(chosen, processors)
+        tracking.log_text(run, page, TABLE)
         create_markdown_artifact(page, key="verification", description=chosen.uri)
         return Verified(
             uri=chosen.uri,
-            holds=verification.holds,
+            holds=holds,
             page=page,
             flow_run_url=str(flow_run.ui_url),
             mlflow_url=tracking.ui_url(run),
         )
+
+
+def _verified(version: Registered, processors: bool) -> tuple[bool, str]:
+    """Whether all that was recorded is so, and the page about it; of files that are damaged the page tells alone."""
+    tags = {name: value for name, value in version.tags.items() if name.startswith("slimline.")}
+    try:
+        recipe = registered_recipe(version.uri)
+        with machine_alone("verify"):
+            made = verify_version(
+                version.name, version.version, tags, recipe.data, recipe.validation, recipe.seed, processors
+            )
+    except VersionDamaged as damage:
+        return False, damage_as_markdown(damage)
+    verification = open_verification(tracking.fetch(made))
+    return verification.holds, as_markdown(verification)

@@ -9,6 +9,7 @@ from flows.display import LEGEND
 from flows.report import as_rows
 from flows.screen import Row, copyable, say, tabulate
 from flows.versions import Difference, FileFigures, Listed, Shown, SideBySide
+from tasks.versions.registered import ELSEWHERE
 
 FIGURES = ("drop (interval)", "size", "p50", "speed-up", "integers")  # columns of a file, as a run ends with them
 FLUSH = ("score", *FIGURES)
@@ -17,7 +18,7 @@ FLUSH = ("score", *FIGURES)
 def list_page(console: Console, versions: Sequence[Listed], store: str) -> None:
     """A row a version: the file that MLflow asks of it."""
     if not versions:
-        say(console, f"Nothing is registered in {store}: `slimline run digits` makes a first version.")
+        say(console, f"Nothing is registered in {store}: {ELSEWHERE}.")
         return
     tabulate(console, [_row(version) for version in versions], ("version",), right=FLUSH)
     say(console, LEGEND.partition("; ")[2], style="dim", hang=0)

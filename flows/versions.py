@@ -16,9 +16,11 @@ from tasks.contract.errors import StoreError, VersionError
 from tasks.evidence.evidence import Evidence, FileEvidence, open_evidence
 from tasks.evidence.page import PAGE
 from tasks.measuring.machine import comparable
+from tasks.register import digest_text
 from tasks.store import registry, tracking
 from tasks.store.registry import Registered
 from tasks.versions.address import parse
+from tasks.versions.registered import ELSEWHERE
 from tasks.versions.version import OpenVersion
 
 
@@ -166,10 +168,10 @@ def _registered(uri: str) -> Registered:
 
 def _known(name: str) -> str:
     """Which registered models there are, and where; the nearest name first."""
-    store = tracking.tracking_uri()
+    store = registry.place()
     names = sorted({version.name for version in registry.versions_of()}) if _is_there() else []
     if not names:
-        return f"Nothing is registered in {store}: `slimline run digits` makes a first version"
+        return f"Nothing is registered in {store}: {ELSEWHERE}"
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"Did you mean {close[0]}? " if close and close[0] != name else ""
     return f"{hint}Registered in {store}: {', '.join(names)}"
@@ -237,7 +239,12 @@ def _recipe(version: Registered) -> dict[str, Any]:
     """
     file = tracking.download(f"{version.uri}/recipe.yaml")
     try:
-        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        if digest_text(text) != version.tags.get("slimline.recipe", digest_text(text)):
+            raise StoreError(
+                f"its recipe is not what was registered. `slimline verify {version.uri}` says what else is"
+            )
+        settings = yaml.safe_load(text)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise StoreError(f"its recipe cannot be read: {error}") from error
     if not isinstance(settings, dict):

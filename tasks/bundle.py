@@ -17,7 +17,7 @@ from tasks.formats.onnx.saturation import note_here
 from tasks.store import tracking
 from tasks.store.stage import StageRun, stage
 from tasks.versions.manifest import write_manifest
-from tasks.versions.version import open_version
+from tasks.versions.registered import open_registered
 
 ARCHIVE = ".tar.gz"
 
@@ -69,14 +69,13 @@ def bundle_version(run: StageRun, name: str, version: int, to: ServerName, confi
     """Lay a registered version out for a server, and keep that in the store.
 
     Raises:
-        VersionError: a file of the version is not the one that was measured.
+        VersionDamaged: files of the version are not those that were registered.
         TargetMissing: it has no file that this server could run.
 
     """
-    uri = f"models:/{name}/{version}"
     folder = run.work / "bundle"
     folder.mkdir()
-    bundle(folder, to, Contents(name, version, open_version(uri, tracking.download(uri)), config))
+    bundle(folder, to, Contents(name, version, open_registered(f"models:/{name}/{version}"), config))
     kept = tracking.keep_folder(run.run_id, folder, folder.name)
     return BundleArtifact(stage=run.stage, sha256=digest_folder(folder), uri=kept, run=run.run_id, server=to)
 

@@ -19,7 +19,8 @@ from tasks.measuring.scores import SCORE_NAMES, example_scores
 from tasks.measuring.timing import latency_of
 from tasks.store import tracking
 from tasks.store.stage import StageRun, stage
-from tasks.versions.version import OpenVersion, open_version
+from tasks.versions.registered import open_registered
+from tasks.versions.version import OpenVersion
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 
@@ -216,8 +217,7 @@ def compare_versions(
     versions = {}
     for side, number in ((CANDIDATE, candidate), (CHAMPION, champion)):
         if number is not None:
-            uri = f"models:/{name}/{number}"
-            versions[side] = (number, open_version(uri, tracking.download(uri)))
+            versions[side] = (number, open_registered(f"models:/{name}/{number}"))
     comparison = compare(name, versions, open_data(data), config, seed=seed)
     for pair in comparison.pairs:
         figures = {"drop": pair.drop, "speedup": pair.speedup}

@@ -26,7 +26,8 @@ from tasks.measuring.target_scores import by_target
 from tasks.measuring.timing import latency_of
 from tasks.store import tracking
 from tasks.store.stage import StageRun, stage
-from tasks.versions.version import OpenVersion, open_version
+from tasks.versions.registered import open_registered
+from tasks.versions.version import OpenVersion
 
 BATCH = 64  # examples in a call when answers are asked for
 WARM, SECONDS = 20, 20.0  # calls before timing begins; seconds that timing takes at most
@@ -175,7 +176,7 @@ def monitor_version(
     `labels` says whether the new data have them.
     """
     uri = f"models:/{name}/{version}"
-    opened = open_version(uri, tracking.download(uri))
+    opened = open_registered(uri)
     profile = open_profile(opened.folder)
     new = open_new(
         data,

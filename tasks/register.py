@@ -21,16 +21,20 @@ from tasks.contract.artifact import (
     default_target,
     digest_folder,
 )
+from tasks.contract.errors import StoreError, VersionDamaged
+from tasks.contract.progress import listener
 from tasks.data import DataArtifact, open_prepared
 from tasks.drift.profile import FILE as PROFILE
 from tasks.drift.profile import open_predictions, write_profile
-from tasks.evidence.evidence import Evidence, FileEvidence, open_evidence
+from tasks.evidence.evidence import headline, open_evidence
 from tasks.evidence.page import render_card
 from tasks.formats import FORMATS
 from tasks.measuring.answers import Outputs
 from tasks.store import registry, tracking
 from tasks.store.commit import git_commit
 from tasks.store.stage import StageRun, stage
+from tasks.versions.manifest import write_manifest
+from tasks.versions.registered import MANIFEST_TAG, open_registered
 from tasks.versions.version import place_of
 
 SAMPLE = 16  # examples with their answers in `sample.npz`: enough to tell a wrong file, few enough to ship
@@ -82,19 +86,6 @@ def digest_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def headline(evidence: Evidence, served: FileEvidence) -> dict[str, str]:
-    """The figures that people filter versions by, as tags."""
-    return {
-        evidence.score: f"{served.accuracy.estimate:.4f}",
-        "drop_worst": f"{served.drop.high:.4f}",
-        "size_bytes": str(served.size_bytes),
-        "latency_p50_ms": f"{served.latency.p50 * 1000:.4f}",
-        "speedup": f"{served.speedup.estimate:.2f}",
-        "integer_share": f"{served.integer_share:.3f}",
-        "precision": served.precision,
-    }
-
-
 @dataclass(frozen=True)
 class Version:
     """All that goes into a version; the fields are the parameters of `register_version`."""
@@ -126,14 +117,15 @@ def register_version(
     models: dict[str, ModelArtifact],
     config: RegisterConfig,
 ) -> VersionArtifact:
-    """Make a version of the registered model `name`, unless one with this content is there.
+    """Make a version of the registered model `name`, unless one with this content is there and whole.
 
     What MLflow asks by default is the ONNX file in ONNX Runtime, or the first target's file where there is none. Beside
     it lie the other targets' files, the labels, the profile, a sample of examples with their answers, the recipe
-    (`recipe` is its YAML), the evidence and the model card. `models` are the Keras models of this compression by name.
+    (`recipe` is its YAML), the evidence, the model card and a manifest of all of these. `models` are the Keras models
+    of this compression by name. The alias is not set here: a version that is reused has to get it too.
     """
     content = content_digest(files, recipe, data, _columns(data))
-    made = registry.find_version(name, content) or _register(
+    made = _registered(name, content) or _register(
         run, Version(name, recipe, files, evidence, data, models, config), content
     )
     return VersionArtifact(
@@ -147,13 +139,26 @@ def register_version(
     )
 
 
+def _registered(name: str, content: str) -> registry.Registered | None:
+    """The newest version with this content whose files are all as they were registered; nothing if there is none."""
+    for there in registry.versions_with(name, content):
+        try:
+            why = open_registered(there.uri).unsealed()
+        except (VersionDamaged, StoreError) as error:
+            why = str(error)
+        if not why:
+            return there
+        listener().note("register", f"{there.uri} has this content, but a new version is made: {why}")
+    return None
+
+
 def _register(run: StageRun, made: Version, content: str) -> registry.Registered:
     """Lay the version out in a folder and register it."""
     folder = run.work / "version"
     evidence = tracking.fetch(made.evidence)
     measured = open_evidence(evidence)
     target = default_target(made.files)
-    served = next(file for file in measured.files if file.shipped and file.target == target)
+    figures = headline(measured)
     examples, _ = open_prepared(made.data).arrays("test", limit=SAMPLE)
     tracking.save_model(
         folder,
@@ -163,6 +168,8 @@ def _register(run: StageRun, made: Version, content: str) -> registry.Registered
         requirements=[f"{library}=={version(library)}" for library in FORMATS[target].REQUIREMENTS],
         columns=_columns(made.data),
     )
+    if (folder / "code").is_dir():  # a file where Python would put bytecode beside what MLflow imports from a version
+        (folder / "code" / "__pycache__").write_text("A file, so that Python writes nothing into this version.\n")
     for target, file in made.files.items():  # byte for byte what was measured: MLflow writes ONNX anew
         shutil.copytree(tracking.fetch(file), folder / place_of(target), dirs_exist_ok=True)
     shutil.copytree(evidence, folder / "evidence")
@@ -190,9 +197,12 @@ def _register(run: StageRun, made: Version, content: str) -> registry.Registered
         tracking.FLOW_RUN: str(flow_run.id or ""),
         "target": ",".join(made.files),
         **{f"slimline.parent.{step}": artifact.sha256 for step, artifact in made.lineage.items()},
-        **headline(measured, served),
+        "precision": measured.served().precision,
+        # what people filter versions by
+        **{name: f"{value:.6g}" for name, value in figures.items() if "/" not in name},
     }
-    return registry.register(run.run_id, made.name, folder, tags, card, made.config.alias, made.config.description)
+    tags[MANIFEST_TAG] = write_manifest(folder, name=made.name, content=content)
+    return registry.register(run.run_id, made.name, folder, tags, figures, card, made.config.description)
 
 
 def _columns(data: DataArtifact) -> list[str]:

@@ -16,7 +16,8 @@ from tasks.measuring.arrays import Figure
 from tasks.store import tracking
 from tasks.store.stage import StageRun, stage
 from tasks.versions.recorded_answers import compare_answers
-from tasks.versions.version import SAMPLE, open_version
+from tasks.versions.registered import open_registered
+from tasks.versions.version import SAMPLE, OpenVersion
 
 FILE = "smoke.json"
 PATIENCE = 300  # seconds until a server that does not answer has failed
@@ -31,22 +32,20 @@ class Smoke(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     largest_answer: Figure = Field(ge=0)
 
 
-def smoke(uri: str, folder: Path, work: Path) -> Smoke:
+def smoke(uri: str, version: OpenVersion, work: Path) -> Smoke:
     """Ask `mlflow models predict`, in a process of its own, for the answers to the version's examples.
 
     Args:
         uri: what is asked for, such as `models:/digits@champion`.
-        folder: the files of the version that should answer.
+        version: the one that should answer.
         work: a folder for question and answer.
 
     Raises:
-        VersionError: a file is not the one that was measured.
         SmokeTestFailed: nothing answers, or something else does.
 
     """
-    target = open_version(uri, folder).default().target
-    with np.load(folder / SAMPLE) as sample:
-        examples, recorded = sample["examples"], sample[target]
+    with np.load(version.folder / SAMPLE) as sample:
+        examples, recorded = sample["examples"], sample[version.default().target]
     question, answer = work / "question.json", work / "answer.json"
     question.write_text(json.dumps({"inputs": examples.tolist()}))
     command = [sys.executable, "-m", "mlflow", "models", "predict", "--model-uri", uri, "--env-manager", "local"]
@@ -78,7 +77,7 @@ def _answers(file: Path) -> Outputs:
 @stage("smoke", reuse=False)
 def smoke_test(run: StageRun, name: str, alias: str, version: int) -> EvidenceArtifact:
     """Compare the answers that an alias leads to with those recorded of the version that it should lead to."""
-    result = smoke(f"models:/{name}@{alias}", tracking.download(f"models:/{name}/{version}"), run.work)
+    result = smoke(f"models:/{name}@{alias}", open_registered(f"models:/{name}/{version}"), run.work)
     tracking.log_metrics(run.run_id, {"largest_difference": result.largest_difference})
     folder = run.work / "smoke"
     folder.mkdir()

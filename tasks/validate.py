@@ -344,7 +344,8 @@ def validate_files(
     )
     if choice is not None:
         evidence = evidence.model_copy(update={"tried": open_choice(tracking.fetch(choice))})
-    for file in evidence.files:
+    served = evidence.served()
+    for file in sorted(evidence.files, key=lambda file: file is served):  # MLflow shows a name's last value
         metrics = figures(file, evidence.score)
         model = files[played[file.role, file.target]][file.target].uri
         tracking.log_metrics(run.run_id, metrics, model=model, data=dataset.digest)

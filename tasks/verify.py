@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from tasks.contract.artifact import EvidenceArtifact, Target, digest_file, digest_folder
-from tasks.contract.errors import StoreError
+from tasks.contract.errors import StoreError, VersionDamaged
 from tasks.contract.progress import listener
 from tasks.data import DataConfig, Dataset, open_data
 from tasks.evidence.evidence import FileEvidence
@@ -23,9 +23,9 @@ from tasks.measuring.machine import Machine, comparable, describe_machine, load_
 from tasks.measuring.scores import example_scores
 from tasks.measuring.timing import latency_of
 from tasks.processors.versions import Everywhere, as_lines, everywhere
-from tasks.store import tracking
 from tasks.store.stage import StageRun, stage
-from tasks.versions.version import OpenVersion, open_version
+from tasks.versions.registered import MANIFEST_TAG, open_registered
+from tasks.versions.version import OpenVersion
 
 DIFFERS = "**differs**"
 ELSEWHERE = "another processor, or other instruction sets"
@@ -59,6 +59,7 @@ class Verification(BaseModel, frozen=True, extra="forbid"):
     uri: str
     checks: tuple[Check, ...]
     timings: tuple[Timing, ...]
+    unsealed: str = Field("", description="What of it nothing could be compared with, in a sentence.")
     not_run: tuple[Target, ...] = Field(description="Targets whose runtime is not here: of them the digest alone.")
     saturating: tuple[str, ...] = Field((), description="What is to be known of files that can saturate, in sentences.")
     elsewhere: Everywhere | None = Field(None, description="What its files answer on other processors, if asked for.")
@@ -87,7 +88,7 @@ def verify(
     the teacher is not measured again, as the teacher is not part of a version.
 
     Args:
-        version: the registered files; their digests were compared with the evidence when it was opened.
+        version: the registered files; each was compared with the manifest when it was opened.
         tags: the version's, in the registry.
         data: what its recipe reads now.
         config: how it was validated.
@@ -100,6 +101,8 @@ def verify(
     checks = [
         _equal(f"{file.target} file, sha256", file.sha256, version.digest_of(file.target)) for file in version.shipped()
     ]
+    if version.manifest:
+        checks.append(_equal("manifest of every file, sha256", tags.get(MANIFEST_TAG, ""), version.manifest))
     checks += [
         _equal("recipe, sha256", tags.get("slimline.recipe", ""), digest_file(version.folder / "recipe.yaml")),
         _equal("evidence, sha256", tags.get("slimline.evidence", ""), digest_folder(version.folder / "evidence")),
@@ -148,6 +151,7 @@ def verify(
         uri=version.uri,
         checks=tuple(checks),
         timings=tuple(timings),
+        unsealed=version.unsealed(),
         not_run=tuple(file.target for file in version.shipped() if file not in runs),
         saturating=tuple(saturating),
         elsewhere=everywhere(version) if processors else None,
@@ -188,7 +192,7 @@ def verify_version(
 ) -> EvidenceArtifact:
     """Re-check a registered version, and keep what was recorded and what it is now side by side."""
     uri = f"models:/{name}/{version}"
-    opened = open_version(uri, tracking.download(uri))
+    opened = open_registered(uri)
     verification = verify(opened, tags, open_data(data), config, seed=seed, processors=processors)
     folder = run.work / "verification"
     folder.mkdir()
@@ -237,7 +241,25 @@ def as_markdown(verification: Verification) -> str:
         "against the teacher were not measured again: it is not part of a version.",
         *(f"{target} does not run here: its digest alone was checked." for target in verification.not_run),
         *verification.saturating,
+        *([f"{verification.unsealed}."] if verification.unsealed else []),
         *(as_lines(verification.elsewhere, DIFFERS) if verification.elsewhere else []),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def damage_as_markdown(damage: VersionDamaged) -> str:
+    """Every file that is not what was registered, as a page; nothing that is damaged is asked for answers."""
+    lines = [
+        f"# {damage.whose}: **not everything that was recorded is so**",
+        "",
+        "| file | recorded | found | |",
+        "| --- | --- | --- | --- |",
+        *(
+            f"| {each.file} | {_short(each.recorded)} | {_short(each.actual)} | **{each.kind}** |"
+            for each in damage.differences
+        ),
+        "",
+        f"{damage.way_out}. No file was asked for answers.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -257,7 +257,7 @@ def test_the_image_is_small_and_not_root(server, bundles):
     for source in (line.split()[1] for line in lines if re.match(r"COPY (?!--)", line)):
         assert (folder / source).exists(), source
     pins = dict(line.split("==") for line in (folder / "requirements.txt").read_text().splitlines())
-    assert {"kserve", "onnxruntime", "onnx", "numpy", "pydantic", "uvicorn", "grpcio"} <= set(pins)
+    assert {"kserve", "onnxruntime", "onnx", "onnx-ir", "numpy", "pydantic", "uvicorn", "grpcio"} <= set(pins)
     assert not set(pins) & {"tensorflow", "tf-keras", "mlflow", "prefect", "tf2onnx", "scikit-learn"}
 
 

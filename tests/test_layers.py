@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FORMAT_LIBRARIES = {"tf2onnx", "onnx", "onnxruntime", "ai_edge_litert"}
+FORMAT_LIBRARIES = {"tf2onnx", "onnx", "onnx_ir", "onnxruntime", "ai_edge_litert"}
 HEAVY = {"tensorflow", "tf_keras", "tensorflow_model_optimization", "sklearn", "pyarrow", "scipy", "matplotlib"}
 
 # The floors of `tasks/`, from the ground up: a folder may import what stands on floors below its own. Above all are the

@@ -45,8 +45,9 @@ def measured(result):
     """What a flow run kept in MLflow: the JSON, and the metrics of its stage."""
     from tasks.evidence.monitoring import open_monitoring
     from tasks.store import tracking
+    from tasks.store.stage_runs import stages_of
 
-    (stage,) = tracking.stages_of(result.mlflow_url.rpartition("/")[2])
+    (stage,) = stages_of(result.mlflow_url.rpartition("/")[2])
     metrics = tracking.client().get_run(stage.run).data.metrics
     return open_monitoring(tracking.download(f"runs:/{stage.run}/monitoring")), metrics
 

@@ -16,8 +16,8 @@ from tasks.versions.manifest import write_manifest
 MODULE = "tasks.serving"
 # The image has the Python that the list of libraries was made for: the last release of its minor version.
 PYTHONS = {(3, 11): "3.11.14", (3, 12): "3.12.12", (3, 13): "3.13.9"}
-# onnx: whether a file can saturate is in its numbers, which ONNX Runtime does not give away.
-LIBRARIES = ("kserve", "onnxruntime", "onnx", "numpy")
+# onnx-ir: whether a file can saturate is in its numbers, which ONNX Runtime does not give away.
+LIBRARIES = ("kserve", "onnxruntime", "onnx", "onnx-ir", "numpy")
 # An address in the registry needs MLflow, and a stage Prefect: a server of a folder needs neither.
 LEFT_OUT = frozenset({"tasks.store.tracking", "tasks.store.registry", "tasks.store.stage"})
 

@@ -1,5 +1,43 @@
 """The failures that a person can cause or mend. Each message names the problem, where it is, and the way out."""
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+NOTHING = "nothing"  # where a digest is expected: there is no such file
+
+LONGEST = 200  # characters of a value that a message shows
+
+
+def shown(value: object) -> str:
+    """A value as Python writes it, cut off where that is long, at no cost for what is cut off."""
+    text = ""
+    for part in _written(value):
+        text += part
+        if len(text) > LONGEST:
+            return text[:LONGEST] + "…"
+    return text
+
+
+def _written(value: object) -> Iterator[str]:
+    """What `repr` writes of lists and dicts, piece by piece."""
+    if isinstance(value, dict):
+        yield from _listed("{", value, "}", value)
+    elif isinstance(value, list):
+        yield from _listed("[", value, "]", {})
+    else:
+        yield repr(value)
+
+
+def _listed(opened: str, items: Iterable[object], closed: str, values: Mapping[object, object]) -> Iterator[str]:
+    yield opened
+    for number, item in enumerate(items):
+        yield ", " if number else ""
+        yield from _written(item)
+        if values:
+            yield ": "
+            yield from _written(values[item])
+    yield closed
+
 
 class SlimlineError(Exception):
     """A failure whose message is written for the person who runs Slimline: shown without a traceback."""
@@ -13,8 +51,7 @@ class InvalidInput(SlimlineError):
     exit_code = 2
 
     def __init__(self, field: str, value: object, remedy: str) -> None:
-        shown = repr(value)
-        super().__init__(f"{field}: {shown if len(shown) <= 200 else shown[:200] + '…'}: {remedy}")
+        super().__init__(f"{field}: {shown(value)}: {remedy}")
         self.field = field
         self.value = value
         self.remedy = remedy
@@ -56,8 +93,54 @@ class OutputTaken(InvalidInput):
     """Where a bundle is to be written there is something already."""
 
 
-class BundleDamaged(SlimlineError):
-    """A bundle's file is not the one that was put there: says which."""
+class Difference(NamedTuple):
+    """A file that is not what was recorded. recorded, actual: its sha256, or `NOTHING` where there is no such file."""
+
+    file: str
+    recorded: str
+    actual: str
+
+    @property
+    def kind(self) -> str:
+        """What happened to it, in a word."""
+        if self.recorded == NOTHING:
+            return "extra"
+        return "missing" if self.actual == NOTHING else "damaged"
+
+
+class FilesDamaged(SlimlineError):
+    """Files of a folder are not those that were recorded: a line for each that is damaged, missing or extra."""
+
+    way_out = ""
+
+    def __init__(self, whose: str, differences: Sequence[Difference]) -> None:
+        width = max(len(each.file) for each in differences)
+        lines = [
+            f"- {each.kind:<7} {each.file:<{width}} recorded {each.recorded[:12]}, is {each.actual[:12]}"
+            for each in differences
+        ]
+        super().__init__("\n".join([f"{whose}: not every file is the one that was recorded", *lines, self.way_out]))
+        self.whose = whose
+        self.differences = tuple(differences)
+
+    def __reduce__(self) -> tuple[type["FilesDamaged"], tuple[str, tuple[Difference, ...]]]:
+        """Copies and crosses processes whole, although its message is made from two parts."""
+        return type(self), (self.whose, self.differences)
+
+
+class VersionDamaged(FilesDamaged):
+    """A registered version's files are not those that were registered."""
+
+    way_out = (
+        "The store was changed or is damaged: put the files back from a backup, or compress again, which registers a "
+        "new version, and put that in service"
+    )
+
+
+class BundleDamaged(FilesDamaged):
+    """A bundle's files are not those that were put there."""
+
+    way_out = "A copy was cut off, or it was changed: deploy the version again"
 
 
 class BundleMismatch(SlimlineError):
@@ -93,7 +176,14 @@ class ConversionError(SlimlineError):
 
 
 class BudgetNotKept(SlimlineError):
-    """What was measured is outside the budget: says which limit, by how much, and which knob to turn."""
+    """What was measured is outside the budget: says which limit, by how much, and which knob to turn.
+
+    `result` is what the compression came to all the same.
+    """
+
+    def __init__(self, message: str, result: object = None) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class StoreError(SlimlineError):

@@ -16,15 +16,17 @@ def home() -> Path:
 
 
 @contextmanager
-def alone(file: Path, waits: Callable[[], None]) -> Iterator[None]:
+def alone(file: Path, waits: Callable[[], None], patience: float = -1) -> Iterator[None]:
     """Locks a file for one thread or process of this machine at a time; its end, however it comes, unlocks it.
 
     Args:
         file: made here, and removed when it is unlocked; its folder is made too.
         waits: called once if another has it locked.
+        patience: seconds to wait for it then; for ever if it is negative.
 
     Raises:
         OSError: the file system cannot lock files. A mark in its place would outlive a process that was killed.
+        TimeoutError: another had it locked all the time.
         RuntimeError: this thread has it locked already.
 
     """
@@ -34,7 +36,7 @@ def alone(file: Path, waits: Callable[[], None]) -> Iterator[None]:
         locked = lock.acquire(blocking=False)
     except Timeout:
         waits()
-        locked = lock.acquire()
+        locked = lock.acquire(timeout=patience)
     with locked:
         try:
             yield

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from tasks.contract.artifact import Format, Precision, Role, Target
+from tasks.contract.artifact import Format, Precision, Role, Target, default_target
 from tasks.contract.errors import StoreError
 from tasks.contract.problem import Problem
 from tasks.formats.audit import Audit
@@ -149,6 +149,11 @@ class Evidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         ]
         return [(name, score) for name, score in steps if score is not None]
 
+    def served(self) -> FileEvidence:
+        """The file that ships and that MLflow asks by default: whose figures stand for the version."""
+        shipped = {file.target: file for file in self.files if file.shipped}
+        return shipped[default_target(shipped)]
+
     def targets(self) -> Iterator[tuple[Target, list[FileEvidence]]]:
         """Each target in order, with its files."""
         for target in dict.fromkeys(file.target for file in self.files):
@@ -162,7 +167,7 @@ def figures(file: FileEvidence, score: str) -> dict[str, float]:
         "latency_p95_ms": file.latency.p95 * 1000,
         "latency_p99_ms": file.latency.p99 * 1000,
         "speedup": file.speedup.estimate,
-        "speedup_worst": file.speedup.low,
+        "speedup_low": file.speedup.low,
         "examples_per_second": file.throughput.examples_per_second,
     }
     return {
@@ -170,7 +175,7 @@ def figures(file: FileEvidence, score: str) -> dict[str, float]:
         f"{score}_low": file.accuracy.low,
         f"{score}_high": file.accuracy.high,
         "drop": file.drop.estimate,
-        "drop_worst": file.drop.high,
+        "drop_high": file.drop.high,
         **file.further,
         "parity_max": file.parity.max_absolute,
         "size_bytes": file.size_bytes,
@@ -179,6 +184,32 @@ def figures(file: FileEvidence, score: str) -> dict[str, float]:
         "nonzeros": file.nonzeros,
         "macs": file.macs,
         **(times if file.ran else {}),
+        "integer_share": file.integer_share,
+    }
+
+
+def headline(evidence: Evidence) -> dict[str, float]:
+    """The figures that two compressions are compared by, by the name of a metric.
+
+    Of each file that ships under its target (`litert/drop`), and of the file that MLflow asks by default under their
+    own names (`drop`). Where the target's runtime is not here there are no times.
+    """
+    shipped = [file for file in evidence.files if file.shipped]
+    by_target = {
+        f"{file.target}/{name}": value for file in shipped for name, value in _headline(evidence, file).items()
+    }
+    return by_target | _headline(evidence, evidence.served())
+
+
+def _headline(evidence: Evidence, file: FileEvidence) -> dict[str, float]:
+    times = {"latency_p50_ms": file.latency.p50 * 1000, "speedup": file.speedup.estimate} if file.ran else {}
+    return {
+        evidence.score: file.accuracy.estimate,
+        "drop": file.drop.estimate,
+        "drop_high": file.drop.high,
+        "size_bytes": file.size_bytes,
+        "size_ratio": evidence.teacher(file.target).size_bytes / file.size_bytes,
+        **times,
         "integer_share": file.integer_share,
     }
 

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from tasks.measuring.intervals import Interval
 
 if TYPE_CHECKING:
     import jinja2
+    from markupsafe import Markup
     from matplotlib.figure import Figure
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -45,6 +46,23 @@ class Verdict:
 
     kind: Literal["good", "open", "bad"]
     text: str
+
+
+@dataclass(frozen=True)
+class About:
+    """What a page tells beyond what was measured: of which compression, by which recipe, inside which limits.
+
+    version: its address, empty where none was registered. limits: each one's field, limit, what was measured, and
+    whether it is kept. curves: of each stage that trained, its epochs. links: where more is to be seen, by its name.
+    """
+
+    name: str
+    version: str
+    date: str
+    recipe: str
+    limits: Sequence[tuple[str, str, str, bool]]
+    curves: Mapping[str, Sequence[Mapping[str, float]]]
+    links: Mapping[str, str]
 
 
 def verdicts(evidence: Evidence, file: FileEvidence) -> list[Verdict]:
@@ -213,11 +231,16 @@ def count(number: float) -> str:
 def figures_of(evidence: Evidence) -> "dict[str, Figure]":
     """Every plot of the evidence by file name: drops, sizes and latencies, and what is confused.
 
-    Confusions are those of the first file that ships, and of its teacher.
+    Confusions are those of the file that MLflow asks by default, and of its teacher.
     """
-    figures = {"drops": plots.drops(evidence), "sizes_and_latencies": plots.sizes_and_latencies(evidence)}
-    served = next((file for file in evidence.files if file.shipped), evidence.files[-1])
+    figures = {
+        "drops": plots.drops(evidence),
+        "pareto": plots.pareto(evidence),
+        "sizes_and_latencies": plots.sizes_and_latencies(evidence),
+    }
+    served = evidence.served()
     if served.confusion:
+        figures["recall_by_class"] = plots.recall_by_class(evidence, served)
         figures["confusion"] = plots.confusion(evidence, served)
         figures["confusion_teacher"] = plots.confusion(evidence, evidence.teacher(served.target))
     return figures
@@ -233,12 +256,34 @@ def lay_out(evidence: Evidence, folder: Path) -> None:
     (folder / PAGE).write_text(render_page(evidence, figures), encoding="utf-8")
 
 
-def render_page(evidence: Evidence, figures: "Mapping[str, Figure]") -> str:
+def lay_out_report(evidence: Evidence, about: About, folder: Path) -> None:
+    """Fill a folder with the page that tells of a whole compression, and with its plots as `plots/*.png`."""
+    figures, curves = figures_of(evidence), _curves(evidence, about)
+    (folder / PLOTS).mkdir(parents=True)
+    for name, figure in {**figures, **{f"learning_curves_{stage}": curve for stage, curve in curves.items()}}.items():
+        figure.savefig(folder / PLOTS / f"{name}.png")
+    (folder / PAGE).write_text(render_page(evidence, figures, about), encoding="utf-8")
+
+
+def render_page(evidence: Evidence, figures: "Mapping[str, Figure]", about: About | None = None) -> str:
     """The evidence as one HTML page with its plots inside, which follows the reader's light or dark scheme."""
+    curves = _curves(evidence, about)
+    return (
+        _environment()
+        .get_template("evidence.html")
+        .render(evidence=evidence, figures=_drawn(figures), about=about, curves=_drawn(curves))
+    )
+
+
+def _curves(evidence: Evidence, about: About | None) -> dict[str, "Figure"]:
+    trained = about.curves if about else {}
+    return {stage: plots.learning_curves(epochs, evidence.score) for stage, epochs in trained.items()}
+
+
+def _drawn(figures: "Mapping[str, Figure]") -> dict[str, "Markup"]:
     from markupsafe import Markup
 
-    drawn = {name: Markup(as_svg(figure, name)) for name, figure in figures.items()}  # noqa: S704  made here, escaped by Matplotlib
-    return _environment().get_template("evidence.html").render(evidence=evidence, figures=drawn)
+    return {name: Markup(as_svg(figure, name)) for name, figure in figures.items()}  # noqa: S704  made here, escaped by Matplotlib
 
 
 def render_card(

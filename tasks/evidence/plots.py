@@ -22,6 +22,9 @@ BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
 COLORS: dict[Role, str] = {"teacher": "#8c959f", "student": "#56b4e9", "compressed": BLUE}
 
 TARGET_NAMES: dict[Target, str] = {target: form.TITLE for target, form in FORMATS.items()}
+LATENCY_AXIS = "Median latency at batch 1 (ms, log scale)"
+# what the marks of targets are called in Matplotlib: told apart without colour
+MARKS: dict[Target, str] = dict(zip(FORMATS, "oDs^v<>pPX", strict=False))
 MOST_NUMBERED = 20  # classes of a confusion matrix whose cells still have room for a number
 
 
@@ -166,8 +169,6 @@ def sizes_and_latencies(evidence: Evidence) -> "Figure":
 
     Latencies of targets differ by orders of magnitude, so theirs is a scale of ratios.
     """
-    from matplotlib.ticker import FuncFormatter
-
     files = evidence.files
     figure, (left, right) = _panels(1, 2, width=10, height=1.4 + 0.36 * len(files))
     rows = range(len(files))
@@ -192,15 +193,96 @@ def sizes_and_latencies(evidence: Evidence) -> "Figure":
     )
     room = (slowest / fastest) ** 0.45 * 1.6  # to the right, for the labels
     right.set_xlim(fastest * 1000 / 1.25, slowest * 1000 * room)
-    right.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    right.xaxis.set_major_formatter(_plain_numbers())
     right.minorticks_off()
-    right.set_title("Median latency at batch 1 (ms, log scale)")
+    right.set_title(LATENCY_AXIS)
     _rows(right, [""] * len(files))
     right.set_ylim(left.get_ylim())  # so that a file's bar and its point stand on one line
     left.set_xlim(0, max(sizes) * 1.22)
     for panel in (left, right):
         panel.grid(axis="x", color=GRID, linewidth=0.8)
     return figure
+
+
+def pareto(evidence: Evidence) -> "Figure":
+    """Score against size and against latency, one point a file; a line joins those that no other file beats in both.
+
+    Latencies of targets whose runtime is not here are left out.
+    """
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import LogLocator
+
+    figure, panels = _panels(1, 2, width=10, height=4.2)
+    sizes = [(file, file.size_bytes / 1024) for file in evidence.files]
+    times = [(file, file.latency.p50 * 1000) for file in evidence.files if file.ran]
+    unit = 100 if evidence.score == "accuracy" else 1
+    for panel, points, title in zip(panels, (sizes, times), ("Size (KiB, log scale)", LATENCY_AXIS), strict=True):
+        _front(panel, [(cost, unit * file.accuracy.estimate) for file, cost in points])
+        for file, cost in points:
+            ends = [unit * end for end in (file.accuracy.low, file.accuracy.high)]
+            panel.plot([cost, cost], ends, color=COLORS[file.role], linewidth=1.5, alpha=0.5)
+            panel.plot(
+                [cost], [unit * file.accuracy.estimate], marker=MARKS[file.target], color=COLORS[file.role], ms=9
+            )
+        lowest, highest = (limit(cost for _, cost in points) for limit in (min, max))
+        panel.set_xscale("log")
+        panel.set_xlim(lowest / 1.6, highest * 1.6)  # one of the marks is always inside
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter(_plain_numbers())
+        panel.minorticks_off()
+        panel.set_xlabel(title)
+        panel.grid(color=GRID, linewidth=0.8)
+    panels[0].set_ylabel(f"{evidence.score} (%)" if unit == 100 else evidence.score)
+    roles = dict.fromkeys(file.role for file in evidence.files)
+    targets = dict.fromkeys(file.target for file in evidence.files)
+    keys = [Line2D([], [], marker="s", linestyle="none", color=COLORS[role], label=role) for role in roles]
+    keys += [
+        Line2D([], [], marker=MARKS[target], linestyle="none", color=INK, label=TARGET_NAMES[target])
+        for target in targets
+    ]
+    figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), frameon=False)
+    return figure
+
+
+def _front(panel: "Axes", points: Sequence[tuple[float, float]]) -> None:
+    """Join the points of cost and score that no other has at most the cost and at least the score of."""
+    best, steps = float("-inf"), []
+    for cost, score in sorted(points, key=lambda point: (point[0], -point[1])):
+        if score > best:
+            best = score
+            steps.append((cost, score))
+    costs, scores = zip(*steps, strict=True)
+    panel.step(costs, scores, where="post", color=INK, linewidth=1, linestyle="dashed", zorder=0)
+
+
+def recall_by_class(evidence: Evidence, file: FileEvidence) -> "Figure":
+    """How much of each class a file finds, beside its teacher's file; the classes that fell most stand on top."""
+    import numpy as np
+
+    shares = []
+    for each in (evidence.teacher(file.target), file):
+        counts = np.array(each.confusion)
+        shares.append(counts.diagonal() / np.maximum(counts.sum(axis=1), 1))
+    order = np.argsort(shares[1] - shares[0], kind="stable")
+    figure, (panel,) = _panels(1, 1, width=7.5, height=1.6 + 0.3 * len(order))
+    rows = range(len(order))
+    for share, role, place in zip(shares, ("teacher", file.role), (-0.18, 0.18), strict=True):
+        bars = panel.barh([row + place for row in rows], share[order], color=COLORS[role], height=0.34, label=role)
+        panel.bar_label(bars, [f"{value:.1%}" for value in share[order]], padding=4, fontsize=8)
+    _rows(panel, [evidence.classes[label] for label in order])
+    panel.set_xlim(0, 1.12)
+    panel.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0%", "25%", "50%", "75%", "100%"])
+    panel.set_title(f"Recall by class, {_title(file)}")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    panel.grid(axis="x", color=GRID, linewidth=0.8)
+    return figure
+
+
+def _plain_numbers() -> Any:
+    """Numbers on a scale of ratios as people write them, not as powers of ten."""
+    from matplotlib.ticker import FuncFormatter
+
+    return FuncFormatter(lambda value, _: f"{value:g}")
 
 
 def _panels(rows: int, columns: int, *, width: float, height: float) -> "tuple[Figure, list[Axes]]":

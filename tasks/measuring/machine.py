@@ -27,7 +27,7 @@ INTEGER_INSTRUCTIONS = {
     "asimd": "NEON",
 }
 LIBRARIES = (
-    *("ai-edge-litert", "numpy", "onnx", "onnxruntime", "tensorflow", "tensorflow-model-optimization"),
+    *("ai-edge-litert", "numpy", "onnx", "onnx-ir", "onnxruntime", "tensorflow", "tensorflow-model-optimization"),
     *("tf-keras", "tf2onnx"),
 )
 

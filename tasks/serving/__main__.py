@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tasks.serving.model import ServedModel
     from tasks.serving.served import Served
 
+log = logging.getLogger("slimline.serving")
+
 
 def main() -> int:
     """Serve until SIGTERM; 1 if the version cannot be served, 2 if an option is wrong."""
@@ -41,6 +43,10 @@ def add_options(grammar: argparse.ArgumentParser) -> None:
     grammar.add_argument("--http-port", type=int, default=8080)
     grammar.add_argument("--grpc-port", type=int, default=8081)
     grammar.add_argument("--threads", type=int, default=1, help="of ONNX Runtime, in one call")
+    grammar.add_argument("--key-file", type=Path, help="keys, one a line: requests have to bring one")
+    grammar.add_argument("--tls-cert", type=Path, help="the server's certificate, as PEM")
+    grammar.add_argument("--tls-key", type=Path, help="its private key")
+    grammar.add_argument("--tls-client-ca", type=Path, help="who signs the certificates that clients bring")
 
 
 def config_of(options: argparse.Namespace) -> ServeConfig:
@@ -50,13 +56,17 @@ def config_of(options: argparse.Namespace) -> ServeConfig:
         OptionWrong: names the option, its value, and what it can be.
 
     """
+    from tasks.serving.access import check_access
+
     values = {name: value for name, value in vars(options).items() if name in ServeConfig.model_fields}
     try:
-        return ServeConfig(**values)
+        config = ServeConfig(**values)
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
         raise OptionWrong(f"--{name.replace('_', '-')}", values[name], first["msg"]) from error
+    check_access(config)
+    return config
 
 
 def serve_folder(options: argparse.Namespace) -> None:
@@ -76,15 +86,16 @@ def serve_registered(options: argparse.Namespace) -> None:
     from tasks.serving.watch import find, following
 
     config_of(options)
-    name, which = parse(options.version, ", or a folder")
-    served = find(name, which, options.threads)
-    serve(served, options, lambda model: following(model, which, options.threads, options.watch))
+    parse(options.version, ", or a folder")
+    served = find(options.version, options.threads)
+    serve(served, options, lambda model: following(model, options.version, options.threads, options.watch))
 
 
 def serve(
     served: "Served", options: argparse.Namespace, beside: "Callable[[ServedModel], Callable[[], Awaitable[None]]]"
 ) -> None:
     """Serve an opened version until SIGTERM, with something that runs beside the model."""
+    from tasks.serving.access import open_to
     from tasks.serving.model import ServedModel
     from tasks.serving.server import run
 
@@ -93,9 +104,12 @@ def serve(
     model = ServedModel(served, config)
 
     def ready() -> None:
-        rest = f"http://{address(config.host, config.http_port)}/v2/models/{served.name}"
+        scheme = "https" if config.tls_cert else "http"
+        rest = f"{scheme}://{address(config.host, config.http_port)}/v2/models/{served.name}"
         rpc = address(config.host, config.grpc_port)
         print(f"{served.name} version {served.version}: REST {rest}, gRPC {rpc}\ncurl {rest}", flush=True)
+        if sentence := open_to(config):
+            log.warning(sentence)
 
     asyncio.run(run(model, config, beside(model), ready))
 

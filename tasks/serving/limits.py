@@ -1,6 +1,7 @@
 """Where a server listens, and how much it takes on."""
 
 import socket
+from pathlib import Path
 
 from pydantic import BaseModel, Field
 
@@ -19,6 +20,18 @@ class ServeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     max_examples: int = Field(1024, ge=1, description="Most examples of one request.")
     max_waiting: int = Field(256, ge=1, description="Most requests under way; more are sent away with 503.")
     max_request_bytes: int = Field(16 << 20, ge=1024, description="Largest request; a larger one is refused unread.")
+    max_memory_bytes: int = Field(
+        512 << 20,
+        ge=1 << 20,
+        description="Most memory of requests under way, by estimate; more wait or get 503.",
+    )
+    goodbye_seconds: float = Field(
+        5, ge=0, le=600, description="How long, when it is ended, clients that keep connections may take to hear of it."
+    )
+    key_file: Path | None = Field(None, description="Keys, one a line, of which a request has to bring one.")
+    tls_cert: Path | None = Field(None, description="The server's certificate, as PEM.")
+    tls_key: Path | None = Field(None, description="Its private key.")
+    tls_client_ca: Path | None = Field(None, description="Who signs the certificates that clients have to bring.")
     grace_seconds: int = Field(30, ge=0, description="How long requests that were begun may take when it is ended.")
 
 

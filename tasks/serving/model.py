@@ -11,15 +11,14 @@ from kserve.errors import InvalidInput, ModelNotReady
 from kserve.metrics import PREDICT_HIST_TIME, get_labels
 from kserve.model import InferenceVerb
 from kserve.utils.numpy_codec import from_np_dtype
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Gauge, Histogram
 
+from tasks.serving.admission import REFUSED
 from tasks.serving.limits import ServeConfig
 from tasks.serving.served import SLOW, Float32, Served
 
-NUMBERS = {"FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"}
 SERVED = Gauge("slimline_served_version", "1 for the version that is served.", ["model", "version"])
 WAITING = Gauge("slimline_waiting_requests", "Requests that wait for the runtime.")
-REFUSED = Counter("slimline_refused_requests", "Requests that were sent away because too many were under way.")
 BATCH = Histogram("slimline_request_examples", "Examples in a request.", buckets=(1, 2, 4, 8, 16, 32, 64, 256, 1024))
 Waiting = tuple[Served, Float32, "asyncio.Future[Float32]"]
 
@@ -167,13 +166,15 @@ def examples(payload: Any, served: Served, most: int) -> Float32:
         if output.name != served.output.name:
             raise InvalidInput(f"outputs: {output.name!r}: the model gives one, {served.output.name}")
     (tensor,) = payload.inputs
-    if tensor.datatype not in NUMBERS:
+    if tensor.datatype != "FP32":  # a byte of an image and a number of 64 bits are no example that was learned from
         raise InvalidInput(f"{name}: datatype {str(tensor.datatype)[:20]!r}: {right}")
     shape = list(tensor.shape)
     if not shape or shape[0] < 1 or shape[1:] != shape_of_one:
         raise InvalidInput(f"{name}: shape {shape[:8]}: {right}, n from 1")
     if shape[0] > most:
         raise InvalidInput(f"{name}: {shape[0]:,} examples: send no more than {most:,} at a time")
+    if not _numbers(tensor.data):
+        raise InvalidInput(f"{name}: data hold what is no number: {right}")
     try:
         with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
             x = np.ascontiguousarray(tensor.as_numpy(), np.float32)
@@ -184,3 +185,9 @@ def examples(payload: Any, served: Served, most: int) -> Float32:
     if served.unknown and (sentence := served.unknown(x)):
         raise InvalidInput(f"{name}: {sentence}")
     return x
+
+
+def _numbers(data: Any) -> bool:
+    """Whether JSON's values, nested or not, are numbers: NumPy would take `"1"` and `true` for one. None is binary."""
+    kinds = set(map(type, data)) if isinstance(data, list) else set()
+    return kinds <= {int, float} or (kinds == {list} and all(map(_numbers, data)))

@@ -18,7 +18,7 @@ from tasks.formats.onnx.signature import signature
 from tasks.formats.slimline_pyfunc import TensorSpec
 from tasks.versions.manifest import read_manifest
 from tasks.versions.recorded_answers import CLOSE, compare_answers
-from tasks.versions.version import SAMPLE, open_version
+from tasks.versions.version import SAMPLE, OpenVersion
 
 log = logging.getLogger("slimline.serving")
 Float32 = npt.NDArray[np.float32]
@@ -51,7 +51,7 @@ def open_folder(folder: Path, threads: int) -> Served:
     """A folder that was laid out for a server: `model.onnx`, what its answers are compared with, and a manifest.
 
     Raises:
-        BundleDamaged: a file is not the one that was put there.
+        BundleDamaged: files are not those that were put there.
         SmokeTestFailed: it answers otherwise than when it was registered.
 
     """
@@ -59,17 +59,19 @@ def open_folder(folder: Path, threads: int) -> Served:
     return _opened(folder, str(about["name"]), str(about["version"]), threads)
 
 
-def open_registered(uri: str, name: str, version: int, folder: Path, threads: int) -> Served:
-    """A version's folder from the registry.
+def open_version_of(version: OpenVersion, name: str, number: int, threads: int) -> Served:
+    """A version from the registry, whose files were compared with what was registered.
 
     Raises:
-        VersionError: a file is not the one that was measured, or there is none for ONNX Runtime.
+        VersionError: it has no file for ONNX Runtime.
         SmokeTestFailed: it answers otherwise than when it was registered.
 
     """
-    if lacks := open_version(uri, folder).lacks(TARGET):
-        raise VersionError("version", uri, f"{lacks}, or serve it with `mlflow models serve -m {uri}`")
-    return _opened(folder, name, str(version), threads)
+    if lacks := version.lacks(TARGET):
+        raise VersionError("version", version.uri, f"{lacks}, or serve it with `mlflow models serve -m {version.uri}`")
+    if sentence := version.unsealed():
+        log.warning(sentence)
+    return _opened(version.folder, name, str(number), threads)
 
 
 def _opened(folder: Path, name: str, version: str, threads: int) -> Served:

@@ -10,23 +10,26 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import fastapi
 import grpc
 import uvicorn
-from fastapi.exceptions import HTTPException, RequestValidationError
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from kserve import ModelRepository
 from kserve.errors import (
     InvalidInput,
     ModelNotFound,
     ModelNotReady,
+    ServerNotReady,
     generic_exception_handler,
     invalid_input_handler,
     model_not_found_handler,
     model_not_ready_handler,
+    server_not_ready_handler,
 )
 from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
@@ -38,15 +41,30 @@ from kserve.protocol.rest.v2_datamodels import InferenceResponse
 from kserve.protocol.rest.v2_endpoints import V2Endpoints, register_v2_endpoints
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tasks.serving.access import Keys, RpcKeys, keys_of, open_port, rest_options
+from tasks.serving.admission import Limit, Memory, Turns
 from tasks.serving.limits import ServeConfig, address, check_ports
-from tasks.serving.model import REFUSED, ServedModel
+from tasks.serving.model import ServedModel
 
 KEPT_ALIVE = 65  # seconds that an idle connection is kept, KServe's choice: proxies that keep theirs for 60 close first
-DRAINED = 4  # times the largest request, of a larger one, are read and dropped so that its sender hears the answer
 
 
 class Plane(DataPlane):  # type: ignore[misc]
-    """KServe's way from bytes to tensors and back; what it cannot decode is the client's doing, whatever it raises."""
+    """KServe's way from bytes to tensors and back; what it cannot decode is the client's doing, whatever it raises.
+
+    leaving: whether the server is about to end. Probes are told so, and requests are still answered.
+    """
+
+    leaving = False
+
+    async def ready(self) -> bool:
+        """Whether more requests should come here."""
+        return not self.leaving and await super().ready()
+
+    async def model_ready(self, model_name: str, disable_predictor_health_check: bool = False) -> bool:
+        """The same of one model; without the health check for the request that is to be answered."""
+        ready: bool = await super().model_ready(model_name, disable_predictor_health_check)
+        return ready and (disable_predictor_health_check or not self.leaving)
 
     def decode(self, *args: Any, **kwargs: Any) -> Any:
         """As KServe, but for what it raises."""
@@ -71,59 +89,31 @@ class NoRepository(ModelRepositoryExtension):  # type: ignore[misc]
         raise InvalidInput(f"{model_name}: models are not unloaded by clients; move the alias in the registry")
 
 
-class Limit:
-    """ASGI middleware: a body that is too large is answered with 413, and a request too many with 503.
+class Goodbye:
+    """ASGI middleware: when the server is about to end, every answer asks its client to connect anew, elsewhere."""
 
-    Connections that ask nothing count for nothing, and whoever looks after the server is always answered.
-    """
-
-    def __init__(self, inner: ASGIApp, config: ServeConfig) -> None:
+    def __init__(self, inner: ASGIApp, plane: Plane) -> None:
         self.inner = inner
-        self.most = config.max_request_bytes
-        self.at_once = config.max_waiting
-        self.under_way = 0
+        self.plane = plane
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, counting."""
-        if scope["type"] != "http" or scope["method"] == "GET":  # health, metadata, metrics
-            await self.inner(scope, receive, send)
-            return
-        if self.under_way >= self.at_once:
-            REFUSED.inc()
-            message = f"{self.under_way} requests are under way already: ask again later, or start another server"
-            await JSONResponse({"error": message}, 503, {"retry-after": "1"})(scope, receive, send)
-            return
-        self.under_way += 1
-        try:
-            await self._bounded(scope, receive, send)
-        finally:
-            self.under_way -= 1
+        """Pass on, and close the connection behind the answer if it is time."""
 
-    async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
-        announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        refused = JSONResponse(
-            {"error": f"the request is larger than {self.most:,} bytes: send fewer examples at a time"}, 413
-        )
-        if announced.isdigit() and int(announced) > self.most:
-            left = DRAINED * self.most  # a client that is still sending would not see the answer
-            more = True
-            while more and left > 0:
-                message = await receive()
-                left -= len(message.get("body", b""))
-                more = message.get("more_body", False)
-            await refused(scope, receive, send)
-            return
-        seen = 0
+        async def closing(message: Message) -> None:
+            if message["type"] == "http.response.start" and self.plane.leaving:
+                message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
+            await send(message)
 
-        async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > self.most:  # sent in pieces, without a length
-                raise HTTPException(413, f"the request is larger than {self.most:,} bytes")
-            return message
+        await self.inner(scope, receive, closing)
 
-        await self.inner(scope, counted, send)
+
+class Rest(uvicorn.Server):
+    """uvicorn's server, which leaves the signals to `run`: it would reset the connections that wait for a request."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """None."""
+        yield
 
 
 async def no_request(_: fastapi.Request, error: Exception) -> JSONResponse:
@@ -152,12 +142,17 @@ async def run(
     quiet()
     models = ModelRepository()
     models.update(model)
-    plane, repository = Plane(models), NoRepository(models)
-    rest, rpc = rest_server(plane, repository, config), rpc_server(plane, repository, config)
+    plane, repository, memory = Plane(models), NoRepository(models), Memory(config.max_memory_bytes)
+    rest, rpc = rest_server(plane, repository, config, memory), rpc_server(plane, repository, config, memory)
     await rpc.start()
     ended = asyncio.Event()
-    for sign in (signal.SIGTERM, signal.SIGINT):  # uvicorn listens too, and sends them again: to us, not to the system
-        asyncio.get_running_loop().add_signal_handler(sign, ended.set)
+
+    def heard() -> None:
+        rest.force_exit = ended.is_set()  # the second time nobody is waited for
+        ended.set()
+
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(sign, heard)
     serving = asyncio.create_task(rest.serve())
     watching = asyncio.ensure_future(beside())
     while not rest.started and not serving.done():
@@ -166,13 +161,22 @@ async def run(
     stopped = asyncio.create_task(ended.wait())
     await asyncio.wait({stopped, serving}, return_when=asyncio.FIRST_COMPLETED)
     watching.cancel()
+    plane.leaving = True
+    await _said_goodbye(rest, config.goodbye_seconds)
     rest.should_exit = True  # no new connections; what was begun is answered
-    await asyncio.gather(serving, rpc.stop(grace=config.grace_seconds))
+    await asyncio.gather(serving, rpc.stop(grace=0 if rest.force_exit else config.grace_seconds))
     with contextlib.suppress(asyncio.CancelledError):
         await watching
 
 
-def rest_server(plane: Plane, repository: NoRepository, config: ServeConfig) -> uvicorn.Server:
+async def _said_goodbye(rest: Rest, seconds: float) -> None:
+    """Wait until every client that keeps a connection has heard that it closes, or for so long."""
+    until = time.monotonic() + seconds
+    while rest.server_state.connections and time.monotonic() < until and not rest.force_exit:
+        await asyncio.sleep(0.05)
+
+
+def rest_server(plane: Plane, repository: NoRepository, config: ServeConfig, memory: Memory) -> Rest:
     """The second version of the protocol and metrics, and nothing else, behind a port of one address.
 
     KServe's own `ModelServer` opens more (the protocol's first version, OpenAI's, a timing of every request), and can
@@ -186,6 +190,7 @@ def rest_server(plane: Plane, repository: NoRepository, config: ServeConfig) -> 
             InvalidInput: invalid_input_handler,
             ModelNotFound: model_not_found_handler,
             ModelNotReady: model_not_ready_handler,
+            ServerNotReady: server_not_ready_handler,
             NotImplementedError: no_versions,
             RequestValidationError: no_request,
             Exception: generic_exception_handler,
@@ -198,8 +203,11 @@ def rest_server(plane: Plane, repository: NoRepository, config: ServeConfig) -> 
     path = "/v2/models/{model_name}/infer"
     app.add_api_route(path, answer, methods=["POST"], response_model=InferenceResponse, include_in_schema=False)
     register_v2_endpoints(app, plane, repository)
-    app.add_middleware(Limit, config=config)
-    return uvicorn.Server(
+    app.add_middleware(Limit, config=config, memory=memory)
+    if config.key_file is not None:
+        app.add_middleware(Keys, keys=keys_of(config.key_file))  # around the limit: who has no key is not read
+    app.add_middleware(Goodbye, plane=plane)
+    return Rest(
         uvicorn.Config(
             app,
             host=config.host,
@@ -210,24 +218,26 @@ def rest_server(plane: Plane, repository: NoRepository, config: ServeConfig) -> 
             server_header=False,
             timeout_keep_alive=KEPT_ALIVE,
             timeout_graceful_shutdown=config.grace_seconds,
+            **rest_options(config),
         )
     )
 
 
-def rpc_server(plane: Plane, repository: NoRepository, config: ServeConfig) -> grpc.aio.Server:
+def rpc_server(plane: Plane, repository: NoRepository, config: ServeConfig, memory: Memory) -> grpc.aio.Server:
     """KServe's servicer behind a port of one address, without a log line for each request."""
     options = [
         ("grpc.max_receive_message_length", config.max_request_bytes),
         ("grpc.max_send_message_length", -1),
         ("grpc.so_reuseport", 0),  # else two servers would share a port, and each would answer some
     ]
+    keys = [RpcKeys(keys_of(config.key_file))] if config.key_file is not None else []
     server = grpc.aio.server(
-        interceptors=(ExceptionToStatusInterceptor(),),
+        interceptors=(*keys, Turns(config, memory), ExceptionToStatusInterceptor()),
         options=options,
         maximum_concurrent_rpcs=config.max_waiting,
     )
     add_GRPCInferenceServiceServicer_to_server(InferenceServicer(plane, repository), server)
-    server.add_insecure_port(address(config.host, config.grpc_port))
+    open_port(server, address(config.host, config.grpc_port), config)
     return server
 
 

@@ -45,6 +45,7 @@ LIBRARIES = {
     "tensorflow_model_optimization": "tensorflow-model-optimization",
     "tf2onnx": "tf2onnx",
     "onnx": "onnx",
+    "onnx_ir": "onnx-ir",
     "onnxruntime": "onnxruntime",
     "ai_edge_litert": "ai-edge-litert",
     "numpy": "numpy",

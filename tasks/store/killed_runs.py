@@ -1,15 +1,40 @@
 """MLflow runs that nobody ended, because what began them was stopped: closed as killed."""
 
-from tasks.store import tracking
-from tasks.store.process import this_process
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tasks.store import stage_runs, tracking
+from tasks.store.process import is_gone, this_machine, this_process
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 
 def reopen_run(run_id: str) -> None:
-    """Go on with a run that was ended, or whose process is gone; children that were at work then are closed."""
+    """Go on, in this process, with a run that was ended or suspended; children that were at work then are closed."""
+    tracking.set_tags(run_id, {tracking.PROCESS: this_process()})
     tracking.client().update_run(run_id, status="RUNNING")
-    for child in tracking.children(run_id):
+    for child in stage_runs.children(run_id):
         if child.info.status == "RUNNING":
-            tracking.client().set_terminated(child.info.run_id, "KILLED")
+            kill(child.info.run_id)
+
+
+def kill(run_id: str) -> None:
+    """Close a run as killed."""
+    tracking.client().set_terminated(run_id, "KILLED")
+
+
+def close_dead() -> list[str]:
+    """Close, as killed, what processes of this machine began and did not end; gives the flow runs that it was for.
+
+    Whoever ends a process cannot always write that down: it is killed, or has no time left. This needs neither.
+    """
+    here = f"attributes.status = 'RUNNING' and tags.`{tracking.PROCESS}` LIKE '{this_machine()} %'"
+    begun = tracking.client().search_runs([tracking.experiment()], here, max_results=1000)
+    dead = [run for run in begun if is_gone(run.data.tags[tracking.PROCESS])]
+    for run in dead:
+        kill(run.info.run_id)
+    return _flow_runs(dead)
 
 
 def kill_runs(since: float) -> list[str]:
@@ -27,5 +52,9 @@ def kill_runs(since: float) -> list[str]:
         if run.info.status == "RUNNING" or (run.info.status == "FAILED" and run.info.end_time >= since * 1000)
     ]
     for run in killed:
-        tracking.client().set_terminated(run.info.run_id, "KILLED")
-    return sorted({flow for run in killed if (flow := run.data.tags.get(tracking.FLOW_RUN))})
+        kill(run.info.run_id)
+    return _flow_runs(killed)
+
+
+def _flow_runs(runs: "Sequence[Run]") -> list[str]:
+    return sorted({flow for run in runs if (flow := run.data.tags.get(tracking.FLOW_RUN))})

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field
 
@@ -34,6 +35,12 @@ class Registered(BaseModel, frozen=True):
         return f"models:/{self.name}/{self.version}"
 
 
+def place() -> str:
+    """The store that is looked in, for messages: the one of this folder, unless another one is set. No password."""
+    parts = urlsplit(tracking.tracking_uri())
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
 def version_of(name: str, which: str | int) -> Registered | None:
     """The version with a number or an alias; nothing if there is none."""
     version: Any = None
@@ -45,12 +52,10 @@ def version_of(name: str, which: str | int) -> Registered | None:
     return _registered(version) if version else None
 
 
-def find_version(name: str, content: str) -> Registered | None:
-    """The version of a registered model that has this content; nothing if there is none."""
-    versions = tracking.client().search_model_versions(
-        f"name = '{name}' and tags.`slimline.content` = '{content}'", max_results=1
-    )
-    return _registered(versions[0]) if versions else None
+def versions_with(name: str, content: str) -> list[Registered]:
+    """The versions of a registered model that have this content, newest first."""
+    versions = tracking.client().search_model_versions(f"name = '{name}' and tags.`slimline.content` = '{content}'")
+    return sorted(map(_registered, versions), key=lambda each: -each.version)
 
 
 def versions_of(name: str = "") -> list[Registered]:
@@ -149,16 +154,22 @@ def tag_version(name: str, version: int, tags: Mapping[str, str]) -> None:
 
 
 def register(
-    run_id: str, name: str, folder: Path, tags: Mapping[str, str], card: str, alias: str, description: str
+    run_id: str,
+    name: str,
+    folder: Path,
+    tags: Mapping[str, str],
+    figures: Mapping[str, float],
+    card: str,
+    description: str,
 ) -> Registered:
-    """Make a version of a registered model from a folder that MLflow can load."""
+    """Make a version of a registered model from a folder that MLflow can load, with the figures it is compared by."""
     with tracking.unless("RESOURCE_ALREADY_EXISTS"):
         tracking.client().create_registered_model(name, description=description or f"{name}, compressed by Slimline.")
     model = tracking.keep_model(run_id, name, folder, {"slimline.content": tags["slimline.content"]})
+    tracking.log_metrics(run_id, figures, model=model)
     made = tracking.client().create_model_version(
         name, model, run_id=run_id, tags=dict(tags), description=card, model_id=model.removeprefix("models:/")
     )
-    set_alias(name, alias, int(made.version))
     return _registered(made)
 
 

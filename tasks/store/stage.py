@@ -33,6 +33,7 @@ from tasks.contract.progress import listener
 from tasks.contract.state_folder import alone, home
 from tasks.store import tracking
 from tasks.store.cache_key import cache_key
+from tasks.store.stage_runs import REUSED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,7 +48,8 @@ class StageRun:
     """The MLflow run of one stage that is at work, and where its files go.
 
     stage: its name, with its fields filled in. work: an empty folder, gone when the stage ends. checkpoints: a folder
-    that is this key's, gone when the stage has its artifact and not before. history: of each epoch, in order.
+    that is this key's, gone when the stage has its artifact and not before. history: of each epoch, in order, with its
+    number.
     """
 
     stage: str
@@ -60,14 +62,16 @@ class StageRun:
         """Tell of an epoch (counted from 1): to whoever watches, and to MLflow."""
         listener().epoch(self.stage, epoch, epochs, dict(values))
         tracking.log_metrics(self.run_id, values, step=epoch)
-        self.history.append(dict(values))
+        self.history.append({**values, "epoch": epoch})
 
     def best(self) -> dict[str, float]:
         """The figures of the best epoch by validation score, then loss: the one whose weights a training ends with."""
-        if not self.history:
-            return {}
-        values = max(self.history, key=lambda each: (each["validation_score"], -each["validation_loss"]))
-        return {name: values[name] for name in ("validation_score", "validation_loss")}
+        best = self._best_epoch()
+        return {name: best[name] for name in ("validation_score", "validation_loss") if name in best}
+
+    def _best_epoch(self) -> dict[str, float]:
+        scored = [each for each in self.history if "validation_score" in each]
+        return max(scored, key=lambda each: (each["validation_score"], -each["validation_loss"]), default={})
 
     def figure(self, figure: "Figure", name: str) -> None:
         """Keep a plot with the run."""
@@ -95,7 +99,8 @@ class StageRun:
         }
         uri = tracking.keep_model(self.run_id, self.stage, folder, tags, [parent.uri] if parent else [])
         if metrics:
-            tracking.log_metrics(self.run_id, metrics, model=uri)
+            # at its own step: a curve has no point where no epoch was
+            tracking.log_metrics(self.run_id, metrics, step=int(self._best_epoch().get("epoch", 0)), model=uri)
         return ModelArtifact(
             stage=self.stage,
             sha256=digest,
@@ -206,7 +211,7 @@ def _work(title: str, key: str, parent: str, function: Callable[[StageRun], A], 
 def _note_reuse(parent: str, title: str, reused: Artifact, seconds: float) -> None:
     if parent:
         note = {"run": reused.run, "seconds": round(seconds, 3), "at": int(time.time() * 1000)}
-        tracking.set_tags(parent, {tracking.REUSED + title: json.dumps(note)})
+        tracking.set_tags(parent, {REUSED + title: json.dumps(note)})
 
 
 def _parameters(arguments: Mapping[str, Any]) -> dict[str, str]:

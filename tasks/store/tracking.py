@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel
-
 from tasks.contract.artifact import Artifact, digest_folder
 from tasks.contract.errors import StoreError
 from tasks.contract.state_folder import home
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
-    from mlflow.entities import Run
 
 A = TypeVar("A", bound=Artifact)
 
@@ -35,7 +32,6 @@ RESULT = "slimline.result"  # tag: the artifact as JSON; set when the stage has 
 FLOW_RUN = "prefect.flow_run_id"  # tag: the Prefect flow run
 ROLE = "slimline.role"  # tag: `stage` on a stage's run, what kind of flow run it was on their parent
 PROCESS = "slimline.process"  # tag: which process of which machine began a run, and when that process did
-REUSED = "slimline.reused."  # tag on the parent run: which run a stage's artifact came from
 
 
 def tracking_uri() -> str:
@@ -182,8 +178,8 @@ def _downloads() -> "tempfile.TemporaryDirectory[str]":
     return tempfile.TemporaryDirectory(prefix="slimline-")
 
 
-def download(uri: str) -> Path:
-    """A local folder with what is at an address of the store.
+def download(uri: str, into: Path | None = None) -> Path:
+    """A local folder with what is at an address of the store; beneath `into` where it has to be copied.
 
     Raises:
         StoreError: nothing is there.
@@ -198,7 +194,7 @@ def download(uri: str) -> Path:
         if is_local() and uri.startswith("runs:/"):  # MLflow would copy what a run's address leads to
             uri = RunsArtifactRepository.get_underlying_uri(uri)
         # a store on this machine's disk is read in place: without a destination MLflow returns the path itself
-        destination = None if is_local() else tempfile.mkdtemp(dir=_downloads().name)
+        destination = None if is_local() else tempfile.mkdtemp(dir=into or _downloads().name)
         return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=destination))
     except (MlflowException, OSError) as error:
         raise StoreError(f"{uri} is not in the store: {error}") from error
@@ -297,51 +293,6 @@ def system_metrics(run_id: str) -> Iterator[None]:
         yield
     finally:
         monitor.finish()
-
-
-class StageRecord(BaseModel, frozen=True):
-    """How one stage of a compression went."""
-
-    stage: str
-    seconds: float
-    run: str
-    reused: bool
-
-
-def stages_of(parent: str) -> list[StageRecord]:
-    """Every stage of a compression, reused ones included, in the order in which they ended."""
-    made = {
-        run.info.run_id: (run.info.end_time, run.info.run_name, (run.info.end_time - run.info.start_time) / 1000, False)
-        for run in children(parent)
-        if run.info.status == "FINISHED"
-    }
-    notes = {
-        name.removeprefix(REUSED): json.loads(value)
-        for name, value in client().get_run(parent).data.tags.items()
-        if name.startswith(REUSED)
-    }
-    # a flow run that is retried finds what it made itself before: that is no reuse
-    reused = {
-        note["run"]: (note["at"], name, note["seconds"], True)
-        for name, note in notes.items()
-        if note["run"] not in made
-    }
-    return [
-        StageRecord(stage=name, seconds=seconds, run=run, reused=again)
-        for run, (_, name, seconds, again) in sorted((made | reused).items(), key=lambda item: item[1][0])
-    ]
-
-
-def children(parent: str) -> "list[Run]":
-    """The runs that a run is the parent of, in the order in which they began."""
-    return list(
-        client().search_runs(
-            [experiment()],
-            f"tags.`mlflow.parentRunId` = '{parent}'",
-            order_by=["attributes.start_time ASC"],
-            max_results=1000,
-        )
-    )
 
 
 _parents: dict[str, str] = {}

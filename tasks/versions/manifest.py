@@ -1,41 +1,74 @@
 """A manifest: what a folder is, and the sha256 of every file in it."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from tasks.contract.artifact import digest_file
-from tasks.contract.errors import BundleDamaged
+from tasks.contract.errors import NOTHING, BundleDamaged, Difference
 
 MANIFEST = "manifest.json"
+UNREADABLE, UNKNOWN = "unreadable", "unknown"
 
 
-def write_manifest(folder: Path, **about: Any) -> None:
-    """Put `manifest.json` into a folder: what it is, and the sha256 of every other file in it."""
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    files = {name: digest_file(folder / name) for name in names}
-    text = json.dumps({**about, "files": files}, indent=1, ensure_ascii=False)
+def write_manifest(folder: Path, **about: Any) -> str:
+    """Put `manifest.json` into a folder: what it is, and the sha256 of every other file in it. Gives its own sha256."""
+    text = json.dumps({**about, "files": _digests(folder)}, indent=1, ensure_ascii=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    return digest_file(folder / MANIFEST)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """A folder's manifest, when every file in the folder is the one that it names, and none is missing or more.
+    """A bundle's manifest, when every file in its folder is the one that it names, and none is missing or more.
 
     Raises:
-        BundleDamaged: otherwise; names the first such file.
+        BundleDamaged: otherwise; names every such file.
 
     """
+    if found := differences(folder):
+        raise BundleDamaged(str(folder), found)
+    return _parsed(folder)
+
+
+def differences(folder: Path, root: str | None = None, beside: Collection[str] = ()) -> list[Difference]:
+    """Every file of a folder that is not what its manifest says, is missing or is more, in order of names.
+
+    Args:
+        folder: what is compared.
+        root: the manifest's own sha256, as it was recorded elsewhere; none where nothing recorded it. If it is another
+            one, the other files are still compared with what it says, for whoever mends it.
+        beside: files that may be there or not.
+
+    """
+    actual = _digests(folder)
     try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        named: dict[str, str] = dict(manifest["files"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BundleDamaged(f"{folder}: its {MANIFEST} cannot be read ({error}): deploy the version again") from error
-    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {MANIFEST}
-    for name in sorted(there | set(named)):
-        actual = digest_file(folder / name) if name in there else "nothing"
-        if actual != named.get(name):
-            raise BundleDamaged(
-                f"{folder}: {name} is not the file that was put there: sha256 {actual[:12]}, in the manifest "
-                f"{named.get(name, 'nothing')[:12]}. A copy was cut off, or it was changed: deploy the version again"
-            )
-    return manifest
+        recorded, own = dict(_parsed(folder)["files"]), actual[MANIFEST]
+    except (OSError, ValueError):  # then nothing can be said of the others
+        recorded, own, actual = {}, UNKNOWN, {MANIFEST: actual.get(MANIFEST, NOTHING)}
+    recorded[MANIFEST] = own if root is None else root or NOTHING
+    names = sorted((set(actual) | set(recorded)) - set(beside))
+    pairs = [Difference(name, recorded.get(name, NOTHING), actual.get(name, NOTHING)) for name in names]
+    return [pair for pair in pairs if pair.recorded != pair.actual]
+
+
+def _parsed(folder: Path) -> dict[str, Any]:
+    """A manifest; raises OSError, or ValueError where it is none."""
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(files, dict) or not all(isinstance(digest, str) for digest in files.values()):
+        raise ValueError("it names no files")
+    return dict(manifest)
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """The sha256 of every file beneath a folder by its name; a link that leads to no file counts as one."""
+    paths = (path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
+    return {path.relative_to(folder).as_posix(): _digest(path) for path in paths}
+
+
+def _digest(path: Path) -> str:
+    try:
+        return digest_file(path)
+    except OSError:
+        return UNREADABLE

@@ -1,15 +1,18 @@
-"""A registered version's folder, as register lays it out: opened, and compared with what was recorded of it."""
+"""A registered version's folder, as register lays it out: opened, when it is what was registered."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.contract.artifact import Target, default_target, digest_files
-from tasks.contract.errors import VersionError
+from tasks.contract.artifact import Target, default_target, digest_file, digest_files
+from tasks.contract.errors import NOTHING, Difference, VersionDamaged, VersionError
 from tasks.evidence.evidence import Evidence, FileEvidence, open_evidence
 from tasks.formats import FORMATS
+from tasks.versions.manifest import MANIFEST, differences
 
 SAMPLE = "sample.npz"
+# MLflow writes the version's name and number here whenever it is downloaded, and nothing of a version reads it.
+MLFLOW_NOTE = "registered_model_meta"
 
 
 def place_of(target: Target) -> Path:
@@ -22,11 +25,13 @@ class OpenVersion:
     """A version's folder and its evidence.
 
     uri: how people call it. folder: `model.onnx`, `formats/<target>/`, `evidence/`, `recipe.yaml`, and the rest.
+    manifest: the sha256 of the manifest that every file was compared with; empty if there is none.
     """
 
     uri: str
     folder: Path
     evidence: Evidence
+    manifest: str = ""
 
     def shipped(self) -> list[FileEvidence]:
         """What was measured of the files in it, in the order that the recipe has their targets in."""
@@ -52,35 +57,53 @@ class OpenVersion:
         return self.folder / place_of(target)
 
     def digest_of(self, target: Target) -> str:
-        """The digest of a target's file as it is now, made as its artifact's was."""
-        folder = self.files_of(target)
-        if target == "onnxruntime":
-            return digest_files(folder, [FORMATS[target].FILE])
-        return digest_files(folder, _names(folder))
+        """The digest of a target's file as it is now, made as its artifact's was; `nothing` if it is not there."""
+        folder, file = self.files_of(target), FORMATS[target].FILE
+        if not (folder / file).exists():
+            return NOTHING
+        return digest_files(folder, [file] if target == "onnxruntime" else _names(folder))
+
+    def unsealed(self) -> str:
+        """What of it nothing was compared with, in a sentence; empty if every file was."""
+        if self.manifest:
+            return ""
+        return (
+            f"{self.uri} was registered before versions had a manifest: only its formats' files were compared with "
+            "its evidence, and MLmodel, labels, profile, sample, requirements and card with nothing. Compress again "
+            "for a version that can be checked whole"
+        )
 
 
-def open_version(uri: str, folder: Path) -> OpenVersion:
-    """Open a version's folder.
+def open_version(uri: str, folder: Path, manifest: str | None = None) -> OpenVersion:
+    """Open a version's folder, when each file in it is the one that was registered, and none is missing or more.
+
+    Args:
+        uri: how people call it.
+        folder: its files.
+        manifest: the sha256 of its manifest, as the registry has it; empty if the registry has none, as of versions
+            that were registered before there were any; none where there is no registry to ask.
 
     Raises:
-        VersionError: it was not laid out by register, or a file in it is not the one that was measured.
+        VersionError: it was not laid out by register.
+        VersionDamaged: files are damaged, missing or more; names every one.
 
     """
+    has = (folder / MANIFEST).exists()
+    if (manifest or has) and (found := differences(folder, manifest, beside={MLFLOW_NOTE})):
+        raise VersionDamaged(uri, found)
     if not (folder / "evidence").is_dir():
         raise VersionError(
             "version", uri, "has no evidence with it: Slimline did not register it; compress it with `slimline run`"
         )
-    version = OpenVersion(uri, folder, open_evidence(folder / "evidence"))
-    for file in version.shipped():
-        actual = version.digest_of(file.target) if version.files_of(file.target).is_dir() else "nothing"
-        if actual != file.sha256:
-            raise VersionError(
-                "version",
-                uri,
-                f"its {file.target} file is not the one that was measured: sha256 {actual[:12]}, recorded "
-                f"{file.sha256[:12]}. The store was changed or is damaged: compress again, and put another version "
-                "in service",
-            )
+    evidence = open_evidence(folder / "evidence")
+    version = OpenVersion(uri, folder, evidence, digest_file(folder / MANIFEST) if has else "")
+    formats = [
+        Difference((place_of(file.target) / FORMATS[file.target].FILE).as_posix(), file.sha256, actual)
+        for file in version.shipped()
+        if (actual := version.digest_of(file.target)) != file.sha256
+    ]
+    if formats:
+        raise VersionDamaged(uri, formats)
     return version
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -12,8 +13,8 @@ from pydantic import ValidationError
 from tasks.contract.errors import StoreError
 from tasks.data.artifact import DataArtifact
 from tasks.evidence.disclosure import limits, methods
-from tasks.evidence.evidence import Evidence, Tried, figures, open_evidence, write_evidence
-from tasks.evidence.page import as_cell, duration, figures_of, lay_out, render_card, render_page, size, verdicts
+from tasks.evidence.evidence import Evidence, Tried, figures, headline, open_evidence, write_evidence
+from tasks.evidence.page import About, as_cell, duration, figures_of, lay_out, render_card, render_page, size, verdicts
 from tasks.measuring.intervals import Interval, tango, wilson
 from tasks.measuring.machine import describe_machine
 from tasks.measuring.scores import Parity
@@ -69,9 +70,29 @@ def test_nan_never_gets_in():
 def test_figures_for_the_store(evidence):
     logged = figures(evidence.files[1], "accuracy")
     assert logged["accuracy"] == 0.94
-    assert logged["drop_worst"] == evidence.files[1].drop.high
+    assert logged["drop_high"] == evidence.files[1].drop.high
     assert logged["latency_p50_ms"] == pytest.approx(0.1)
     assert all(isinstance(value, int | float) for value in logged.values())
+
+
+def test_the_headline_is_that_of_what_ships():
+    several = evidence_of(
+        made(target="litert"),
+        made("compressed", target="litert", size_bytes=5_000, lost=4),
+        made(),
+        made("compressed", lost=3, gained=1, speed=(1.1, 1.2, 1.3)),
+        made(target="tensorrt", ran=False),
+        made("compressed", target="tensorrt", ran=False),
+    )
+    shown = headline(several)
+    names = {"accuracy", "drop", "drop_high", "size_bytes", "size_ratio", "latency_p50_ms", "speedup", "integer_share"}
+    assert {name for name in shown if "/" not in name} == names
+    assert {name: shown[name] for name in names} == {name: shown[f"onnxruntime/{name}"] for name in names}
+    assert (shown["size_ratio"], shown["speedup"], shown["drop"]) == (4, 1.2, pytest.approx(0.01))
+    assert (shown["litert/size_ratio"], shown["litert/drop"]) == (8, pytest.approx(0.02))
+    assert {name for name in shown if name.startswith("tensorrt/")} == {
+        f"tensorrt/{name}" for name in names - {"latency_p50_ms", "speedup"}
+    }
 
 
 @pytest.mark.parametrize(
@@ -123,6 +144,37 @@ class Reading(HTMLParser):
         self.text += data
 
 
+def test_the_page_of_a_compression_tells_the_whole_of_it(evidence):
+    about = About(
+        name="cats <b>",
+        version="",
+        date="2026-01-02 03:04 UTC",
+        recipe="name: cats <b>\n",
+        limits=[("budget.max_size_bytes", "10", "20", False), ("budget.min_speedup", "1", "1.1", True)],
+        curves={"train-teacher": [{"loss": 1.0, "validation_score": 0.5}, {"loss": 0.5, "validation_score": 0.75}]},
+        links={"Prefect": "http://127.0.0.1:4200/runs/1"},
+    )
+    page = render_page(evidence, figures_of(evidence), about)
+    reading = Reading()
+    reading.feed(page)
+    text = "".join(reading.text.split())
+    assert reading.fetched == ["http://127.0.0.1:4200/runs/1"]
+    assert "b" not in reading.tags
+    for words in (
+        "not registered",
+        "2026-01-02",
+        "budget.max_size_bytes 10 20 ! missed",
+        "budget.min_speedup 1 1.1 ✓ kept",
+        "name: cats <b>",
+        "train-teacher, by epoch",
+        "0.7500",
+    ):
+        assert "".join(words.split()) in text, words
+    registered = render_page(evidence, {}, replace(about, version="models:/cats/3"))
+    assert "models:/cats/3" in registered
+    assert "not registered" not in registered
+
+
 def test_the_page_needs_nothing_else_and_trusts_no_name(evidence):
     page = render_page(evidence, figures_of(evidence))
     reading = Reading()
@@ -149,7 +201,7 @@ def test_the_page_is_the_same_twice(evidence):
 def test_a_folder_holds_all_of_it(evidence, tmp_path):
     lay_out(evidence, tmp_path)
     files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
-    plots = {"confusion", "confusion_teacher", "drops", "sizes_and_latencies"}
+    plots = {"confusion", "confusion_teacher", "drops", "pareto", "recall_by_class", "sizes_and_latencies"}
     assert files == {"evidence.json", "index.html", *(f"plots/{name}.png" for name in plots)}
 
 

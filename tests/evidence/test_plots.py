@@ -85,6 +85,30 @@ def test_drops_are_in_points_with_their_intervals(evidence):
     drawn(plots.drops(evidence_of(made())))
 
 
+def test_pareto_joins_what_no_other_beats(evidence):
+    worse = made("student", lost=20, size_bytes=20_000)
+    figure = plots.pareto(evidence_of(evidence.files[0], worse, evidence.files[1]))
+    left, right = figure.axes
+    front = left.lines[0]
+    assert list(front.get_xdata()) == [10_000 / 1024, 40_000 / 1024], "the student is larger than one and worse"
+    assert list(front.get_ydata()) == [94.0, 95.0]
+    points = {(line.get_xdata()[0], line.get_ydata()[0]) for line in left.lines if len(line.get_xdata()) == 1}
+    assert points == {(40_000 / 1024, 95.0), (20_000 / 1024, 85.0), (10_000 / 1024, 94.0)}
+    low, high = right.get_xlim()
+    assert low < 0.1 < high < 1, "equal latencies do not stretch the axis"
+    drawn(figure)
+
+
+def test_recall_by_class_has_the_worst_fall_on_top(evidence):
+    figure = plots.recall_by_class(evidence, evidence.files[1])
+    (panel,) = figure.axes
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["cat & <b>dog</b>", "$x_1$ | y"][::-1]
+    teacher, compressed = panel.containers[:2]
+    assert [bar.get_width() for bar in teacher] == [0.95, 0.95]
+    assert [bar.get_width() for bar in compressed] == [0.93, 0.95]
+    drawn(figure)
+
+
 def test_sizes_and_latencies(evidence):
     figure = plots.sizes_and_latencies(evidence)
     left, right = figure.axes

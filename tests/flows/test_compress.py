@@ -60,6 +60,16 @@ def prefect_states(slimline: Slimline, kind: str, flow: str) -> list[str]:
         return [state for (state,) in database.execute(question, (flow, flow))]
 
 
+def logged(slimline: Slimline, flow_run: str) -> str:
+    """What Prefect shows as the log of a flow run and of its task runs."""
+    if slimline.servers:
+        entries = slimline.servers.api("logs/filter", {"logs": {"flow_run_id": {"any_": [flow_run]}}})
+        return "\n".join(entry["message"] for entry in entries)
+    with sqlite3.connect(slimline.state / "prefect" / "prefect.db") as database:
+        question = "select message from log where replace(flow_run_id, '-', '') = ?"
+        return "\n".join(text for (text,) in database.execute(question, (flow_run.replace("-", ""),)))
+
+
 def test_a_recipe_ends_with_a_registered_version(first, store):
     from tasks.store import tracking
 
@@ -82,8 +92,47 @@ def test_a_recipe_ends_with_a_registered_version(first, store):
     assert version.run_id == first["runs"]["register"]
 
 
+def test_what_ships_stands_on_every_page_where_two_compressions_are_compared(first, store):
+    from tasks.store import tracking
+
+    served = next(line for line in first["figures"] if line["shipped"] and line["target"] == "onnxruntime")
+    expected = {"drop": served["drop"], "drop_high": served["drop_high"], "size_bytes": served["size_bytes"]}
+    expected |= {"accuracy": served["score"], "speedup": served["speedup"], "integer_share": served["integer_share"]}
+    expected |= {"latency_p50_ms": served["latency_p50_ms"]}
+    client = tracking.client()
+    (output,) = client.get_run(first["runs"]["register"]).outputs.model_outputs
+    model = client.get_logged_model(output.model_id)
+    pages = {run: client.get_run(first["runs"][run]).data.metrics for run in ("register", "validate")}
+    pages |= {"parent": client.get_run(first["mlflow_run"]).data.metrics}
+    pages |= {"model": {metric.key: metric.value for metric in model.metrics}}
+    for page, metrics in pages.items():
+        assert {name: metrics[name] for name in expected} == pytest.approx(expected, rel=1e-5), page
+    for page in ("register", "parent", "model"):
+        assert pages[page]["size_ratio"] > 1
+        assert pages[page]["onnxruntime/drop"] == pages[page]["drop"]
+        assert pages[page]["litert/size_bytes"] != pages[page]["size_bytes"]
+    plots = {file.path for file in client.list_artifacts(first["mlflow_run"], "report/plots")}
+    drawn = ("drops", "pareto", "sizes_and_latencies", "confusion", "learning_curves_train-teacher")
+    assert {f"report/plots/{name}.png" for name in drawn} <= plots
+    page = (tracking.download(f"runs:/{first['mlflow_run']}/report") / "index.html").read_text()
+    assert "models:/tiny/1" in page
+    assert "budget.max_accuracy_drop" in page
+
+
+def test_a_curve_has_no_point_where_no_epoch_was(first, store):
+    from tasks.store import tracking
+
+    history = tracking.client().get_metric_history(first["runs"]["train-teacher"], "validation_score")
+    assert {point.step for point in history} == set(range(1, 9))
+    best = max(history, key=lambda point: point.value)
+    (model,) = tracking.client().get_run(first["runs"]["train-teacher"]).outputs.model_outputs
+    kept = {metric.key: metric for metric in tracking.client().get_logged_model(model.model_id).metrics}
+    assert kept["validation_score"].value == best.value
+
+
 def test_mlflow_and_prefect_know_each_other(slimline, first, store):
     from tasks.store import tracking
+    from tasks.store.stage_runs import stages_of
 
     parent = tracking.client().get_run(first["mlflow_run"])
     assert parent.info.status == "FINISHED"
@@ -92,7 +141,7 @@ def test_mlflow_and_prefect_know_each_other(slimline, first, store):
     assert prefect_states(slimline, "flow_run", first["flow_run"]) == ["Completed"]
     assert prefect_states(slimline, "task_run", first["flow_run"]) == ["Completed"] * len(first["seconds"])
     assert any(name.startswith("system/") for name in parent.data.metrics)
-    children = tracking.stages_of(first["mlflow_run"])
+    children = stages_of(first["mlflow_run"])
     assert {"prepare", "train-teacher", "distill", "prune", "quantize-training", "validate", "register"} <= {
         child.stage for child in children
     }
@@ -193,12 +242,23 @@ def test_an_impossible_budget_registers_nothing_and_says_why(slimline, first, st
     assert "budget.max_size_bytes = 10" in done.stderr
     assert "student.width" in done.stderr
     assert "Traceback" not in done.stderr
+    assert "impossible was not registered" in done.stderr
+    assert "compressed *" in done.stderr
+    measured = json.loads(done.stdout)
+    (missed,) = [line for line in measured["limits"] if not line["kept"]]
+    assert missed["field"] == "budget.max_size_bytes"
+    assert measured["evidence"] in "".join(done.stderr.split())
+    page = tracking.download(f"runs:/{measured['mlflow_run']}/report") / "index.html"
+    assert "not registered" in page.read_text()
     assert not tracking.client().search_registered_models("name = 'impossible'")
     (parent,) = tracking.client().search_runs(
         [tracking.experiment()], "attributes.run_name = 'impossible' and tags.`slimline.role` = 'compression'"
     )
     assert parent.info.status == "FAILED"
     assert prefect_states(slimline, "flow_run", "impossible") == ["Failed"]
+    assert "max_size_bytes = 10" in logged(slimline, measured["flow_run"])
+    assert "Traceback" not in logged(slimline, measured["flow_run"]), "a refusal is no crash"
+    assert parent.data.metrics["size_bytes"] > 10
     assert "max_size_bytes" in parent.data.tags["slimline.error"]
 
 

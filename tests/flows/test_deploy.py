@@ -11,7 +11,7 @@ import yaml
 from command_line import ROOT
 from registered import versions
 
-from tasks.contract.errors import OutputTaken, TargetMissing, TooSlow, VersionError
+from tasks.contract.errors import OutputTaken, TargetMissing, TooSlow, VersionDamaged, VersionError
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,7 @@ def test_a_champion_is_deployed_marked_and_written(server, home, quick, tmp_path
     from flows.deploy import deploy
     from tasks.contract.artifact import digest_folder
     from tasks.store import tracking
+    from tasks.store.stage_runs import stages_of
 
     result = deploy("models:/tiny@champion", server, trial=quick, output=str(tmp_path / "bundle"))
     assert (result.uri, result.server) == ("models:/tiny/1", server)
@@ -72,7 +73,7 @@ def test_a_champion_is_deployed_marked_and_written(server, home, quick, tmp_path
         [tracking.experiment()], f"tags.`{tracking.ROLE}` = 'deployment'", max_results=1, order_by=["start_time DESC"]
     )[0]
     assert run.info.status == "FINISHED"
-    assert {stage.stage for stage in tracking.stages_of(run.info.run_id)} == {f"bundle-{server}", "trial"}
+    assert {stage.stage for stage in stages_of(run.info.run_id)} == {f"bundle-{server}", "trial"}
 
 
 def test_an_archive_holds_the_same_files(home, quick, tmp_path):
@@ -121,7 +122,7 @@ def test_a_damaged_version_is_not_laid_out(home, quick, tmp_path):
     content = file.read_bytes()
     file.write_bytes(content[:-100])
     try:
-        with pytest.raises(VersionError, match=r"its litert file is not the one that was measured"):
+        with pytest.raises(VersionDamaged, match=r"damaged formats/litert/model\.tflite"):
             deploy("models:/tiny/1", "edge", trial=quick, output=str(tmp_path / "bundle"))
     finally:
         file.write_bytes(content)

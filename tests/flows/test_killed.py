@@ -1,31 +1,13 @@
 """`kill -9` at any point, and the same command again."""
 
 import json
-import os
-import re
-import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
-from command_line import TINY, Slimline
+from command_line import TINY, Slimline, kill_at
 from mlflow import MlflowClient
 
 from tasks.contract.artifact import digest_folder
-
-
-def kill_at(process: "subprocess.Popen[str]", line: str, later: float = 0.0) -> None:
-    """Kill a run and its server some seconds after it has said a line."""
-    for printed in process.stderr:
-        if re.search(line, printed):
-            break
-    else:
-        raise AssertionError(f"ended without saying {line!r}: exit code {process.wait()}")
-    time.sleep(later)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    process.stderr.close()
 
 
 def test_killed_in_the_middle_it_goes_on_where_it_was(tmp_path):

@@ -140,6 +140,26 @@ def test_any_text_is_a_recipe_or_a_named_mistake(tmp_path_factory, text):
         read_recipe(file)
 
 
+@pytest.mark.parametrize("lines", [6, 300])
+def test_aliases_that_stand_for_a_million_values_are_refused_at_once(tmp_path, lines):
+    """Ten aliases of the line before on each line: 227 bytes took seconds, and each further line ten times as long."""
+    text = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, lines))
+    file = tmp_path / "recipe.yaml"
+    file.write_text(f"{text}name: *a{lines - 1}\n")
+    with pytest.raises(RecipeError, match="its aliases stand for more than 10,000 values"):
+        read_recipe(file)
+    file.write_text("name: &a [*a]\n")
+    with pytest.raises(RecipeError, match="alias of what it is in"):
+        read_recipe(file)
+
+
+def test_aliases_that_a_person_writes_are_taken(tmp_path):
+    file = tmp_path / "recipe.yaml"
+    file.write_text("name: tiny\nteacher: {fit: &fit {epochs: 3}}\ndistill: {fit: *fit}\n")
+    recipe = read_recipe(file)
+    assert recipe.teacher.fit.epochs == recipe.distill.fit.epochs == 3
+
+
 @given(st.floats(min_value=0.01, max_value=8), st.integers(min_value=0, max_value=2**31 - 1))
 def test_overrides_mean_what_the_file_means(width, seed):
     base = SHIPPED[0]
@@ -158,3 +178,35 @@ def test_the_schema_is_a_form():
             assert meaning.get("description"), f"{name}.{field} says what turning it does"
             assert "position" in facts, f"{name}.{field} has its place in the form"
             assert "anyOf" not in facts, f"{name}.{field}: a union makes a poor form"
+
+
+PATHS = """
+name: a
+data: {reader: npz, source: data/x.npz, test_source: ../test.npz}
+teacher: {model: nets/big.h5}
+student: {model: mlp}
+"""
+
+
+def test_paths_in_a_recipe_are_relative_to_its_file_and_overrides_to_the_working_folder(tmp_path, monkeypatch):
+    folder = tmp_path / "project" / "recipes"
+    folder.mkdir(parents=True)
+    file = written(folder, PATHS)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for here, expected in (
+        (folder, ("data/x.npz", "../test.npz", "nets/big.h5")),  # as it is written: so is the recipe's digest
+        (tmp_path, ("project/recipes/data/x.npz", "project/test.npz", "project/recipes/nets/big.h5")),
+        (elsewhere, (f"{folder}/data/x.npz", f"{tmp_path}/project/test.npz", f"{folder}/nets/big.h5")),
+    ):
+        monkeypatch.chdir(here)
+        recipe = read_recipe(file)
+        assert (recipe.data.source, recipe.data.test_source, recipe.teacher.model) == expected
+        assert recipe.student.model == "mlp"
+        assert read_recipe(file, ["data.source=mine.npz"]).data.source == "mine.npz"
+    for value in ("/abs/x.npz", "~/x.npz"):
+        assert read_recipe(written(folder, PATHS.replace("data/x.npz", value))).data.source == value
+    function = PATHS.replace("npz, source: data/x.npz", "function, source: package.module:data")
+    assert read_recipe(written(folder, function)).data.source == "package.module:data"
+    (shipped,) = [file for file in SHIPPED if file.stem == "mlperf_tiny_resnet8"]
+    assert read_recipe(shipped).data.test_source == "data/cifar10/test.parquet", "as seen from the working folder"

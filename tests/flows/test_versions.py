@@ -171,6 +171,15 @@ def test_changed_evidence_gives_no_figures(damaged, capsys):
     assert any(line.startswith("made version 1: its evidence is not what was registered") for line in lines)
 
 
+def test_a_changed_recipe_is_no_recipe(store):
+    register(evidence_of(*FIRST))
+    file = tracking.download("models:/made/1/recipe.yaml")
+    file.write_text(file.read_text().replace("seed: 0", "seed: 9"))
+    shown = show_version("models:/made/1")
+    assert shown.problem.startswith("its recipe is not what was registered")
+    assert shown.settings == {}
+
+
 def test_programs_get_one_json_object(home, capsys):
     commands.list_versions("made", as_json=True)
     listed = json.loads(capsys.readouterr().out)["versions"]

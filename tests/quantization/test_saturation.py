@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,18 +71,18 @@ def test_filled_up_channels_meet_others():
 
 @pytest.mark.parametrize("kind", SATURATING)
 def test_each_kernel_is_at_its_limit_or_over_it(kind):
-    accused = {how: onnx_saturation.saturating(SATURATING[kind](how)[0]) for how in (LIMIT, OVER, WILD)}
+    accused = {how: onnx_saturation.saturating(ir.from_proto(SATURATING[kind](how)[0])) for how in (LIMIT, OVER, WILD)}
     assert accused == {LIMIT: set(), OVER: {"layer/op"}, WILD: {"layer/op"}}
 
 
 @pytest.mark.parametrize("kind", EXACT)
 def test_kernels_that_are_exact_are_not_accused(kind):
-    assert not any(onnx_saturation.saturating(EXACT[kind](how)[0]) for how in (LIMIT, OVER, WILD))
+    assert not any(onnx_saturation.saturating(ir.from_proto(EXACT[kind](how)[0])) for how in (LIMIT, OVER, WILD))
 
 
 @pytest.mark.parametrize("kind", UNKNOWN)
 def test_what_comes_in_a_run_may_be_anything(kind):
-    assert onnx_saturation.saturating(UNKNOWN[kind](WILD)[0]) == {"layer/op"}
+    assert onnx_saturation.saturating(ir.from_proto(UNKNOWN[kind](WILD)[0])) == {"layer/op"}
 
 
 def asked(content: bytes, inputs: dict[str, np.ndarray]) -> np.ndarray:
@@ -100,7 +101,7 @@ def test_unsigned_weights_are_the_same_integers(kind, tmp_path):
     proto, inputs = SATURATING[kind](WILD)
     file.write_bytes(proto.SerializeToString())
     content = onnx_saturation.unsigned(file)
-    mended = onnx_saturation.saturating(type(proto).FromString(content))
+    mended = onnx_saturation.saturating(ir.from_proto(type(proto).FromString(content)))
     assert mended == set()
     if not onnx_saturation.processor_saturates():  # elsewhere the file's own answers are wrong
         np.testing.assert_array_equal(asked(content, inputs), asked(file.read_bytes(), inputs))

@@ -1,6 +1,7 @@
 """Sums of two tensors that no processor rounds in another way than the others."""
 
 import numpy as np
+import onnx_ir as ir
 import onnxruntime
 import pytest
 from drawn_sums import ALL, PAIRS, between, drawn, integers
@@ -73,17 +74,17 @@ def test_signed_numbers_are_looked_at_in_their_own_range():
 
 @pytest.mark.parametrize("form", [integers, between, lambda *steps: between(*steps, relu=True)])
 def test_a_file_with_one_is_named_and_settled(form):
-    proto = form(*APART[0])
-    assert rounded_apart(proto) == ("sum",)
-    settle_sums(proto)
-    assert rounded_apart(proto) == ()
-    assert (answers(proto) != answers(form(*APART[0]))).sum() < 100, "by a step, and seldom"
+    model = ir.from_proto(form(*APART[0]))
+    assert rounded_apart(model) == ("sum",)
+    settle_sums(model)
+    assert rounded_apart(model) == ()
+    assert (answers(ir.to_proto(model)) != answers(form(*APART[0]))).sum() < 100, "by a step, and seldom"
 
 
 def test_what_runs_in_float_is_not_looked_at():
     proto = between(*APART[0])
     proto.graph.output.append(onnx_value("sum"))
-    assert rounded_apart(proto) == ()
+    assert rounded_apart(ir.from_proto(proto)) == ()
 
 
 def onnx_value(name):
@@ -124,7 +125,7 @@ def test_no_file_has_one(ranges, tmp_path, monkeypatch):
             onnx.write(residual(), folder, "float32", classes=())
             proto = static(library.load(folder / onnx.FILE), images(64), "minmax", 99.99)
             (folder / onnx.FILE).write_bytes(proto.SerializeToString())
-        return library.load(folder / onnx.FILE)
+        return ir.load(folder / onnx.FILE)
 
     settled = written(tmp_path / "settled")
     assert rounded_apart(settled) == ()
@@ -161,8 +162,9 @@ def test_processors_round_apart_what_the_rule_names_and_nothing_else():
         pytest.skip("; ".join(f"{name}: {reason}" for name in PROCESSORS if (reason := missing(name))))
     files = {}
     for number, steps in enumerate(DRAWN):
-        files[f"{number}"], files[f"{number} settled"] = integers(*steps), integers(*steps)
-        settle_sums(files[f"{number} settled"])
+        settled = ir.from_proto(integers(*steps))
+        settle_sums(settled)
+        files[f"{number}"], files[f"{number} settled"] = integers(*steps), ir.to_proto(settled)
     questions = {name: Question("onnxruntime", proto.SerializeToString(), PAIRS) for name, proto in files.items()}
     answered = [ask(name, questions).outputs for name in processors]
     differing = {name for name in files if any((each[name][0] != answered[0][name][0]).any() for each in answered)}

@@ -103,8 +103,8 @@ asyncio.run(main())
 
 LIMIT = """
 import asyncio
+from tasks.serving.admission import Limit, Memory
 from tasks.serving.limits import ServeConfig
-from tasks.serving.server import Limit
 
 async def main():
     go, answers = asyncio.Event(), []
@@ -117,7 +117,7 @@ async def main():
     async def send(message):
         answers.append(message)
 
-    limit = Limit(inner, ServeConfig(max_waiting=2))
+    limit = Limit(inner, ServeConfig(max_waiting=2), Memory(1 << 20))
     def ask(method):
         return limit({"type": "http", "method": method, "headers": []}, None, send)
 
@@ -223,7 +223,7 @@ def test_a_damaged_folder_is_not_served(folder, tmp_path):
     command = [sys.executable, "-m", "tasks.serving", str(copy)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert "model.onnx is not the file that was put there" in done.stderr
+    assert "damaged model.onnx" in done.stderr
     assert "Traceback" not in done.stderr
 
 

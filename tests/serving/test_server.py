@@ -6,7 +6,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -14,6 +17,7 @@ import psutil
 import pytest
 import tritonclient.grpc
 import tritonclient.http
+from postgres import free_port
 from registered import versions
 from servers import until
 from serving_process import laid_out, question, serving
@@ -104,7 +108,12 @@ WRONG = {
     "unfilled": (changed(shape=[1000, 8, 8, 1]), "its data do not fill the shape"),
     "negative": (changed(shape=[-1, 8, 8, 1]), r"n from 1"),
     "type": (changed(datatype="BYTES"), "datatype 'BYTES'"),
-    "text": (changed(data=["a"] * 64), "could not convert"),
+    "type of other numbers": (changed(datatype="FP64"), r"datatype 'FP64': \w+ is FP32"),
+    "type of whole numbers": (changed(datatype="UINT8", data=[1] * 64), r"datatype 'UINT8': \w+ is FP32"),
+    "digits in text": (changed(data=["1.5"] * 64), "hold what is no number"),
+    "truth": (changed(data=[True] * 64), "hold what is no number"),
+    "one truth": (changed(data=[[0.5] * 63 + [True]]), "hold what is no number"),
+    "text": (changed(data=["a"] * 64), "hold what is no number"),
     "nested": (changed(data=[[[1.0]]] * 63), "do not fill"),
     "name": (changed(name="x"), r"inputs \['x'\]: the model takes one"),
     "none": (lambda body: {"inputs": []}, r"inputs \[\]"),
@@ -149,6 +158,19 @@ def test_binary_tensors_that_are_wrong_are_refused(server, names, way):
         with pytest.raises(InferenceServerException, match=message) as refused:
             client.infer("tiny", [tensor])
         assert refused.value.status() in ("400", "StatusCode.INVALID_ARGUMENT")
+    client.close()
+
+
+@pytest.mark.parametrize("way", ["grpc", "http"])
+@pytest.mark.parametrize(("datatype", "kind"), [("UINT8", np.uint8), ("FP64", np.float64), ("INT32", np.int32)])
+def test_binary_tensors_of_another_type_are_refused(server, names, way, datatype, kind):
+    library = LIBRARIES[way]
+    client = library.InferenceServerClient(getattr(server, way))
+    tensor = library.InferInput(names[0], [1, 8, 8, 1], datatype)
+    tensor.set_data_from_numpy(np.zeros((1, 8, 8, 1), kind))
+    with pytest.raises(InferenceServerException, match=f"datatype '{datatype}': {names[0]} is FP32") as refused:
+        client.infer("tiny", [tensor])
+    assert refused.value.status() in ("400", "StatusCode.INVALID_ARGUMENT")
     client.close()
 
 
@@ -205,24 +227,56 @@ def test_the_line_that_it_prints_can_be_run(server):
     assert "slimline_request_examples_bucket" in metrics
 
 
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@contextmanager
+def mlflow_server(home: Path) -> Iterator[str]:
+    """The store behind MLflow's own server, so that files are copied from it; gives its address."""
+    url = f"http://127.0.0.1:{free_port()}"
+    command = [sys.executable, "-m", "mlflow", "server", "--port", url.rpartition(":")[2], "--workers", "1"]
+    with subprocess.Popen([*command, "--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}"]) as process:
+        try:
+            until(lambda: _answers(f"{url}/health"), 120)
+            yield url
+        finally:
+            process.terminate()
+
+
 def test_a_version_that_cannot_be_served_does_not_take_the_place_of_one_that_can(home, sample, names, tmp_path):
+    """And is not downloaded again at every look, nor kept."""
     from tasks.store import registry, tracking
 
     registry.set_alias("tiny", registry.CHAMPION, 1)
     file = tracking.download("models:/tiny/2") / "model.onnx"
-    kept = file.read_bytes()
+    kept, temporary = file.read_bytes(), tmp_path / "temporary"
+    temporary.mkdir()
     command = ["flows.cli", "serve", "models:/tiny@champion", "--watch", "0.2"]
-    with serving(tmp_path, command, SLIMLINE_HOME=str(home)) as server:
+    with (
+        mlflow_server(home) as store,
+        serving(tmp_path, command, SLIMLINE_HOME=str(home), MLFLOW_TRACKING_URI=store, TMPDIR=str(temporary)) as server,
+    ):
 
         def version() -> str:
             asked = question(sample[1]["examples"], names[0])
             return httpx.post(f"{server.url}/v2/models/tiny/infer", json=asked).json()["model_version"]
 
+        def copies() -> list[Path]:
+            return [path for path in temporary.rglob("*") if path.is_file() and path.suffix in (".onnx", ".json")]
+
         try:
             file.write_bytes(kept + b"\0")
             registry.set_alias("tiny", registry.CHAMPION, 2)
             until(lambda: "still serving version 1" in server.log.read_text(), 60)
-            time.sleep(1)  # several looks later
+            assert "damaged model.onnx" in server.log.read_text()
+            until(lambda: not copies(), 5)
+            for _ in range(40):  # several looks later
+                time.sleep(0.05)
+                assert not list(temporary.glob("slimline-serve-*")), "it was downloaded again"
             assert server.log.read_text().count("still serving") == 1
             assert version() == "1"
         finally:
@@ -231,6 +285,7 @@ def test_a_version_that_cannot_be_served_does_not_take_the_place_of_one_that_can
         time.sleep(1)  # it has to be seen that the alias was elsewhere
         registry.set_alias("tiny", registry.CHAMPION, 2)
         until(lambda: version() == "2", 60)
+        assert not copies(), "what is served is in memory"
         registry.set_alias("tiny", registry.CHAMPION, 1)
 
 
@@ -313,4 +368,29 @@ def test_what_was_begun_is_answered_after_sigterm(folder, sample, names, tmp_pat
         answer = httpx.post(f"{server.url}/v2/models/tiny/infer", content=slowly(), headers=headers, timeout=60)
         assert answer.status_code == 200
         assert answer.json()["outputs"][0]["shape"] == [640, 10]
+        assert server.process.wait(60) == 0
+
+
+def test_clients_that_keep_a_connection_are_told_before_it_is_closed(folder, tmp_path):
+    """No request is reset: the answer before says that the connection closes, and probes hear that it is not ready."""
+    import http.client
+
+    with serving(tmp_path, ["tasks.serving", str(folder)]) as server:
+        host, port = server.http.split(":")
+        connections = [http.client.HTTPConnection(host, int(port), timeout=10) for _ in range(4)]
+
+        def ask(connection: http.client.HTTPConnection, path: str) -> tuple[int, str]:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            answer.read()
+            return answer.status, (answer.getheader("connection") or "").lower()
+
+        for connection in connections:
+            assert ask(connection, "/v2/models/tiny") == (200, "")
+        server.process.terminate()
+        time.sleep(0.5)
+        probe, *others = connections
+        assert ask(probe, "/v2/health/ready") == (503, "close")
+        for connection in others:
+            assert ask(connection, "/v2/models/tiny") == (200, "close")
         assert server.process.wait(60) == 0

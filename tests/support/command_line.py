@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import yaml
@@ -24,6 +27,32 @@ TINY = {
     "budget": {"max_accuracy_drop": 1.0},
     "promote": {"tolerance": 1.0},
 }
+
+
+def started(command: list[str], environment: dict[str, str]) -> "subprocess.Popen[str]":
+    """A command at work; what it says comes out of `stderr`, and its group can be killed."""
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def kill_at(process: "subprocess.Popen[str]", line: str, later: float = 0.0) -> None:
+    """Kill a command, and with it the server it started, some seconds after it has said a line."""
+    for printed in process.stderr:
+        if re.search(line, printed):
+            break
+    else:
+        raise AssertionError(f"ended without saying {line!r}: exit code {process.wait()}")
+    time.sleep(later)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stderr.close()
 
 
 class Slimline:
@@ -56,13 +85,5 @@ class Slimline:
         return json.loads(done.stdout)
 
     def start(self, settings: dict, *options: str) -> "subprocess.Popen[str]":
-        """Without waiting for it; what it says comes out of `stderr`, and its group can be killed."""
-        return subprocess.Popen(
-            self.command(settings, *options),
-            cwd=ROOT,
-            env=self.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        """Without waiting for it: see `started`."""
+        return started(self.command(settings, *options), self.environment)

@@ -8,6 +8,7 @@ from flows.recipe_file import check_settings
 from tasks.contract.artifact import digest_folder
 from tasks.evidence.evidence import Evidence, write_evidence
 from tasks.evidence.page import PAGE
+from tasks.register import digest_text
 from tasks.store import registry, tracking
 
 
@@ -24,7 +25,10 @@ def register(evidence: Evidence, alias: str = "candidate", **settings) -> regist
         tags = {
             "slimline.content": hashlib.sha256(recipe.encode()).hexdigest(),
             "slimline.evidence": digest_folder(folder / "evidence"),
+            "slimline.recipe": digest_text(recipe),
             "slimline.parent.teacher": teacher,
         }
         run = tracking.start_run("register", {}, {})
-        return registry.register(run, settings.get("name", "made"), folder, tags, "", alias, "")
+        made = registry.register(run, settings.get("name", "made"), folder, tags, {}, "", "")
+        registry.set_alias(made.name, alias, made.version)
+        return made

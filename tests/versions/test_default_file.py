@@ -1,5 +1,6 @@
 """Versions without an ONNX file: MLflow asks the first target's, in its own runtime, by the same names."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,22 @@ def test_a_tensor_of_another_shape_or_name_is_refused(home, digits):
         model.predict({"image": digits[0][:3]})
 
 
+def test_mlflow_leaves_nothing_in_a_version_that_it_loads(home):
+    """Python writes bytecode beside what it imports, and a version's own loader lies in the version."""
+    import os
+    import subprocess
+    import sys
+
+    from tasks.versions.registered import open_registered
+
+    program = "import mlflow\nfor version in (1, 2, 3): mlflow.pyfunc.load_model(f'models:/tiny/{version}')"
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{home / 'mlflow.db'}"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=300)
+    for version in (1, 2, 3):
+        assert open_registered(f"models:/tiny/{version}").manifest
+
+
 def test_mlflow_s_own_flavour_for_tensorflow_opens_the_same_file(home, digits):
     import mlflow
 
@@ -126,11 +143,13 @@ def test_a_table_is_taken_by_the_names_of_its_columns(home):
 @pytest.mark.parametrize("version", DEFAULTS)
 def test_the_smoke_test_asks_it_and_notices_other_answers(home, tmp_path, version):
     from tasks.smoke_test import smoke
+    from tasks.versions.registered import open_registered
 
-    assert smoke(f"models:/tiny/{version}", opened(version), tmp_path).largest_difference < 1e-5
+    whole = open_registered(f"models:/tiny/{version}")
+    assert smoke(whole.uri, whole, tmp_path).largest_difference < 1e-5
     if version == 3:
         with pytest.raises(SmokeTestFailed, match="otherwise than when the version was registered"):
-            smoke("models:/tiny/3", _with_other_answers(opened(3), tmp_path), tmp_path)
+            smoke(whole.uri, replace(whole, folder=_with_other_answers(whole.folder, tmp_path)), tmp_path)
 
 
 def _with_other_answers(folder: Path, place: Path) -> Path:

@@ -138,9 +138,9 @@ def test_the_names_are_told_where_people_look(home):
 def test_mlflow_s_own_way_asks_a_table_too(home, tmp_path):
     """As a registered version is tried before it is promoted: in a process of its own, with a tensor in JSON."""
     from tasks.smoke_test import smoke
-    from tasks.store import tracking
+    from tasks.versions.registered import open_registered
 
-    result = smoke("models:/tiny/1", tracking.download("models:/tiny/1"), tmp_path)
+    result = smoke("models:/tiny/1", open_registered("models:/tiny/1"), tmp_path)
     assert result.largest_difference < 1e-6
 
 
@@ -150,11 +150,12 @@ def monitored(frame: pd.DataFrame, folder: Path, **data):
     from tasks.drift.limits import MonitorConfig
     from tasks.evidence.monitoring import open_monitoring
     from tasks.store import tracking
+    from tasks.store.stage_runs import stages_of
 
     frame.to_csv(folder / "new.csv", index=False)
     config = MonitorConfig(latency_rounds=20, max_slowdown=100)
     result = monitor("tiny", NewDataConfig(reader="table", source=str(folder / "new.csv"), **data), config=config)
-    (stage,) = tracking.stages_of(result.mlflow_url.rpartition("/")[2])
+    (stage,) = stages_of(result.mlflow_url.rpartition("/")[2])
     metrics = tracking.client().get_run(stage.run).data.metrics
     return result, open_monitoring(tracking.download(f"runs:/{stage.run}/monitoring")), metrics
 

@@ -10,18 +10,19 @@ import json
 import math
 import re
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tasks.formats.audit import Audit, LayerAudit, counted
-from tasks.formats.onnx.bodies import bodies, nodes_within
+from tasks.formats.onnx.graph import dequantize_before
 from tasks.formats.onnx.saturation import saturating
 from tasks.formats.onnx.sums import rounded_apart
 
 if TYPE_CHECKING:
-    import onnx
+    import onnx_ir as ir
 
 KERNEL_AT = {"QLinearConv": 3, "QLinearMatMul": 3, "QGemm": 3}  # each number comes with its scale and zero point
 TAKING_FLOAT = frozenset(
@@ -44,9 +45,9 @@ def audit(file: Path, example: np.ndarray) -> Audit:
         example: one input as a batch of one, float32.
 
     """
-    import onnx
+    import onnx_ir as ir
 
-    model = onnx.load(file)
+    model = ir.load(file)
     ran = _profile(file, example)
     work = _work(model, ran)
     owners = _owners(model, work)
@@ -111,17 +112,17 @@ def multiply_accumulates(file: Path, example: np.ndarray) -> dict[str, int]:
 
     A file is run only for what stands in loops.
     """
-    import onnx
+    import onnx_ir as ir
 
-    model = onnx.load(file)
+    model = ir.load(file)
     nested = any(node.op_type in MULTIPLYING for node in _inside(model))
     return _work(model, _profile(file, example) if nested else [])
 
 
-def _work(model: "onnx.ModelProto", ran: list[dict[str, Any]]) -> dict[str, int]:
+def _work(model: "ir.Model", ran: list[dict[str, Any]]) -> dict[str, int]:
     """The same; `ran` is what was called for a batch of one."""
     shapes = _shapes(model)
-    work = {node.name: _macs(node, shapes) for node in model.graph.node if node.op_type in MULTIPLYING}
+    work = {node.name: _macs(node, shapes) for node in model.graph if node.op_type in MULTIPLYING}
     for node in _inside(model):
         if node.op_type in MULTIPLYING:
             calls = [event for event in ran if _plain(event["name"]) == node.name]
@@ -129,66 +130,64 @@ def _work(model: "onnx.ModelProto", ran: list[dict[str, Any]]) -> dict[str, int]
     return work
 
 
-def _inside(model: "onnx.ModelProto") -> "list[onnx.NodeProto]":
-    """What stands in the bodies of operators."""
-    return [inner for node in model.graph.node for body in bodies(node) for inner in nodes_within(body.node)]
+def _inside(model: "ir.Model") -> "list[ir.Node]":
+    """What stands in subgraphs."""
+    return [node for graph in model.graph.subgraphs() for node in graph]
 
 
-def _shapes_of_call(node: "onnx.NodeProto", event: dict[str, Any]) -> Shapes:
+def _shapes_of_call(node: "ir.Node", event: dict[str, Any]) -> Shapes:
     """The shapes of a kernel's inputs and outputs, under the names that its operator has for them."""
 
-    def listed(key: str) -> list[tuple[int, ...]]:
-        return [tuple(next(iter(value.values()))) for value in event["args"][key]]
+    def listed(values: "Sequence[ir.Value | None]", key: str) -> Shapes:
+        shapes = [tuple(next(iter(value.values()))) for value in event["args"][key]]
+        # an optimiser may have joined a bias to the inputs
+        return {value.name: shape for value, shape in zip(values, shapes, strict=False) if value is not None}
 
-    shapes = dict(
-        zip(node.input, listed("input_type_shape"), strict=False)
-    )  # an optimiser may have joined a bias to it
-    return shapes | dict(zip(node.output, listed("output_type_shape"), strict=False))
+    return listed(node.inputs, "input_type_shape") | listed(node.outputs, "output_type_shape")
 
 
-def _shapes(model: "onnx.ModelProto") -> Shapes:
+def _shapes(model: "ir.Model") -> Shapes:
     """Every tensor's shape for a batch of one; 1 for axes that stay unknown.
 
     Where ONNX cannot infer it, as behind operators that ONNX Runtime adds to it, one run does.
     """
-    import onnx
+    import onnx_ir as ir
+    from onnx_ir.passes.common import ShapeInferencePass
 
-    single = onnx.ModelProto()
-    single.CopyFrom(model)
-    for value in [*single.graph.input, *single.graph.output]:
-        if value.type.tensor_type.shape.dim:  # a file of others may leave an output's shape open
-            value.type.tensor_type.shape.dim[0].dim_value = 1
-    graph = onnx.shape_inference.infer_shapes(single, data_prop=True).graph
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    for value in [*graph.input, *graph.value_info, *graph.output]:
-        if value.type.tensor_type.HasField("shape"):
-            shapes[value.name] = tuple(max(dim.dim_value, 1) for dim in value.type.tensor_type.shape.dim)
-    needed = {name for node in graph.node if node.op_type in MULTIPLYING for name in (node.input[0], node.output[0])}
-    return shapes | _seen(single, sorted(needed - shapes.keys()))
+    single = model.clone()
+    for value in [*single.graph.inputs, *single.graph.outputs]:
+        if value.shape:  # a file of others may leave an output's shape open
+            value.shape = ir.Shape([1, *value.shape[1:]])
+    ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(single)
+    values = ir.convenience.create_value_mapping(single.graph, include_subgraphs=False)
+    shapes = {name: _sizes(value) for name, value in values.items() if value.shape is not None}
+    multiplying = [node for node in single.graph if node.op_type in MULTIPLYING]
+    needed = {value.name: value for node in multiplying for value in (node.inputs[0], node.outputs[0])}
+    return shapes | _seen(single, [needed[name] for name in sorted(needed.keys() - shapes.keys())])
 
 
-def _seen(model: "onnx.ModelProto", names: list[str]) -> Shapes:
+def _sizes(value: "ir.Value") -> tuple[int, ...]:
+    return tuple(max(size, 1) if isinstance(size, int) else 1 for size in value.shape)
+
+
+def _seen(model: "ir.Model", values: "list[ir.Value]") -> Shapes:
     """The shapes that tensors have in a run on zeros."""
-    if not names:
+    if not values:
         return {}
-    import onnx
+    import onnx_ir as ir
     import onnxruntime
 
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    zeros = {
-        value.name: np.zeros(
-            [max(dim.dim_value, 1) for dim in value.type.tensor_type.shape.dim],
-            onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type),
-        )
-        for value in model.graph.input
-    }
-    return {name: value.shape for name, value in zip(names, session.run(names, zeros), strict=True)}
+    model.graph.outputs.extend(values)
+    content = ir.to_proto(model).SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    zeros = {value.name: np.zeros(_sizes(value), value.dtype.numpy()) for value in model.graph.inputs}
+    names = [value.name for value in values]
+    return {name: answer.shape for name, answer in zip(names, session.run(names, zeros), strict=True)}
 
 
-def _macs(node: "onnx.NodeProto", shapes: Shapes) -> int:
-    first, result = shapes[node.input[0]], shapes[node.output[0]]
-    kernel = shapes.get(node.input[KERNEL_AT.get(node.op_type, 1)], ())
+def _macs(node: "ir.Node", shapes: Shapes) -> int:
+    first, result = shapes[node.inputs[0].name], shapes[node.outputs[0].name]
+    kernel = shapes.get(node.inputs[KERNEL_AT.get(node.op_type, 1)].name, ())
     if node.op_type in GATES:  # (steps, batch, features) by (directions, gates * hidden, features)
         hidden = kernel[1] // GATES[node.op_type]
         return first[0] * kernel[0] * kernel[1] * (kernel[2] + hidden)
@@ -198,37 +197,35 @@ def _macs(node: "onnx.NodeProto", shapes: Shapes) -> int:
         return math.prod(first) * math.prod(kernel[1:])
     if node.op_type in ("Conv", "ConvInteger", "QLinearConv"):
         return math.prod(result) * math.prod(kernel[1:])
-    transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
-    return math.prod(result) * (first[0] if transposed else first[-1])
+    return math.prod(result) * (first[0] if node.attributes.get_int("transA", 0) else first[-1])
 
 
-def _owners(model: "onnx.ModelProto", work: dict[str, int]) -> dict[str, str]:
+def _owners(model: "ir.Model", work: dict[str, int]) -> dict[str, str]:
     """For each name that a kernel may bear, the operator whose work it does: the next one upstream that multiplies."""
     owners: dict[str, str] = {}
-    givers: dict[str, str] = {}
-    for node in nodes_within(model.graph.node):
-        upstream = (givers[name] for name in node.input if name in givers)
+    by_output: dict[ir.Value | None, str] = {}
+    for node in model.graph.all_nodes():
+        upstream = (by_output[value] for value in node.inputs if value in by_output)
         owner = node.name if node.name in work else next(upstream, "")
         if owner:
             owners[_plain(node.name)] = owner
-            for name in node.output:
-                givers[name] = owners[_plain(name)] = owner
+            for value in node.outputs:
+                by_output[value] = owners[_plain(value.name)] = owner
     return owners
 
 
-def _why(model: "onnx.ModelProto", name: str) -> str:
+def _why(model: "ir.Model", name: str) -> str:
     """Why an operator was not turned into an integer kernel, as far as the file shows."""
-    givers = {output: node.op_type for node in model.graph.node for output in node.output}
-    node = next((node for node in model.graph.node if node.name == name), None)
+    node = next((node for node in model.graph if node.name == name), None)
     if node is None:
         return "loops and branches have no integer kernels here"
-    takers = [other.op_type for other in model.graph.node if node.output[0] in other.input]
+    consumers = node.outputs[0].consumers()
     if node.op_type in GATES:
         return "recurrent layers have no integer kernel here"
-    if givers.get(node.input[0]) != "DequantizeLinear":
+    if dequantize_before(node.inputs[0]) is None:
         return "what it takes is not held to 8 bits"
-    if givers.get(node.input[1]) != "DequantizeLinear":
+    if dequantize_before(node.inputs[1]) is None:
         return "its kernel is not held to 8 bits"
-    if takers != ["QuantizeLinear"]:
+    if [consumer.op_type for consumer in consumers] != ["QuantizeLinear"]:
         return "what it gives is not held to 8 bits"
     return "ONNX Runtime did not replace it by an integer kernel"

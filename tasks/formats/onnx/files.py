@@ -22,10 +22,9 @@ from tasks.formats.lookups import without_tables
 from tasks.formats.onnx import audit as onnx_audit
 from tasks.formats.onnx import lowering as onnx_integers
 from tasks.formats.onnx import saturation as onnx_saturation
-from tasks.formats.onnx.bodies import nodes_within
-from tasks.formats.onnx.graph import OnnxGraph, layer_of
 from tasks.formats.onnx.half_precision import half
 from tasks.formats.onnx.handlers import handlers
+from tasks.formats.onnx.names import layer_of, read, subgraph_protos, written
 from tasks.formats.onnx.static_quantization import static
 from tasks.keras_graph.folding import fold
 from tasks.keras_graph.rebuild import signature_names
@@ -36,6 +35,7 @@ from tasks.quantization.parameters import is_fake_quantized, kernel_steps
 
 if TYPE_CHECKING:
     import onnx
+    import onnx_ir as ir
     import onnxruntime
     import tensorflow as tf
 
@@ -104,7 +104,7 @@ def calibrate(
 def made(
     model: "tf.keras.Model",
     precision: Precision,
-    lower: Callable[[OnnxGraph, KernelSteps], None],
+    lower: "Callable[[ir.Graph, KernelSteps], None]",
     target: Target,
     classes: tuple[str, ...],
 ) -> "onnx.ModelProto":
@@ -128,14 +128,10 @@ def made(
         )
     ready = without_tables(frozen(model) if is_fake_quantized(model) else fold(model))
     proto = _converted(ready, target)
-    inputs, outputs = signature_names(ready)
-    graph = OnnxGraph(proto)
+    rewritten = read(proto)
     if is_fake_quantized(model):
-        lower(graph, kernel_steps(model))
-    proto = graph.finish(
-        dict(zip((value.name for value in proto.graph.input), inputs, strict=True)),
-        dict(zip((value.name for value in proto.graph.output), outputs, strict=True)),
-    )
+        lower(rewritten.graph, kernel_steps(model))
+    proto = written(rewritten, *signature_names(ready))
     if precision in SMALLER:
         try:
             proto = SMALLER[precision](proto)
@@ -233,7 +229,7 @@ def _check_operators(proto: "onnx.ModelProto", complaints: "list[str | Conversio
     refused = next((each for each in complaints if isinstance(each, ConversionError)), None)
     if refused is not None:
         raise refused
-    for node in nodes_within(proto.graph.node):
+    for node in (node for graph in (proto.graph, *subgraph_protos(proto.graph)) for node in graph.node):
         if node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type, OPSET, ""):
             raise ConversionError(
                 f"layer '{layer_of([node.name]) or node.name}' needs the operator {node.op_type}, which "
@@ -319,7 +315,7 @@ def _check_batches(
 
 
 def _culprit(error: Exception, name: str) -> str:
-    """The layer whose operator an error speaks of, by the names that `OnnxGraph.finish` makes; else the model."""
+    """The layer whose operator an error speaks of, by the names that `written` makes; else the model."""
     layer = re.search(r"[Nn]ame: ?'?([^/\s']+)/", str(error))
     return f"layer '{layer[1]}' of model '{name}'" if layer else f"model '{name}'"
 

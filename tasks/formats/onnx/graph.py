@@ -1,163 +1,144 @@
-"""An ONNX graph that can be rewritten: which nodes take which tensors, and nodes named by Keras layer."""
+"""ONNX graphs as `onnx_ir` has them, and what rewriting them needs beyond it.
 
-import re
-from typing import TYPE_CHECKING, Any
+There a tensor is a value that knows its producer and its consumers, also those in the subgraphs of Loop, Scan and If: a
+value that a subgraph captures from around it is the same object.
+"""
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tasks.formats.onnx.bodies import in_asking_order, rename_inside, retake, settle, taken, unique_name
-
 if TYPE_CHECKING:
-    import onnx
+    import onnx_ir as ir
 
 
-class OnnxGraph:
-    """A model's graph, with constants as arrays and edges that can be asked for. Nodes stay in running order.
+def array(value: "ir.Value | None") -> np.ndarray | None:
+    """A constant's numbers; none of what is computed, comes in, or is left out."""
+    import onnx_ir as ir
 
-    What stands inside a node, as the body of a Loop, stays as it is; what it takes from outside, the node takes.
+    tensor = None if value is None else ir.convenience.get_const_tensor(value)
+    return None if tensor is None else tensor.numpy()
+
+
+def constant_array(value: "ir.Value | None") -> np.ndarray:
+    """The numbers of what is a constant."""
+    numbers = array(value)
+    assert numbers is not None
+    return numbers
+
+
+def number(value: "ir.Value | None") -> float:
+    """The one number that a constant is."""
+    return float(constant_array(value).item())
+
+
+def constant(numbers: np.ndarray) -> "ir.Value":
+    """A new constant, for any operator to take."""
+    import onnx_ir as ir
+
+    return ir.val(None, const_value=ir.tensor(numbers))
+
+
+def producer(value: "ir.Value | None") -> "ir.Node | None":
+    """The operator that a value comes out of; none of inputs and constants, and where an input is left out."""
+    return None if value is None else value.producer()
+
+
+def dequantize_before(value: "ir.Value | None") -> "ir.Node | None":
+    """The DequantizeLinear that a value comes out of, if it comes out of one."""
+    source = producer(value)
+    return source if source is not None and source.op_type == "DequantizeLinear" else None
+
+
+def only_consumer(value: "ir.Value | None") -> "ir.Node | None":
+    """The operator that takes a value, if it is one alone, in the value's own graph, and the value is no output."""
+    if value is None or value.is_graph_output() or len(nodes := value.consumers()) != 1:
+        return None
+    return nodes[0] if nodes[0].graph is value.graph else None
+
+
+def ancestors(value: "ir.Value | None") -> "list[ir.Node]":
+    """The operators that a value is made by."""
+    nodes: dict[ir.Node, None] = {}
+    waiting = [value]
+    while waiting:
+        node = producer(waiting.pop())
+        if node is not None and node not in nodes:
+            nodes[node] = None
+            waiting += node.inputs
+    return list(nodes)
+
+
+def append_input(node: "ir.Node", value: "ir.Value") -> None:
+    """Gives an operator one input more."""
+    node.resize_inputs(len(node.inputs) + 1)
+    node.replace_input_with(len(node.inputs) - 1, value)
+
+
+def insert_before(node: "ir.Node", kind: str, inputs: "list[ir.Value | None]", **attributes: int) -> "ir.Value":
+    """A new operator in front of another one, of the same layer; its output."""
+    import onnx_ir as ir
+
+    new = ir.node(kind, inputs, attributes, name=node.name)
+    node.graph.insert_before(node, new)
+    return new.outputs[0]
+
+
+def hand_over(value: "ir.Value", other: "ir.Value") -> None:
+    """Whatever takes a value takes another one; it is an output of the graph where the first one was."""
+    if value.is_graph_output():
+        other.type, other.shape = value.type, value.shape
+    value.replace_all_uses_with(other, replace_graph_outputs=True)
+
+
+def bypass(node: "ir.Node", value: "ir.Value") -> None:
+    """Takes an operator out: whatever takes its output takes a value in its place."""
+    hand_over(node.outputs[0], value)
+    node.graph.remove(node, safe=True)
+
+
+def subgraphs(node: "ir.Node") -> "list[ir.Graph]":
+    """The graphs that an operator runs, none for most."""
+    import onnx_ir as ir
+
+    graphs: list[ir.Graph] = []
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            graphs.append(attribute.as_graph())
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            graphs.extend(attribute.as_graphs())
+    return graphs
+
+
+def taken(node: "ir.Node") -> "list[ir.Value]":
+    """The values that an operator takes, each once: its inputs, and what its subgraphs capture.
+
+    `onnx_ir.analysis` has the latter as a set, in another order in each process.
     """
-
-    def __init__(self, model: "onnx.ModelProto") -> None:
-        from onnx import numpy_helper, shape_inference
-
-        self.model = model
-        known = shape_inference.infer_shapes(model).graph
-        self.ranks = {
-            value.name: len(value.type.tensor_type.shape.dim)
-            for value in [*known.input, *known.value_info, *known.output]
-            if value.type.tensor_type.HasField("shape")
-        }
-        self.nodes: list[onnx.NodeProto] = list(model.graph.node)
-        self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-        self.outputs = [value.name for value in model.graph.output]
-        self._name_by_layer()
-        self._made = 0
-
-    def _name_by_layer(self) -> None:
-        """Nodes are called as the Keras layer that they are from, or as what they do if that is not known.
-
-        One that tf2onnx made anew has only a number. But the kernel or bias that it takes still has its name, or its
-        output has; else it prepares what another one takes: of several the first by name, as their order is not the
-        model's alone.
-        """
-        layers: dict[str, str] = {}  # by tensor: of who takes it
-        for node in reversed(self.nodes):
-            layer = layer_of([node.name, *filter(self.constants.__contains__, node.input), *node.output])
-            layer = layer or min((layers[name] for name in node.output if name in layers), default="")
-            for name in taken(node) if layer else ():
-                layers[name] = min(layer, layers.get(name, layer))
-            node.name = layer or node.op_type
-
-    def giver(self, tensor: str) -> "onnx.NodeProto | None":
-        """The node that a tensor comes out of; none for inputs and constants."""
-        return next((node for node in self.nodes if tensor in node.output), None)
-
-    def takers(self, tensor: str) -> "list[onnx.NodeProto]":
-        """The nodes that take a tensor."""
-        return [node for node in self.nodes if tensor in taken(node)]
-
-    def only_taker(self, tensor: str) -> "onnx.NodeProto | None":
-        """The node that takes a tensor, if it is one alone and the tensor does not leave the model."""
-        takers = self.takers(tensor)
-        return takers[0] if len(takers) == 1 and tensor not in self.outputs else None
-
-    def constant(self, value: np.ndarray) -> str:
-        """The name of a new constant."""
-        self._made += 1
-        name = f"constant_{self._made}"
-        self.constants[name] = value
-        return name
-
-    def insert(self, kind: str, inputs: list[str], *, at: int, name: str, **attributes: Any) -> str:
-        """A new node at a place in the running order; returns the name of its output."""
-        from onnx import helper
-
-        self._made += 1
-        node = helper.make_node(kind, inputs, [f"tensor_{self._made}"], name=name, **attributes)
-        self.nodes.insert(at, node)
-        return str(node.output[0])
-
-    def place(self, node: "onnx.NodeProto") -> int:
-        """Where a node stands in the running order."""
-        return next(place for place, other in enumerate(self.nodes) if other is node)
-
-    def remove(self, node: "onnx.NodeProto") -> None:
-        """Takes a node out of the running order; what took its output has to take something else."""
-        del self.nodes[self.place(node)]
-
-    def replace(self, tensor: str, by: str, start: int = 0) -> None:
-        """Gives every taker of a tensor, from a place in the running order on, another one."""
-        for node in self.nodes[start:]:
-            retake(node, {tensor: by})
-
-    def attribute(self, node: "onnx.NodeProto", name: str, default: Any) -> Any:
-        """An attribute's value, or its default."""
-        from onnx import helper
-
-        return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
-
-    def set_attribute(self, node: "onnx.NodeProto", name: str, value: Any) -> None:
-        """Sets an attribute."""
-        from onnx import helper
-
-        self.drop_attribute(node, name)
-        node.attribute.append(helper.make_attribute(name, value))
-
-    def drop_attribute(self, node: "onnx.NodeProto", name: str) -> None:
-        """Leaves an attribute to its default."""
-        kept = [attribute for attribute in node.attribute if attribute.name != name]
-        del node.attribute[:]
-        node.attribute.extend(kept)
-
-    def finish(self, inputs: dict[str, str], outputs: dict[str, str]) -> "onnx.ModelProto":
-        """The model with what is needed in it, under names that depend on the graph alone.
-
-        tf2onnx counts the names that it makes through the life of a process.
-
-        Args:
-            inputs: new names of the model's inputs.
-            outputs: new names of its outputs.
-
-        """
-        from onnx import numpy_helper
-
-        graph = self.model.graph
-        for node in self.nodes:
-            settle(node)
-        self.nodes = in_asking_order(self.nodes, [value.name for value in graph.output])
-        names = {**inputs, **outputs, "": ""}
-        unique: dict[str, int] = {}
-        constants: list[onnx.TensorProto] = []
-        for node in self.nodes:
-            layer, node.name = node.name, unique_name(f"{node.name}/{node.op_type}", unique)
-            for name in taken(node):
-                if name in self.constants and name not in names:
-                    names[name] = f"constant_{len(constants)}"
-                    constants.append(numpy_helper.from_array(self.constants[name], names[name]))
-            rename_inside(node, layer, unique)
-            retake(node, names)
-            for place, name in enumerate(node.output):
-                names.setdefault(name, f"{node.name}:{place}")
-                node.output[place] = names[name]
-            node.doc_string = ""
-        for value in [*graph.input, *graph.output]:
-            value.name = names[value.name]
-            for place, dim in enumerate(value.type.tensor_type.shape.dim):
-                if not place:
-                    dim.dim_param = "batch"
-                elif dim.dim_param:
-                    dim.ClearField("dim_param")  # tf2onnx numbers what it does not know
-        del graph.node[:], graph.initializer[:], graph.value_info[:]
-        graph.node.extend(self.nodes)
-        graph.initializer.extend(constants)
-        graph.doc_string = ""
-        return self.model
+    inner = [each for graph in subgraphs(node) for each in graph.all_nodes()]
+    inside = {each.graph for each in inner}
+    captured = [value for each in inner for value in each.inputs if value is not None and value.graph not in inside]
+    return list(dict.fromkeys([*filter(None, node.inputs), *captured]))
 
 
-def layer_of(names: list[str]) -> str:
-    """The Keras layer, from the first name with one: tf2onnx names are `model/layer/what__17`; empty if none has."""
-    for name in names:
-        parts = re.sub(r"__\d+", "", name).split("/")
-        if len(parts) > 1:
-            return parts[1].removesuffix(":0")
-    return ""
+def sort_by_need(graph: "ir.Graph") -> None:
+    """Puts each operator right behind what it is the first to need, from the outputs on; what none needs goes.
+
+    This order is the graph's alone. `onnx_ir`'s own sorting keeps as much as it can of the order that there was.
+    """
+    ordered: list[ir.Node] = []
+    seen: set[ir.Node] = set()
+    for output in graph.outputs:
+        waiting = [(output.producer(), False)]
+        while waiting:
+            node, ready = waiting.pop()
+            if node is None or node.graph is not graph:
+                continue
+            if ready:
+                ordered.append(node)
+            elif node not in seen:
+                seen.add(node)
+                waiting.append((node, True))
+                waiting += [(value.producer(), False) for value in reversed(taken(node))]
+    graph.remove([node for node in graph if node not in seen])
+    graph.extend(ordered)

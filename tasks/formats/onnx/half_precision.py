@@ -2,11 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from tasks.formats.onnx.bodies import in_running_order, move_inside, retake
-from tasks.formats.tensorrt.rules import Wiring
+from tasks.formats.onnx.graph import ancestors, producer, sort_by_need
+from tasks.formats.onnx.names import forget_shapes, subgraph_protos
 
 if TYPE_CHECKING:
     import onnx
+    import onnx_ir as ir
 
 # Behind these a value is what the model computed, and no longer an id of the input.
 COMPUTED = frozenset(
@@ -17,42 +18,63 @@ COMPUTED = frozenset(
 
 def half(proto: "onnx.ModelProto") -> "onnx.ModelProto":
     """Half the bits in kernels and between operators, by ONNX Runtime's own tool."""
+    import onnx_ir as ir
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    whole = [node.name for node in _making_ids(Wiring(proto))]
-    halved: onnx.ModelProto = convert_float_to_float16(proto, keep_io_types=True, node_block_list=whole)
-    _undo_round_trips(halved.graph)
-    move_inside(halved.graph)  # it puts all casts at the end of the outermost graph, which the checker refuses
-    in_running_order(halved.graph)
-    return halved
+    whole = [node.name for node in _making_ids(ir.from_proto(proto).graph)]
+    halved = convert_float_to_float16(proto, keep_io_types=True, node_block_list=whole)
+    _move_inside(halved.graph)
+    model = ir.from_proto(halved)
+    _undo_round_trips(model.graph)
+    for graph in model.graphs():
+        sort_by_need(graph)
+        forget_shapes(graph)
+    return ir.to_proto(model)
 
 
-def _making_ids(wiring: Wiring) -> "list[onnx.NodeProto]":
+def _making_ids(graph: "ir.Graph") -> "list[ir.Node]":
     """The operators that whole numbers are made by, of inputs that come in float, before anything is computed."""
-    from onnx import TensorProto, helper
+    import onnx_ir as ir
 
-    nodes: dict[int, onnx.NodeProto] = {}
-    whole = {TensorProto.INT8, TensorProto.UINT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64}
-    for node in wiring.nodes:
-        if node.op_type != "Cast" or helper.get_node_attr_value(node, "to") not in whole:
-            continue
-        before = [node, *wiring.ancestors(node.input[0])]
-        if not any(step.op_type in COMPUTED for step in before):
-            nodes |= {id(step): step for step in before}
-    return list(nodes.values())
+    nodes: dict[ir.Node, None] = {}
+    for node in graph:
+        if node.op_type == "Cast" and ir.DataType(node.attributes["to"].as_int()).is_integer():
+            before = [node, *ancestors(node.inputs[0])]
+            if not any(step.op_type in COMPUTED for step in before):
+                nodes |= dict.fromkeys(before)
+    return list(nodes)
 
 
-def _undo_round_trips(graph: "onnx.GraphProto") -> None:
+def _move_inside(graph: "onnx.GraphProto") -> None:
+    """Puts each operator of a graph into the subgraph that has the tensor which it takes first; in place.
+
+    The tool puts all casts at the end of the outermost graph, which the checker refuses. No two tensors of a file have
+    one name here.
+    """
+    owners: dict[str, onnx.GraphProto] = {}
+    for inner in subgraph_protos(graph):
+        owners |= dict.fromkeys((value.name for value in [*inner.input, *inner.initializer]), inner)
+        owners |= dict.fromkeys((name for node in inner.node for name in node.output), inner)
+    while moved := [node for node in graph.node if node.input and node.input[0] in owners]:
+        for node in moved:  # one may take another's output
+            owners |= dict.fromkeys(node.output, owners[node.input[0]])
+            owners[node.input[0]].node.append(node)
+            graph.node.remove(node)
+
+
+def _undo_round_trips(graph: "ir.Graph") -> None:
     """What is cast to half precision and back is taken as it was before."""
-    from onnx import TensorProto, helper
+    import onnx_ir as ir
 
-    def casts(to: int) -> "list[onnx.NodeProto]":
-        return [node for node in graph.node if node.op_type == "Cast" and helper.get_node_attr_value(node, "to") == to]
+    def casts(node: "ir.Node | None", to: int) -> bool:
+        return node is not None and node.op_type == "Cast" and node.attributes["to"].as_int() == to
 
-    before = {node.output[0]: node.input[0] for node in casts(TensorProto.FLOAT16)}
-    same = {node.output[0]: before[node.input[0]] for node in casts(TensorProto.FLOAT) if node.input[0] in before}
-    kept = {value.name for value in graph.output}
-    for node in graph.node:
-        retake(node, same)
-    for node in [node for node in casts(TensorProto.FLOAT) if node.output[0] in set(same) - kept]:
-        graph.node.remove(node)
+    for node in list(graph.all_nodes()):
+        whole = node.outputs[0]
+        halved = node.inputs[0] if casts(node, ir.DataType.FLOAT) else None
+        before = producer(halved)
+        if before is not None and casts(before, ir.DataType.FLOAT16):
+            for use in whole.uses():
+                use.node.replace_input_with(use.idx, before.inputs[0])
+            if not whole.is_graph_output():
+                node.graph.remove(node, safe=True)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tasks.formats.onnx.files import _session
+from tasks.formats.onnx.graph import ancestors, array, producer
 from tasks.formats.onnx.half_precision import COMPUTED
-from tasks.formats.tensorrt.rules import Wiring
 
 if TYPE_CHECKING:
-    import onnx
+    import onnx_ir as ir
 
 SAME_ROWS = frozenset({"Cast", "DequantizeLinear", "Identity"})  # between a table and what it is kept as
 
@@ -26,36 +26,24 @@ def unknown_ids(file: Path) -> Callable[[np.ndarray], str] | None:
 
     It answers with the first such id in a sentence, and with nothing if there is none.
     """
-    import onnx
-    from onnx import TensorProto, helper
+    import onnx_ir as ir
 
-    model = onnx.load(file)
-    wiring = Wiring(model)
-    lookups = list(_lookups(wiring, {value.name for value in model.graph.input} - set(wiring.constants)))
+    model = ir.load(file)
+    graph = model.graph
+    lookups = list(_lookups(graph))
     if not lookups:
         return None
-    needed = {node.name or node.output[0] for lookup, _ in lookups for node in wiring.ancestors(lookup.input[1])}
-    nodes = [node for node in wiring.nodes if (node.name or node.output[0]) in needed]
-    ids = [f"looked_up_{number}" for number in range(len(lookups))]
-    for name, (lookup, _) in zip(ids, lookups, strict=True):
-        nodes.append(helper.make_node("Cast", [lookup.input[1]], [name], to=TensorProto.INT64))
-    taken = {name for node in nodes for name in node.input}
-    graph = helper.make_graph(
-        nodes,
-        "ids",
-        list(model.graph.input),
-        [helper.make_tensor_value_info(name, TensorProto.INT64, None) for name in ids],
-        [constant for constant in model.graph.initializer if constant.name in taken],
-    )
-    part = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
-    session = _session(part.SerializeToString(), 1)
-    input_ = model.graph.input[0]
-    dtype = helper.tensor_dtype_to_np_dtype(input_.type.tensor_type.elem_type)
+    ids = [ir.node("Cast", [lookup.inputs[1]], {"to": ir.DataType.INT64}, graph=graph) for lookup, _ in lookups]
+    for node in ids:
+        node.outputs[0].dtype = ir.DataType.INT64
+    part = ir.convenience.extract(graph, graph.inputs, [node.outputs[0] for node in ids])
+    session = _session(ir.to_proto(ir.Model(part, ir_version=model.ir_version)).SerializeToString(), 1)
+    input_ = graph.inputs[0]
+    dtype = input_.dtype.numpy()
 
     def first_unknown(x: np.ndarray) -> str:
-        for rows, (lookup, count) in zip(
-            session.run(ids, {input_.name: x.astype(dtype, copy=False)}), lookups, strict=True
-        ):
+        answers = session.run(None, {input_.name: x.astype(dtype, copy=False)})
+        for rows, (lookup, count) in zip(answers, lookups, strict=True):
             outside = np.argwhere((rows < 0) | (rows >= count))
             if len(outside):
                 place = tuple(outside[0])
@@ -69,18 +57,18 @@ def unknown_ids(file: Path) -> Callable[[np.ndarray], str] | None:
     return first_unknown
 
 
-def _lookups(wiring: Wiring, inputs: set[str]) -> "Iterator[tuple[onnx.NodeProto, int]]":
+def _lookups(graph: "ir.Graph") -> "Iterator[tuple[ir.Node, int]]":
     """Every Gather of ids that come from the inputs as they are, with the number of rows that its table has."""
-    for node in wiring.nodes:
+    for node in graph:
         if node.op_type != "Gather":
             continue
-        table = node.input[0]
-        while table in wiring.givers and wiring.givers[table].op_type in SAME_ROWS:
-            table = wiring.givers[table].input[0]
-        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
-        before = wiring.ancestors(node.input[1])
-        names = {name for step in before for name in step.input} | {node.input[1]}
-        rows = wiring.constants.get(table)
-        if rows is None or rows.ndim < 2 or not names & inputs or any(step.op_type in COMPUTED for step in before):
+        table = node.inputs[0]
+        while (source := producer(table)) is not None and source.op_type in SAME_ROWS:
+            table = source.inputs[0]
+        before = ancestors(node.inputs[1])
+        values = {value for step in before for value in step.inputs} | {node.inputs[1]}
+        rows = array(table)
+        if rows is None or rows.ndim < 2 or not values & set(graph.inputs):
             continue
-        yield node, rows.shape[axis]
+        if not any(step.op_type in COMPUTED for step in before):
+            yield node, rows.shape[node.attributes.get_int("axis", 0)]

@@ -20,19 +20,30 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tasks.formats.onnx.graph import OnnxGraph
+from tasks.formats.onnx.graph import (
+    append_input,
+    array,
+    bypass,
+    constant,
+    constant_array,
+    dequantize_before,
+    insert_before,
+    number,
+    only_consumer,
+    producer,
+)
 from tasks.quantization.kernel_steps import KernelSteps
 from tasks.quantization.saturation import convolution_rows
 
 if TYPE_CHECKING:
-    import onnx
+    import onnx_ir as ir
 
 MOVING = frozenset(
     {"Flatten", "GlobalMaxPool", "MaxPool", "Pad", "ReduceMax", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
 )
 
 
-def lower(graph: OnnxGraph, kernels: KernelSteps) -> None:
+def lower(graph: "ir.Graph", kernels: KernelSteps) -> None:
     """Rewrites a graph that tf2onnx made of a frozen fake-quantized model, in place; `kernels` are that model's."""
     join_biases(graph)
     join_channel_biases(graph)
@@ -41,108 +52,110 @@ def lower(graph: OnnxGraph, kernels: KernelSteps) -> None:
     fold_rescaling(graph)
     _carry_down(graph)
     _carry_up(graph)
-    for node in graph.nodes:
+    for node in graph:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            graph.drop_attribute(node, "axis")  # of no meaning for one scale, and out of bounds in places
-    for node in list(graph.nodes):
+            node.attributes.pop("axis", None)  # of no meaning for one scale, and out of bounds in places
+    for node in list(graph):
         if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
-            _kernel_to_integers(graph, node, kernels)
-            _keep_float(graph, node)
+            _kernel_to_integers(node, kernels)
+            _keep_float(node)
 
 
-def join_biases(graph: OnnxGraph) -> None:
+def join_biases(graph: "ir.Graph") -> None:
     """MatMul and Add to Gemm, also where a Reshape stands between them, as behind a Dense on more than vectors."""
-    for node in list(graph.nodes):
-        kernel = graph.constants.get(node.input[1]) if node.op_type == "MatMul" else None
+    for node in list(graph):
+        kernel = array(node.inputs[1]) if node.op_type == "MatMul" else None
         if kernel is None or kernel.ndim != 2:
             continue
         reshape = None
-        after = graph.only_taker(node.output[0])
+        after = only_consumer(node.outputs[0])
         if after is not None and after.op_type == "Reshape":
-            reshape, after = after, graph.only_taker(after.output[0])
-        bias = _added(graph, after, kernel.shape[1])
+            reshape, after = after, only_consumer(after.outputs[0])
+        bias = _added(after, kernel.shape[1])
         if reshape is not None and bias is None:
             continue
-        if graph.ranks.get(node.input[0]) != 2:
+        shape = node.inputs[0].shape if node.inputs[0] is not None else None
+        if shape is None or len(shape) != 2:
             continue
         node.op_type = "Gemm"
         if bias is not None:
             assert after is not None
-            node.input.append(graph.constant(bias))
-            graph.replace(after.output[0], (reshape or node).output[0])
-            graph.remove(after)
+            append_input(node, constant(bias))
+            bypass(after, (reshape or node).outputs[0])
 
 
-def join_channel_biases(graph: OnnxGraph) -> None:
+def join_channel_biases(graph: "ir.Graph") -> None:
     """Conv and the Add behind it to one Conv, also where a Squeeze stands between them, as in a Conv1D."""
-    for node in list(graph.nodes):
-        kernel = graph.constants.get(node.input[1]) if node.op_type == "Conv" and len(node.input) == 2 else None
-        squeeze = graph.only_taker(node.output[0])
-        after = graph.only_taker(squeeze.output[0]) if squeeze is not None and squeeze.op_type == "Squeeze" else None
-        bias = _added(graph, after, kernel.shape[0]) if kernel is not None else None
+    for node in list(graph):
+        kernel = array(node.inputs[1]) if node.op_type == "Conv" and len(node.inputs) == 2 else None
+        squeeze = only_consumer(node.outputs[0])
+        after = only_consumer(squeeze.outputs[0]) if squeeze is not None and squeeze.op_type == "Squeeze" else None
+        bias = _added(after, kernel.shape[0]) if kernel is not None else None
         if after is None or squeeze is None or bias is None:
             continue
-        number = next(graph.constants[name] for name in after.input if name in graph.constants)
-        if number.ndim > 1 and number.shape[-2] == bias.size:  # channels, and one place after them
-            node.input.append(graph.constant(bias))
-            graph.replace(after.output[0], squeeze.output[0])
-            graph.remove(after)
+        numbers = next(numbers for numbers in map(array, after.inputs) if numbers is not None)
+        if numbers.ndim > 1 and numbers.shape[-2] == bias.size:  # channels, and one place after them
+            append_input(node, constant(bias))
+            bypass(after, squeeze.outputs[0])
 
 
-def _added(graph: OnnxGraph, node: "onnx.NodeProto | None", count: int) -> np.ndarray | None:
+def _added(node: "ir.Node | None", count: int) -> np.ndarray | None:
     """The bias `(count,)` that an Add adds, if that is what it does."""
     if node is None or node.op_type != "Add":
         return None
-    constants = [graph.constants[name] for name in node.input if name in graph.constants]
+    constants = [numbers for numbers in map(array, node.inputs) if numbers is not None]
     return constants[0].reshape(-1) if len(constants) == 1 and constants[0].size == count else None
 
 
-def fold_padding(graph: OnnxGraph) -> None:
+def fold_padding(graph: "ir.Graph") -> None:
     """Zero padding in front of a convolution becomes the convolution's own."""
-    for node in list(graph.nodes):
-        after = graph.only_taker(node.output[0]) if node.op_type == "Pad" else None
-        if after is None or after.op_type != "Conv" or graph.attribute(after, "auto_pad", b"NOTSET") != b"NOTSET":
+    import onnx_ir as ir
+
+    for node in list(graph):
+        after = only_consumer(node.outputs[0]) if node.op_type == "Pad" else None
+        if after is None or after.op_type != "Conv" or after.attributes.get_string("auto_pad", "NOTSET") != "NOTSET":
             continue
-        value = graph.constants[node.input[2]] if len(node.input) > 2 and node.input[2] else np.zeros(())
-        pads = graph.constants.get(node.input[1])
-        if pads is None or value.any() or graph.attribute(node, "mode", b"constant") != b"constant":
+        value = array(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else np.zeros(())
+        pads = array(node.inputs[1])
+        if pads is None or value is None or value.any():
+            continue
+        if node.attributes.get_string("mode", "constant") != "constant":
             continue
         spatial = len(pads) // 2 - 2
         if spatial < 1 or pads[:2].any() or pads[spatial + 2 : spatial + 4].any():
             continue
-        own = graph.attribute(after, "pads", [0] * (2 * spatial))
+        own = after.attributes.get_ints("pads", [0] * (2 * spatial))
         whole = [*pads[2 : spatial + 2], *pads[spatial + 4 :]]
-        graph.set_attribute(after, "pads", [int(a + b) for a, b in zip(own, whole, strict=True)])
-        graph.replace(node.output[0], node.input[0])
-        graph.remove(node)
+        after.attributes.pop("pads", None)
+        after.attributes.add(ir.AttrInt64s("pads", [int(a + b) for a, b in zip(own, whole, strict=True)]))
+        bypass(node, node.inputs[0])
 
 
-def _drop_clipping(graph: OnnxGraph) -> None:
-    """A Relu, with or without ceiling, whose every taker clips to a range inside it anyway."""
-    for node in list(graph.nodes):
-        if node.op_type not in ("Relu", "Clip") or node.output[0] in graph.outputs:
+def _drop_clipping(graph: "ir.Graph") -> None:
+    """A Relu, with or without ceiling, whose every consumer clips to a range inside it anyway."""
+    for node in list(graph):
+        if node.op_type not in ("Relu", "Clip") or node.outputs[0].is_graph_output():
             continue
         least, most = 0.0, np.inf
         if node.op_type == "Clip":
-            bounds = [graph.constants.get(name) if name else None for name in [*node.input[1:], "", ""][:2]]
-            if any(bound is None for bound in bounds):
+            bounds = [*node.inputs[1:], None, None][:2]
+            if any(array(value) is None for value in bounds):
                 continue
-            least, most = (float(bound) for bound in bounds)  # type: ignore[arg-type]
-        takers = graph.takers(node.output[0])
-        if takers and all(_within(graph, taker, least, most) for taker in takers):
-            graph.replace(node.output[0], node.input[0])
-            graph.remove(node)
+            least, most = map(number, bounds)
+        consumers = node.outputs[0].consumers()
+        if consumers and all(_within(consumer, least, most) for consumer in consumers):
+            bypass(node, node.inputs[0])
 
 
-def _within(graph: OnnxGraph, node: "onnx.NodeProto", least: float, most: float) -> bool:
+def _within(node: "ir.Node", least: float, most: float) -> bool:
     if node.op_type != "QuantizeLinear":
         return False
-    scale, zero = float(graph.constants[node.input[1]]), int(graph.constants[node.input[2]])
+    scale, zero = number(node.inputs[1]), int(number(node.inputs[2]))
     tolerance = scale / 100  # a step's hundredth is below what rounding to steps decides
     return -zero * scale >= least - tolerance and (255 - zero) * scale <= most + tolerance
 
 
-def fold_rescaling(graph: OnnxGraph, most: int = 255) -> None:
+def fold_rescaling(graph: "ir.Graph", most: int = 255) -> None:
     """Mul and Add of one number in front of a range go into its scale and zero point, where there is room for them.
 
     Args:
@@ -150,107 +163,100 @@ def fold_rescaling(graph: OnnxGraph, most: int = 255) -> None:
         most: the largest zero point that can be; the smallest is 0.
 
     """
-    for node in list(graph.nodes):
-        if node.op_type != "QuantizeLinear" or graph.only_taker(node.input[0]) is None:
+    for node in list(graph):
+        if node.op_type != "QuantizeLinear" or only_consumer(node.inputs[0]) is None:
             continue
-        scale, zero = float(graph.constants[node.input[1]]), int(graph.constants[node.input[2]])
-        source, factor, offset = node.input[0], 1.0, 0.0  # what is quantized is factor * source + offset
-        while (step := graph.giver(source)) is not None and step.op_type in ("Mul", "Add", "Sub"):
-            number = graph.constants.get(step.input[1])
-            if number is None or number.size != 1:
+        scale, zero = number(node.inputs[1]), int(number(node.inputs[2]))
+        source, factor, offset = node.inputs[0], 1.0, 0.0  # what is quantized is factor * source + offset
+        while (step := producer(source)) is not None and step.op_type in ("Mul", "Add", "Sub"):
+            numbers = array(step.inputs[1])
+            if numbers is None or numbers.size != 1:
                 break
-            amount = float(number.reshape(()))
+            amount = float(numbers.item())
             if step.op_type == "Mul":
                 factor *= amount
             else:
                 offset += factor * amount * (1 if step.op_type == "Add" else -1)
-            source = step.input[0]
+            source = step.inputs[0]
         moved = zero + offset / scale
         off = abs(moved - round(moved))
-        if source != node.input[0] and factor > 0 and off < 0.01 and 0 <= round(moved) <= most:
-            node.input[0] = source
-            node.input[1] = graph.constant(np.array(scale / factor, np.float32))
-            node.input[2] = graph.constant(np.array(round(moved), graph.constants[node.input[2]].dtype))
+        if source is not node.inputs[0] and factor > 0 and off < 0.01 and 0 <= round(moved) <= most:
+            node.replace_input_with(0, source)
+            node.replace_input_with(1, constant(np.array(scale / factor, np.float32)))
+            node.replace_input_with(2, constant(np.array(round(moved), constant_array(node.inputs[2]).dtype)))
 
 
-def dequantize_before(graph: OnnxGraph, tensor: str) -> "onnx.NodeProto | None":
-    """The DequantizeLinear that a tensor comes out of, if it comes out of one."""
-    giver = graph.giver(tensor)
-    return giver if giver is not None and giver.op_type == "DequantizeLinear" else None
+def range_like(other: "ir.Node", value: "ir.Value | None", name: str | None) -> "list[ir.Node]":
+    """A QuantizeLinear and a DequantizeLinear of a value, with the scale and zero point of another one."""
+    import onnx_ir as ir
+
+    quantize = ir.node("QuantizeLinear", [value, *other.inputs[1:]], name=name)
+    return [quantize, ir.node("DequantizeLinear", [quantize.outputs[0], *other.inputs[1:]], name=name)]
 
 
-def insert_range(graph: OnnxGraph, tensor: str, parameters: list[str], at: int, name: str) -> str:
-    """Put a QuantizeLinear and a DequantizeLinear behind a tensor; the name of the one that comes out."""
-    steps = graph.insert("QuantizeLinear", [tensor, *parameters], at=at, name=name)
-    return graph.insert("DequantizeLinear", [steps, *parameters], at=at + 1, name=name)
-
-
-def _carry_down(graph: OnnxGraph) -> None:
+def _carry_down(graph: "ir.Graph") -> None:
     """What moves values of a quantized tensor gets the same range behind it."""
-    for node in list(graph.nodes):
-        source = dequantize_before(graph, node.input[0]) if node.op_type in MOVING else None
-        takers = graph.takers(node.output[0])
-        if source is None or node.output[0] in graph.outputs or all(t.op_type == "QuantizeLinear" for t in takers):
+    for node in list(graph):
+        source = dequantize_before(node.inputs[0]) if node.op_type in MOVING else None
+        output = node.outputs[0]
+        uses = output.uses()
+        if source is None or output.is_graph_output() or all(use.node.op_type == "QuantizeLinear" for use in uses):
             continue
-        at = graph.place(node) + 1
-        ranged = insert_range(graph, node.output[0], list(source.input[1:]), at, node.name)
-        graph.replace(node.output[0], ranged, start=at + 1)
+        pair = range_like(source, output, node.name)
+        node.append(pair)
+        for use in uses:
+            use.node.replace_input_with(use.idx, pair[1].outputs[0])
 
 
-def _carry_up(graph: OnnxGraph) -> None:
+def _carry_up(graph: "ir.Graph") -> None:
     """A range behind what moves values stands in front of it too."""
-    for node in reversed(list(graph.nodes)):
-        after = graph.only_taker(node.output[0]) if node.op_type in MOVING else None
-        if after is None or after.op_type != "QuantizeLinear" or dequantize_before(graph, node.input[0]) is not None:
+    for node in reversed(list(graph)):
+        after = only_consumer(node.outputs[0]) if node.op_type in MOVING else None
+        if after is None or after.op_type != "QuantizeLinear" or dequantize_before(node.inputs[0]) is not None:
             continue
-        node.input[0] = insert_range(graph, node.input[0], list(after.input[1:]), graph.place(node), node.name)
+        pair = range_like(after, node.inputs[0], node.name)
+        node.prepend(pair)
+        node.replace_input_with(0, pair[1].outputs[0])
 
 
-def _kernel_to_integers(graph: OnnxGraph, node: "onnx.NodeProto", kernels: KernelSteps) -> None:
+def _kernel_to_integers(node: "ir.Node", kernels: KernelSteps) -> None:
     """A kernel's and its bias' numbers as integers, if what they meet is in integers."""
-    source = dequantize_before(graph, node.input[0])
-    kernel = graph.constants.get(node.input[1])
-    after = graph.only_taker(node.output[0])
-    if source is None or kernel is None or after is None or after.op_type != "QuantizeLinear":
+    source = dequantize_before(node.inputs[0])
+    after = only_consumer(node.outputs[0])
+    if source is None or after is None or after.op_type != "QuantizeLinear":
         return
-    if node.op_type == "ConvTranspose" and graph.attribute(node, "group", 1) != 1:
+    if node.op_type == "ConvTranspose" and node.attributes.get_int("group", 1) != 1:
         return
-    steps = steps_of(graph, node, kernels)
+    steps = steps_of(node, kernels)
     if steps is None:  # a layer that is to stay in float, between quantized tensors
         return
-    input_scale = float(graph.constants[source.input[1]])
-    bias = graph.constants.get(node.input[2]) if len(node.input) > 2 else None
+    input_scale = number(source.inputs[1])
+    bias = array(node.inputs[2]) if len(node.inputs) > 2 else None
     # a kernel of next to nothing must not push its bias out of 32 bits
-    scales = quantize_kernel(graph, node, steps, 0.0 if bias is None else np.abs(bias) / (input_scale * 2.0**30))
+    scales = quantize_kernel(node, steps, 0.0 if bias is None else np.abs(bias) / (input_scale * 2.0**30))
     if bias is not None:
         units = (np.float32(input_scale) * scales).astype(np.float32)
         counts = np.rint(bias / units.astype(np.float64)).astype(np.int32)
-        inputs = [graph.constant(counts), graph.constant(units), graph.constant(np.zeros(units.shape, np.int32))]
-        node.input[2] = graph.insert("DequantizeLinear", inputs, at=graph.place(node), name=node.name, axis=0)
+        inputs = [constant(counts), constant(units), constant(np.zeros(units.shape, np.int32))]
+        node.replace_input_with(2, insert_before(node, "DequantizeLinear", inputs, axis=0))
 
 
-def _keep_float(graph: OnnxGraph, node: "onnx.NodeProto") -> None:
+def _keep_float(node: "ir.Node") -> None:
     """An operator whose kernel is still in float takes its input by channel, which the optimiser leaves alone."""
-    source, kernel = dequantize_before(graph, node.input[0]), graph.constants.get(node.input[1])
+    source, kernel = dequantize_before(node.inputs[0]), array(node.inputs[1])
     if source is None or kernel is None or node.op_type == "MatMul":
         return
-    inward = 1 if node.op_type == "Conv" or graph.attribute(node, "transB", 0) else 0
-    channels = (
-        kernel.shape[inward] * graph.attribute(node, "group", 1) if node.op_type == "Conv" else kernel.shape[inward]
-    )
-    whole = [graph.constant(np.repeat(graph.constants[name], channels)) for name in source.input[1:]]
-    node.input[0] = graph.insert(
-        "DequantizeLinear", [source.input[0], *whole], at=graph.place(node), name=node.name, axis=1
-    )
+    inward = 1 if node.op_type == "Conv" or node.attributes.get_int("transB", 0) else 0
+    groups = node.attributes.get_int("group", 1) if node.op_type == "Conv" else 1
+    channels = kernel.shape[inward] * groups
+    whole = [constant(np.repeat(constant_array(value), channels)) for value in source.inputs[1:]]
+    node.replace_input_with(0, insert_before(node, "DequantizeLinear", [source.inputs[0], *whole], axis=1))
 
 
-def quantize_kernel(
-    graph: OnnxGraph, node: "onnx.NodeProto", steps: np.ndarray, least: np.ndarray | float = 0.0
-) -> np.ndarray:
-    """Make an operator's kernel signed 8-bit numbers with a scale for each output channel.
+def quantize_kernel(node: "ir.Node", steps: np.ndarray, least: np.ndarray | float = 0.0) -> np.ndarray:
+    """Make an operator's kernel signed 8-bit numbers with a scale for each output channel, in place.
 
     Args:
-        graph: rewritten in place.
         node: Conv, ConvTranspose without groups, Gemm or MatMul, whose kernel is a constant in float32.
         steps: the size of each channel's steps, from `steps_of`, `(channels,)`.
         least: the smallest that a channel's scale may be.
@@ -259,24 +265,24 @@ def quantize_kernel(
         The scales, `(channels,)`.
 
     """
-    kernel = graph.constants[node.input[1]]
-    axis = 0 if node.op_type == "Conv" or graph.attribute(node, "transB", 0) else 1
+    kernel = constant_array(node.inputs[1])
+    axis = 0 if node.op_type == "Conv" or node.attributes.get_int("transB", 0) else 1
     by_channel = tuple(-1 if place == axis else 1 for place in range(kernel.ndim))
     some = kernel.any(axis=tuple(place for place in range(kernel.ndim) if place != axis))
     scales = np.maximum(np.where(some, steps, 0.0), least).astype(np.float32)
     scales = np.where(scales > 0, scales, np.float32(1))
     numbers = np.rint(kernel / scales.reshape(by_channel)).astype(np.int8)
-    inputs = [graph.constant(numbers), graph.constant(scales), graph.constant(np.zeros(scales.shape, np.int8))]
-    node.input[1] = graph.insert("DequantizeLinear", inputs, at=graph.place(node), name=node.name, axis=axis)
+    inputs = [constant(numbers), constant(scales), constant(np.zeros(scales.shape, np.int8))]
+    node.replace_input_with(1, insert_before(node, "DequantizeLinear", inputs, axis=axis))
     return scales
 
 
-def steps_of(graph: OnnxGraph, node: "onnx.NodeProto", kernels: KernelSteps) -> np.ndarray | None:
+def steps_of(node: "ir.Node", kernels: KernelSteps) -> np.ndarray | None:
     """The size of the steps that an operator's kernel was fake-quantized in, `(channels,)`; none if it was not."""
-    kernel = graph.constants.get(node.input[1])
+    kernel = array(node.inputs[1])
     if kernel is None or (node.op_type in ("Gemm", "MatMul") and kernel.ndim != 2):
         return None
-    return kernels.of(rows_of(kernel, node.op_type, transposed=bool(graph.attribute(node, "transB", 0))))
+    return kernels.of(rows_of(kernel, node.op_type, transposed=bool(node.attributes.get_int("transB", 0))))
 
 
 def rows_of(kernel: np.ndarray, operator: str, *, transposed: bool = False) -> np.ndarray:

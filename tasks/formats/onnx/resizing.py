@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tasks.contract.errors import ConversionError
-from tasks.formats.onnx.graph import layer_of
+from tasks.formats.onnx.names import layer_of
 
 Resized = Callable[[np.ndarray, int, tuple[int, int]], Any]  # images, along which axis, to which size
 

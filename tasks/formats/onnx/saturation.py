@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tasks.formats.audit import saturation_note
-from tasks.formats.tensorrt.rules import COMMUTING, Wiring
+from tasks.formats.onnx.graph import array, constant, constant_array, only_consumer, producer
+from tasks.formats.tensorrt.rules import COMMUTING, range_of
 from tasks.quantization.saturation import LIMIT, convolution_saturates, matrix_saturates
 
 if TYPE_CHECKING:
-    import onnx
+    import onnx_ir as ir
 
 # Operators that are integers themselves: where their weights are, the weights' zero point, and that of what they take.
 INTEGERS = {
@@ -48,24 +49,23 @@ class Weights:
     point. steps: the numbers; none if they come in a run.
     """
 
-    operator: "onnx.NodeProto"
-    holder: "onnx.NodeProto"
+    operator: "ir.Node"
+    holder: "ir.Node"
     place: int
     zero: int
     steps: np.ndarray | None
 
 
-def saturating(model: "onnx.ModelProto") -> frozenset[str]:
+def saturating(model: "ir.Model") -> frozenset[str]:
     """The operators that can saturate, by name."""
-    return frozenset(weights.operator.name for weights in _risks(Wiring(model), _signed(model)))
+    return frozenset(weights.operator.name for weights in _risks(model.clone()))
 
 
 def layers(file: Path) -> tuple[str, ...]:
     """The layers of a file that can saturate, by the names that they have in Keras, in the file's order."""
-    import onnx
+    import onnx_ir as ir
 
-    model = onnx.load(file)
-    names = (weights.operator.name.split("/")[0] for weights in _risks(Wiring(model), _signed(model)))
+    names = (weights.operator.name.split("/")[0] for weights in _risks(ir.load(file)))
     return tuple(dict.fromkeys(names))
 
 
@@ -76,28 +76,24 @@ def unsigned(file: Path) -> bytes | None:
     weights of a file, and refuses files with two operators that share theirs or with signed activations. Weights that
     come in a run stay what they are, here as there.
     """
-    import onnx
+    import onnx_ir as ir
 
-    model = onnx.load(file)
-    wiring = Wiring(model)
-    risks = {  # each once, where several operators share a holder
-        (id(weights.holder), weights.place): (weights, weights.steps)
-        for weights in _risks(wiring, _signed(model))
-        if weights.steps is not None
-    }
-    for weights, steps in risks.values():
-        holder = weights.holder
-        name = holder.input[weights.place]
-        holder.input.extend([""] * (weights.zero + 1 - len(holder.input)))
-        zero = wiring.constants.get(holder.input[weights.zero])
+    model = ir.load(file)
+    # each once, where several operators share a holder
+    risks = {(weights.holder, weights.place): weights for weights in _risks(model) if weights.steps is not None}
+    for (holder, place), weights in risks.items():
+        name = holder.inputs[place].name
+        holder.resize_inputs(max(weights.zero + 1, len(holder.inputs)))
+        zero = array(holder.inputs[weights.zero])
         if zero is None:  # it is zero then, and has the scale's shape in a DequantizeLinear
             by_channel = holder.op_type == "DequantizeLinear"
-            zero = np.zeros(wiring.constants[holder.input[1]].shape if by_channel else (), np.int8)
-        for place, value in ((weights.place, steps), (weights.zero, zero)):
-            holder.input[place] = f"{name}/unsigned/{len(model.graph.initializer)}"
-            shifted = (value.astype(np.int16) + 128).astype(np.uint8)
-            model.graph.initializer.append(onnx.numpy_helper.from_array(shifted, holder.input[place]))
-    content: bytes = model.SerializeToString()
+            zero = np.zeros(holder.inputs[1].shape.numpy() if by_channel else (), np.int8)
+        for at, numbers in ((place, constant_array(holder.inputs[place])), (weights.zero, zero)):
+            shifted = constant((numbers.astype(np.int16) + 128).astype(np.uint8))
+            shifted.name = f"{name}/unsigned/{len(model.graph.initializers)}"
+            model.graph.initializers.add(shifted)
+            holder.replace_input_with(at, shifted)
+    content: bytes = ir.to_proto(model).SerializeToString()
     return content if risks else None
 
 
@@ -125,64 +121,58 @@ def note_here(file: str, layers: Sequence[str]) -> str:
     return saturation_note(file, layers, here=processor_saturates()) if layers else ""
 
 
-def _signed(model: "onnx.ModelProto") -> set[str]:
-    """The tensors that are int8, as far as the file shows."""
-    import onnx
+def _risks(model: "ir.Model") -> Iterator[Weights]:
+    """The weights of each operator that can saturate, in the file's order: all of them, as they are of one type.
 
-    known = onnx.shape_inference.infer_shapes(model).graph
-    values = [*known.input, *known.value_info, *known.output]
-    return {value.name for value in values if value.type.tensor_type.elem_type == onnx.TensorProto.INT8}
+    The model is given the types of its tensors.
+    """
+    from onnx_ir.passes.common import ShapeInferencePass
 
-
-def _risks(wiring: Wiring, signed: set[str]) -> Iterator[Weights]:
-    """The weights of each operator that can saturate, in the file's order: all of them, as they are of one type."""
-    import onnx
-
-    for node in wiring.nodes:
-        if node.op_type == "Constant" and node.attribute[0].name == "value":
-            wiring.constants[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
-    for node in wiring.nodes:
-        met = list(_met(wiring, node, signed))
-        if any(weights.steps is None or _saturates(wiring, node, weights.steps) for weights in met):
+    ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
+    for node in model.graph:
+        met = list(_met(node))
+        if any(weights.steps is None or _saturates(node, weights.steps) for weights in met):
             yield from met
 
 
-def _met(wiring: Wiring, node: "onnx.NodeProto", signed: set[str]) -> Iterator[Weights]:
+def _met(node: "ir.Node") -> Iterator[Weights]:
     """The signed weights that unsigned activations meet in an operator."""
 
-    def stored(holder: "onnx.NodeProto", place: int, zero: int) -> Iterator[Weights]:
-        steps = wiring.constants.get(holder.input[place])
-        if holder.input[place] in signed if steps is None else steps.dtype == np.int8:
-            yield Weights(node, holder, place, zero, steps)
+    def stored(holder: "ir.Node", place: int, zero: int) -> Iterator[Weights]:
+        if _signed(holder.inputs[place]):
+            yield Weights(node, holder, place, zero, array(holder.inputs[place]))
 
     if node.op_type in INTEGERS:
         place, zero, offset = INTEGERS[node.op_type]
-        taken = wiring.constants.get(node.input[offset]) if len(node.input) > offset else None
-        if node.input[0] not in signed and (taken is None or taken.dtype != np.int8):
+        if not _signed(node.inputs[0]) and not (len(node.inputs) > offset and _signed(node.inputs[offset])):
             yield from stored(node, place, zero)
     for place, zero in QUANTIZING.get(node.op_type, ()):
         yield from stored(node, place, zero)
-    if node.op_type not in QUANTIZED or wiring.range_of(node.input[0]) is None:
+    if node.op_type not in QUANTIZED or range_of(node.inputs[0]) is None:
         return
-    source = wiring.range_of(node.input[1])
+    source = range_of(node.inputs[1])
     if source is None:
         return
-    quantize = wiring.givers.get(source.input[0])
+    quantize = producer(source.inputs[0])
     if quantize is None or quantize.op_type != "QuantizeLinear":
         yield from stored(source, 0, 2)
         return
-    alone = wiring.only_taker(quantize.output[0]) is not None and wiring.only_taker(source.output[0]) is not None
-    if not alone and quantize.output[0] in signed:
+    alone = only_consumer(quantize.outputs[0]) is not None and only_consumer(source.outputs[0]) is not None
+    if not alone and _signed(quantize.outputs[0]):
         yield Weights(node, source, 0, 2, None)
 
 
-def _saturates(wiring: Wiring, node: "onnx.NodeProto", steps: np.ndarray) -> bool:
-    import onnx
+def _signed(value: "ir.Value | None") -> bool:
+    """Whether a tensor is int8, as far as the file shows."""
+    import onnx_ir as ir
 
-    attributes = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
-    giver = wiring.givers.get(node.input[1])
-    if node.op_type in QUANTIZED and giver is not None and giver.op_type in COMMUTING:
+    return value is not None and value.dtype == ir.DataType.INT8
+
+
+def _saturates(node: "ir.Node", steps: np.ndarray) -> bool:
+    source = producer(node.inputs[1])
+    if node.op_type in QUANTIZED and source is not None and source.op_type in COMMUTING:
         return bool(np.abs(steps.astype(np.int16)).max(initial=0) > LIMIT // 2)  # moved first: any two may meet
     if node.op_type in ("Conv", "QLinearConv"):
-        return convolution_saturates(steps, attributes.get("group", 1))
-    return matrix_saturates(steps.T if attributes.get("transB", 0) else steps)
+        return convolution_saturates(steps, node.attributes.get_int("group", 1))
+    return matrix_saturates(steps.T if node.attributes.get_int("transB", 0) else steps)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tasks.formats.onnx.graph import array, constant_array, dequantize_before, producer
 from tasks.formats.onnx.lowering import rows_of
+from tasks.formats.onnx.names import forget_shapes
 from tasks.formats.onnx.saturation import QUANTIZED, saturating
 from tasks.formats.onnx.sums import settle_sums
 from tasks.quantization.calibration import Calibration
@@ -19,6 +21,7 @@ from tasks.quantization.pair_rule import steps
 
 if TYPE_CHECKING:
     import onnx
+    import onnx_ir as ir
 
 
 def static(
@@ -34,6 +37,7 @@ def static(
 
     """
     import onnx
+    import onnx_ir as ir
     from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -67,53 +71,49 @@ def static(
             calibrate_method=methods[calibration],
             extra_options=options,
         )
-        model = onnx.load(after)
+        model = ir.load(after)
         settle_sums(model)
-        return _unsaturated(model, onnx.load(ready))
+        _unsaturate(model, ir.load(ready).graph)
+        forget_shapes(model.graph)
+        return ir.to_proto(model)
 
 
-def _unsaturated(model: "onnx.ModelProto", floats: "onnx.ModelProto") -> "onnx.ModelProto":
-    """The tool's model with larger steps, and biases in their unit, wherever a kernel could saturate; in place.
+def _unsaturate(model: "ir.Model", floats: "ir.Graph") -> None:
+    """Larger steps, and biases in their unit, wherever a kernel of the tool's model could saturate; in place.
 
     Args:
         model: quantized, a DequantizeLinear in front of each kernel and bias.
         floats: what it was quantized from; the names of kernels and biases are those of `model` without an ending.
 
     """
-    from onnx import numpy_helper
+    import onnx_ir as ir
 
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    before = {tensor.name: numpy_helper.to_array(tensor) for tensor in floats.graph.initializer}
-    givers = {name: node for node in model.graph.node for name in node.output}
+    def before(value: "ir.Value") -> np.ndarray | None:
+        return array(floats.initializers.get(value.name.removesuffix("_quantized")))
 
-    def array(name: str) -> np.ndarray:
-        values: np.ndarray = numpy_helper.to_array(constants[name])
-        return values
-
-    def put(name: str, values: np.ndarray) -> None:
-        constants[name].CopyFrom(numpy_helper.from_array(values, name))
+    def put(value: "ir.Value", numbers: np.ndarray) -> None:
+        value.const_value = ir.tensor(numbers)
 
     risky, done = saturating(model), set()
-    for node in model.graph.node:
-        source = givers.get(node.input[1]) if node.op_type in QUANTIZED and node.name in risky else None
-        kernel = before.get(source.input[0].removesuffix("_quantized")) if source is not None else None
-        if source is None or kernel is None or source.input[0] in done:
+    for node in model.graph:
+        source = producer(node.inputs[1]) if node.op_type in QUANTIZED and node.name in risky else None
+        kernel = before(source.inputs[0]) if source is not None else None
+        if source is None or kernel is None or source.inputs[0] in done:
             continue
-        transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+        transposed = bool(node.attributes.get_int("transB", 0))
         rows = rows_of(kernel, node.op_type, transposed=transposed)
         inner = kernel.shape[1] if node.op_type == "Conv" else len(rows)
-        old = array(source.input[1])
+        old = constant_array(source.inputs[1])
         larger = np.maximum(steps(rows, inner).numpy(), old)
         scales = larger if old.size > 1 else larger.max().reshape(old.shape)
         axis = 0 if node.op_type == "Conv" or transposed else kernel.ndim - 1
         along = scales.reshape([-1 if place == axis else 1 for place in range(kernel.ndim)])
-        put(source.input[0], np.rint(kernel / along).astype(np.int8))
-        put(source.input[1], scales.astype(np.float32))
-        done.add(source.input[0])
-        bias = givers.get(node.input[2]) if len(node.input) > 2 else None
-        taken = givers.get(node.input[0])
-        if bias is not None and taken is not None and bias.op_type == taken.op_type == "DequantizeLinear":
-            units = array(taken.input[1]) * scales
-            put(bias.input[0], np.rint(before[bias.input[0].removesuffix("_quantized")] / units).astype(np.int32))
-            put(bias.input[1], units.astype(np.float32).reshape(array(bias.input[1]).shape))
-    return model
+        put(source.inputs[0], np.rint(kernel / along).astype(np.int8))
+        put(source.inputs[1], scales.astype(np.float32))
+        done.add(source.inputs[0])
+        bias = dequantize_before(node.inputs[2]) if len(node.inputs) > 2 else None
+        taken = dequantize_before(node.inputs[0])
+        if bias is not None and taken is not None:
+            units = constant_array(taken.inputs[1]) * scales
+            put(bias.inputs[0], np.rint(before(bias.inputs[0]) / units).astype(np.int32))
+            put(bias.inputs[1], units.astype(np.float32).reshape(constant_array(bias.inputs[1]).shape))

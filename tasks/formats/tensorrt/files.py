@@ -26,13 +26,12 @@ from tasks.formats.audit import Audit, LayerAudit, counted
 from tasks.formats.onnx import audit as onnx_audit
 from tasks.formats.onnx import files as onnx
 from tasks.formats.onnx import saturation as onnx_saturation
-from tasks.formats.onnx.bodies import nodes_within
 from tasks.formats.tensorrt import lowering as tensorrt_integers
 from tasks.formats.tensorrt import rules as tensorrt_rules
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
     import tensorflow as tf
-    from onnx import NodeProto
 
 FILE = "model.onnx"
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
@@ -61,8 +60,10 @@ def write(
         ConversionError: an operator or a number that TensorRT's parser refuses; int8 of a model without ranges.
 
     """
+    import onnx_ir as ir
+
     proto = onnx.made(model, precision, tensorrt_integers.lower, "tensorrt", classes)
-    refused = [finding for finding in tensorrt_rules.check(proto) if finding.costs == "refused"]
+    refused = [finding for finding in tensorrt_rules.check(ir.from_proto(proto)) if finding.costs == "refused"]
     if refused:
         layer = refused[0].node.split("/")[0]
         raise ConversionError(
@@ -95,16 +96,15 @@ def audit(folder: Path, example: np.ndarray) -> Audit:
 
     Nothing is run but loops, in ONNX Runtime, to know how often they turn.
     """
-    import onnx as library
+    import onnx_ir as ir
 
-    model = library.load(folder / FILE)
-    wiring = tensorrt_rules.Wiring(model)
+    model = ir.load(folder / FILE)
     findings = tensorrt_rules.check(model)
     refused = next((finding.text for finding in findings if finding.costs == "refused"), "")
     why = {finding.node: finding.text for finding in findings if finding.costs == "float"}
     work = onnx_audit.multiply_accumulates(folder / FILE, example)
     risky = onnx_saturation.saturating(model)  # TensorRT sums in 32 bits, but ONNX Runtime is what answers here
-    integer = {node.name for node in wiring.nodes if not refused and tensorrt_rules.runs_in_integers(wiring, node)}
+    integer = {node.name for node in model.graph if not refused and tensorrt_rules.runs_in_integers(node)}
     layers = tuple(
         LayerAudit(
             name=node.name.split("/")[0],
@@ -114,19 +114,19 @@ def audit(folder: Path, example: np.ndarray) -> Audit:
             why="" if node.name in integer else refused or why.get(node.name) or _why(node),
             saturates=node.name in risky,
         )
-        for node in nodes_within(wiring.nodes)
+        for node in model.graph.all_nodes()
         if node.name in work
     )
     beside = ("QuantizeLinear", "DequantizeLinear")  # become part of the kernels that they stand beside
-    kernels = [_kernel(node, integer) for node in wiring.nodes if node.op_type not in beside]
+    kernels = [_kernel(node, integer) for node in model.graph if node.op_type not in beside]
     return Audit(layers=layers, kernels=counted(kernels), sums_apart=())
 
 
-def _kernel(node: "NodeProto", integer: set[str]) -> str:
+def _kernel(node: "ir.Node", integer: set[str]) -> str:
     return f"{'int8 ' if node.name in integer else ''}{node.op_type} (predicted)"
 
 
-def _why(node: "NodeProto") -> str:
+def _why(node: "ir.Node") -> str:
     if node.op_type in onnx_audit.GATES:
         return "TensorRT has no integer kernel for recurrent layers"
     if node.op_type == "ConvTranspose":

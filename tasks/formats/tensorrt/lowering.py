@@ -26,29 +26,37 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tasks.formats.onnx.graph import OnnxGraph
+from tasks.formats.onnx.graph import (
+    array,
+    bypass,
+    constant,
+    dequantize_before,
+    hand_over,
+    number,
+    only_consumer,
+    producer,
+)
 from tasks.formats.onnx.lowering import (
     MOVING,
-    dequantize_before,
     fold_padding,
     fold_rescaling,
-    insert_range,
     join_biases,
     join_channel_biases,
     quantize_kernel,
+    range_like,
     steps_of,
 )
 from tasks.formats.tensorrt.rules import ELEMENTWISE, UNWEIGHTED, WEIGHTED
 from tasks.quantization.kernel_steps import KernelSteps
 
 if TYPE_CHECKING:
-    import onnx
+    import onnx_ir as ir
 
 STEPS = 127  # on each side of zero
 SHAPING = MOVING - {"GlobalMaxPool", "MaxPool", "Pad", "ReduceMax"}  # the same values under other indices
 
 
-def lower(graph: OnnxGraph, kernels: KernelSteps) -> None:
+def lower(graph: "ir.Graph", kernels: KernelSteps) -> None:
     """Rewrites a graph that tf2onnx made of a frozen fake-quantized model, in place; `kernels` are that model's."""
     join_biases(graph)
     join_channel_biases(graph)
@@ -62,184 +70,189 @@ def lower(graph: OnnxGraph, kernels: KernelSteps) -> None:
     _free_last_addends(graph, kernels)
     _insert_ranges_in_front(graph)
     _insert_ranges_behind(graph)
-    for node in list(graph.nodes):
-        steps = _integer_steps(graph, node, kernels)
-        if steps is not None and dequantize_before(graph, node.input[0]) is not None:
-            quantize_kernel(graph, node, steps)
+    for node in list(graph):
+        steps = _integer_steps(node, kernels)
+        if steps is not None and dequantize_before(node.inputs[0]) is not None:
+            quantize_kernel(node, steps)
 
 
-def _integer_steps(graph: OnnxGraph, node: "onnx.NodeProto", kernels: KernelSteps) -> np.ndarray | None:
+def _integer_steps(node: "ir.Node", kernels: KernelSteps) -> np.ndarray | None:
     """The steps of an operator's kernel, if it was fake-quantized in a way that TensorRT has integer kernels for."""
-    return steps_of(graph, node, kernels) if node.op_type in WEIGHTED - {"ConvTranspose"} else None
+    return steps_of(node, kernels) if node.op_type in WEIGHTED - {"ConvTranspose"} else None
 
 
-def _join_pairs(graph: OnnxGraph) -> None:
+def _join_pairs(graph: "ir.Graph") -> None:
     """What tf2onnx has moved between a QuantizeLinear and its DequantizeLinear goes behind the two."""
     moved = True
     while moved:
         moved = False
-        for node in list(graph.nodes):
-            source = graph.giver(node.input[0]) if node.op_type == "DequantizeLinear" else None
-            if source is None or source.op_type not in MOVING or graph.only_taker(source.output[0]) is None:
+        for node in list(graph):
+            source = producer(node.inputs[0]) if node.op_type == "DequantizeLinear" else None
+            if source is None or source.op_type not in MOVING or only_consumer(source.outputs[0]) is None:
                 continue
-            _swap(graph, source, node)
+            _swap(source, node)
             moved = True
 
 
-def _swap(graph: OnnxGraph, first: "onnx.NodeProto", second: "onnx.NodeProto") -> None:
+def _swap(first: "ir.Node", second: "ir.Node") -> None:
     """Two operators, one of which takes nothing but the other's output, in the opposite order."""
-    between, after = first.output[0], second.output[0]
-    second.input[0], second.output[0] = first.input[0], between
-    first.input[0], first.output[0] = between, after
-    at, behind = graph.place(first), graph.place(second)
-    graph.nodes[at], graph.nodes[behind] = second, first
+    hand_over(second.outputs[0], first.outputs[0])
+    second.replace_input_with(0, first.inputs[0])
+    first.replace_input_with(0, second.outputs[0])
+    first.prepend(second)
 
 
-def _mirror(graph: OnnxGraph) -> None:
+def _mirror(graph: "ir.Graph") -> None:
     """Ranges become symmetric about zero, in signed integers."""
-    made: dict[tuple[str, str], tuple[str, str]] = {}
-    zero_point = graph.constant(np.array(0, np.int8))  # left out, it would mean unsigned integers
-    for node in graph.nodes:
+    made: dict[tuple[ir.Value | None, ...], ir.Value] = {}
+    zero_point = constant(np.array(0, np.int8))  # left out, it would mean unsigned integers
+    for node in graph:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
             continue
-        graph.drop_attribute(node, "axis")  # of no meaning for one scale, and out of bounds in places
-        key = (node.input[1], node.input[2])
+        node.attributes.pop("axis", None)  # of no meaning for one scale, and out of bounds in places
+        key = tuple(node.inputs[1:])
         if key not in made:
-            scale, zero = float(graph.constants[key[0]]), int(graph.constants[key[1]])
-            made[key] = (graph.constant(np.array(scale * max(zero, 255 - zero) / STEPS, np.float32)), zero_point)
-        node.input[1], node.input[2] = made[key]
+            scale, zero = (number(value) for value in key)
+            made[key] = constant(np.array(scale * max(zero, 255 - zero) / STEPS, np.float32))
+        node.replace_input_with(1, made[key])
+        node.replace_input_with(2, zero_point)
 
 
-def _lower_ceilings(graph: OnnxGraph) -> None:
+def _lower_ceilings(graph: "ir.Graph") -> None:
     """A Relu with a ceiling becomes one without, if every range behind it ends there: TensorRT fuses that one."""
-    for node in graph.nodes:
-        if node.op_type != "Clip" or len(node.input) < 3 or node.output[0] in graph.outputs:
+    for node in graph:
+        if node.op_type != "Clip" or len(node.inputs) < 3 or node.outputs[0].is_graph_output():
             continue
-        least, most = (graph.constants.get(name) for name in node.input[1:3])
-        takers = graph.takers(node.output[0])
-        if least is None or most is None or float(least) != 0 or not takers:
+        least, most = map(array, node.inputs[1:3])
+        consumers = node.outputs[0].consumers()
+        if least is None or most is None or float(least.item()) != 0 or not consumers:
             continue
-        ends = [float(graph.constants[t.input[1]]) * STEPS for t in takers if t.op_type == "QuantizeLinear"]
-        if len(ends) == len(takers) and max(ends) <= float(most) * (1 + 1e-3):  # below what rounding to steps decides
+        ends = [number(each.inputs[1]) * STEPS for each in consumers if each.op_type == "QuantizeLinear"]
+        # below what rounding to steps decides
+        if len(ends) == len(consumers) and max(ends) <= float(most.item()) * (1 + 1e-3):
             node.op_type = "Relu"
-            del node.input[1:]
+            node.resize_inputs(1)
 
 
-def _activate_early(graph: OnnxGraph) -> None:
+def _activate_early(graph: "ir.Graph") -> None:
     """An activation goes in front of what only reshapes its values, to stand directly behind what computes them."""
     moved = True
     while moved:
         moved = False
-        for node in list(graph.nodes):
-            source = graph.giver(node.input[0]) if node.op_type in ELEMENTWISE else None
-            if source is None or source.op_type not in SHAPING or graph.only_taker(source.output[0]) is None:
+        for node in list(graph):
+            source = producer(node.inputs[0]) if node.op_type in ELEMENTWISE else None
+            if source is None or source.op_type not in SHAPING or only_consumer(source.outputs[0]) is None:
                 continue
-            if dequantize_before(graph, source.input[0]) is None:
-                _swap(graph, source, node)
+            if dequantize_before(source.inputs[0]) is None:
+                _swap(source, node)
                 moved = True
 
 
-def _drop_unused_ranges(graph: OnnxGraph, kernels: KernelSteps) -> None:
+def _drop_unused_ranges(graph: "ir.Graph", kernels: KernelSteps) -> None:
     """Leaves out every pair whose integers no kernel would take."""
-    for node in reversed(list(graph.nodes)):
-        source = graph.giver(node.input[0]) if node.op_type == "DequantizeLinear" else None
+    for node in reversed(list(graph)):
+        source = producer(node.inputs[0]) if node.op_type == "DequantizeLinear" else None
         if source is None or source.op_type != "QuantizeLinear":
             continue
-        if not _reaches_kernel(graph, node.output[0], kernels):
-            floats = source.input[0]
-            if graph.only_taker(source.output[0]) is node:
-                graph.remove(source)
-            _bypass(graph, node, floats)
+        if not _reaches_kernel(node, kernels):
+            alone = only_consumer(source.outputs[0]) is node
+            _bypass_pair(node, source.inputs[0])
+            if alone:
+                graph.remove(source, safe=True)
 
 
-def _reaches_kernel(graph: OnnxGraph, tensor: str, kernels: KernelSteps) -> bool:
+def _reaches_kernel(node: "ir.Node", kernels: KernelSteps) -> bool:
     """Whether integers go on to an operator with a kernel, through others with integers on both sides."""
-    for taker in graph.takers(tensor):
-        if taker.input[0] == tensor and _integer_steps(graph, taker, kernels) is not None:
-            return True
-        output = taker.output[0]
-        together = taker.op_type in UNWEIGHTED and all(_comes_from_range(graph, name) for name in taker.input)
-        after = graph.only_taker(output) if together else None
-        if after is not None and after.op_type in ELEMENTWISE:  # becomes part of the same kernel
-            output = after.output[0]
-        passing = taker.op_type in MOVING | {"QuantizeLinear", "DequantizeLinear"}
-        if (passing or together) and _reaches_kernel(graph, output, kernels):
-            return True
+    waiting, seen = [node.outputs[0]], {node.outputs[0]}
+    while waiting:
+        value = waiting.pop()
+        for consumer in value.consumers():
+            if consumer.graph is not node.graph:
+                continue
+            if consumer.inputs[0] is value and _integer_steps(consumer, kernels) is not None:
+                return True
+            output = consumer.outputs[0]
+            together = consumer.op_type in UNWEIGHTED and all(map(_comes_from_range, consumer.inputs))
+            after = only_consumer(output) if together else None
+            if after is not None and after.op_type in ELEMENTWISE:  # becomes part of the same kernel
+                output = after.outputs[0]
+            passing = consumer.op_type in MOVING | {"QuantizeLinear", "DequantizeLinear"}
+            if (passing or together) and output not in seen:
+                seen.add(output)
+                waiting.append(output)
     return False
 
 
-def _comes_from_range(graph: OnnxGraph, tensor: str) -> bool:
-    """Whether a tensor comes out of a range, moved on its way or not."""
-    source = _origin(graph, tensor)
+def _comes_from_range(value: "ir.Value | None") -> bool:
+    """Whether a value comes out of a range, moved on its way or not."""
+    source = _origin(value)
     return source is not None and source.op_type == "DequantizeLinear"
 
 
-def _origin(graph: OnnxGraph, tensor: str) -> "onnx.NodeProto | None":
+def _origin(value: "ir.Value | None") -> "ir.Node | None":
     """The operator that a tensor's values are from, before they were moved."""
-    source = graph.giver(tensor)
+    source = producer(value)
     while source is not None and source.op_type in MOVING:
-        source = graph.giver(source.input[0])
+        source = producer(source.inputs[0])
     return source
 
 
-def _bypass(graph: OnnxGraph, node: "onnx.NodeProto", tensor: str) -> None:
-    """Takes the end of a pair out; a model's output keeps its name."""
-    source = graph.giver(tensor)
-    if node.output[0] not in graph.outputs:
-        graph.replace(node.output[0], tensor)
-        graph.remove(node)
-    elif source is None or tensor in graph.outputs:
+def _bypass_pair(node: "ir.Node", value: "ir.Value") -> None:
+    """Takes the end of a pair out; an Identity stays in its place where a model's output would be another one too."""
+    if node.outputs[0].is_graph_output() and (producer(value) is None or value.is_graph_output()):
         node.op_type = "Identity"
-        del node.input[1:]
-        node.input[0] = tensor
+        node.resize_inputs(1)
+        node.replace_input_with(0, value)
     else:
-        source.output[list(source.output).index(tensor)] = node.output[0]
-        graph.replace(tensor, node.output[0])
-        graph.remove(node)
+        bypass(node, value)
 
 
-def _free_last_addends(graph: OnnxGraph, kernels: KernelSteps) -> None:
+def _free_last_addends(graph: "ir.Graph", kernels: KernelSteps) -> None:
     """Of an Add's two sides, the output of the kernel that runs last comes as it is, without a range of its own."""
-    for node in graph.nodes:
+    order = {node: place for place, node in enumerate(graph)}
+    for node in graph:
         if node.op_type != "Add":
             continue
         places = {}
-        for place, tensor in enumerate(node.input):
-            pair = dequantize_before(graph, tensor)
-            source = graph.giver(pair.input[0]) if pair is not None else None
-            kernel = graph.giver(source.input[0]) if source is not None else None
-            if source is None or kernel is None or _integer_steps(graph, kernel, kernels) is None:
+        for place, value in enumerate(node.inputs):
+            pair = dequantize_before(value)
+            source = producer(pair.inputs[0]) if pair is not None else None
+            kernel = producer(source.inputs[0]) if source is not None else None
+            if source is None or kernel is None or _integer_steps(kernel, kernels) is None:
                 continue
-            if graph.only_taker(tensor) is node and graph.only_taker(kernel.output[0]) is source:
-                places[graph.place(kernel)] = (place, kernel.output[0])
-        if places and all(_comes_from_range(graph, tensor) for tensor in node.input):
-            place, output = places[max(places)]
-            node.input[place] = output
+            if only_consumer(value) is node and only_consumer(kernel.outputs[0]) is source:
+                places[order[kernel]] = (place, kernel.outputs[0])
+        if places and all(map(_comes_from_range, node.inputs)):
+            node.replace_input_with(*places[max(places)])
 
 
-def _insert_ranges_in_front(graph: OnnxGraph) -> None:
+def _insert_ranges_in_front(graph: "ir.Graph") -> None:
     """What takes integers that were moved on their way gets them from a pair directly in front of it."""
-    pairs: dict[str, str] = {}
-    for node in list(graph.nodes):
+    pairs: dict[ir.Value, ir.Value] = {}
+    for node in list(graph):
         if node.op_type not in WEIGHTED | UNWEIGHTED:
             continue
-        for place, tensor in enumerate(node.input[:1] if node.op_type in WEIGHTED else node.input):
-            source = _origin(graph, tensor)
-            if source is None or source.op_type != "DequantizeLinear" or source.output[0] == tensor:
+        for place, value in enumerate(node.inputs[:1] if node.op_type in WEIGHTED else node.inputs):
+            source = _origin(value)
+            if source is None or source.op_type != "DequantizeLinear" or source.outputs[0] is value:
                 continue
-            if tensor not in pairs:
-                pairs[tensor] = insert_range(graph, tensor, list(source.input[1:]), graph.place(node), node.name)
-            node.input[place] = pairs[tensor]
+            if value not in pairs:
+                pair = range_like(source, value, node.name)
+                node.prepend(pair)
+                pairs[value] = pair[1].outputs[0]
+            node.replace_input_with(place, pairs[value])
 
 
-def _insert_ranges_behind(graph: OnnxGraph) -> None:
+def _insert_ranges_behind(graph: "ir.Graph") -> None:
     """An operator whose values are moved before they are quantized has a pair directly behind it."""
-    for node in list(graph.nodes):
-        first = graph.giver(node.input[0]) if node.op_type == "QuantizeLinear" else None
+    for node in list(graph):
+        first = producer(node.inputs[0]) if node.op_type == "QuantizeLinear" else None
         if first is None or first.op_type not in MOVING:
             continue
-        source = graph.giver(first.input[0])
+        source = producer(first.inputs[0])
         while source is not None and source.op_type in MOVING:
-            first, source = source, graph.giver(source.input[0])
+            first, source = source, producer(source.inputs[0])
         if source is not None and source.op_type in WEIGHTED | UNWEIGHTED | ELEMENTWISE:
-            first.input[0] = insert_range(graph, first.input[0], list(node.input[1:]), graph.place(first), source.name)
+            pair = range_like(node, first.inputs[0], source.name)
+            first.prepend(pair)
+            first.replace_input_with(0, pair[1].outputs[0])

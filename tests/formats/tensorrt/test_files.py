@@ -2,13 +2,14 @@
 
 import numpy as np
 import onnx as library
+import onnx_ir as ir
 import pytest
 from small_models import convolutional, images, settle_norms
 from zoo_ends import ends_for
 
 from tasks.contract.errors import ConversionError
 from tasks.formats.tensorrt import files as tensorrt
-from tasks.formats.tensorrt.rules import Wiring, check
+from tasks.formats.tensorrt.rules import check
 from tasks.quantization.fake_quantization import fake_quantized
 from tasks.zoo import ARCHITECTURES
 
@@ -31,16 +32,16 @@ def folder(quantized_model, tmp_path_factory):
 
 
 @pytest.fixture
-def proto(folder):
-    return library.load(folder / tensorrt.FILE)
+def graph(folder):
+    return ir.load(folder / tensorrt.FILE).graph
 
 
-def node_of(proto, name):
-    return next(node for node in proto.graph.node if node.name == name)
+def numbers(value):
+    return value.const_value.numpy()
 
 
-def kinds_behind(wiring, tensor):
-    return sorted(taker.op_type for taker in wiring.takers(tensor))
+def kinds_behind(value):
+    return sorted(consumer.op_type for consumer in value.consumers())
 
 
 def quantized(name):
@@ -81,38 +82,36 @@ def written(name, folder):
     tensorrt.write(model, folder, "int8", classes=())
     expected, actual = model(examples).numpy(), tensorrt.load(folder)(examples)
     assert np.abs(actual - expected).max() < 6 * (expected.max() - expected.min()) / 255
-    return library.load(folder / tensorrt.FILE)
+    return ir.load(folder / tensorrt.FILE)
 
 
-def test_every_integer_is_signed_and_every_zero_point_is_zero(proto):
-    wiring = Wiring(proto)
-    pairs = [node for node in wiring.nodes if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+def test_every_integer_is_signed_and_every_zero_point_is_zero(graph):
+    pairs = [node for node in graph if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
     assert len(pairs) > 20
     for node in pairs:
-        scale, zero = (wiring.constants[name] for name in node.input[1:])
+        scale, zero = map(numbers, node.inputs[1:])
         assert (zero.dtype, zero.any()) == (np.int8, False)
         assert (scale.dtype, scale.shape) == (np.float32, zero.shape)
         assert np.all(scale > 0)
-    used = {array.dtype.name for array in wiring.constants.values()}
+    used = {numbers(value).dtype.name for value in graph.initializers.values()}
     assert used <= {"int8", "float32", "int64"}, "no int32 bias, no uint8"
 
 
-def test_kernels_have_a_scale_for_each_output_channel_and_biases_stay_in_float(proto):
-    wiring = Wiring(proto)
+def test_kernels_have_a_scale_for_each_output_channel_and_biases_stay_in_float(graph):
     shapes = {}
-    for node in wiring.nodes:
+    for node in graph:
         if node.op_type in ("Conv", "Gemm"):
-            kernel = wiring.givers[node.input[1]]
-            steps, scales, zeros = (wiring.constants[name] for name in kernel.input)
+            kernel = node.inputs[1].producer()
+            steps, scales, zeros = map(numbers, kernel.inputs)
             axis = 0 if node.op_type == "Conv" else 1
             assert steps.dtype == np.int8
             assert np.abs(steps).max() > 64, "more than half the range"
             assert scales.shape == zeros.shape == (steps.shape[axis],)
-            assert next(attribute.i for attribute in kernel.attribute if attribute.name == "axis") == axis
-            activation = wiring.givers[node.input[0]]
+            assert kernel.attributes.get_int("axis") == axis
+            activation = node.inputs[0].producer()
             assert activation.op_type == "DequantizeLinear", "directly in front, moved or not"
-            assert wiring.constants[activation.input[1]].shape == ()
-            assert all(wiring.constants[name].dtype == np.float32 for name in node.input[2:])
+            assert numbers(activation.inputs[1]).shape == ()
+            assert all(numbers(value).dtype == np.float32 for value in node.inputs[2:])
             shapes[node.name] = steps.shape
     assert shapes == {
         "stem/Conv": (8, 3, 3, 3),
@@ -124,104 +123,95 @@ def test_kernels_have_a_scale_for_each_output_channel_and_biases_stay_in_float(p
     }
 
 
-def test_ranges_are_those_of_the_keras_model_made_symmetric(quantized_model, proto):
+def test_ranges_are_those_of_the_keras_model_made_symmetric(quantized_model, graph):
     from tasks.quantization.parameters import nudged
 
-    wiring = Wiring(proto)
     for name in ("stem_relu_range", "add_relu_range", "mean_range", "dense_relu_range"):
         least, most = nudged(quantized_model.get_layer(name))
-        scale = wiring.constants[node_of(proto, f"{name}/QuantizeLinear").input[1]]
+        scale = numbers(graph.node(f"{name}/QuantizeLinear").inputs[1])
         assert scale == pytest.approx(max(-least, most) / 127, rel=1e-6)
 
 
-def test_relu_stands_directly_behind_what_computes(proto):
-    wiring = Wiring(proto)
-    relus = [node for node in wiring.nodes if node.op_type == "Relu"]
+def test_relu_stands_directly_behind_what_computes(graph):
+    relus = [node for node in graph if node.op_type == "Relu"]
     assert len(relus) == 5
     for node in relus:
-        assert wiring.givers[node.input[0]].op_type in ("Conv", "Gemm", "Add")
-        assert kinds_behind(wiring, node.output[0]) == ["QuantizeLinear"]
+        assert node.inputs[0].producer().op_type in ("Conv", "Gemm", "Add")
+        assert kinds_behind(node.outputs[0]) == ["QuantizeLinear"]
 
 
-def test_the_skip_is_held_and_the_kernel_before_the_add_gives_it_floats(proto):
-    wiring = Wiring(proto)
-    add = node_of(proto, "add/Add")
-    assert [wiring.givers[name].name for name in add.input] == ["stem_relu_range/DequantizeLinear", "pointwise/Conv"]
-    assert kinds_behind(wiring, wiring.givers["stem_relu_range/DequantizeLinear:0"].output[0]) == ["Add", "Conv"]
+def test_the_skip_is_held_and_the_kernel_before_the_add_gives_it_floats(graph):
+    sides = [value.producer().name for value in graph.node("add/Add").inputs]
+    assert sides == ["stem_relu_range/DequantizeLinear", "pointwise/Conv"]
+    assert kinds_behind(graph.node("stem_relu_range/DequantizeLinear").outputs[0]) == ["Add", "Conv"]
 
 
 def test_of_two_kernels_before_an_add_the_last_to_run_is_the_one_in_float(tmp_path):
-    proto = written("shortcut", tmp_path)
-    wiring = Wiring(proto)
-    givers = [wiring.givers[name].op_type for name in node_of(proto, "add/Add").input]
-    assert sorted(givers) == ["Conv", "DequantizeLinear"]
-    last = next(wiring.givers[n] for n in node_of(proto, "add/Add").input if wiring.givers[n].op_type == "Conv")
-    names = [node.name for node in proto.graph.node]
-    assert names.index(last.name) == max(names.index("short/Conv"), names.index("long/Conv"))
-    assert not check(proto)
+    model = written("shortcut", tmp_path)
+    sides = {value.producer().op_type: value.producer() for value in model.graph.node("add/Add").inputs}
+    assert sorted(sides) == ["Conv", "DequantizeLinear"]
+    names = [node.name for node in model.graph]
+    assert names.index(sides["Conv"].name) == max(names.index("short/Conv"), names.index("long/Conv"))
+    assert not check(model)
 
 
 def test_a_skip_that_was_moved_on_its_way_is_held_as_well(tmp_path):
-    proto = written("moved", tmp_path)
-    wiring = Wiring(proto)
-    givers = [wiring.givers[name].op_type for name in node_of(proto, "add/Add").input]
-    assert sorted(givers) == ["Conv", "DequantizeLinear"]
-    assert not check(proto)
+    model = written("moved", tmp_path)
+    sides = [value.producer().op_type for value in model.graph.node("add/Add").inputs]
+    assert sorted(sides) == ["Conv", "DequantizeLinear"]
+    assert not check(model)
 
 
 def test_the_largest_of_integers_is_one(tmp_path):
-    proto = written("largest", tmp_path)
+    model = written("largest", tmp_path)
     pair = ["QuantizeLinear", "DequantizeLinear"]
-    assert [node.op_type for node in proto.graph.node] == [*pair, "ReduceMax", *pair, "DequantizeLinear", "Gemm"]
+    assert [node.op_type for node in model.graph] == [*pair, "ReduceMax", *pair, "DequantizeLinear", "Gemm"]
     assert tensorrt.audit(tmp_path, np.zeros(0)).integer_share == 1
 
 
-def test_what_leaves_is_not_rounded(proto):
-    wiring = Wiring(proto)
-    assert wiring.givers[node_of(proto, "probabilities/Softmax").input[0]].name == "logits/Gemm"
+def test_what_leaves_is_not_rounded(graph):
+    assert graph.node("probabilities/Softmax").inputs[0].producer().name == "logits/Gemm"
 
 
-def test_raw_values_are_quantized_as_they_come(proto):
-    wiring = Wiring(proto)
-    assert kinds_behind(wiring, "input") == ["QuantizeLinear"]
-    assert wiring.constants[wiring.takers("input")[0].input[1]] == pytest.approx(255 / 127, rel=0.01)
+def test_raw_values_are_quantized_as_they_come(graph):
+    (input_,) = graph.inputs
+    assert kinds_behind(input_) == ["QuantizeLinear"]
+    assert numbers(input_.consumers()[0].inputs[1]) == pytest.approx(255 / 127, rel=0.01)
 
 
 def test_a_relu_with_a_ceiling_that_its_range_keeps_is_a_relu(tmp_path):
-    proto = written("ceiling", tmp_path)
-    assert [node.op_type for node in proto.graph.node if node.op_type in ("Relu", "Clip")] == ["Relu"]
-    assert not check(proto)
+    model = written("ceiling", tmp_path)
+    assert [node.op_type for node in model.graph if node.op_type in ("Relu", "Clip")] == ["Relu"]
+    assert not check(model)
 
 
 def test_an_activation_without_integers_gets_floats(tmp_path):
-    proto = written("activation", tmp_path)
-    wiring = Wiring(proto)
-    conv = node_of(proto, "first/Conv")
-    assert kinds_behind(wiring, conv.output[0]) == ["Mul", "Sigmoid"]
-    assert not check(proto)
+    model = written("activation", tmp_path)
+    assert kinds_behind(model.graph.node("first/Conv").outputs[0]) == ["Mul", "Sigmoid"]
+    assert not check(model)
     assert tensorrt.audit(tmp_path, np.zeros(0)).integer_share == 1
 
 
 def test_one_dimension_is_as_good_as_two(tmp_path):
-    proto = written("sequence", tmp_path)
-    wiring = Wiring(proto)
-    conv = node_of(proto, "first/Conv")
-    assert wiring.constants[conv.input[2]].shape == (6,), "the bias is behind a Squeeze in Keras"
-    assert kinds_behind(wiring, conv.output[0]) == ["Relu"]
-    assert kinds_behind(wiring, "first_activation/Relu:0") == ["QuantizeLinear"]
-    assert not check(proto)
+    model = written("sequence", tmp_path)
+    conv = model.graph.node("first/Conv")
+    assert numbers(conv.inputs[2]).shape == (6,), "the bias is behind a Squeeze in Keras"
+    assert kinds_behind(conv.outputs[0]) == ["Relu"]
+    assert kinds_behind(model.graph.node("first_activation/Relu").outputs[0]) == ["QuantizeLinear"]
+    assert not check(model)
 
 
 def test_a_transposed_convolution_stays_in_float_and_says_why(tmp_path):
-    proto = written("transposed", tmp_path)
-    assert [node.op_type for node in proto.graph.node if "Linear" in node.op_type] == []
+    model = written("transposed", tmp_path)
+    assert [node.op_type for node in model.graph if "Linear" in node.op_type] == []
     (layer,) = tensorrt.audit(tmp_path, np.zeros(0)).in_float
     assert (layer.name, layer.kernel) == ("first", "ConvTranspose (predicted)")
     assert "TensorRT takes transposed ones by input channel" in layer.why
-    assert not check(proto)
+    assert not check(model)
 
 
-def test_the_file_is_valid_and_answers_as_the_keras_model_does(quantized_model, folder, proto):
+def test_the_file_is_valid_and_answers_as_the_keras_model_does(quantized_model, folder):
+    proto = library.load(folder / tensorrt.FILE)
     library.checker.check_model(proto, full_check=True)
     assert (proto.opset_import[0].version, proto.ir_version) == (17, 8)
     assert proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
@@ -257,7 +247,7 @@ def test_a_layer_that_is_to_stay_in_float_does(model, tmp_path):
     assert [(layer.name, layer.why) for layer in audit.in_float] == [
         ("strided", "neither what it takes nor its kernel is held to 8 bits")
     ]
-    assert not check(library.load(tmp_path / tensorrt.FILE))
+    assert not check(ir.load(tmp_path / tensorrt.FILE))
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -267,7 +257,7 @@ def test_architectures_are_in_integers(name, tmp_path):
     examples = np.random.default_rng(0).uniform(0, 1, (16, *ends.input_shape)).astype(np.float32)
     tensorrt.write(fake_quantized(model, examples), tmp_path, "int8", classes=())
     assert tensorrt.audit(tmp_path, examples[0]).integer_share >= 0.99
-    assert not check(library.load(tmp_path / tensorrt.FILE))
+    assert not check(ir.load(tmp_path / tensorrt.FILE))
 
 
 def test_what_the_parser_refuses_is_not_written(tmp_path):

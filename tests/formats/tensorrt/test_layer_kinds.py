@@ -1,7 +1,7 @@
 """Every kind of layer that a model may bring, for TensorRT: integers where they can be, and all of its rules kept."""
 
 import numpy as np
-import onnx as library
+import onnx_ir as ir
 import pytest
 from layer_kinds import KINDS, build
 
@@ -15,7 +15,7 @@ def test_integer_files_answer_as_the_fake_quantized_model_does_and_keep_the_rule
     model, x = build(name)
     quantized = fake_quantized(model, x)
     tensorrt.write(quantized, tmp_path, "int8", classes=())
-    assert not check(library.load(tmp_path / tensorrt.FILE))
+    assert not check(ir.load(tmp_path / tensorrt.FILE))
     expected = quantized(x).numpy()
     # half of the steps are left to what is never negative, and what leaves is not rounded, as it is in Keras
     off = np.abs(tensorrt.load(tmp_path)(x) - expected) / (2 * np.ptp(expected) / 255)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx as library
+import onnx_ir as ir
 import pytest
 from onnx import helper, numpy_helper
 from small_models import convolutional, images
@@ -150,9 +151,9 @@ BREAKS = [
 
 @pytest.mark.parametrize("spoil", BREAKS, ids=lambda spoil: spoil.__name__)
 def test_what_breaks_a_rule_is_named(proto, tmp_path, spoil):
-    assert not check(proto)
+    assert not check(ir.from_proto(proto))
     node, costs, text = spoil(proto)
-    findings = check(proto)
+    findings = check(ir.from_proto(proto))
     assert (node, costs, text) in [(finding.node, finding.costs, finding.text) for finding in findings]
     library.save(proto, tmp_path / tensorrt.FILE)
     audit = tensorrt.audit(tmp_path, images(1))
@@ -169,4 +170,4 @@ def test_what_breaks_a_rule_is_named(proto, tmp_path, spoil):
 
 def test_an_opset_out_of_reach_is_named(proto):
     proto.opset_import[0].version = 11
-    assert "opset 11 is outside 13 to 24" in [finding.text for finding in check(proto)]
+    assert "opset 11 is outside 13 to 24" in [finding.text for finding in check(ir.from_proto(proto))]

@@ -1,0 +1,22 @@
+"""One at a time on a machine: whatever computes at length, and whatever measures.
+
+A latency that is measured beside a training is wrong, and so is one beside another measurement. So a compression has
+the machine to itself from its beginning to its end, and promotion, monitoring, deployment and re-checking have it while
+they measure; a rollback measures nothing and never waits. It is a locked file in the state folder: it counts for flow
+runs of workers and of terminals alike, and the system unlocks it when their process ends, however it ends.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from tasks.contract.progress import listener
+from tasks.contract.state_folder import alone, home
+
+
+@contextmanager
+def machine_alone(flow: str) -> Iterator[None]:
+    """While the block lasts, no other flow run of this state folder computes or measures."""
+    note = "another run has this machine, and this one waits for it: they would disturb each other's latencies"
+    with alone(home() / "locks" / "machine.lock", partial(listener().note, flow, note)):
+        yield
