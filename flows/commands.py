@@ -5,21 +5,15 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from flows import embedded
+from flows import setting_up
 from flows.shipped import recipe_named
 from tasks.contract.errors import BudgetNotKept, ServerFailed
-from tasks.contract.progress import listen
 
 if TYPE_CHECKING:
-    from subprocess import Popen
-
-    from rich.console import Console
-
     from flows.promote import Promotion
     from flows.report import Measured
 
@@ -52,32 +46,34 @@ def check(recipe: Path, overrides: Sequence[str]) -> int:
 def run(recipe: Path, overrides: Sequence[str], *, as_json: bool) -> int:
     """Compress, measure, register."""
     file = recipe_named(recipe)
-    server = embedded.start_server() if file.is_file() else None
-    from flows.check import check
-    from flows.recipe_file import read_recipe
+    starting = setting_up.start() if file.is_file() else setting_up.NOTHING
     from flows.screen import say, screen
 
-    read = read_recipe(file, overrides)
-    check(read)  # before Prefect and MLflow hear of it: a wrong recipe leaves no failed run behind
     console = screen(stderr=as_json)
-    say(console, f"{read.name}  ({recipe})", style="bold")
-    with _shown(console):
+    with setting_up.shown(console) as display:
+        from flows.check import check
+        from flows.recipe_file import read_recipe
+
+        display.preparing("reading the recipe")
+        read = read_recipe(file, overrides)
+        check(read)  # before Prefect and MLflow hear of it: a wrong recipe leaves no failed run behind
+        say(console, f"{read.name}  ({recipe})", style="bold")
         from flows.compression import compress
         from flows.display import duration, show
         from flows.report import Measured
 
-        _await_servers(server)
+        setting_up.finish(starting, display)
         startup = time.time() - _process_began()
         try:
             result = compress(read)
         except BudgetNotKept as missed:
             if isinstance(missed.result, Measured):
-                show(console, missed.result, next_steps(missed.result, embedded_server=server is not None))
+                show(console, missed.result, next_steps(missed.result, embedded_server=starting.server is not None))
                 if as_json:
                     print(missed.result.model_dump_json(indent=2))
             raise
     wall = time.time() - _process_began()
-    show(console, result, next_steps(result, embedded_server=server is not None))
+    show(console, result, next_steps(result, embedded_server=starting.server is not None))
     in_all = f"{duration(wall)} in all, {duration(startup)} of it until the first stage could begin"
     say(console, in_all, style="dim", hang=0)
     if as_json:
@@ -86,37 +82,84 @@ def run(recipe: Path, overrides: Sequence[str], *, as_json: bool) -> int:
     return 0
 
 
+def list_versions(name: str, *, as_json: bool) -> int:
+    """Show which versions are registered."""
+    from flows import versions
+    from flows.screen import screen
+    from flows.version_pages import list_page
+    from tasks.store import registry
+
+    found = versions.list_versions(name)
+    if as_json:
+        print(
+            json.dumps(
+                {"store": registry.place(), "versions": [each.model_dump(mode="json") for each in found]}, indent=2
+            )
+        )
+    else:
+        list_page(screen(), found, registry.place())
+    return 0
+
+
+def show_version(version: str, *, as_json: bool) -> int:
+    """Show one; 1 if its evidence cannot be read."""
+    from flows import versions
+    from flows.screen import screen
+    from flows.version_pages import show_page
+
+    shown = versions.show_version(version)
+    if as_json:
+        print(shown.model_dump_json(indent=2))
+    else:
+        show_page(screen(), shown)
+    return 1 if shown.problem else 0
+
+
+def compare_versions(one: str, other: str, *, as_json: bool) -> int:
+    """Show two side by side."""
+    from flows import versions
+    from flows.screen import screen
+    from flows.version_pages import compare_page
+
+    both = versions.compare_versions(one, other)
+    if as_json:
+        print(both.model_dump_json(indent=2))
+    else:
+        compare_page(screen(), both)
+    return 0
+
+
 def promote(name: str, candidate: str, approval: int, *, as_json: bool) -> int:
     """Put a candidate in service."""
-    server = embedded.start_server()
-    with _shown():
+    starting = setting_up.start()
+    with setting_up.shown() as display:
         from flows.promote import promote
 
-        _await_servers(server)
+        setting_up.finish(starting, display)
         result = promote(name, candidate, approval)
     return _show(result, as_json=as_json)
 
 
 def rollback(name: str, *, as_json: bool) -> int:
     """Put the previous champion back in service."""
-    server = embedded.start_server()
-    with _shown():
+    starting = setting_up.start()
+    with setting_up.shown() as display:
         from flows.promote import rollback
 
-        _await_servers(server)
+        setting_up.finish(starting, display)
         result = rollback(name)
     return _show(result, as_json=as_json)
 
 
 def monitor(name: str, overrides: Sequence[str], *, as_json: bool) -> int:
     """Measure the champion on new data; 1 if it is degraded."""
-    server = embedded.start_server()
+    starting = setting_up.start()
     from flows.monitor import Watch, monitor
     from flows.recipe_file import checked, with_overrides
 
     settings = checked(Watch, with_overrides({}, overrides))
-    with _shown():
-        _await_servers(server)
+    with setting_up.shown() as display:
+        setting_up.finish(starting, display)
         result = monitor(name, settings.data, settings.config)
     if as_json:
         print(result.model_dump_json(indent=2))
@@ -128,13 +171,13 @@ def monitor(name: str, overrides: Sequence[str], *, as_json: bool) -> int:
 
 def deploy(version: str, to: str, overrides: Sequence[str], output: str, *, as_json: bool) -> int:
     """Lay a version out for a server, and try it there."""
-    server = embedded.start_server()
+    starting = setting_up.start()
     from flows.deploy import DeployConfig, as_markdown, deploy
     from flows.recipe_file import checked, with_overrides
 
     settings = checked(DeployConfig, with_overrides({"version": version, "to": to}, overrides))
-    with _shown():
-        _await_servers(server)
+    with setting_up.shown() as display:
+        setting_up.finish(starting, display)
         result = deploy(settings.version, settings.to, settings.bundle, settings.trial, output)
     _print_page(result.model_dump_json(indent=2), as_markdown(result), as_json=as_json)
     return 0
@@ -142,11 +185,11 @@ def deploy(version: str, to: str, overrides: Sequence[str], output: str, *, as_j
 
 def verify(version: str, processors: bool, *, as_json: bool) -> int:
     """Re-check a version against its own evidence; 1 if something is not as it was recorded."""
-    server = embedded.start_server()
-    with _shown():
+    starting = setting_up.start()
+    with setting_up.shown() as display:
         from flows.verify import verify
 
-        _await_servers(server)
+        setting_up.finish(starting, display)
         result = verify(version, processors)
     _print_page(result.model_dump_json(indent=2), f"{result.page}\n{result.mlflow_url}", as_json=as_json)
     return 0 if result.holds else 1
@@ -195,29 +238,6 @@ def servers(word: Literal["up", "down", "status"]) -> int:
     from flows import up
 
     return {"up": up.up, "down": up.down, "status": up.status}[word]()
-
-
-@contextmanager
-def _shown(console: "Console | None" = None) -> Iterator[None]:
-    """Shows what goes on while the block lasts, on standard error if no console is named."""
-    from flows.display import Display
-    from flows.screen import screen
-
-    display = Display(console or screen(stderr=True))
-    listen(display)
-    display.begin("starting")
-    try:
-        yield
-    finally:
-        display.stop()
-
-
-def _await_servers(server: "Popen[bytes] | None") -> None:
-    """Ready when both are. MLflow takes seconds to import and to open, and Prefect's server is coming up meanwhile."""
-    from tasks.store import tracking
-
-    tracking.experiment()
-    embedded.await_server(server)
 
 
 def _show(result: "Promotion", *, as_json: bool) -> int:

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from flows.screen import copyable, say, tabulate
+from flows.screen import copyable, page, say, tabulate
 from tasks.contract.progress import RunLog
 
 if TYPE_CHECKING:
@@ -51,18 +51,18 @@ class Display:
         self.done: list[str] = []
         self.printed = 0.0
 
-    def begin(self, what: str) -> None:
+    def preparing(self, what: str) -> None:
         """Show what goes on from here until something else does, or `stop`."""
         self.work = Work(what, time.monotonic())
         if self.console.is_interactive:
             self.live.start()
+        else:
+            say(self.console, f"  {what} …", hang=4)
 
     def started(self, stage: str) -> None:
         """Name the stage that works now."""
         self.log.started(stage)
-        self.begin(stage)
-        if not self.console.is_interactive:
-            say(self.console, f"  {stage} …", hang=4)
+        self.preparing(stage)
 
     def epoch(self, stage: str, epoch: int, epochs: int, values: dict[str, float]) -> None:
         """Show an epoch's figures, and how long the rest takes at this pace."""
@@ -82,6 +82,11 @@ class Display:
         """Print a line that stays."""
         self.log.note(stage, message)
         say(self.console, f"- {stage}: {message}", style="dim")
+
+    def page(self, stage: str, markdown: str) -> None:
+        """Print a page that stays."""
+        self.log.page(stage, markdown)
+        page(self.console, markdown)
 
     def finished(self, stage: str, seconds: float, reused_from: str) -> None:
         """Print how a stage ended."""

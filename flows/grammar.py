@@ -6,20 +6,59 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, ParamSpec
+from typing import Annotated, Any, ParamSpec, get_args
 
 import typer
+from typer.core import TyperGroup
 
 from flows import commands
+from flows.shipped import RECIPES
 
 P = ParamSpec("P")
 WIDEST = 100  # columns of help: longer lines are hard to read
+EXIT_CODES = (
+    ("0", "done, and all is well"),
+    ("1", "a stage failed, a limit is not kept, or a check does not hold"),
+    ("2", "what was typed, a recipe, data, a model or a version is wrong; nothing was changed"),
+    ("3", "of `slimline status`: not all of it is up"),
+    ("130", "ended by Ctrl-C"),
+)
+VARIABLES = (
+    ("SLIMLINE_HOME", "the folder of all state; .slimline, where you are, if it is not set"),
+    ("MLFLOW_TRACKING_URI", "the store: a server's address, or sqlite:///FILE; mlflow.db in that folder if not set"),
+    ("MLFLOW_EXPERIMENT_NAME", "where runs are kept in it; slimline if not set"),
+    ("SLIMLINE_MLFLOW_UI_URL", "what browsers call MLflow's server, for links"),
+    ("PREFECT_API_URL", "a Prefect server; if not set, that of `slimline up`, or one for the command alone"),
+    ("PREFECT_HOME", "Prefect's own state; prefect in that folder if not set"),
+    ("PREFECT_SERVER_API_PORT", "of `slimline up`: 4200 if not set"),
+    ("MLFLOW_PORT", "of `slimline up`: 5000 if not set"),
+    ("NO_COLOR", "no colours"),
+    ("MLFLOW_DISABLE_TELEMETRY", "false lets MLflow send what it is used for; it does not if this is not set"),
+    ("ORT_DISABLE_TELEMETRY", "0 lets ONNX Runtime"),
+)
+
+
+def _recipes(incomplete: str) -> list[str]:
+    """Shipped recipes, to complete a word with; a shell adds files itself."""
+    return [name for name in RECIPES if name.startswith(incomplete)]
+
+
+def _servers(incomplete: str) -> list[str]:
+    from tasks.bundles.contents import ServerName  # imports what no other command's words need
+
+    return [name for name in get_args(ServerName) if name.startswith(incomplete)]
+
 
 Overrides = typer.Argument(
     metavar="field=value", help="settings in dotted form, such as student.width=0.5", show_default=False
 )
 RecipeWord = Annotated[
-    Path, typer.Argument(metavar="RECIPE", help="a YAML file, or the name of a shipped recipe, such as digits")
+    Path,
+    typer.Argument(
+        metavar="RECIPE",
+        help="a YAML file, or the name of a shipped recipe, such as digits",
+        autocompletion=_recipes,
+    ),
 ]
 OverrideWords = Annotated[list[str] | None, Overrides]
 ModelName = Annotated[str, typer.Argument(metavar="NAME", help="the registered model")]
@@ -39,10 +78,20 @@ class Command:
     own_signals: bool = False
 
 
+class Program(TyperGroup):
+    """The program: its help ends with the exit codes and the variables that it heeds."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  Typer's own signature
+        """Write both as lists, as commands are."""
+        for heading, entries in (("Exit codes", EXIT_CODES), ("Environment", VARIABLES)):
+            with formatter.section(heading):
+                formatter.write_dl(entries, col_max=formatter.width // 3)
+
+
 app = typer.Typer(
+    cls=Program,
     help="From a Keras model and a data set to a small registered model version.",
     no_args_is_help=False,
-    add_completion=False,
     rich_markup_mode=None,  # plain text, at any width; and Rich is not imported to print it
 )
 _understood: list[Command] = []
@@ -71,8 +120,25 @@ def command(function: Callable[P, Command]) -> Callable[P, Command]:
     def understand(*args: P.args, **kwargs: P.kwargs) -> None:
         _understood.append(function(*args, **kwargs))
 
-    app.command(short_help=(function.__doc__ or "").partition("\n")[0])(understand)
+    app.command(function.__name__.rstrip("_"), short_help=(function.__doc__ or "").partition("\n")[0])(understand)
     return function
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"slimline {version('slimline')}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Take what stands before a command."""
 
 
 @command
@@ -85,6 +151,31 @@ def run(recipe: RecipeWord, overrides: OverrideWords = None, json: Json = False)
 def check(recipe: RecipeWord, overrides: OverrideWords = None) -> Command:
     """Say what is wrong with a recipe, or what it would do."""
     return Command(partial(commands.check, recipe, overrides or []))
+
+
+@command
+def list_(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="one registered model; all if none is named")] = "",
+    json: Json = False,
+) -> Command:
+    """Show which versions are registered."""
+    return Command(partial(commands.list_versions, name, as_json=json))
+
+
+@command
+def show(version: Version, json: Json = False) -> Command:
+    """Show a version: figures, recipe, origin, and where its evidence is."""
+    return Command(partial(commands.show_version, version, as_json=json))
+
+
+@command
+def compare(
+    one: Annotated[str, typer.Argument(metavar="models:/NAME@ALIAS", help="or models:/NAME/3")],
+    other: Annotated[str, typer.Argument(metavar="models:/NAME@ALIAS", help="the other one")],
+    json: Json = False,
+) -> Command:
+    """Show two versions side by side, and what their recipes differ in."""
+    return Command(partial(commands.compare_versions, one, other, as_json=json))
 
 
 @command
@@ -122,7 +213,9 @@ def monitor(
 @command
 def deploy(
     version: Version,
-    to: Annotated[str, typer.Option(metavar="SERVER", help="tfserving, triton, kserve, docker or edge")],
+    to: Annotated[
+        str, typer.Option(metavar="SERVER", help="tfserving, triton, kserve, docker or edge", autocompletion=_servers)
+    ],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="field=value", help="such as trial.max_latency_ms=5, and bundle.…"),

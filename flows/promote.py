@@ -51,6 +51,7 @@ class Promotion(BaseModel, frozen=True):
     moved: bool = Field(description="Whether the aliases were moved; they are not if it was the champion already.")
     put_back: str = Field("", description="Whose unfinished move of the aliases was undone first.")
     note: str = Field("", description="What the person who approved wrote.")
+    comparison: Comparison | None = Field(None, description="What was measured; none if nothing was.")
     flow_run_url: str
     mlflow_url: str = ""
 
@@ -92,7 +93,7 @@ def promote(
         with _alone(name), registry.moving(name, against, moves, by=f"flow run {flow_run.name} {flow_run.ui_url}"):
             smoke_test(name, CHAMPION, version.version)
         registry.tag_version(name, version.version, _tags(run, note))
-        return _result(name, moved=True, put_back=undone, note=note, run=run)
+        return _result(name, moved=True, put_back=undone, note=note, comparison=comparison, run=run)
 
 
 @flow(name="rollback", flow_run_name="{name}", persist_result=True, result_serializer="json")
@@ -188,10 +189,10 @@ def _gate(version: Registered, comparison: Comparison, recipe: Recipe) -> None:
     evidence = open_registered(version.uri).evidence
     reasons = worse(comparison, recipe.promotion)
     reasons += breaches(recipe.budget, brought_up_to_date(evidence, comparison))
+    page = as_markdown(comparison)
     verdict = "".join(f"- {reason}\n" for reason in reasons) or "Not worse than the champion, and inside its budget.\n"
-    create_markdown_artifact(
-        f"{as_markdown(comparison)}\n{verdict}", key="comparison", description=f"{comparison.name} {version.version}"
-    )
+    create_markdown_artifact(f"{page}\n{verdict}", key="comparison", description=f"{comparison.name} {version.version}")
+    listener().page("promote", page if reasons else f"{page}\n{verdict}")  # what is refused ends with its reasons
     if reasons:
         lines = "".join(f"\n- {reason}" for reason in reasons)
         raise NotPromoted(f"{version.uri} does not become the champion:{lines}")
@@ -235,7 +236,9 @@ def _tags(run: str, note: str) -> dict[str, str]:
     return {**tags, "promoted_note": note} if note else tags
 
 
-def _result(name: str, *, moved: bool, put_back: str, note: str = "", run: str = "") -> Promotion:
+def _result(
+    name: str, *, moved: bool, put_back: str, note: str = "", comparison: Comparison | None = None, run: str = ""
+) -> Promotion:
     aliases = registry.aliases_of(name)
     result = Promotion(
         name=name,
@@ -244,6 +247,7 @@ def _result(name: str, *, moved: bool, put_back: str, note: str = "", run: str =
         moved=moved,
         put_back=put_back,
         note=note,
+        comparison=comparison,
         flow_run_url=str(flow_run.ui_url),
         mlflow_url=tracking.ui_url(run) if run else "",
     )

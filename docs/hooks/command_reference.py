@@ -13,7 +13,7 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
 WIDTH = 100  # columns of a help
-COMMAND = re.compile(r"^[\s│|]+([a-z][a-z-]*)\s{2,}[^\s│|]", re.MULTILINE)  # as programs list their commands
+COMMAND = re.compile(r"^[ │|]+([a-z][a-z-]*) {2,}[^ │|\n]", re.MULTILINE)  # as programs list their commands
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 

@@ -19,6 +19,9 @@ class Listener(Protocol):
     def note(self, stage: str, message: str) -> None:
         """Something a person should know."""
 
+    def page(self, stage: str, markdown: str) -> None:
+        """Something to read in full before it goes on, such as a comparison that somebody has to approve."""
+
     def finished(self, stage: str, seconds: float, reused_from: str) -> None:
         """A stage has its artifact; `reused_from` is the MLflow run that made it, empty if it was made now."""
 
@@ -49,6 +52,10 @@ class RunLog:
     def note(self, stage: str, message: str) -> None:
         """Log the note."""
         self.log.info("%s: %s", stage, message)
+
+    def page(self, stage: str, markdown: str) -> None:
+        """Log the page."""
+        self.log.info("%s:\n%s", stage, markdown)
 
     def finished(self, stage: str, seconds: float, reused_from: str) -> None:
         """Log how it ended."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,6 +27,7 @@ class Registered(BaseModel, frozen=True):
     run: str = Field(description="The MLflow run of the register stage that made it.")
     tags: dict[str, str]
     aliases: tuple[str, ...]
+    registered_at: datetime = Field(description="When it was made, in UTC.")
 
     @property
     def uri(self) -> str:
@@ -54,6 +56,24 @@ def versions_with(name: str, content: str) -> list[Registered]:
     """The versions of a registered model that have this content, newest first."""
     versions = tracking.client().search_model_versions(f"name = '{name}' and tags.`slimline.content` = '{content}'")
     return sorted(map(_registered, versions), key=lambda each: -each.version)
+
+
+def versions_of(name: str = "") -> list[Registered]:
+    """Every version of a registered model, or of all where none is named: by name, the newest first."""
+    found: list[Any] = []
+    token = None
+    while True:
+        page = tracking.client().search_model_versions(f"name = '{name}'" if name else None, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            break
+    pointing = {each: aliases_of(each) for each in {version.name for version in found}}  # a search knows not all
+    versions = []
+    for version in map(_registered, found):
+        aliases = sorted(alias for alias, number in pointing[version.name].items() if number == version.version)
+        versions.append(version.model_copy(update={"aliases": tuple(aliases)}))
+    return sorted(versions, key=lambda version: (version.name, -version.version))
 
 
 def aliases_of(name: str) -> dict[str, int]:
@@ -172,4 +192,5 @@ def _registered(version: Any) -> Registered:
         run=version.run_id or "",
         tags=dict(version.tags),
         aliases=tuple(version.aliases),
+        registered_at=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
     )

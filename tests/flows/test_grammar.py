@@ -1,19 +1,23 @@
 """What may be typed, what help says of it, and what is refused before anything is imported."""
 
 import argparse
+import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from flows import commands, grammar
+from flows import commands, grammar, interrupt
 from flows.grammar import chosen
 from tasks.serving.__main__ import add_options
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
-    *("run", "check", "promote", "rollback", "monitor", "deploy", "verify", "serve", "schema", "up", "down", "status")
+    *("run", "check", "list", "show", "compare", "promote", "rollback", "monitor", "deploy", "verify", "serve"),
+    *("schema", "up", "down", "status"),
 ]
 
 
@@ -40,8 +44,14 @@ def test_help_fits_the_terminal(command, columns, capsys, monkeypatch):
     [
         ("", "Missing command"),
         ("nosuch", "No such command 'nosuch'"),
+        ("promot digits", "No such command 'promot'. Did you mean 'promote'?"),
+        ("lst", "Did you mean 'list'?"),
+        ("--verison", "No such option: --verison (Possible options: --version)"),
         ("run", "Missing argument 'RECIPE'"),
         ("run a.yaml --nosuch", "No such option: --nosuch"),
+        ("run a.yaml --jsno", "No such option: --jsno (Possible options: --json)"),
+        ("show", "Missing argument 'models:/NAME@ALIAS'"),
+        ("compare models:/a/1", "Missing argument 'models:/NAME@ALIAS'"),
         ("promote", "Missing argument 'NAME'"),
         ("promote a b", "(b)"),
         ("promote a --approval soon", "Invalid value for '--approval'"),
@@ -64,6 +74,43 @@ def test_settings_stand_before_and_after_options(typed):
     assert work.func is commands.run
     assert work.args == (Path("a.yaml"), ["seed=1", "name=b"])
     assert work.keywords == {"as_json": True}
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    assert ended("--version") == 0
+    about = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert capsys.readouterr().out == f"slimline {about['version']}\n"
+
+
+def test_help_names_every_exit_code_and_every_variable_of_ours(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    ended("--help")
+    text = capsys.readouterr().out
+    codes = dict(re.findall(r"^  (\d+) +(.+)$", text, re.MULTILINE))
+    assert set(codes) == {"0", "1", "2", "3", str(interrupt.EXIT_CODE)}
+    named = set(re.findall(r"^  ([A-Z_]{5,})  ", text, re.MULTILINE))
+    sources = [file.read_text() for folder in ("flows", "tasks") for file in (ROOT / folder).rglob("*.py")]
+    read = {name for source in sources for name in re.findall(r"environ\.get\(\s*\"((?:SLIMLINE|MLFLOW)_\w+)", source)}
+    inner = {"SLIMLINE_FOLDER", "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL"}  # `slimline up` sets it; MLflow's own
+    assert "SLIMLINE_HOME" in read
+    assert read - inner <= named
+
+
+def completed(*words: str) -> list[str]:
+    """What a shell offers for the last word, as its own script asks for it."""
+    line = {"COMP_WORDS": " ".join(["slimline", *words]), "COMP_CWORD": str(len(words))}
+    environment = {**os.environ, **line, "_SLIMLINE_COMPLETE": "complete_bash"}
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout.split()
+
+
+def test_words_are_completed():
+    assert completed("pro") == ["promote"]
+    assert completed("run", "digits_") == ["digits_autoencoder"]
+    assert completed("promote", "digits", "--app") == ["--approval"]
+    assert completed("deploy", "models:/digits@champion", "--to", "t") == ["tfserving", "triton"]
 
 
 def test_servers_answer_ctrl_c_themselves():

@@ -1,7 +1,10 @@
 """Promotion and rollback of real versions, in a real registry, by real flow runs."""
 
+import contextlib
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +13,7 @@ import numpy as np
 import pytest
 from command_line import ROOT, kill_at, started
 from registered import sealed_anew, versions
+from rich.console import Console
 
 from tasks.contract.errors import AliasesMoved, NotPromoted, SmokeTestFailed, VersionDamaged, VersionError
 
@@ -33,6 +37,24 @@ def aliases(home):
     return reset
 
 
+@contextlib.contextmanager
+def watched():
+    """What `slimline promote` prints into a file while it is at work."""
+    from flows.display import Display
+    from tasks.contract.progress import listen, listener
+
+    before, file = listener(), io.StringIO()
+    listen(Display(Console(file=file, width=200)))
+    yield file
+    listen(before)
+
+
+@pytest.fixture
+def terminal():
+    with watched() as file:
+        yield file
+
+
 def reset(**where: int | None) -> None:
     from tasks.store import registry
 
@@ -42,12 +64,14 @@ def reset(**where: int | None) -> None:
 
 @pytest.fixture(scope="module")
 def promoted(home):
-    """A promotion that went well, and what it left: aliases, the version's tags and Prefect's page."""
+    """A promotion that went well, and what it left: aliases, the version's tags, Prefect's page, and the terminal."""
     from flows.promote import promote
     from tasks.store import registry
 
     reset(champion=GOOD, candidate=ALSO_GOOD)
-    return promote("tiny"), where(), registry.version_of("tiny", ALSO_GOOD).tags, page("comparison")
+    with watched() as file:
+        result = promote("tiny")
+    return result, where(), registry.version_of("tiny", ALSO_GOOD).tags, page("comparison"), file.getvalue()
 
 
 def where() -> dict[str, int]:
@@ -73,10 +97,12 @@ def test_a_candidate_that_is_not_worse_becomes_the_champion(promoted):
     from tasks.store import registry, tracking
     from tasks.store.stage_runs import stages_of
 
-    result, aliases, tags, shown = promoted
+    result, aliases, tags, page, printed = promoted
     assert (result.champion, result.previous, result.moved) == (ALSO_GOOD, GOOD, True)
     assert aliases == {"champion": ALSO_GOOD, "previous": GOOD}
-    assert "Not worse than the champion, and inside its budget." in shown
+    assert "Not worse than the champion, and inside its budget." in page
+    assert page in printed, "what a person sees at the terminal is the same page"
+    assert f"| size | {result.comparison.pairs[0].champion.size_bytes / 1024:,.1f} KiB | " in printed
     assert tags["promoted_by"] == result.flow_run_url
     parent = tracking.client().get_run(tags["promoted_run"])
     assert (parent.info.status, parent.data.tags["slimline.role"]) == ("FINISHED", "promotion")
@@ -104,11 +130,14 @@ def test_the_comparison_holds_what_was_measured_on_the_same_examples(promoted):
         assert str(side.size_bytes) == recorded["size_bytes"]
 
 
-def test_a_worse_candidate_stays_one(aliases):
+def test_a_worse_candidate_stays_one(aliases, terminal):
     from flows.promote import promote
 
-    with pytest.raises(NotPromoted, match=r"promote\.tolerance = 0\.15: the onnxruntime file's accuracy may be"):
+    reason = r"promote\.tolerance = 0\.15: the onnxruntime file's accuracy may be"
+    with pytest.raises(NotPromoted, match=reason):
         promote("tiny", candidate=str(POOR))
+    assert "| onnxruntime | 1 (float32) | 3 (float32) | candidate's |" in terminal.getvalue(), "the figures, too"
+    assert not re.search(reason, terminal.getvalue()), "the error says it, once"
     assert where() == {"champion": GOOD}
     assert "below the champion's" in page("comparison")
 

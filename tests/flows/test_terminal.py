@@ -23,6 +23,7 @@ SETTINGS = {  # nothing that noise could decide
     "budget": {"max_accuracy_drop": 1.0, "min_size_ratio": 0, "min_integer_share": 0},
     "promote": {"tolerance": 1.0},
 }
+TOOK = r"(\d+ min )?[\d.]+ s"
 HEAD = ["model", "target", "numbers", "accuracy", "drop (interval)", "size", "p50", "speed-up", "integers"]
 
 
@@ -107,7 +108,7 @@ def too_long(terminal: Terminal) -> list[str]:
 def test_a_wide_terminal_shows_the_table_as_one(wide, result):
     text = wide.text()
     for stage in ("prepare", "train-teacher", "convert-teacher-onnxruntime", "validate", "register"):
-        assert re.search(rf"^✓ {stage}: [\d.]+ s$", text, re.MULTILINE), text
+        assert re.search(rf"^✓ {stage}: {TOOK}$", text, re.MULTILINE), text
     (head,) = [line for line in text.splitlines() if line.startswith("model ")]
     assert re.split(r"   +", head) == HEAD
     rows = [line for line in text.splitlines() if re.match(r"(teacher|compressed \*) +onnxruntime ", line)]
@@ -137,9 +138,17 @@ def test_the_bar_pulses_until_it_is_known_how_much_there_is_to_do(which, request
         )
 
 
+def test_before_the_first_stage_it_says_what_it_does(wide):
+    drawn = [re.sub(r" {2,}.*", "", line.strip()) for line in wide.written() if re.search(r"  \d:\d\d *$", line)]
+    steps = list(dict.fromkeys(drawn[: drawn.index("prepare")]))
+    taking_seconds = ["reading the recipe", "making MLflow's database"]
+    assert [step for step in steps if step in taking_seconds] == taking_seconds
+    assert set(steps) <= {"loading libraries", *taking_seconds, "waiting for Prefect's server", "starting the flow"}
+
+
 def test_a_tiny_terminal_shows_every_figure_a_block_a_file(tiny):
     text = tiny.text()
-    assert re.search(r"^✓ train-teacher: [\d.]+ s$", text, re.MULTILINE), "made live"
+    assert re.search(rf"^✓ train-teacher: {TOOK}$", text, re.MULTILINE), "made live"
     blocks = dict(re.findall(r"^(teacher|compressed \*), onnxruntime\n((?:  .+\n)+)", text, re.MULTILINE))
     assert set(blocks) == {"teacher", "compressed *"}
     for name, block in blocks.items():
@@ -153,6 +162,7 @@ def test_a_tiny_terminal_shows_every_figure_a_block_a_file(tiny):
     (evidence,) = [line.strip() for line in tiny.written() if line.endswith("index.html")]
     assert Path(evidence).is_file(), "written as one line, so that it can be copied"
     assert "starting" not in text, "what was drawn over is gone"
+    assert "reading the recipe" not in text
 
 
 def test_a_usual_terminal_without_colours_shares_the_table_out(place, result):
@@ -181,6 +191,7 @@ def test_into_a_file_goes_everything_unwrapped(place, result, tmp_path):
     assert terminal.text() == ""
     text = file.read_text()
     assert "\x1b" not in text
+    assert "  opening MLflow …\n  waiting for Prefect's server …\n  starting the flow …\n" in text
     assert f"✓ validate: reused from run {result['runs']['validate'][:8]}\n" in text
     (head,) = [line for line in text.splitlines() if line.startswith("model ")]
     assert len(head) > 80, "no terminal's width"
@@ -202,11 +213,33 @@ def test_a_wrong_recipe_is_refused_in_words(place):
     assert too_long(terminal) == []
 
 
+def test_list_show_and_compare(place, wide, tiny):
+    listed = place.slimline("list", size="wide")
+    (newest,) = [line for line in listed.text().splitlines() if line.startswith("tiny 2 ")]
+    number, aliases, made, target, *_ = re.split(r"   +", newest)
+    assert (number, aliases, target) == ("tiny 2", "candidate", "onnxruntime")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", made)
+    shown = place.slimline("show", "models:/tiny@candidate")
+    page = next(line.strip() for line in shown.written() if line.endswith("index.html"))
+    assert Path(page).is_file()
+    assert "teacher.fit.epochs" in shown.text()
+    compared = place.slimline("compare", "models:/tiny/1", "models:/tiny/2")
+    assert "tiny version 1 and tiny version 2" in flat(compared.text())
+    assert re.search(r"^setting +version 1 +version 2\n─+\nseed +0 +4$", compared.text(), re.MULTILINE)
+    for terminal in (listed, shown, compared):
+        assert too_long(terminal) == []
+        assert not (place.folder / "state" / "traceback.txt").exists()
+
+
 def test_promote_and_rollback(place, tiny):
     client = MlflowClient(f"sqlite:///{place.folder / 'state' / 'mlflow.db'}")
     client.set_registered_model_alias("tiny", "champion", "1")
     terminal = place.slimline("promote", "tiny", size="usual")
-    assert re.search(r"^✓ compare: .*\n✓ smoke: ", terminal.text(), re.MULTILINE)
+    assert re.search(r"^✓ compare: .*\n(.+\n+)+✓ smoke: ", terminal.text(), re.MULTILINE)
+    assert "tiny version 2 against version 1, the champion, on the same 150 test examples" in flat(terminal.text())
+    assert re.search(r"^p50 +[\d.]+ ms +[\d.]+ ms +[\d.]+x as fast \(", terminal.text(), re.MULTILINE)
+    assert "Not worse than the champion, and inside its budget." in terminal.text()
+    assert "|" not in terminal.text(), "a page at a terminal is no Markdown"
     assert "tiny: version 2 is the champion, previous is 1" in terminal.text()
     assert any(re.match(r"  compare  ━+  0:\d\d", line) for line in terminal.written())
     assert too_long(terminal) == []
