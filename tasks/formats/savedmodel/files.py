@@ -1,5 +1,6 @@
 """SavedModel: what TensorFlow Serving runs as it is, with named inputs and outputs and a free batch axis."""
 
+import copy
 import math
 import re
 from collections.abc import Callable
@@ -29,6 +30,7 @@ REQUIREMENTS: tuple[str, ...] = ("mlflow", "tensorflow", "numpy")  # of asking a
 STEPS = (2.0, 0.75)
 SIGNATURE = "serving_default"
 CLASSES = "classes.txt"  # among the assets, a name a line
+NUMBERED = re.compile(r"(__inference_\w*_)(\d+)", re.ASCII)  # a function, as TensorFlow names it
 
 
 def write(model: "tf.keras.Model", folder: Path, precision: Precision, *, classes: tuple[str, ...]) -> None:
@@ -190,18 +192,58 @@ def _macs(operation: Any) -> int:
 
 def _renumber(file: Path) -> None:
     """Gives functions numbers that count from zero and an order by name; forgets what captured tensors were called."""
-    from google.protobuf import text_format
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     saved = SavedModel.FromString(file.read_bytes())
-    text = text_format.MessageToString(saved)
-    numbers = sorted({int(number) for number in re.findall(r'"__inference_\w*?_(\d+)"', text)})
-    places = {str(number): str(place) for place, number in enumerate(numbers)}
-    text = re.sub(r'"(__inference_\w*?_)(\d+)"', lambda match: f'"{match[1]}{places[match[2]]}"', text)
-    text = re.sub(r'("_user_specified_name"\s+value \{\s+s: )"\d+"', r'\1"captured"', text)
-    saved = text_format.Parse(text, SavedModel())
+    numbers: set[int] = set()
+
+    def noted(match: re.Match[str]) -> str:
+        numbers.add(int(match[2]))
+        return match[0]
+
+    _rename(saved, noted)
+    places = {number: place for place, number in enumerate(sorted(numbers))}
+    _rename(saved, lambda match: f"{match[1]}{places[int(match[2])]}")
     for graph in saved.meta_graphs:
         functions = sorted(graph.graph_def.library.function, key=lambda function: function.signature.name)
         del graph.graph_def.library.function[:]
         graph.graph_def.library.function.extend(functions)
     file.write_bytes(saved.SerializeToString(deterministic=True))
+
+
+def _rename(message: Any, name: Callable[[re.Match[str]], str]) -> None:
+    """Name numbered functions anew wherever a protocol buffer has them, as keys of maps too; captured tensors alike."""
+
+    def renamed(value: Any) -> Any:
+        if isinstance(value, bytes):
+            return renamed(value.decode()).encode() if value.startswith(b"__inference_") else value
+        match = NUMBERED.fullmatch(value) if isinstance(value, str) else None
+        return name(match) if match else value
+
+    for field, value in message.ListFields():
+        if isinstance(value, str | bytes):
+            if renamed(value) != value:
+                setattr(message, field.name, renamed(value))
+        elif hasattr(value, "ListFields"):
+            _rename(value, name)
+        elif hasattr(value, "items"):
+            for key, each in list(value.items()):
+                if hasattr(each, "ListFields"):
+                    _rename(each, name)
+                    if key == "_user_specified_name" and each.s.isdigit():
+                        each.s = b"captured"
+                elif renamed(each) != each:
+                    value[key] = renamed(each)
+            if any(renamed(key) != key for key in value):
+                entries = [(renamed(key), copy.deepcopy(each)) for key, each in value.items()]
+                value.clear()
+                for key, each in entries:
+                    if hasattr(each, "ListFields"):
+                        value[key].CopyFrom(each)
+                    else:
+                        value[key] = each
+        elif field.message_type:
+            for each in value:
+                _rename(each, name)
+        elif hasattr(value, "extend") and isinstance(value[0], str | bytes):
+            value[:] = [renamed(each) for each in value]
