@@ -151,6 +151,8 @@ def worked_off(run, home, machine) -> str:
 def test_one_of_a_worker_is_suspended_and_another_machine_goes_on_when_a_person_has_answered(
     aliases, installed, home, tmp_path
 ):
+    from prefect.client.orchestration import get_client
+
     from flows.orphans import close_dead, crash_orphans
     from tasks.store import registry, tracking
     from tasks.store.stage_runs import stages_of
@@ -162,7 +164,8 @@ def test_one_of_a_worker_is_suspended_and_another_machine_goes_on_when_a_person_
     close_dead()
     parent = tracking.run_of_flow(str(run.id))
     assert tracking.client().get_run(parent).info.status == "SCHEDULED"
-    decide(waiting()[0], approve=True, note="from another machine")
+    with get_client(sync_client=True) as client:
+        decide(client.read_flow_run(run.id), approve=True, note="from another machine")
     ended = worked_off(run, home, tmp_path / "two")
     assert ended.startswith("Completed"), ended
     assert where() == {"champion": ALSO_GOOD, "previous": GOOD}
