@@ -37,7 +37,10 @@ class Registered(BaseModel, frozen=True):
 
 def place() -> str:
     """The store that is looked in, for messages: the one of this folder, unless another one is set. No password."""
-    parts = urlsplit(tracking.tracking_uri())
+    uri = tracking.tracking_uri()
+    parts = urlsplit(uri)
+    if not parts.netloc:  # a file, whose slashes Python does not put together again as they were
+        return uri
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 

@@ -180,6 +180,15 @@ def test_a_changed_recipe_is_no_recipe(store):
     assert shown.settings == {}
 
 
+def test_a_store_is_named_as_it_is_set_without_a_password(monkeypatch):
+    for uri, named in (
+        ("sqlite:////srv/mlflow.db", "sqlite:////srv/mlflow.db"),
+        ("https://user:secret@host:5000/at", "https://host:5000/at"),
+    ):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        assert registry.place() == named
+
+
 def test_programs_get_one_json_object(home, capsys):
     commands.list_versions("made", as_json=True)
     listed = json.loads(capsys.readouterr().out)["versions"]
