@@ -7,7 +7,7 @@ from tasks.store import stage_runs, tracking
 from tasks.store.process import is_gone, this_machine, this_process
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from tasks.store.tracking import Run
 
 
 def reopen_run(run_id: str) -> None:

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from tasks.store import tracking
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from tasks.store.tracking import Run
 
 REUSED = "slimline.reused."  # tag on the parent run: which run a stage's artifact came from
 

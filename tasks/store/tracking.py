@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
+    from mlflow.entities import Run as Run  # for the modules beside this one
 
 A = TypeVar("A", bound=Artifact)
 
