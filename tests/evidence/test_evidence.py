@@ -232,7 +232,13 @@ def test_limits_follow_from_what_was_measured():
         MACHINE.model_copy(update={"load_after": 9.0, "virtual": False, "instruction_sets": ("avx2",)}),
     )
     text = " ".join(limits([teacher, made("compressed")], "classification", 200, 900, busy, 0.95, 1000))
-    for words in ("200 of 900 test examples, drawn", "are few", "was busy", "Only 500 of 1000", "instruction sets (AVX2, no VNNI)"):
+    for words in (
+        "200 of 900 test examples, drawn",
+        "are few",
+        "was busy",
+        "Only 500 of 1000",
+        "instruction sets (AVX2, no VNNI)",
+    ):
         assert words in text
     assert "virtual" not in text
     calm = " ".join(limits([teacher], "regression", 5000, 5000, MACHINE, 0.95, 500))
