@@ -92,7 +92,7 @@ def test_files_that_are_slow_to_open_are_opened_less_often():
     begun = time.perf_counter()
     times = time_anew({"A": slow}, np.zeros(1), rounds=100, warmup=2, seconds=0.2)
     assert len(times["A"]) == FEWEST_OPENINGS
-    assert times["A"].size <= 100 + FEWEST_OPENINGS
+    assert times["A"].size <= 100
     assert time.perf_counter() - begun < 5
 
 
@@ -116,8 +116,9 @@ def test_the_ratio_of_times():
     assert ratio.estimate == pytest.approx(np.median(a) / np.median(b), rel=1e-5)
     assert 1.85 < ratio.low < ratio.high < 2.05
     same = ratio_interval(a, a)
-    assert same.low == pytest.approx(1 / same.high, rel=1e-4)
-    assert 1 - 2 * BETWEEN < same.low < 1, "another sitting may find another ratio"
+    assert same.low == same.high == 1
+    alike = ratio_interval(a, a.copy())
+    assert 1 - 2 * BETWEEN < alike.low < 1 < alike.high, "another sitting may find another ratio"
     assert ratio == ratio_interval(a, b), "the same seed gives the same interval"
 
 
