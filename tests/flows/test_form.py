@@ -1,5 +1,8 @@
 """The forms that Prefect's UI draws: what is in them, and what comes of what a person sets there."""
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -11,7 +14,7 @@ from flows.deployed import compress, compress_recipe
 from flows.recipe import Recipe
 from flows.recipe_file import read_recipe
 from flows.run_name import changes, in_words, named
-from flows.shipped import DEPLOYMENTS, RECIPES
+from flows.shipped import DEPLOYMENTS, RECIPES, ROOT
 
 GROUPS = {
     "data": form.Data,
@@ -134,3 +137,17 @@ def test_runs_are_called_by_what_was_set():
         "student.model=resnet8",
         "targets=litert",
     ]
+
+
+def test_recipes_of_ones_own_are_called_by_their_names_too(tmp_path):
+    (tmp_path / "flowers.yaml").write_text("name: flowers")
+    script = "from flows.shipped import RECIPES; print(*RECIPES)"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env={**os.environ, "SLIMLINE_RECIPES": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(done.stdout.split()) == {*RECIPES, "flowers"}
