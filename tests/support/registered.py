@@ -57,19 +57,21 @@ def versions(home: Path, empty_store: Path, *settings: dict) -> Iterator[None]:
 def sealed_anew(number: int) -> Iterator[None]:
     """A version with a manifest of the files as they are, and its digest in the registry: who owns both can do so."""
     from tasks.store import registry, tracking
-    from tasks.versions.manifest import MANIFEST, write_manifest
+    from tasks.versions.manifest import MANIFEST, SUMS, write_manifest
     from tasks.versions.registered import MANIFEST_TAG
     from tasks.versions.version import MLFLOW_NOTE
 
     folder = tracking.download(f"models:/tiny/{number}")
-    kept, tag = (folder / MANIFEST).read_bytes(), registry.version_of("tiny", number).tags[MANIFEST_TAG]
+    kept = {name: (folder / name).read_bytes() for name in (MANIFEST, SUMS)}
+    tag = registry.version_of("tiny", number).tags[MANIFEST_TAG]
     for name in (MANIFEST, MLFLOW_NOTE):
         (folder / name).unlink()
     registry.tag_version("tiny", number, {MANIFEST_TAG: write_manifest(folder)})
     try:
         yield
     finally:
-        (folder / MANIFEST).write_bytes(kept)
+        for name, content in kept.items():
+            (folder / name).write_bytes(content)
         registry.tag_version("tiny", number, {MANIFEST_TAG: tag})
 
 
