@@ -99,7 +99,7 @@ def test_whoever_runs_on_is_asked_how_it_is():
         check = service.get("healthcheck", {})
         if name == "prefect-services":
             assert check == {"disable": True}, "it has no port"
-        elif name == "worker":
+        elif name in ("worker", "operations"):
             assert "HEALTHCHECK" in DOCKERFILE.split("FROM runtime AS worker")[1]
         else:
             assert check["test"][0] == "CMD", name
