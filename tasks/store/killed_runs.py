@@ -1,13 +1,10 @@
 """MLflow runs that nobody ended, because what began them was stopped: closed as killed."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from tasks.store import stage_runs, tracking
 from tasks.store.process import is_gone, this_machine, this_process
-
-if TYPE_CHECKING:
-    from tasks.store.tracking import Run
 
 
 def reopen_run(run_id: str) -> None:
@@ -56,5 +53,5 @@ def kill_runs(since: float) -> list[str]:
     return _flow_runs(killed)
 
 
-def _flow_runs(runs: "Sequence[Run]") -> list[str]:
+def _flow_runs(runs: Sequence[Any]) -> list[str]:
     return sorted({flow for run in runs if (flow := run.data.tags.get(tracking.FLOW_RUN))})
