@@ -1,16 +1,13 @@
 """The budget: the limits that a version must keep to be registered, compared with the evidence."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel, Field
 
 from tasks.contract.errors import BudgetNotKept
 from tasks.evidence.evidence import Evidence, FileEvidence
 from tasks.measuring.scores import good_enough
-
-if TYPE_CHECKING:
-    from flows.report import Measured
 
 SMALLER = "Narrow the student (student.width), remove channels (prune.method: channels)"
 
@@ -50,7 +47,15 @@ class Budget(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     )
 
 
-def hold(budget: Budget, floor: float, evidence: Evidence, present: "Callable[[], Measured]") -> None:
+class Presented(Protocol):
+    """What was shown to people of a compression."""
+
+    @property
+    def evidence(self) -> str:
+        """Where the page about it is."""
+
+
+def hold(budget: Budget, floor: float, evidence: Evidence, present: Callable[[], Presented]) -> None:
     """Pass if the budget is kept, and the teacher is worth keeping up with.
 
     Args:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from flows.servers import POOL
 from flows.shipped import DEPLOYMENTS, ROOT
 from tasks.contract.errors import SlimlineError
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from prefect.client.schemas.responses import DeploymentResponse
     from prefect.events.schemas.automations import AutomationCore
 
-POOL = "slimline"
 INSTALLED = "slimline_installed"  # Prefect variable: the digest of each setting of the files, as it was installed last
 # Of deployments that were installed before there was that variable, these are left as they are.
 A_PERSONS = ("parameters", "schedule", "automation")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from tasks.contract.state_folder import home
 
+POOL = "slimline"  # the work pool that its workers work for
+
 
 def running() -> bool:
     """Whether what `slimline up` started is there: its supervisor answers on its socket."""

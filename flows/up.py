@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from flows import embedded, programs, servers
-from flows.install import POOL, await_healthy
+from flows.install import await_healthy
 from flows.screen import say, screen
 from flows.shipped import DEPLOYMENTS, ROOT
 from tasks.contract.errors import InvalidInput, SlimlineError
@@ -133,7 +133,7 @@ def _asked_for_work(prefect: str, began: datetime) -> bool:
     import httpx
 
     with contextlib.suppress(httpx.HTTPError):
-        answer = httpx.post(f"{prefect}/api/work_pools/{POOL}/workers/filter", json={}, timeout=10)
+        answer = httpx.post(f"{prefect}/api/work_pools/{servers.POOL}/workers/filter", json={}, timeout=10)
         workers = answer.json() if answer.status_code == 200 else []
         heard = {each["name"] for each in workers if datetime.fromisoformat(each["last_heartbeat_time"]) > began}
         return heard >= WORKERS
