@@ -102,6 +102,7 @@ def register_file(folder, name="moved"):
     (folder / "files" / "model.onnx").write_text("weights")
     run = tracking.start_run("register", {}, {})
     tracking.log_text(run, "evidence", "evidence.txt")
-    version = registry.register(run, name, folder / "files", {"slimline.content": "1"}, "card", "candidate", "")
+    version = registry.register(run, name, folder / "files", {"slimline.content": "1"}, {"accuracy": 0.5}, "card", "")
+    registry.set_alias(name, registry.CANDIDATE, version.version)
     tracking.end_run(run, failed=False)
     return run, version
