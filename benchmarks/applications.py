@@ -11,6 +11,7 @@ asked. All of them take two hours on two cores, most of it in converters.
 import argparse
 import colorsys
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -258,6 +259,8 @@ def _apart(name: str, pixels: int) -> dict[str, Any]:
             result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
             return result
         reason = f"its process ended with {done.returncode}: {done.stderr.strip()[-200:]}"
+        if done.returncode == -signal.SIGKILL:
+            reason = "its process was killed, most likely as it took all memory"
     except subprocess.TimeoutExpired:
         reason = f"took longer than {SECONDS} s"
     return {"application": name, "failed": reason}

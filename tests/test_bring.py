@@ -67,7 +67,7 @@ def test_answers_are_those_of_the_model_as_it_came(data, tmp_path):
     for library, name in ((None, "model.h5"), (three, "model.keras")):
         theirs = trained(data, softmax, library=library)
         brought, answers = through(kept(theirs, tmp_path, name), data, 0)
-        x, _ = data.arrays("test")
+        x, _ = data.sample("test", 0)
         np.testing.assert_allclose(answers, theirs.predict(x, verbose=0), rtol=0, atol=1e-6)
         np.testing.assert_allclose(brought.model.predict(x, verbose=0), answers, rtol=0, atol=1e-5)
         assert brought.keras.startswith("Keras 3" if library else "tf-keras 2")

@@ -1,6 +1,7 @@
 """Choosing among real files of tiny models, and the rule by which it is done."""
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -131,7 +132,7 @@ def test_where_nothing_is_inside_the_nearest_is_taken_and_its_limits_are_said(fi
     )
     evidence = evidence_of(made(integer=False), made("compressed")).model_copy(update={"tried": rows})
     with pytest.raises(BudgetNotKept, match=r"none of the ways that were tried for onnxruntime was inside .*nearest"):
-        hold(Budget(max_size_bytes=1), -1, evidence, "there")
+        hold(Budget(max_size_bytes=1), -1, evidence, lambda: SimpleNamespace(evidence="there"))
 
 
 def test_a_file_that_can_saturate_is_outside_where_every_processor_counts(files, teacher_answers, data, tmp_path):

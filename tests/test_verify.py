@@ -1,6 +1,7 @@
 """A registered version compared with its own evidence: it holds, and what was changed is named."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -133,19 +134,19 @@ def test_another_file_is_served_by_nobody(home, tmp_path):
     """An MLmodel that points at another ONNX file answers with that one where MLflow is asked alone."""
     from flows.deploy import deploy
     from flows.promote import promote
-    from tasks.serving.watch import find
 
     with (
         changed("MLmodel", lambda content: content.replace(b"model.onnx", b"other.onnx")),
         changed("other.onnx", lambda _: b"another model"),
     ):
-        for opens in (
-            lambda: deploy("models:/tiny/1", to="edge"),
-            lambda: promote("tiny"),
-            lambda: find("models:/tiny/1", 1),
-        ):
-            with pytest.raises(VersionDamaged, match=r"damaged MLmodel .*\n- extra   other\.onnx"):
+        wrong = r"damaged MLmodel .*\n- extra   other\.onnx"
+        for opens in (lambda: deploy("models:/tiny/1", to="edge"), lambda: promote("tiny")):
+            with pytest.raises(VersionDamaged, match=wrong):
                 opens()
+        command = [sys.executable, "-m", "flows.cli", "serve", "models:/tiny/1"]
+        served = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        assert served.returncode == 1
+        assert re.search(wrong, served.stderr)
 
 
 def test_a_version_of_before_there_were_manifests_says_what_nobody_checked(home):

@@ -20,9 +20,9 @@ OPEN_INFERENCE = {"docker": ("127.0.0.1:8080", "model/"), "triton": ("127.0.0.1:
 def write_question(folder: Path, server: ServerName, target: Target, contents: Contents) -> dict[str, Any]:
     """Put `request.json` into a bundle, and `ask.py` where the server speaks the Open Inference Protocol.
 
-    Gives what the bundle's page says of them; nothing for one that has its own program.
+    Gives what the bundle's page says of them; nothing for one that is asked in another way.
     """
-    if server == "edge":
+    if server != "tfserving" and server not in OPEN_INFERENCE:  # it is asked in a way of its own, and its page says how
         return {}
     example, answer = (contents.sample()[name][0] for name in ("examples", target))
     about = {"answer": ", ".join(f"{value:.4f}" for value in answer.ravel()[:FIRST]), "cut": answer.size > FIRST}

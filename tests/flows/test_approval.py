@@ -90,7 +90,7 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_says_so(aliases):
         lost, won = sorted(result.result() for result in results)
     assert won.startswith("won"), (lost, won)
     assert lost.startswith("lost AliasesMoved tiny: the champion is no longer version 1 but version"), lost
-    assert "moved meanwhile by flow run tiny http" in lost
+    assert "moved meanwhile by flow run tiny@2 http" in lost
     assert where() == {"champion": ALSO_GOOD, "previous": GOOD}
 
 

@@ -106,8 +106,8 @@ def test_what_is_not_there_is_named_before_anything_is_done(home, quick, tmp_pat
 
     with pytest.raises(VersionError, match=r"models:/tiny@nobody.*no such version"):
         deploy("models:/tiny@nobody", "edge", trial=quick)
-    with pytest.raises(TargetMissing, match=r"no file for tensorrt, only for onnxruntime, litert: put `targets: "):
-        deploy("models:/tiny/1", "triton", trial=quick)
+    with pytest.raises(TargetMissing, match=r"no file for savedmodel, only for onnxruntime, litert: put `targets: "):
+        deploy("models:/tiny/1", "tfserving", trial=quick)
     with pytest.raises(OutputTaken, match="is there already"):
         deploy("models:/tiny/1", "edge", trial=quick, output=str(tmp_path))
     with pytest.raises(OutputTaken, match="make it first"):

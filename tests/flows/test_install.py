@@ -44,7 +44,7 @@ def schedules(name: str) -> list[tuple[str | None, str, bool]]:
 def test_it_installs_all_of_it(files):
     assert schedules(NIGHTLY) == [("nightly", "0 2 * * *", True)]
     assert schedules(MONITOR) == [("hourly", "7 * * * *", False)]
-    rollback, form = deployment("rollback/registered"), deployment("compress/form")
+    rollback, form = deployment("rollback/registered"), deployment("compress/every-setting")
     assert (rollback.work_queue_name, form.work_queue_name) == ("operations", "default")
     assert rollback.global_concurrency_limit.limit == 1
     assert rollback.concurrency_options.collision_strategy == "CANCEL_NEW"

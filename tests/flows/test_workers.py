@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from servers import Servers, postgres_servers
 
 from tasks.contract.artifact import digest_folder
-from tasks.store.tracking import REUSED
+from tasks.store.stage_runs import REUSED
 
 ONE_FILE = {**TINY, "targets": ["onnxruntime"]}
 # over what the recipe of the digits says

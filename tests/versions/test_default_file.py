@@ -194,14 +194,14 @@ def test_what_its_runtime_does_not_take_is_refused_as_data(home):
 def test_our_server_and_its_bundles_say_what_they_need(home):
     from tasks.bundle import bundle
     from tasks.bundles.contents import BundleConfig, Contents
-    from tasks.serving.served import open_registered
+    from tasks.serving.served import open_version_of
     from tasks.versions.version import open_version
 
     with pytest.raises(
         VersionError,
         match=r"no file for onnxruntime.*targets: \[savedm.*or serve it with `mlflow models serve -m models:/ti",
     ):
-        open_registered("models:/tiny/2", "tiny", 2, opened(2), 1)
+        open_version_of(open_version("models:/tiny/2", opened(2)), "tiny", 2, 1)
     contents = Contents("tiny", 2, open_version("models:/tiny/2", opened(2)), BundleConfig())
     with pytest.raises(TargetMissing, match=r"targets: \[savedmodel, litert, onnxruntime\]"):
         bundle(home / "bundle", "kserve", contents)
