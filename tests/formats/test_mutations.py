@@ -146,7 +146,7 @@ def scale(proto: onnx.ModelProto, layer: str, factor: float) -> None:
 
 
 def last_zero(proto: onnx.ModelProto) -> None:
-    """Of what is read, not of what was written: all answers are two steps too low. One may be the model's own unrest."""
+    """Of what is read, not of what was written: answers are two steps too low. One may be the model's unrest."""
     last = [each for each in proto.graph.node if each.op_type == "DequantizeLinear"][-1]
     value = next(numpy_helper.to_array(each) for each in proto.graph.initializer if each.name == last.input[2])
     last.input[2] = "off"
