@@ -223,7 +223,9 @@ def test_one_run_uses_them_all(copy, tmp_path):
     assert "| Keras |" in card
     assert json.loads(profile)["classes"] == ["below", "above"]
     _slimline(copy, tmp_path, "deploy", "models:/added/1", "--to", "shelf", "--output", "shelf")
-    assert {"model.onnx", "manifest.json", "README.md", "SHA256SUMS"} == {file.name for file in (tmp_path / "shelf").iterdir()}
+    assert {"model.onnx", "manifest.json", "README.md", "SHA256SUMS"} == {
+        file.name for file in (tmp_path / "shelf").iterdir()
+    }
 
 
 def _slimline(copy: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
