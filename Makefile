@@ -62,7 +62,7 @@ lint: $(READY) ## what a reviewer should not have to say
 	$(BIN)/mypy
 	$(BIN)/deptry . docs/hooks
 	@# and with the tests, which may import what is for developers alone (but what Triton gives its Python); modules beside these two are roots of their own
-	$(BIN)/deptry . docs/hooks tests/support --exclude '\.|build/' --extend-exclude tests/deployments/triton/ --ignore DEP002,DEP004
+	$(BIN)/deptry . docs/hooks tests/support --exclude '\.|build/|tests/deployments/triton/' --ignore DEP002,DEP004
 
 format: $(READY) ## mend what can be mended
 	$(BIN)/ruff check --fix .
