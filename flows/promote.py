@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 from flows import servers
 from flows.budget import breaches
 from flows.recipe import Recipe
-from flows.recipe_file import registered_recipe
+from flows.recipe_file import recipe_of
 from flows.record import recorded
 from flows.turn import machine_alone
 from tasks.compare import compare_versions
@@ -33,6 +33,7 @@ from tasks.store import registry, tracking
 from tasks.store.registry import CANDIDATE, CHAMPION, PREVIOUS, Registered
 from tasks.store.resumed import made_before
 from tasks.versions.registered import ELSEWHERE, open_registered
+from tasks.versions.version import OpenVersion
 
 ModelName = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]{0,62}$")]
 LEASE = 60  # seconds after which a shared lock is free again whose machine died; Prefect renews it while it lives
@@ -83,11 +84,12 @@ def promote(
     if champion and champion.version == version.version:
         listener().note("promote", f"{version.uri} is the champion already: nothing to do")
         return _result(name, moved=False, put_back=undone)
-    recipe = registered_recipe(version.uri)
+    opened = open_registered(version.uri)
+    recipe = recipe_of(opened)
     settings = {"name": name, "candidate": version.version, "champion": against, **recipe.promotion.model_dump()}
     with recorded("promotion", f"promote-{name}", settings) as run:
         comparison = compared or _compare(version, against, recipe)
-        _gate(version, comparison, recipe)
+        _gate(opened, comparison, recipe)
         note = _approved(comparison, approval_seconds) if approval_seconds else ""
         moves = {PREVIOUS: against, CHAMPION: version.version} if against else {CHAMPION: version.version}
         with _alone(name), registry.moving(name, against, moves, by=f"flow run {flow_run.name} {flow_run.ui_url}"):
@@ -160,8 +162,8 @@ def _needed(name: str, which: str) -> Registered:
         raise VersionError(
             "candidate" if which not in (CHAMPION, PREVIOUS) else which,
             f"models:/{name}@{which}",
-            f"there is no such version in {registry.place()}. "
-            + (f"Aliases of {name}: {aliases}" if aliases else f"Register one first: {ELSEWHERE}"),
+            f"there is no such version in {registry.place()}"
+            + (f". Aliases of {name}: {aliases}" if aliases else f": {ELSEWHERE}"),
         )
     return version
 
@@ -179,19 +181,20 @@ def _compared() -> Comparison | None:
     return open_comparison(tracking.fetch(made)) if made else None
 
 
-def _gate(version: Registered, comparison: Comparison, recipe: Recipe) -> None:
+def _gate(version: OpenVersion, comparison: Comparison, recipe: Recipe) -> None:
     """Pass if the candidate is not worse than the champion and keeps its budget; the table goes to Prefect's page.
 
     Raises:
         NotPromoted: with a line for each reason.
 
     """
-    evidence = open_registered(version.uri).evidence
     reasons = worse(comparison, recipe.promotion)
-    reasons += breaches(recipe.budget, brought_up_to_date(evidence, comparison))
+    reasons += breaches(recipe.budget, brought_up_to_date(version.evidence, comparison))
     page = as_markdown(comparison)
     verdict = "".join(f"- {reason}\n" for reason in reasons) or "Not worse than the champion, and inside its budget.\n"
-    create_markdown_artifact(f"{page}\n{verdict}", key="comparison", description=f"{comparison.name} {version.version}")
+    create_markdown_artifact(
+        f"{page}\n{verdict}", key="comparison", description=f"{comparison.name} {comparison.candidate}"
+    )
     listener().page("promote", page if reasons else f"{page}\n{verdict}")  # what is refused ends with its reasons
     if reasons:
         lines = "".join(f"\n- {reason}" for reason in reasons)
@@ -211,7 +214,8 @@ def _approved(comparison: Comparison, seconds: int) -> str:
     form = Approval.with_initial_data(description=f"{HOW_TO_APPROVE}\n\n{as_markdown(comparison)}")
     try:
         if deployment.id:
-            pair = f"{comparison.candidate}-{comparison.champion}"  # an answer counts for no other
+            pair = f"{comparison.candidate}-{comparison.champion or 0}"  # an answer counts for no other; Prefect takes
+            # digits, dashes and lower-case letters alone, and says otherwise when the run is suspended already
             answer = suspend_flow_run(wait_for_input=form, timeout=seconds, key=pair)
         else:
             answer = pause_flow_run(wait_for_input=form, timeout=seconds, poll_interval=2)

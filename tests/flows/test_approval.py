@@ -179,11 +179,16 @@ def test_what_nobody_answered_in_time_is_closed_by_the_next_command(aliases, ins
     from prefect.states import Failed
 
     from flows.orphans import close_dead
-    from tasks.store import tracking
+    from tasks.store import registry, tracking
 
+    registry.set_alias("tiny", registry.CHAMPION, None)  # the first promotion of all
     run = scheduled("promote/registered", {"name": "tiny", "approval_seconds": 600})
     assert worked_off(run, home, tmp_path).startswith("Suspended")
-    with get_client(sync_client=True) as client:  # as Prefect's server does when the time is over
+    with get_client(sync_client=True) as client:
+        asked = client.read_flow_run(run.id).state.state_details.run_input_keyset
+        assert "There is no champion" in client.read_flow_run_input(run.id, asked["description"])
+        assert client.read_flow_run_input(run.id, asked["schema"])
+        # as Prefect's server does when the time is over
         client.set_flow_run_state(run.id, Failed(message="The flow was paused and never resumed."), force=True)
     close_dead()
     assert tracking.client().get_run(tracking.run_of_flow(str(run.id))).info.status == "KILLED"

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from command_line import of_its_own
+from mlflow import MlflowClient
 from postgres import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -32,13 +34,10 @@ def up(tmp_path_factory) -> Iterator[dict[str, str]]:
     """`make up` in a state folder of its own, and its two addresses as it prints them."""
     state = tmp_path_factory.mktemp("up")
     ports = {"PREFECT_SERVER_API_PORT": free_port(), "MLFLOW_PORT": free_port()}
-    environment = {**os.environ, "SLIMLINE_HOME": str(state)}
-    for name in ("PREFECT_HOME", "PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
-        environment.pop(name, None)
     process = subprocess.Popen(
         ["make", "up", *(f"{name}={port}" for name, port in ports.items())],
         cwd=ROOT,
-        env=environment,
+        env=of_its_own(state),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -148,6 +147,11 @@ def test_the_run_is_called_by_what_was_set(finished, page):
     page.get_by_text(name).first.wait_for()
 
 
+def test_what_is_up_serves_the_store_of_the_state_folder(up, finished):
+    store = MlflowClient(f"sqlite:///{up['state']}/mlflow.db")
+    assert [model.name for model in store.search_registered_models()] == ["digits"]
+
+
 def test_the_run_shows_its_stages_and_its_artifacts(finished, page):
     page.goto(finished)
     page.get_by_role("tab", name="Task Runs").click()
@@ -204,7 +208,7 @@ def test_a_person_approves_a_promotion_with_the_comparison_on_the_form(up, finis
     field(page, "approval_seconds").fill("300")
     submit(page)
     page.get_by_text(re.compile("^(Paused|Suspended)$")).first.wait_for(timeout=900_000)
-    page.wait_for_timeout(3000)  # Prefect says that a run waits before it keeps what is on the form
+    page.wait_for_timeout(3000)  # Prefect says that a run waits, and then keeps what is on the form
     page.reload()
     page.get_by_role("button", name="Open menu").first.click()
     page.get_by_role("menuitem", name="Resume").click()

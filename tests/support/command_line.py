@@ -55,6 +55,12 @@ def kill_at(process: "subprocess.Popen[str]", line: str, later: float = 0.0) -> 
     process.stderr.close()
 
 
+def of_its_own(state: Path) -> dict[str, str]:
+    """The environment of a command whose servers and store are those of a state folder."""
+    others = ("PREFECT_API_URL", "PREFECT_HOME", "MLFLOW_TRACKING_URI", "PYTHONWARNINGS")
+    return {name: value for name, value in os.environ.items() if name not in others} | {"SLIMLINE_HOME": str(state)}
+
+
 class Slimline:
     """`slimline run` with a recipe; alone, or with servers that are up."""
 
@@ -63,9 +69,7 @@ class Slimline:
         self.servers = servers
         self.state = folder / "state"
         self.artifacts = servers.artifacts if servers else self.state / "artifacts"
-        self.environment = {**os.environ, "SLIMLINE_HOME": str(self.state)}
-        for name in ("PREFECT_API_URL", "PREFECT_HOME", "MLFLOW_TRACKING_URI", "PYTHONWARNINGS"):
-            self.environment.pop(name, None)
+        self.environment = of_its_own(self.state)
         if servers:
             self.environment["PREFECT_API_URL"] = f"{servers.urls['prefect']}/api"
             self.environment["MLFLOW_TRACKING_URI"] = servers.urls["mlflow"]
