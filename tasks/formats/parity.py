@@ -50,8 +50,9 @@ def answers_apart(
         difference = furthest(actual, expected)
     elif precision == "int8" and by is not None:
         step = by.step or max(float(np.ptp(expected)), TINY) / 255
-        restless = RESTLESS * by.unrest / step
-        difference = mean_steps(actual, expected, step, *(most + restless for most in FORMATS[target].STEPS))
+        most, most_shift = FORMATS[target].STEPS
+        restless = RESTLESS * np.array([by.unrest, by.shift]) / step
+        difference = mean_steps(actual, expected, step, most + restless[0], most_shift + restless[1])
     else:
         return None
     return difference if difference.share > 1 else None

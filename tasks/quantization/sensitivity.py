@@ -25,11 +25,12 @@ class Slack(NamedTuple):
     """What an integer file's answers are compared by.
 
     step: the size of the output's steps; 0 if it is not quantized. unrest: by how much the model's own answers move,
-    in the mean of the output channel that moves most, in the outputs' unit.
+    in the mean of the output channel that moves most, in the outputs' unit; shift: by how much they do so to one side.
     """
 
     step: float
     unrest: float
+    shift: float
 
 
 def slack(model: "tf.keras.Model", x: Outputs) -> Slack:
@@ -45,5 +46,6 @@ def slack(model: "tf.keras.Model", x: Outputs) -> Slack:
     finally:
         for kernel, value in zip(kernels, values, strict=True):
             kernel.assign(value)
-    moved = np.abs(after - before).reshape(-1, before.shape[-1]).mean(axis=0)
-    return Slack(output_step(model), float(moved.max(initial=0)))
+    moved = (after - before).reshape(-1, before.shape[-1])
+    unrest, shift = (each.max(initial=0) for each in (np.abs(moved).mean(axis=0), np.abs(moved.mean(axis=0))))
+    return Slack(output_step(model), float(unrest), float(shift))

@@ -146,11 +146,11 @@ def scale(proto: onnx.ModelProto, layer: str, factor: float) -> None:
 
 
 def last_zero(proto: onnx.ModelProto) -> None:
-    """Of what is read, not of what was written: answers are two steps too low. One may be the model's unrest."""
+    """Of what is read, not of what was written: all answers are a step too low."""
     last = [each for each in proto.graph.node if each.op_type == "DequantizeLinear"][-1]
     value = next(numpy_helper.to_array(each) for each in proto.graph.initializer if each.name == last.input[2])
     last.input[2] = "off"
-    proto.graph.initializer.append(numpy_helper.from_array(np.array(value + 2, value.dtype), "off"))
+    proto.graph.initializer.append(numpy_helper.from_array(np.array(value + 1, value.dtype), "off"))
 
 
 def gates(values: np.ndarray) -> np.ndarray:
@@ -266,7 +266,7 @@ MUTATIONS: dict[str, tuple[str, str, str, Callable[..., None]]] = {
         INTEGERS,
         in_onnx(lambda p: weight(p, "second", 2, np.zeros_like)),
     ),
-    "zero off by two": ("image", "onnxruntime", INTEGERS, in_onnx(last_zero)),
+    "zero off by one": ("image", "onnxruntime", INTEGERS, in_onnx(last_zero)),
     "LiteRT bias dropped": ("image", "litert", FLOAT, in_tflite(numbers_of("CONV_2D", 2, np.float32, np.zeros_like))),
     "LiteRT kernel transposed": ("image", "litert", FLOAT, in_tflite(numbers_of("CONV_2D", 1, np.float32, swapped))),
     "LiteRT scale halved": ("image", "litert", INTEGERS, in_tflite(range_of("DEPTHWISE_CONV_2D", -1, 0.5))),

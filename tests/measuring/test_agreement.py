@@ -51,7 +51,7 @@ def test_what_a_file_answers_alone_may_be_a_step_from_what_it_answers_many_only_
             outputs[:, 1] += off * step * (1 if x[0, 0] % 4 == 1 else -1)
         return outputs
 
-    by = Slack(step, 0.0) if precision == "int8" else None
+    by = Slack(step, 0.0, 0.0) if precision == "int8" else None
     x = np.arange(32, dtype=np.float32)[:, None]
     sentence = sizes_apart(predict, "savedmodel", precision, x, 32, answers, by=by)
     assert bool(sentence) == apart
