@@ -11,16 +11,13 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
 from flows import servers
 from tasks.contract.errors import OutputTaken, SlimlineError
-from tasks.contract.progress import listener
-from tasks.contract.state_folder import alone, home
+from tasks.contract.state_folder import home
 from tasks.store import database, tracking
 
 DATABASES = ("prefect/prefect.db", "mlflow.db")  # below the state folder; the last is what makes a folder a registry
@@ -55,7 +52,7 @@ def backup(place: Path) -> int:
     digests: dict[str, str] = {}
     place.parent.mkdir(parents=True, exist_ok=True)
     partial = place.with_name(f"{place.name}.partial")
-    with store_alone(), tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
         try:
             with tarfile.open(partial, "w:gz" if place.suffix == ".gz" else "w") as archive:
                 for name in DATABASES:
@@ -108,14 +105,6 @@ def restore(place: Path) -> int:
         shutil.rmtree(folder, ignore_errors=True)
     database.follow(home() / "mlflow.db", home() / ARTIFACTS)
     return len(digests)
-
-
-@contextmanager
-def store_alone() -> Iterator[None]:
-    """While the block lasts, nothing else deletes from the store or copies it."""
-    waits = "another command is at the store, and this one waits for it"
-    with alone(home() / "locks" / "store.lock", lambda: listener().note("store", waits)):
-        yield
 
 
 def _checked(folder: Path, place: Path) -> dict[str, str]:

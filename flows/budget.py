@@ -1,50 +1,17 @@
-"""The budget: the limits that a version must keep to be registered, compared with the evidence."""
+"""The budget compared with the evidence: which limits are kept, by how much others are missed, and what to turn."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
+from tasks.contract.budget import Budget
 from tasks.contract.errors import BudgetNotKept
-from tasks.evidence.evidence import Evidence, FileEvidence
+from tasks.evidence.evidence import Evidence, FileEvidence, Reference
+from tasks.measuring.intervals import Interval
 from tasks.measuring.scores import good_enough
 
 SMALLER = "Narrow the student (student.width), remove channels (prune.method: channels)"
-
-
-def _limit(default: float, position: int, description: str, **bounds: Any) -> Any:
-    """A limit of 0 or more, with its place in the form."""
-    return Field(default=default, ge=0, description=description, json_schema_extra={"position": position}, **bounds)
-
-
-class Budget(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
-    """The limits that a version must keep to be registered.
-
-    Accuracy, by the bad end of its interval, and the same integers on every processor bind every shipped file;
-    size, latency and integer share by the first target's.
-    """
-
-    max_accuracy_drop: float = _limit(
-        0.02, 0, "How much lower than the teacher's the score may be, at the bad end of the interval.", le=1
-    )
-    max_size_bytes: int = _limit(0, 1, "Largest file in bytes; 0 sets no limit.")
-    min_size_ratio: float = _limit(
-        0, 2, "How many times smaller than the teacher's float file it must be; 0 sets no limit."
-    )
-    max_latency_ms: float = _limit(0, 3, "Longest median latency in milliseconds at batch 1; 0 sets no limit.")
-    min_speedup: float = _limit(
-        0, 4, "How many times faster than the teacher it must be, at the bad end of the interval; 0 sets no limit."
-    )
-    min_integer_share: float = _limit(
-        0, 5, "Share of multiply-accumulates that must really run in integer kernels.", le=1
-    )
-    every_processor: bool = Field(
-        default=True,
-        description="Whether integers must be the same on every processor: no kernel may be able to saturate on an x86 "
-        "one without VNNI, and no sum be rounded in another way. If not, a version may answer otherwise there than it "
-        "was measured.",
-        json_schema_extra={"position": 6},
-    )
 
 
 class Presented(Protocol):
@@ -77,7 +44,7 @@ def hold(budget: Budget, floor: float, evidence: Evidence, present: Callable[[],
         raise BudgetNotKept(message, shown)
 
 
-class Limit(BaseModel, frozen=True):
+class LimitLine(BaseModel, frozen=True):
     """A limit that the recipe sets, beside what was measured."""
 
     field: str
@@ -86,7 +53,7 @@ class Limit(BaseModel, frozen=True):
     kept: bool
 
 
-def limits(budget: Budget, floor: float, evidence: Evidence) -> list[Limit]:
+def limits(budget: Budget, floor: float, evidence: Evidence) -> list[LimitLine]:
     """Every limit that a version must keep, the teacher's floor among them."""
     broken = [*_floor(floor, evidence), *breaches(budget, evidence)]
     shipped = [file for file in evidence.files if file.shipped]
@@ -106,9 +73,10 @@ def limits(budget: Budget, floor: float, evidence: Evidence) -> list[Limit]:
     table = [(f"budget.{name}", limit, measured) for name, limit, measured in wanted]
     if evidence.reference is not None:
         least = f"{floor:g}" if floor else f"above {evidence.reference.guessing:.4f}"
-        table.insert(0, ("teacher.floor", least, f"{evidence.reference.accuracy.estimate:.4f}"))
+        _, worst = _worst(evidence.reference)
+        table.insert(0, ("teacher.floor", least, f"{worst.estimate:.4f}"))
     return [
-        Limit(field=field, limit=limit, measured=measured, kept=not any(line.startswith(field) for line in broken))
+        LimitLine(field=field, limit=limit, measured=measured, kept=not any(line.startswith(field) for line in broken))
         for field, limit, measured in table
     ]
 
@@ -138,7 +106,7 @@ def _floor(floor: float, evidence: Evidence) -> list[str]:
     reference = evidence.reference
     if reference is None:
         return []
-    name, worst = min([("", reference.accuracy), *reference.targets.items()], key=lambda each: each[1].estimate)
+    name, worst = _worst(reference)
     score, of = worst.estimate, f" of {name}" if name else ""
     if good_enough(score, floor, reference.guessing):
         return []
@@ -148,6 +116,11 @@ def _floor(floor: float, evidence: Evidence) -> list[str]:
         "Train it longer (teacher.fit.epochs) or otherwise (teacher.fit.learning_rate), look at the data, or set "
         "teacher.floor to what is enough, or to -1"
     ]
+
+
+def _worst(reference: Reference) -> tuple[str, Interval]:
+    """The teacher's score; of several targets that of the worst, with its name."""
+    return min([("", reference.accuracy), *reference.targets.items()], key=lambda each: each[1].estimate)
 
 
 def _accuracy(budget: Budget, file: FileEvidence, score: str) -> list[str]:

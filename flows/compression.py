@@ -21,7 +21,7 @@ from tasks.prune import prune_student
 from tasks.quantization.conversion import Conversion
 from tasks.quantize import conversion
 from tasks.register import register_version
-from tasks.select import Limits, choose_files
+from tasks.select import choose_files
 from tasks.store import registry, tracking
 from tasks.train import train_model
 from tasks.validate import validate_files
@@ -64,8 +64,7 @@ def compress(recipe: Recipe) -> Compression:
         }
         choice = None
         if recipe.quantize.method == "auto":
-            limits = Limits(**budget.model_dump())
-            choice = choose_files(conversions, files, data, recipe.validation, limits, seed)
+            choice = choose_files(conversions, files, data, recipe.validation, budget, seed)
         shipped = choice.chosen if choice else dict.fromkeys(recipe.targets, list(models)[-1])
         reference = own.get("teacher") if not recipe.teacher.fit.epochs else None
         evidence = validate_files(models, files, shipped, choice, reference, data, recipe.validation, seed)

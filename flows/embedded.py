@@ -111,14 +111,21 @@ def _blank() -> Path:
     return Path(sys.prefix) / "share" / "slimline" / f"prefect-{version}.db"
 
 
+def own_database() -> Path | None:
+    """Prefect's database in its state folder, which may not be there yet; none where a person has named another."""
+    elsewhere = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
+    if any(os.environ.get(name) for name in elsewhere):
+        return None
+    return Path(os.environ["PREFECT_HOME"]) / "prefect.db"
+
+
 def copy_blank() -> None:
     """Give a new state folder its database, unless the person has named one elsewhere.
 
     One that an older Prefect made is copied to `backups/` beside it first: the server brings its tables up to date.
     """
-    database = Path(os.environ["PREFECT_HOME"]) / "prefect.db"
-    elsewhere = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
-    if not _blank().is_file() or any(os.environ.get(name) for name in elsewhere):
+    database = own_database()
+    if database is None or not _blank().is_file():
         return
     if database.exists():
         now = revision(database)

@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 from pydantic.fields import FieldInfo
 
-from flows.budget import Budget
 from flows.recipe import StudentConfig, TeacherConfig
+from tasks.contract.budget import Budget
 from tasks.contract.problem import Problem
 from tasks.data import DataConfig
 from tasks.data.config import ReaderName

@@ -8,10 +8,10 @@ from typing import Any, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from flows.budget import Budget
 from tasks.bring import Door
 from tasks.channels.config import Goal
 from tasks.contract.artifact import Precision, Role, Target
+from tasks.contract.budget import Budget
 from tasks.convert import ConvertConfig
 from tasks.data import DataConfig
 from tasks.distill import DistillConfig

@@ -14,6 +14,7 @@ from flows.shipped import RECIPES
 from tasks.contract.errors import RecipeError, shown
 from tasks.contract.own_function import NAME as FUNCTION
 from tasks.versions.registered import open_registered
+from tasks.versions.version import OpenVersion
 from tasks.zoo import ARCHITECTURES
 
 MAX_VALUES = 10_000  # that aliases may stand for; what is written out itself may be as long as the file
@@ -121,7 +122,12 @@ def registered_recipe(uri: str) -> Recipe:
         RecipeError: it was made by a Slimline whose recipes were others.
 
     """
-    return check_settings(_settings(open_registered(uri).folder / "recipe.yaml"))
+    return recipe_of(open_registered(uri))
+
+
+def recipe_of(version: OpenVersion) -> Recipe:
+    """The recipe in an open version's folder; raises RecipeError as `registered_recipe`."""
+    return check_settings(_settings(version.folder / "recipe.yaml"))
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

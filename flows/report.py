@@ -8,7 +8,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from prefect.runtime import flow_run
 from pydantic import BaseModel
 
-from flows.budget import Limit, limits
+from flows.budget import LimitLine, limits
 from flows.recipe import Recipe
 from tasks.contract.artifact import EvidenceArtifact, VersionArtifact
 from tasks.evidence.evidence import FileEvidence, headline, open_evidence
@@ -47,7 +47,7 @@ class Measured(BaseModel, frozen=True):
     mlflow_url: str
     evidence: str  # the page: its path where the store is on this disk, else its address in MLflow
     figures: list[Figures]
-    limits: list[Limit]
+    limits: list[LimitLine]
 
 
 class Compression(Measured, frozen=True):
@@ -99,7 +99,7 @@ def as_rows(score: str, figures: list[Figures]) -> list[dict[str, str]]:
 
 
 def present(recipe: Recipe, run: str, evidence: EvidenceArtifact, version: str = "") -> Measured:
-    """Put what was measured on MLflow's page of the compression and on Prefect's, before anybody judges it.
+    """Put what was measured on MLflow's page of the compression and on Prefect's, whether or not the budget is kept.
 
     Args:
         recipe: what was asked for.

@@ -1,10 +1,8 @@
 """The seconds before a flow run begins: servers come up and stores are made, and a person reads which of it it is."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows import embedded
@@ -17,8 +15,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from flows.display import Display
-
-DATABASES = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")  # a person's own
 
 
 @dataclass(frozen=True)
@@ -38,8 +34,8 @@ NOTHING = Starting(None, new=False)
 def start() -> Starting:
     """Start a Prefect server unless one is up; `finish` waits for it."""
     server = embedded.start_server()
-    here = not any(os.environ.get(name) for name in DATABASES)
-    return Starting(server, new=server is not None and here and not _database().is_file())
+    database = embedded.own_database()
+    return Starting(server, new=server is not None and database is not None and not database.is_file())
 
 
 def finish(starting: Starting, display: "Display") -> None:
@@ -69,7 +65,3 @@ def shown(console: "Console | None" = None) -> Iterator["Display"]:
         yield display
     finally:
         display.stop()
-
-
-def _database() -> Path:
-    return Path(os.environ["PREFECT_HOME"]) / "prefect.db"

@@ -8,7 +8,7 @@ from rich.console import Console
 from flows.display import LEGEND
 from flows.report import as_rows
 from flows.screen import Row, copyable, say, tabulate
-from flows.versions import Difference, FileFigures, Listed, Shown, SideBySide
+from flows.versions import FileFigures, Listed, SettingDifference, Shown, SideBySide
 from tasks.versions.registered import ELSEWHERE
 
 FIGURES = ("drop (interval)", "size", "p50", "speed-up", "integers")  # columns of a file, as a run ends with them
@@ -121,7 +121,7 @@ def _side(file: FileFigures | None, score: str) -> Row:
     }
 
 
-def _difference(each: Difference, names: Sequence[str]) -> Row:
+def _difference(each: SettingDifference, names: Sequence[str]) -> Row:
     values = ("not there" if value is None else value for value in each.values)
     return {"setting": each.setting, **dict(zip(names, values, strict=True))}
 

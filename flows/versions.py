@@ -72,7 +72,7 @@ class Shown(Listed, frozen=True):
     mlflow_url: str
 
 
-class Difference(BaseModel, frozen=True):
+class SettingDifference(BaseModel, frozen=True):
     """A setting that two recipes differ in."""
 
     setting: str
@@ -84,7 +84,7 @@ class SideBySide(BaseModel, frozen=True):
 
     versions: tuple[Shown, Shown]
     notes: tuple[str, ...] = Field(description="What can be compared of the figures, and what cannot.")
-    recipe: tuple[Difference, ...] = Field(description="In the recipe's order.")
+    recipe: tuple[SettingDifference, ...] = Field(description="In the recipe's order.")
 
 
 def list_versions(name: str = "") -> list[Listed]:
@@ -139,11 +139,11 @@ def compare_versions(one: str, other: str) -> SideBySide:
     )
 
 
-def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Difference]:
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[SettingDifference]:
     """The settings that two recipes differ in, in dotted form, values as they are written."""
     flat, others = _flat(one), _flat(other)
     return [
-        Difference(setting=name, values=(flat.get(name), others.get(name)))
+        SettingDifference(setting=name, values=(flat.get(name), others.get(name)))
         for name in {**flat, **others}
         if flat.get(name) != others.get(name)
     ]

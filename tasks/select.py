@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel
 
 from tasks.contract.artifact import ChoiceArtifact, ModelArtifact, Precision, Target, digest_folder
+from tasks.contract.budget import Budget
 from tasks.contract.progress import listener
 from tasks.data import DataArtifact, Dataset, open_prepared
 from tasks.evidence.evidence import Tried, write_choice
@@ -37,25 +37,13 @@ class Candidate:
     folder: Path
 
 
-class Limits(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
-    """The budget that a version must keep, as the recipe has it; 0 is no limit, but of the drop."""
-
-    max_accuracy_drop: float = 1
-    max_size_bytes: int = 0
-    min_size_ratio: float = 0
-    max_latency_ms: float = 0
-    min_speedup: float = 0
-    min_integer_share: float = 0
-    every_processor: bool = False
-
-
 def choose(
     candidates: Mapping[Target, Sequence[Candidate]],
     teacher_answers: Outputs,
     data: Dataset,
     config: ValidateConfig,
     *,
-    limits: Limits,
+    budget: Budget,
     seed: int,
 ) -> tuple[Tried, ...]:
     """Measure every candidate on the validation split, and mark one for each target.
@@ -71,7 +59,7 @@ def choose(
         teacher_answers: to the validation split, in Keras `(n, …)`: the measure of their scores.
         data: whose validation split is measured on.
         config: how.
-        limits: that a version must keep.
+        budget: that a version must keep.
         seed: of the bootstrap.
 
     Raises:
@@ -81,7 +69,7 @@ def choose(
     return tuple(
         tried
         for target, files in candidates.items()
-        for tried in _try(target, files, teacher_answers, data, config, limits_of(limits, target, candidates), seed)
+        for tried in _try(target, files, teacher_answers, data, config, budget_of(budget, target, candidates), seed)
     )
 
 
@@ -91,7 +79,7 @@ def _try(
     teacher_answers: Outputs,
     data: Dataset,
     config: ValidateConfig,
-    limits: Limits,
+    budget: Budget,
     seed: int,
 ) -> list[Tried]:
     """One target's candidates, timed in turn."""
@@ -131,7 +119,7 @@ def _try(
                 chosen=False,
             )
         )
-    rows = [_judged(row, limits, teacher=rows[0]) for row in rows]
+    rows = [_judged(row, budget, teacher=rows[0]) for row in rows]
     may_ship = [row for row in rows if row.route != TEACHER or STUDENT not in opens]
     taken = best(may_ship, times if form.RUNS_HERE else {}, config.confidence, seed)
     if not taken.inside:
@@ -139,28 +127,28 @@ def _try(
     return [row.model_copy(update={"chosen": row is taken}) for row in rows]
 
 
-def limits_of(limits: Limits, target: Target, targets: Iterable[Target]) -> Limits:
-    """Those of one target's file: all for the first one's, accuracy and the same integers for the others'."""
+def budget_of(budget: Budget, target: Target, targets: Iterable[Target]) -> Budget:
+    """That of one target's file: all of it for the first one's, accuracy and the same integers for the others'."""
     if target == next(iter(targets)):
-        return limits
-    return Limits(max_accuracy_drop=limits.max_accuracy_drop, every_processor=limits.every_processor)
+        return budget
+    return Budget(max_accuracy_drop=budget.max_accuracy_drop, every_processor=budget.every_processor)
 
 
-def _judged(row: Tried, limits: Limits, *, teacher: Tried) -> Tried:
+def _judged(row: Tried, budget: Budget, *, teacher: Tried) -> Tried:
     """With the limits that it does not keep, and by which share each is missed: from 0 to 1, whatever its unit."""
     at_most = {
-        "max_accuracy_drop": (row.drop.high, limits.max_accuracy_drop),
-        "max_size_bytes": (row.size_bytes, limits.max_size_bytes or math.inf),
-        "max_latency_ms": (1000 * row.latency_p50, limits.max_latency_ms or math.inf),
+        "max_accuracy_drop": (row.drop.high, budget.max_accuracy_drop),
+        "max_size_bytes": (row.size_bytes, budget.max_size_bytes or math.inf),
+        "max_latency_ms": (1000 * row.latency_p50, budget.max_latency_ms or math.inf),
     }
     at_least = {
-        "min_size_ratio": (teacher.size_bytes / row.size_bytes, limits.min_size_ratio),
-        "min_speedup": (row.speedup.low, limits.min_speedup),
-        "min_integer_share": (row.integer_share, limits.min_integer_share),
+        "min_size_ratio": (teacher.size_bytes / row.size_bytes, budget.min_size_ratio),
+        "min_speedup": (row.speedup.low, budget.min_speedup),
+        "min_integer_share": (row.integer_share, budget.min_integer_share),
     }
     misses = {name: 1 - limit / value for name, (value, limit) in at_most.items() if value > limit}
     misses |= {name: 1 - value / limit for name, (value, limit) in at_least.items() if value < limit}
-    if limits.every_processor and row.everywhere is False:
+    if budget.every_processor and row.everywhere is False:
         misses["every_processor"] = 1.0
     return row.model_copy(update={"inside": not misses, "misses": misses})
 
@@ -188,7 +176,7 @@ def choose_files(
     files: dict[str, dict[Target, ModelArtifact]],
     data: DataArtifact,
     config: ValidateConfig,
-    limits: Limits,
+    budget: Budget,
     seed: int,
 ) -> ChoiceArtifact:
     """Measure what was made of each Keras model for every target, both by name, and keep the table of them.
@@ -210,7 +198,7 @@ def choose_files(
         np.asarray(teacher.predict(x, batch_size=config.throughput_batch, verbose=0), np.float32),
         dataset,
         config,
-        limits=limits,
+        budget=budget,
         seed=seed,
     )
     for row in rows:

@@ -8,7 +8,8 @@ import pytest
 from integer_kernels import push_over
 from made_evidence import evidence_of, made
 
-from flows.budget import Budget, hold
+from flows.budget import hold
+from tasks.contract.budget import Budget
 from tasks.contract.errors import BudgetNotKept
 from tasks.convert import convert
 from tasks.data import DataConfig, Dataset, open_data
@@ -17,7 +18,7 @@ from tasks.formats import FORMATS
 from tasks.measuring.config import ValidateConfig
 from tasks.measuring.intervals import Interval
 from tasks.quantization.fake_quantization import fake_quantized
-from tasks.select import Candidate, Limits, best, choose
+from tasks.select import Candidate, best, choose
 
 QUICK = ValidateConfig(latency_rounds=20, warmup_rounds=2, latency_seconds=2, throughput_batch=32)
 
@@ -72,8 +73,13 @@ def files(models, data, tmp_path_factory) -> dict[str, list[Candidate]]:
     return made
 
 
+def limited(**limits: float | bool) -> Budget:
+    """A budget of these limits alone."""
+    return Budget(**{"max_accuracy_drop": 1, "every_processor": False, **limits})
+
+
 def test_every_way_is_measured_on_the_validation_split_and_one_is_taken(files, teacher_answers, data, tmp_path):
-    rows = choose(files, teacher_answers, data, QUICK, limits=Limits(every_processor=True), seed=0)
+    rows = choose(files, teacher_answers, data, QUICK, budget=limited(every_processor=True), seed=0)
     assert [(row.target, row.route) for row in rows] == [
         (target, file.route) for target, tried in files.items() for file in tried
     ]
@@ -93,8 +99,8 @@ def test_every_way_is_measured_on_the_validation_split_and_one_is_taken(files, t
 
 
 def test_float_files_do_not_keep_an_integer_share(files, teacher_answers, data):
-    limits = Limits(min_integer_share=0.99, every_processor=True)
-    rows = choose({"onnxruntime": files["onnxruntime"]}, teacher_answers, data, QUICK, limits=limits, seed=0)
+    limits = limited(min_integer_share=0.99, every_processor=True)
+    rows = choose({"onnxruntime": files["onnxruntime"]}, teacher_answers, data, QUICK, budget=limits, seed=0)
     assert {row.route: row.inside for row in rows} == {
         "teacher": False,
         "student": False,
@@ -109,8 +115,8 @@ def test_a_choice_is_inside_the_whole_budget_of_the_first_target_and_what_counts
     files, teacher_answers, data
 ):
     sizes = {file.route: (file.folder / "model.onnx").stat().st_size for file in files["onnxruntime"]}
-    limits = Limits(max_size_bytes=sizes["static"], min_integer_share=0.99, max_latency_ms=1000)
-    rows = choose(files, teacher_answers, data, QUICK, limits=limits, seed=0)
+    limits = limited(max_size_bytes=sizes["static"], min_integer_share=0.99, max_latency_ms=1000)
+    rows = choose(files, teacher_answers, data, QUICK, budget=limits, seed=0)
     inside = {target: {row.route for row in rows if row.target == target and row.inside} for target in files}
     assert inside["onnxruntime"] == {route for route, size in sizes.items() if size <= sizes["static"]} - {"student"}
     assert inside["litert"] == {"teacher", "student", "dynamic", "static"}, "these are the first target's limits"
@@ -122,8 +128,8 @@ def test_a_choice_is_inside_the_whole_budget_of_the_first_target_and_what_counts
 
 
 def test_where_nothing_is_inside_the_nearest_is_taken_and_its_limits_are_said(files, teacher_answers, data):
-    limits = Limits(min_size_ratio=1000, min_speedup=1e6)
-    rows = choose({"onnxruntime": files["onnxruntime"]}, teacher_answers, data, QUICK, limits=limits, seed=0)
+    limits = limited(min_size_ratio=1000, min_speedup=1e6)
+    rows = choose({"onnxruntime": files["onnxruntime"]}, teacher_answers, data, QUICK, budget=limits, seed=0)
     assert not any(row.inside for row in rows)
     (taken,) = [row for row in rows if row.chosen]
     assert max(taken.misses.values()) == min(max(row.misses.values()) for row in rows if row.route != "teacher")
@@ -142,8 +148,8 @@ def test_a_file_that_can_saturate_is_outside_where_every_processor_counts(files,
     push_over(folder / "model.onnx", "out")
     candidates = {"onnxruntime": [teacher, static, Candidate("over", "int8", folder)]}
     for every, inside in ((True, {"static"}), (False, {"static", "over"})):
-        limits = Limits(min_integer_share=0.99, every_processor=every)
-        rows = choose(candidates, teacher_answers, data, QUICK, limits=limits, seed=0)
+        limits = limited(min_integer_share=0.99, every_processor=every)
+        rows = choose(candidates, teacher_answers, data, QUICK, budget=limits, seed=0)
         assert {row.route for row in rows if row.inside} == inside
         assert {row.route: row.everywhere for row in rows} == {"teacher": True, "static": True, "over": False}
 

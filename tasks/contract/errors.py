@@ -93,7 +93,7 @@ class OutputTaken(InvalidInput):
     """Where a bundle is to be written there is something already."""
 
 
-class Difference(NamedTuple):
+class FileDifference(NamedTuple):
     """A file that is not what was recorded. recorded, actual: its sha256, or `NOTHING` where there is no such file."""
 
     file: str
@@ -113,7 +113,7 @@ class FilesDamaged(SlimlineError):
 
     way_out = ""
 
-    def __init__(self, whose: str, differences: Sequence[Difference]) -> None:
+    def __init__(self, whose: str, differences: Sequence[FileDifference]) -> None:
         width = max(len(each.file) for each in differences)
         lines = [
             f"- {each.kind:<7} {each.file:<{width}} recorded {each.recorded[:12]}, is {each.actual[:12]}"
@@ -123,7 +123,7 @@ class FilesDamaged(SlimlineError):
         self.whose = whose
         self.differences = tuple(differences)
 
-    def __reduce__(self) -> tuple[type["FilesDamaged"], tuple[str, tuple[Difference, ...]]]:
+    def __reduce__(self) -> tuple[type["FilesDamaged"], tuple[str, tuple[FileDifference, ...]]]:
         """Copies and crosses processes whole, although its message is made from two parts."""
         return type(self), (self.whose, self.differences)
 

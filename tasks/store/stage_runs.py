@@ -64,7 +64,8 @@ def epochs_of(run: str) -> list[dict[str, float]]:
     A training that went on after it was killed logged some epochs twice: the last counts.
     """
     by_epoch: dict[int, dict[str, float]] = {}
-    for name in ("loss", "score", "validation_loss", "validation_score"):
+    logged = tracking.client().get_run(run).data.metrics
+    for name in {"loss", "score", "validation_loss", "validation_score"} & logged.keys():
         for point in tracking.client().get_metric_history(run, name):
             by_epoch.setdefault(point.step, {})[name] = point.value
     return [by_epoch[epoch] for epoch in sorted(by_epoch)]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.contract.artifact import digest_file
-from tasks.contract.errors import NOTHING, BundleDamaged, Difference
+from tasks.contract.errors import NOTHING, BundleDamaged, FileDifference
 
 MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
 UNREADABLE, UNKNOWN = "unreadable", "unknown"
@@ -37,7 +37,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return _parsed(folder)
 
 
-def differences(folder: Path, root: str | None = None, beside: Collection[str] = ()) -> list[Difference]:
+def differences(folder: Path, root: str | None = None, beside: Collection[str] = ()) -> list[FileDifference]:
     """Every file of a folder that is not what its manifest says, is missing or is more, in order of names.
 
     Args:
@@ -54,7 +54,7 @@ def differences(folder: Path, root: str | None = None, beside: Collection[str] =
         recorded, own, actual = {}, UNKNOWN, {MANIFEST: actual.get(MANIFEST, NOTHING)}
     recorded[MANIFEST] = own if root is None else root or NOTHING
     names = sorted((set(actual) | set(recorded)) - set(beside))
-    pairs = [Difference(name, recorded.get(name, NOTHING), actual.get(name, NOTHING)) for name in names]
+    pairs = [FileDifference(name, recorded.get(name, NOTHING), actual.get(name, NOTHING)) for name in names]
     return [pair for pair in pairs if pair.recorded != pair.actual]
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.contract.artifact import Target, default_target, digest_file, digest_files
-from tasks.contract.errors import NOTHING, Difference, VersionDamaged, VersionError
+from tasks.contract.artifact import Target, digest_file, digest_files
+from tasks.contract.errors import NOTHING, FileDifference, VersionDamaged, VersionError
 from tasks.evidence.evidence import Evidence, FileEvidence, open_evidence
 from tasks.formats import FORMATS
 from tasks.versions.manifest import MANIFEST, differences
@@ -39,8 +39,7 @@ class OpenVersion:
 
     def default(self) -> FileEvidence:
         """What was measured of the file that MLflow asks: that for ONNX Runtime, else for the recipe's first target."""
-        shipped = {file.target: file for file in self.shipped()}
-        return shipped[default_target(shipped)]
+        return self.evidence.served()
 
     def lacks(self, target: Target) -> str:
         """That it has no file for a target, and the way out, in a sentence; empty if it has one."""
@@ -98,7 +97,7 @@ def open_version(uri: str, folder: Path, manifest: str | None = None) -> OpenVer
     evidence = open_evidence(folder / "evidence")
     version = OpenVersion(uri, folder, evidence, digest_file(folder / MANIFEST) if has else "")
     formats = [
-        Difference((place_of(file.target) / FORMATS[file.target].FILE).as_posix(), file.sha256, actual)
+        FileDifference((place_of(file.target) / FORMATS[file.target].FILE).as_posix(), file.sha256, actual)
         for file in version.shipped()
         if (actual := version.digest_of(file.target)) != file.sha256
     ]

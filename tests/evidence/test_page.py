@@ -178,18 +178,7 @@ def test_times_of_a_runtime_that_is_not_here_are_not_shown(evidence, tmp_path):
         for role, numbers in (("teacher", "float32"), ("compressed", "int8"))
     ]
     both = evidence_of(*evidence.files, *elsewhere)
-    data = DataArtifact(
-        stage="prepare",
-        sha256="c" * 64,
-        uri="runs:/a/b",
-        run="a",
-        digest="d" * 64,
-        input_shape=(8, 8, 1),
-        output_shape=(2,),
-        counts={"train": 1000, "validation": 100, "test": 200},
-    )
-    card = render_card(name="digits", description="", evidence=both, data=data, lineage={}, links={})
-    rows = [line for line in card.splitlines() if "| TensorRT |" in line]
+    rows = [line for line in card(both).splitlines() if "| TensorRT |" in line]
     assert len(rows) == 2
     assert all("| not run |" in line and "100 µs" not in line for line in rows)
     assert "speedup" not in figures(elsewhere[1], "accuracy")

@@ -3,8 +3,9 @@
 import pytest
 from made_evidence import evidence_of, made
 
-from flows.budget import Budget, breaches, hold, limits
+from flows.budget import breaches, hold, limits
 from flows.report import Measured
+from tasks.contract.budget import Budget
 from tasks.contract.errors import BudgetNotKept
 from tasks.formats.audit import Audit, LayerAudit, named, saturation_note
 

@@ -6,9 +6,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.budget import Budget
 from flows.recipe import Recipe, StudentConfig
 from flows.recipe_file import check_settings, read_recipe
+from tasks.contract.budget import Budget
 from tasks.contract.errors import RecipeError
 
 ROOT = Path(__file__).parents[2]

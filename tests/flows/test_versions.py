@@ -14,7 +14,7 @@ from stores import forget
 
 from flows import commands
 from flows.version_pages import compare_page, list_page, show_page
-from flows.versions import Difference, compare_versions, differences, list_versions, show_version
+from flows.versions import SettingDifference, compare_versions, differences, list_versions, show_version
 from tasks.contract.errors import StoreError, VersionError
 from tasks.store import registry, tracking
 
@@ -94,8 +94,8 @@ def test_two_differ_in_these_settings_and_nothing_else(home):
     both = compare_versions("models:/made@champion", "models:/made/2")
     assert [version.version for version in both.versions] == [1, 2]
     assert both.recipe == (
-        Difference(setting="seed", values=("0", "4")),
-        Difference(setting="student.width", values=("0.5", "0.25")),
+        SettingDifference(setting="seed", values=("0", "4")),
+        SettingDifference(setting="student.width", values=("0.5", "0.25")),
     )
     notes = "\n".join(both.notes)
     assert "the same 200 test examples" in notes
@@ -115,9 +115,9 @@ def test_what_cannot_be_compared_is_said(home):
 def test_settings_of_another_slimline_are_differences_too():
     one, other = {"a": {"b": 1, "c": [1, 2]}, "gone": True}, {"a": {"b": 2, "c": [1, 2]}, "new": {}}
     assert differences(one, other) == [
-        Difference(setting="a.b", values=("1", "2")),
-        Difference(setting="gone", values=("true", None)),
-        Difference(setting="new", values=(None, "{}")),
+        SettingDifference(setting="a.b", values=("1", "2")),
+        SettingDifference(setting="gone", values=("true", None)),
+        SettingDifference(setting="new", values=(None, "{}")),
     ]
 
 
