@@ -186,7 +186,7 @@ def test_what_is_not_there_is_named(aliases, field):
         "previous": lambda: rollback("tiny"),
         "nobody": lambda: promote("nobody"),
     }[field]
-    with pytest.raises(VersionError, match="Aliases of tiny: champion is 1" if field != "nobody" else "Register one"):
+    with pytest.raises(VersionError, match="Aliases of tiny: champion is 1" if field != "nobody" else "register one with `slimline run`"):
         call()
 
 
