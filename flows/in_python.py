@@ -63,8 +63,9 @@ def compress(recipe: Recipe, *, model: Any = None, data: Any = None) -> Compress
         recipe: The whole input: what is compressed, how, and the limits that a version must keep.
         model: A Keras model, of Keras 2 or 3: the teacher, in place of `teacher.model`. It is taken as it is, unless
             the recipe sets `teacher.fit`.
-        data: `(x, y)` or `((x_train, y_train), (x_test, y_test))`, in place of `data.reader` and `data.source`: inputs
-            `(n, …)` and one target for each of them, as NumPy arrays. Without test data of its own, `data.test` of
+        data: `(x, y)`, `(train, test)` or `(train, validation, test)` of such pairs, in place of `data.reader` and
+            `data.source`: inputs `(n, …)` and one target for each of them, as arrays, lists or pandas; instead of a
+            pair also a `tf.data.Dataset` or a `keras.utils.PyDataset`. Without test data of its own, `data.test` of
             them is split off.
 
     Raises:

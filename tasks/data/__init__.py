@@ -73,7 +73,12 @@ def open_prepared(data: DataArtifact) -> Dataset:
     opened = open_data(data.config)
     if opened.digest != data.digest:
         source = data.config.source or data.config.reader
-        raise DataError("data.source", source, "has changed since this run began: start it again")
+        raise DataError(
+            "data.source",
+            source,
+            "has changed since this run began: start it again. A function gives the same examples in the same order "
+            "each time",
+        )
     return opened
 
 

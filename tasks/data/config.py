@@ -57,8 +57,8 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
     )
     classes: tuple[str, ...] = Field(
         default=(),
-        description="Class names in label order. Empty: what the source says, else the sorted labels. Labels such as "
-        "-1 and 1 are read as they stand where they are named here.",
+        description="Class names in label order. Empty: what the source says, else the sorted labels. "
+        "Labels that leave out a number after 0 are read as they stand where they are named here.",
         json_schema_extra=at(6),
     )
     validation: float = Field(

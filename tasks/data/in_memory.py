@@ -8,16 +8,14 @@ from typing import Any
 import numpy as np
 
 from tasks.contract.errors import DataError
-
-SHAPES = "give (x, y), or ((x_train, y_train), (x_test, y_test)); y may be None for a reconstruction"
+from tasks.data.objects import TAKEN, by_part, part_of
 
 
 def keep_arrays(data: Any, folder: Path) -> Path:
     """Write arrays to a file that their content names, unless it is there; returns it.
 
     Args:
-        data: `(x, y)` or `((x_train, y_train), (x_test, y_test))`: inputs `(n, …)` and one target for each, as NumPy
-            arrays or what becomes one; a `y` of None is left out.
+        data: what `tasks.data.objects.TAKEN` says; inputs `(n, …)` and one target for each. A `y` of None is left out.
         folder: where the file goes; made if it is not there.
 
     Raises:
@@ -39,17 +37,18 @@ def keep_arrays(data: Any, folder: Path) -> Path:
 
 
 def _named(data: Any) -> dict[str, np.ndarray]:
-    match data:
-        case ((x_train, y_train), (x_test, y_test)) if isinstance(data, tuple):
-            pairs = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
-        case (x, y) if isinstance(data, tuple):
-            pairs = {"x": x, "y": y}
-        case _:
-            raise DataError("data", type(data).__name__, SHAPES)
-    arrays = {name: np.ascontiguousarray(value) for name, value in pairs.items() if value is not None}
+    arrays: dict[str, np.ndarray] = {}
+    for part, value in by_part(data).items():
+        try:
+            chunks = list(part_of(value, "data" if part == "all" else part)())
+            members = zip("xy", zip(*chunks, strict=True), strict=False)
+            joined = {name: np.concatenate(each) for name, each in members if each[0] is not None}
+        except DataError as error:
+            raise DataError("data", error.value, error.remedy) from error
+        except ValueError as error:
+            raise DataError("data", part, f"chunks that do not fit together ({error})") from error
+        arrays |= {name if part == "all" else f"{name}_{part}": array for name, array in joined.items()}
     for name, array in arrays.items():
         if array.dtype.hasobject:
-            raise DataError(
-                "data", name, f"becomes an array of Python objects; {SHAPES}, as arrays of numbers or texts"
-            )
-    return arrays
+            raise DataError("data", name, f"becomes an array of Python objects; {TAKEN}, as numbers or texts")
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}

@@ -1,7 +1,7 @@
 """Labels, as numbers or as names, to the numbers 0 … classes - 1."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,8 @@ from tasks.data.splits import SPLITS, Split
 Labels = npt.NDArray[np.int64]
 WHOLE = re.compile(r"0|-?[1-9]\d*")  # as `str` writes whole numbers
 FEW = 32  # labels that are written out in a message
+FEW_NOTED = 3  # and in a note
+EACH = 3  # examples that a class needs at least: one in each split
 
 
 def numbered(
@@ -21,7 +23,8 @@ def numbered(
     """Numbers the labels of each part.
 
     Args:
-        labels: `(rows,)` or `(rows, 1)` for each part: whole numbers, or names; or `(rows, classes)`: one-hot.
+        labels: `(rows,)` or `(rows, 1)` for each part: whole numbers, or names, also as bytes; or `(rows, classes)`:
+            one-hot.
         config: its `classes` win over the source's.
         names: the source's class names, or none.
 
@@ -32,7 +35,7 @@ def numbered(
         DataError: labels that are neither, or do not fit the class names.
 
     """
-    labels = {part: _one_each(values) for part, values in labels.items()}
+    labels = {part: _one_each(_texts(values)) for part, values in labels.items()}
     for part, values in labels.items():
         if values.ndim != 1:
             raise DataError(
@@ -49,6 +52,28 @@ def numbered(
     if all(values.dtype.kind in "OU" for values in labels.values()):
         return by_name(labels, known)
     return by_number(labels, known)
+
+
+def note_of(classes: Sequence[str]) -> tuple[str, ...]:
+    """What a person should know of whole numbers that were read as the names of classes, or nothing."""
+    if classes == _counted(len(classes)) or not all(WHOLE.fullmatch(name) for name in classes):
+        return ()
+    last = len(classes) - 1
+    written = (
+        f"{', '.join(classes[:-1])} and {classes[-1]}"
+        if len(classes) <= FEW_NOTED
+        else f"{classes[0]} to {classes[-1]}"
+    )
+    return (f"Labels {written} are classes 0 to {last}.",)
+
+
+def _texts(values: np.ndarray) -> np.ndarray:
+    """Names that come as bytes, as TensorFlow has them, as texts."""
+    if values.dtype.kind == "S":
+        return np.char.decode(values, "utf-8")
+    if values.dtype == object and all(isinstance(value, bytes) for value in values.flat):
+        return np.array([value.decode() for value in values.flat], object).reshape(values.shape)
+    return values
 
 
 def _one_each(values: np.ndarray) -> np.ndarray:
@@ -80,9 +105,9 @@ def by_name(labels: Mapping[str, np.ndarray], known: tuple[str, ...]) -> tuple[d
 
 
 def by_number(labels: Mapping[str, np.ndarray], known: tuple[str, ...]) -> tuple[dict[str, Labels], tuple[str, ...]]:
-    """Whole numbers from 0 stay what they are; where the known names are other whole numbers, they are names.
+    """Whole numbers from 0 stay what they are; others are names, in their order: 1 and 2, -1 and 1, 3 to 8.
 
-    So labels 1 and 2, or -1 and 1, are read where `data.classes` says that these are the classes, and never counted.
+    They are so too where `data.classes` names whole numbers other than those from 0.
     """
     numbers: dict[str, Labels] = {}
     for part, values in labels.items():
@@ -94,15 +119,20 @@ def by_number(labels: Mapping[str, np.ndarray], known: tuple[str, ...]) -> tuple
             numbers[part] = values.astype(np.int64)
     if known and all(WHOLE.fullmatch(name) for name in known) and known != _counted(len(known)):
         return by_name({part: values.astype(str) for part, values in numbers.items()}, known)
-    lowest = min(int(values.min(initial=0)) for values in numbers.values())
-    highest = max(int(values.max(initial=0)) for values in numbers.values())
+    distinct = np.unique(np.concatenate(list(numbers.values())))
+    if not len(distinct):
+        return numbers, known
+    lowest, highest = int(distinct[0]), int(distinct[-1])
     # Every class needs examples, so a label beyond their number is an identifier or a measurement and no class.
-    bound = len(known) or sum(map(len, numbers.values()))
+    examples = sum(map(len, numbers.values()))
+    if not known and lowest != 0 and EACH * len(distinct) <= examples:
+        return by_name({part: values.astype(str) for part, values in numbers.items()}, tuple(map(str, distinct)))
+    bound = len(known) or examples
     if lowest < 0 or highest >= bound:
         right = (
             f"0 to {bound - 1}, as there are {bound} class names"
             if known
-            else f"0 to the number of classes less one{_as_they_stand(numbers.values())}"
+            else f"0 to the number of classes less one{_as_they_stand(distinct)}"
         )
         raise DataError("data.target", f"labels {lowest} to {highest}", f"number the labels {right}")
     return numbers, known or _counted(highest + 1)
@@ -113,10 +143,9 @@ def _counted(classes: int) -> tuple[str, ...]:
     return tuple(str(number) for number in range(classes))
 
 
-def _as_they_stand(labels: Iterable[Labels]) -> str:
-    """The way out for labels that are not numbered from 0, if they can be classes: to say that they are names."""
-    numbers = np.unique(np.concatenate(list(labels)))
-    return f", or name them as they stand, data.classes: {list(map(str, numbers))}" if len(numbers) <= FEW else ""
+def _as_they_stand(labels: Labels) -> str:
+    """The way out for distinct labels that leave numbers out, if they can be classes: to say that they are names."""
+    return f", or name them as they stand, data.classes: {list(map(str, labels))}" if len(labels) <= FEW else ""
 
 
 def check_classes(targets: Mapping[Split, Labels], classes: Sequence[str]) -> None:
@@ -132,8 +161,6 @@ def check_classes(targets: Mapping[Split, Labels], classes: Sequence[str]) -> No
         present = np.bincount(targets[split], minlength=len(classes))
         if missing := [name for name, count in zip(classes, present, strict=True) if not count]:
             remedy = "every class needs distinct examples in every split: add some, raise data.limit, or drop the class"
-            if tuple(classes) == _counted(len(classes)) and not any((targets[each] == 0).any() for each in SPLITS):
-                remedy = f"number the labels from 0{_as_they_stand(targets.values())}"
             raise DataError("data.target", f"{split} has no {listed(missing)}", remedy)
 
 

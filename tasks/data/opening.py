@@ -13,8 +13,8 @@ from tasks.contract.errors import DataError
 from tasks.data.augment import check_augmentation
 from tasks.data.config import DataConfig
 from tasks.data.dataset import Dataset
-from tasks.data.labels import check_classes, numbered
-from tasks.data.scan import Scan, checked_inputs, limited, scan
+from tasks.data.labels import check_classes, note_of, numbered
+from tasks.data.scan import Scan, checked_inputs, digests, limited, scan
 from tasks.data.source import Source, rows_per_chunk
 from tasks.data.splits import SPLITS, Membership, RowMask, Split, assign
 from tasks.data.statistics import Variance, statistics_of
@@ -33,9 +33,12 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
     check_augmentation(config, scanned.input_shape)
     targets: Mapping[str, np.ndarray] = scanned.targets
     classes: tuple[str, ...] = ()
+    notes = source.notes
     if config.problem == "classification":
         with column_named(source.targets):
             targets, classes = numbered(scanned.targets, config, source.classes)
+        if not (config.classes or source.classes):
+            notes += note_of(classes)
     elif config.classes:
         raise DataError("data.classes", config.classes, f"a {config.problem} has no classes; leave this empty")
     shapes = {part: values.shape[1:] for part, values in targets.items()}
@@ -90,7 +93,7 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
         in_memory=in_memory,
         columns=source.columns,
         target_columns=source.targets,
-        notes=source.notes,
+        notes=notes,
     )
 
 
@@ -178,11 +181,14 @@ def stream_split(
         rows = of_part
     start = 0
     for encoded, _ in limited(source.parts[part], config.limit):
-        chosen = rows[start : start + len(encoded)]
+        chosen, known = (each[start : start + len(encoded)] for each in (rows, scanned.digests[part]))
         start += len(encoded)
         if start <= len(rows) and chosen.any():
             x = checked_inputs(source.decode(encoded[chosen]), split)
-            if x.shape[1:] == scanned.input_shape and x.dtype == scanned.dtype:
+            # of one example in each chunk: in another order, targets and splits would be those of others
+            if (x.shape[1:], x.dtype) == (scanned.input_shape, scanned.dtype) and (
+                digests(x[:1]) == known[chosen][:1]
+            ).all():
                 yield x
                 continue
             start = -1
@@ -191,7 +197,8 @@ def stream_split(
         raise DataError(
             "data.source",
             config.source,
-            "the source changed while it was in use; run again, and leave it alone meanwhile",
+            "the source changed while it was in use; run again, and leave it alone meanwhile. A function gives the "
+            "same examples in the same order each time",
         )
 
 

@@ -42,7 +42,7 @@ def scan(source: Source, config: DataConfig) -> Scan:
     """
     shape: tuple[int, ...] | None = None
     dtype: np.dtype | None = None
-    digests: dict[str, npt.NDArray[np.uint64]] = {}
+    of_parts: dict[str, npt.NDArray[np.uint64]] = {}
     targets: dict[str, np.ndarray] = {}
     # One block that grows in place: as many small ones, memory would stay in pieces that cannot be given back.
     in_memory: dict[str, bytearray] | None = {part: bytearray() for part in source.parts}
@@ -55,7 +55,7 @@ def scan(source: Source, config: DataConfig) -> Scan:
             if (x.shape[1:], x.dtype) != (shape, dtype):
                 value = f"{part}: {x.dtype} {x.shape[1:]} after {dtype} {shape}"
                 raise DataError("data.source", value, "every example needs the same shape and type")
-            part_digests += b"".join(hashlib.blake2b(row, digest_size=DIGEST_BYTES).digest() for row in x)
+            part_digests += digests(x).tobytes()
             part_targets.append(checked_targets(y, len(x), part, config))
             spare -= x.nbytes
             if spare < 0:
@@ -64,11 +64,17 @@ def scan(source: Source, config: DataConfig) -> Scan:
                 in_memory[part] += x.data
         if not part_targets:
             raise DataError("data.source", config.source, f"the part {part!r} is empty; it needs examples")
-        digests[part] = np.frombuffer(bytes(part_digests), "<u8").reshape(-1, 2)
+        of_parts[part] = np.frombuffer(bytes(part_digests), "<u8").reshape(-1, 2)
         targets[part] = joined(part_targets, part)
     assert shape is not None
     assert dtype is not None
-    return Scan(shape, dtype, digests, targets, in_memory)
+    return Scan(shape, dtype, of_parts, targets, in_memory)
+
+
+def digests(x: np.ndarray) -> npt.NDArray[np.uint64]:
+    """Blake2b of each example's bytes: `(n, 2)`."""
+    each = b"".join(hashlib.blake2b(row, digest_size=DIGEST_BYTES).digest() for row in x)
+    return np.frombuffer(each, "<u8").reshape(-1, 2)
 
 
 def limited(part: Part, limit: int) -> Iterator[Chunk]:

@@ -65,8 +65,7 @@ def test_inputs_of_the_wrong_kind(x: np.ndarray, message: str) -> None:
     ("y", "message"),
     [
         (Y + 0.5, "whole numbers"),
-        (Y - 1, "labels -1 to 1"),
-        (Y + 1, "train has no '0'"),
+        (np.arange(1, 61), "labels 1 to 60': number the labels 0"),
         (Y * 1000, "labels 0 to 2000"),
         (np.eye(3)[Y] + np.eye(3)[0], "one number or name"),
         (np.zeros(60, int), "at least two"),
@@ -77,6 +76,28 @@ def test_inputs_of_the_wrong_kind(x: np.ndarray, message: str) -> None:
 def test_labels_that_are_none(y: np.ndarray, message: str) -> None:
     with pytest.raises(DataError, match=f"data.target.*{message}"):
         opened(X, y)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "note"),
+    [
+        ((1, 2, 3), "Labels 1, 2 and 3 are classes 0 to 2."),
+        ((-1, 1), "Labels -1 and 1 are classes 0 to 1."),
+        ((-1, 0, 1), "Labels -1, 0 and 1 are classes 0 to 2."),
+        ((3, 4, 5, 6, 7, 8), "Labels 3 to 8 are classes 0 to 5."),
+        ((10.0, 200.0), "Labels 10 and 200 are classes 0 to 1."),
+        ((False, True), None),
+        ((0, 1), None),
+    ],
+)
+def test_whole_numbers_that_do_not_begin_at_0_are_the_names_of_classes_and_that_is_said(numbers, note) -> None:
+    place = np.arange(60) % len(numbers)
+    data, named = opened(X, np.array(numbers)[place]), opened(X, place)
+    for split in ("train", "validation", "test"):
+        np.testing.assert_array_equal(data.targets[split], named.targets[split])
+    assert data.classes == tuple(str(int(number)) for number in numbers)
+    assert data.notes == ((note,) if note else ())
+    assert opened(X, np.array(numbers)[place], classes=data.classes).notes == ()
 
 
 def test_class_names_that_do_not_fit() -> None:

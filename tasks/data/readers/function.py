@@ -1,7 +1,9 @@
 """A Python function of the user's own, named `package.module:function`: for all that no other reader reads."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,15 +11,12 @@ import numpy as np
 from tasks.contract import own_function
 from tasks.contract.errors import DataError
 from tasks.data.config import DataConfig
-from tasks.data.source import Chunk, Part, Reader, Source, array_part
-
-RETURNS = (
-    "return ((x_train, y_train), (x_test, y_test)) or (x, y) as NumPy arrays, or an iterable of such (x, y) chunks"
-)
+from tasks.data.objects import by_part, columns_of, part_of
+from tasks.data.source import Reader, Source, column_missing
 
 
 def read(config: DataConfig) -> Source:
-    """Calls the function without arguments; see `RETURNS` for what it may return.
+    """Calls the function without arguments; see `TAKEN` for what it may return.
 
     An iterable is asked for anew by calling the function again, so that a generator can stream: not for the first pass,
     but for each further one.
@@ -27,16 +26,38 @@ def read(config: DataConfig) -> Source:
 
     """
     function = function_named(config.source)
-    returned = call(function, config.source)
-    match returned:
-        case ((_, _), (_, _)) if isinstance(returned, tuple):
-            parts = zip(("train", "test"), returned, strict=True)
-            return Source({part: arrays(pair, config.source) for part, pair in parts})
-        case (np.ndarray(), np.ndarray() | None):
-            return Source({"all": arrays(returned, config.source)})
-        case _ if hasattr(returned, "__iter__") and not isinstance(returned, (str, bytes, dict)):
-            return Source({"all": chunk_part(function, config.source, returned)})
-    raise DataError("data.source", config.source, f"the function returned {type(returned).__name__}; {RETURNS}")
+    returned = by_part(call(function, config.source))
+    parts = {
+        part: part_of(value, _where(config.source, part), partial(_again, function, config.source, part))
+        for part, value in returned.items()
+    }
+    columns, targets = columns_of(next(iter(returned.values())))
+    return Source(parts, columns=columns, targets=targets)
+
+
+def read_named(config: DataConfig, columns: Sequence[str], targets: Sequence[str]) -> Source:  # noqa: ARG001 - labels are apart
+    """New examples, their columns in the order that a model knows; as they stand where they have no names.
+
+    Raises:
+        DataError: a column that is missing.
+
+    """
+    source = read(config)
+    if not source.columns:
+        return source
+    if missing := [name for name in columns if name not in source.columns]:
+        raise column_missing("data.source", f"{config.source}: {', '.join(missing)}", source.columns)
+    places = [source.columns.index(name) for name in columns]
+    return replace(source, columns=tuple(columns), decode=lambda x: x[:, places])
+
+
+def _again(function: Callable[[], Any], name: str, part: str) -> Any:
+    """One part of what the function returns now."""
+    return by_part(call(function, name))[part]
+
+
+def _where(name: str, part: str) -> str:
+    return name if part == "all" else f"{name}: {part}"
 
 
 def function_named(name: str) -> Callable[[], Any]:
@@ -64,35 +85,6 @@ def call(function: Callable[[], Any], name: str) -> Any:
         raise DataError("data.source", name, f"the function raised {type(error).__name__}: {error}") from error
 
 
-def arrays(pair: tuple[Any, Any], name: str) -> Part:
-    """One `(x, y)` as a part."""
-    x, y = pair
-    if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray | None):
-        types = f"{type(x).__name__} and {type(y).__name__}"
-        raise DataError("data.source", name, f"the function gave {types}; {RETURNS}")
-    return array_part(x, y)
-
-
-def chunk_part(function: Callable[[], Any], name: str, first: Iterable[Any]) -> Part:
-    """Streams what the function returned first, and in each further pass what a new call of it yields."""
-    waiting = [first]
-
-    def stream() -> Iterator[Chunk]:
-        chunks = iter(waiting.pop() if waiting else call(function, name))
-        while True:
-            try:
-                chunk = next(chunks)
-            except StopIteration:
-                return
-            except Exception as error:  # the generator is the user's: it may raise anything
-                raise DataError("data.source", name, f"the function raised {type(error).__name__}: {error}") from error
-            if not isinstance(chunk, tuple) or len(chunk) != 2:
-                raise DataError("data.source", name, f"the function gave {type(chunk).__name__}; {RETURNS}")
-            yield from arrays(chunk, name)()
-
-    return stream
-
-
 def identity(config: DataConfig) -> str:
     """The digest of everything that the function returns: only calling it tells."""
     digest = hashlib.sha256()
@@ -108,4 +100,4 @@ def identity(config: DataConfig) -> str:
     return digest.hexdigest()
 
 
-READER = Reader(read, identity, fields=("source",), called=True)
+READER = Reader(read, identity, fields=("source",), read_named=read_named, called=True)

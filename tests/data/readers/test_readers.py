@@ -287,7 +287,7 @@ def test_function_gives_its_own_test_split(module: str) -> None:
     ("source", "message"),
     [
         ("{}:breaks", "the disk is gone"),
-        ("{}:text", "returned str"),
+        ("{}:text", "str is no data set"),
         ("{}:uneven", "one target for each input"),
         ("{}:gone", "has no function gone"),
         ("no_such_module_here:f", "cannot be imported"),
