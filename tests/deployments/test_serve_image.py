@@ -27,12 +27,15 @@ DOCKERFILE = (compose_file.FOLDER / "Dockerfile").read_text()
 KEY = "0123456789abcdef0123456789abcdef"
 # Python runs this first in every process: modules of what the image has not are not there.
 WITHOUT = """
-import importlib.abc, sys
-class Without(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path, target=None):
-        if name.split(".")[0] in {missing}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, Without())
+import sys
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+    def find_spec(self, name, *where):
+        return None if name.split(".")[0] in {missing} else self.finder.find_spec(name, *where)
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+sys.meta_path[:] = map(Without, sys.meta_path)
 """
 
 
