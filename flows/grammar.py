@@ -222,10 +222,13 @@ def deploy(
         typer.Argument(metavar="field=value", help="such as trial.max_latency_ms=5, and bundle.…"),
     ] = None,
     output: Annotated[str, typer.Option(metavar="PLACE", help="a folder to make, or an archive.tar.gz")] = "",
+    push: Annotated[
+        str, typer.Option(metavar="REGISTRY/NAME", help="build the image of a bundle for docker, and push it there")
+    ] = "",
     json: Json = False,
 ) -> Command:
     """Lay a version out for a server, and try it there."""
-    return Command(partial(commands.deploy, version, to, overrides or [], output, as_json=json))
+    return Command(partial(commands.deploy, version, to, overrides or [], output, push, as_json=json))
 
 
 @command

@@ -1,8 +1,8 @@
-"""Values for Prefect's and MLflow's own Helm charts, compared with what the programs read, and with the charts themselves.
+"""Values for Prefect's and MLflow's own Helm charts, compared with what the programs read, and with the charts.
 
-The charts are not part of this repository: CHARTS names a folder that has them as `prefect-server`, `prefect-worker` and
-`mlflow`, such as from `helm pull --untar`. Their paths were read in prefect-helm at 75b0c27 and in mlflow's `charts` at
-003d490.
+The charts are not part of this repository: CHARTS names a folder that has them as `prefect-server`, `prefect-worker`
+and `mlflow`, such as from `helm pull --untar`. The values were written for prefect-helm at 75b0c27 and mlflow's
+`charts` at 003d490.
 """
 
 import json
@@ -23,7 +23,15 @@ KUBERNETES = ROOT / "deployments" / "kubernetes"
 VALUES = {file.stem: yaml.safe_load(file.read_text()) for file in sorted((KUBERNETES / "helm").glob("*.yaml"))}
 README = (KUBERNETES / "README.md").read_text()
 # what a chart takes as it is: options of a program, fields of Kubernetes
-FREE = {"value_options", "securityContext", "podSecurityContext", "containerSecurityContext", "resources", "env", "hosts"}
+FREE = {
+    "value_options",
+    "securityContext",
+    "podSecurityContext",
+    "containerSecurityContext",
+    "resources",
+    "env",
+    "hosts",
+}
 
 
 def entries(value: object) -> Iterator[dict]:

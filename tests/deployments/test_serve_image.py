@@ -15,7 +15,7 @@ import compose_file
 import pytest
 import yaml
 from postgres import free_port
-from registered import versions
+from registered import EVERY_TARGET, version_folder, versions
 from servers import until
 
 ROOT = compose_file.ROOT
@@ -41,14 +41,22 @@ sys.meta_path[:] = map(Without, sys.meta_path)
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory, prefect_server, empty_store) -> Iterator[str]:
-    """MLflow's server with two versions of a model, the first its champion; gives its address."""
-    from tasks.store import registry
+    """MLflow's server with two versions of a model, of the same files; gives its address."""
+    from tasks.contract.artifact import digest_file
+    from tasks.store import registry, tracking
+    from tasks.versions.manifest import MANIFEST
+    from tasks.versions.registered import MANIFEST_TAG
+    from tasks.versions.version import MLFLOW_NOTE
 
     home = tmp_path_factory.mktemp("state")
+    folder = version_folder(tmp_path_factory, empty_store, EVERY_TARGET)
+    (folder / MLFLOW_NOTE).unlink(missing_ok=True)
+    tags = {"slimline.content": "1", MANIFEST_TAG: digest_file(folder / MANIFEST)}
     url = f"http://127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "mlflow", "server", "--port", url.rpartition(":")[2], "--workers", "1"]
-    with versions(home, empty_store, {"seed": 1}, {"seed": 2}):
-        registry.set_alias("tiny", registry.CHAMPION, 1)
+    with versions(home, empty_store):
+        for _ in range(2):
+            registry.register(tracking.start_run("register", {}, {}), "tiny", folder, tags, {}, "", "")
         with subprocess.Popen([*command, "--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}"]) as process:
             try:
                 until(lambda: ask(f"{url}/health")[0] == 200, 120)
