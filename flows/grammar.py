@@ -25,6 +25,7 @@ EXIT_CODES = (
 )
 VARIABLES = (
     ("SLIMLINE_HOME", "the folder of all state; .slimline, where you are, if it is not set"),
+    ("SLIMLINE_MACHINE", "a folder that workers of one machine share, to measure in turn; in that folder if not set"),
     ("SLIMLINE_RECIPES", "a folder of recipes that are called by their names, beside the shipped ones"),
     ("MLFLOW_TRACKING_URI", "the store: a server's address, or sqlite:///FILE; mlflow.db in that folder if not set"),
     ("MLFLOW_EXPERIMENT_NAME", "where runs are kept in it; slimline if not set"),

@@ -111,12 +111,20 @@ def test_who_waits_waits_for_the_right_thing():
             assert set(service["networks"]) & set(SERVICES[other]["networks"]) or other in ONCE, f"{name}, {other}"
 
 
+def test_workers_of_a_host_measure_in_turn():
+    place = SERVICES["worker"]["environment"]["SLIMLINE_MACHINE"]
+    assert SERVICES["operations"]["environment"]["SLIMLINE_MACHINE"] == place
+    assert SERVICES["operations"]["volumes"] == SERVICES["worker"]["volumes"]
+    assert f"--owner 10001 --group 10001 {place}" in DOCKERFILE, "who is not root may lock a file in it"
+
+
 def test_workers_reach_neither_databases_nor_the_store():
     reached = set(SERVICES["worker"]["networks"])
     for hidden in ("postgres", "redis", "s3", "prefect-services"):
         assert not reached & set(SERVICES[hidden]["networks"]), hidden
         assert all(COMPOSE["networks"][network]["internal"] for network in SERVICES[hidden]["networks"])
-    assert not [volume for volume in SERVICES["worker"]["volumes"] if volume.split(":")[0] in COMPOSE["volumes"]]
+    shared = [volume for volume in SERVICES["worker"]["volumes"] if volume.split(":")[0] in COMPOSE["volumes"]]
+    assert shared == [f"machine:{SERVICES['worker']['environment']['SLIMLINE_MACHINE']}"], "locks, and no data"
     assert SERVICES["worker"]["environment"]["MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD"] == "false", (
         "or MLflow hands workers addresses of the store"
     )
@@ -200,6 +208,7 @@ def test_every_variable_is_one_that_is_read():
         *("AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),  # boto3
         "SLIMLINE_MLFLOW_UI_URL",  # tasks/store/tracking.py
         "SLIMLINE_RECIPES",  # flows/shipped.py
+        "SLIMLINE_MACHINE",  # flows/turn.py
         *("POSTGRES_PASSWORD", "POSTGRES_INITDB_ARGS"),  # the entrypoint of PostgreSQL's image
     }
     in_images = dict.fromkeys(re.findall(r"\b(?:PREFECT|MLFLOW)_[A-Z_]+(?==)", DOCKERFILE))
@@ -247,8 +256,9 @@ def test_a_secret_that_is_not_there_stops_the_start(tmp_path):
 def test_what_the_images_install_is_in_the_lock():
     lock = (ROOT / "requirements.lock").read_text()
     locked = set(re.findall(r"^([a-z0-9-]+)==", lock, flags=re.MULTILINE))
-    (told,) = re.findall(r"--constraints requirements\.lock ((?!--).+)", DOCKERFILE)
-    wanted = {Requirement(part).name for part in shlex.split(told)}
+    told = re.findall(r"--constraints requirements\.lock ((?!--).+)", DOCKERFILE)
+    assert len(told) == 2, "the servers' image, and the one that serves"
+    wanted = {Requirement(part).name for line in told for part in shlex.split(line)}
     for line in requires("mlflow"):
         extra = Requirement(line)
         if extra.marker and extra.marker.evaluate({"extra": "auth"}) and not extra.marker.evaluate({"extra": ""}):

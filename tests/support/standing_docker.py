@@ -1,4 +1,4 @@
-"""A program in the place of `docker` or `podman`, for what takes a daemon: answers as they do, keeps what it is told."""
+"""A program in the place of `docker` or `podman`, for what takes a daemon: it answers, and keeps what it hears."""
 
 from pathlib import Path
 
