@@ -193,6 +193,7 @@ def test_every_variable_of_pods_is_one_that_is_read():
         TEMPLATE["variables"]["properties"]["env"]["default"],
     ):
         assert not set(variables) - known
+    known.add("FORWARDED_ALLOW_IPS")  # uvicorn's
     (serve,) = SERVE[0]["spec"]["template"]["spec"]["containers"]
     asked = {name for text in serve["args"] for name in re.findall(r"\$\((\w+)\)", text)}
     assert {entry["name"] for entry in serve["env"]} - known == asked, "the rest stands in the command"

@@ -65,9 +65,10 @@ def store(tmp_path_factory, prefect_server, empty_store) -> Iterator[str]:
                 process.terminate()
 
 
-def ask(url: str, key: str = "", body: dict | None = None) -> tuple[int, bytes]:
+def ask(url: str, key: str = "", body: dict | None = None, **headers: str) -> tuple[int, bytes]:
     """A server's status and answer; 0 if nothing listens."""
-    request = urllib.request.Request(url, None if body is None else json.dumps(body).encode())
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {name.replace("_", "-"): value for name, value in headers.items()})
     request.add_header("Content-Type", "application/json")
     if key:
         request.add_header("Authorization", f"Bearer {key}")
@@ -154,6 +155,8 @@ def test_it_serves_by_the_manifest_and_follows_the_alias(store, python, tmp_path
         question = {"name": about["inputs"][0]["name"], "shape": [1, 8, 8, 1], "datatype": "FP32", "data": [0.5] * 64}
         status, answer = ask(f"{url}/v2/models/tiny/infer", KEY, {"inputs": [question]})
         assert status == 200, answer
+        page = ask(f"{url}/docs", KEY, Host="models.example.org", X_Forwarded_Proto="https")[1].decode()
+        assert "curl https://models.example.org/v2/models/tiny/infer" in page, "as the proxy is called"
         registry.set_alias("tiny", registry.CHAMPION, 2)
         until(lambda: json.loads(ask(f"{url}/v2/models/tiny", KEY)[1])["versions"] == ["2"], 60)
         process.terminate()
