@@ -169,16 +169,16 @@ def monitor(name: str, overrides: Sequence[str], *, as_json: bool) -> int:
     return int(result.degraded)
 
 
-def deploy(version: str, to: str, overrides: Sequence[str], output: str, *, as_json: bool) -> int:
+def deploy(version: str, to: str, overrides: Sequence[str], output: str, push: str, *, as_json: bool) -> int:
     """Lay a version out for a server, and try it there."""
     starting = setting_up.start()
     from flows.deploy import DeployConfig, as_markdown, deploy
     from flows.recipe_file import checked, with_overrides
 
-    settings = checked(DeployConfig, with_overrides({"version": version, "to": to}, overrides))
+    settings = checked(DeployConfig, with_overrides({"version": version, "to": to, "push": push}, overrides))
     with setting_up.shown() as display:
         setting_up.finish(starting, display)
-        result = deploy(settings.version, settings.to, settings.bundle, settings.trial, output)
+        result = deploy(settings.version, settings.to, settings.bundle, settings.trial, output, settings.push)
     _print_page(result.model_dump_json(indent=2), as_markdown(result), as_json=as_json)
     return 0
 

@@ -25,6 +25,7 @@ EXIT_CODES = (
 )
 VARIABLES = (
     ("SLIMLINE_HOME", "the folder of all state; .slimline, where you are, if it is not set"),
+    ("SLIMLINE_MACHINE", "a folder that workers of one machine share, to measure in turn; in that folder if not set"),
     ("SLIMLINE_RECIPES", "a folder of recipes that are called by their names, beside the shipped ones"),
     ("MLFLOW_TRACKING_URI", "the store: a server's address, or sqlite:///FILE; mlflow.db in that folder if not set"),
     ("MLFLOW_EXPERIMENT_NAME", "where runs are kept in it; slimline if not set"),
@@ -222,10 +223,13 @@ def deploy(
         typer.Argument(metavar="field=value", help="such as trial.max_latency_ms=5, and bundle.…"),
     ] = None,
     output: Annotated[str, typer.Option(metavar="PLACE", help="a folder to make, or an archive.tar.gz")] = "",
+    push: Annotated[
+        str, typer.Option(metavar="REGISTRY/NAME", help="build the image of a bundle for docker, and push it there")
+    ] = "",
     json: Json = False,
 ) -> Command:
     """Lay a version out for a server, and try it there."""
-    return Command(partial(commands.deploy, version, to, overrides or [], output, as_json=json))
+    return Command(partial(commands.deploy, version, to, overrides or [], output, push, as_json=json))
 
 
 @command

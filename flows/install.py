@@ -109,7 +109,7 @@ def _deploy(
         "pull_steps": deployment.pop("pull_steps"),
         "parameter_openapi_schema": parameter_schema(flow).model_dump_for_openapi(),
     }
-    settings = {key: value for key, value in deployment.items() if key != "name"}
+    settings = {"concurrency_limit": None, **{key: value for key, value in deployment.items() if key != "name"}}
     now = _digests(name, settings) | _digests(f"{name} schedule", schedules)
     known = any(key.startswith(f"{name} ") for key in before)
     try:
@@ -140,9 +140,10 @@ def _fields(settings: dict[str, Any]) -> dict[str, Any]:
     fields = {key: value for key, value in settings.items() if key not in ("work_pool", "concurrency_limit")}
     if pool := settings.get("work_pool"):
         fields |= {"work_pool_name": pool["name"], "work_queue_name": pool.get("work_queue_name", "default")}
-    if limit := settings.get("concurrency_limit"):
-        strategy = {"collision_strategy": limit["collision_strategy"]}
-        fields |= {"concurrency_limit": limit["limit"], "concurrency_options": strategy}
+    if "concurrency_limit" in settings:  # none takes away the one that there was
+        limit = settings["concurrency_limit"]
+        strategy = {"collision_strategy": limit["collision_strategy"]} if limit else None
+        fields |= {"concurrency_limit": limit and limit["limit"], "concurrency_options": strategy}
     return fields
 
 

@@ -38,6 +38,7 @@ from tasks.versions.version import OpenVersion
 ModelName = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]{0,62}$")]
 LEASE = 60  # seconds after which a shared lock is free again whose machine died; Prefect renews it while it lives
 PATIENCE = 180  # seconds to wait for the lock: longer than a lease, and than another's smoke test
+ONE_LINE = r"^[^\x00-\x1f\x7f]*$"
 
 # The form's switch lies below the table, and out of sight; its button is below all of it.
 HOW_TO_APPROVE = "To put it in service, switch **Approve** on, at the end of this page, and then resume."
@@ -51,6 +52,7 @@ class Promotion(BaseModel, frozen=True):
     previous: int | None
     moved: bool = Field(description="Whether the aliases were moved; they are not if it was the champion already.")
     put_back: str = Field("", description="Whose unfinished move of the aliases was undone first.")
+    approved_by: str = Field("", description="Who approved, as they call themselves; empty if nobody was asked.")
     note: str = Field("", description="What the person who approved wrote.")
     comparison: Comparison | None = Field(None, description="What was measured; none if nothing was.")
     flow_run_url: str
@@ -61,6 +63,12 @@ class Approval(RunInput):
     """What a person decides of a promotion, seeing the comparison."""
 
     approve: bool = Field(False, description="Put the candidate in service.")
+    approved_by: str = Field(
+        "",
+        max_length=200,
+        pattern=ONE_LINE,
+        description="Who you are; kept with the version. Prefect's own server knows no users: it keeps what is typed.",
+    )
     note: str = Field("", max_length=1000, description="Why; kept with the version.")
 
 
@@ -90,12 +98,12 @@ def promote(
     with recorded("promotion", f"promote-{name}", settings) as run:
         comparison = compared or _compare(version, against, recipe)
         _gate(opened, comparison, recipe)
-        note = _approved(comparison, approval_seconds) if approval_seconds else ""
+        approval = _approved(comparison, approval_seconds) if approval_seconds else Approval()
         moves = {PREVIOUS: against, CHAMPION: version.version} if against else {CHAMPION: version.version}
         with _alone(name), registry.moving(name, against, moves, by=f"flow run {flow_run.name} {flow_run.ui_url}"):
             smoke_test(name, CHAMPION, version.version)
-        registry.tag_version(name, version.version, _tags(run, note))
-        return _result(name, moved=True, put_back=undone, note=note, comparison=comparison, run=run)
+        registry.tag_version(name, version.version, _tags(run, approval))
+        return _result(name, moved=True, put_back=undone, approval=approval, comparison=comparison, run=run)
 
 
 @flow(name="rollback", flow_run_name="{name}", persist_result=True, result_serializer="json")
@@ -114,7 +122,9 @@ def rollback(name: ModelName) -> Promotion:
         by = f"flow run {flow_run.name} {flow_run.ui_url}"
         with _alone(name), registry.moving(name, champion.version, moves, by):
             smoke_test(name, CHAMPION, previous.version)
-        registry.tag_version(name, previous.version, _tags(run, f"rolled back from version {champion.version}"))
+        registry.tag_version(
+            name, previous.version, _tags(run, Approval(note=f"rolled back from version {champion.version}"))
+        )
         return _result(name, moved=True, put_back=undone, run=run)
 
 
@@ -201,8 +211,8 @@ def _gate(version: OpenVersion, comparison: Comparison, recipe: Recipe) -> None:
         raise NotPromoted(f"{version.uri} does not become the champion:{lines}")
 
 
-def _approved(comparison: Comparison, seconds: int) -> str:
-    """What the person who approves writes; the comparison is on the form.
+def _approved(comparison: Comparison, seconds: int) -> Approval:
+    """What the person who approves says; the comparison is on the form.
 
     A flow run of a deployment is suspended meanwhile: its process ends, and any worker goes on with it when somebody
     has answered. One of a terminal waits in its own process.
@@ -225,23 +235,31 @@ def _approved(comparison: Comparison, seconds: int) -> str:
         ) from error
     if not answer.approve:
         raise NotPromoted(
-            f"version {comparison.candidate} does not become the champion: not approved. {answer.note}".strip()
+            f"version {comparison.candidate} does not become the champion: not approved"
+            f"{f' by {who}' if (who := answer.approved_by.strip()) else ''}. {answer.note}".strip()
         )
-    return answer.note
+    return answer
 
 
-def _tags(run: str, note: str) -> dict[str, str]:
-    """What a version tells of how it became the champion."""
-    tags = {
+def _tags(run: str, approval: Approval) -> dict[str, str]:
+    """What a version tells of how it became the champion; what is empty replaces what an earlier time said."""
+    return {
         "promoted_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "promoted_by": str(flow_run.ui_url),
         "promoted_run": run,
+        "promoted_note": approval.note,
+        "approved_by": approval.approved_by.strip(),
     }
-    return {**tags, "promoted_note": note} if note else tags
 
 
 def _result(
-    name: str, *, moved: bool, put_back: str, note: str = "", comparison: Comparison | None = None, run: str = ""
+    name: str,
+    *,
+    moved: bool,
+    put_back: str,
+    approval: Approval | None = None,
+    comparison: Comparison | None = None,
+    run: str = "",
 ) -> Promotion:
     aliases = registry.aliases_of(name)
     result = Promotion(
@@ -250,7 +268,8 @@ def _result(
         previous=aliases.get(PREVIOUS),
         moved=moved,
         put_back=put_back,
-        note=note,
+        approved_by=approval.approved_by.strip() if approval else "",
+        note=approval.note if approval else "",
         comparison=comparison,
         flow_run_url=str(flow_run.ui_url),
         mlflow_url=tracking.ui_url(run) if run else "",

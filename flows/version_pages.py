@@ -37,6 +37,7 @@ def show_page(console: Console, version: Shown) -> None:
             "aliases": ", ".join(version.aliases) or "none",
             "registered": f"{version.registered_at:%Y-%m-%d %H:%M} UTC",
             **{f"promoted {name}": value for name, value in version.promoted.items()},
+            **({"approved by": version.approved_by} if version.approved_by else {}),
             **{f"deployed to {server}": how for server, how in version.deployed.items()},
         },
     )

@@ -68,6 +68,7 @@ class Shown(Listed, frozen=True):
     settings: dict[str, str] = Field(description="What the recipe sets otherwise than Slimline would.")
     parents: dict[str, str] = Field(description="The digest of what each step handed on, by step.")
     promoted: dict[str, str] = Field(description="When it became the champion, and by which flow run; empty if never.")
+    approved_by: str = Field("", description="Who approved that, as they call themselves; empty if nobody was asked.")
     deployed: dict[str, str] = Field(description="By server, when and how it was tried.")
     mlflow_url: str
 
@@ -224,6 +225,7 @@ def _shown(version: Registered) -> tuple[Shown, Evidence | None]:
         settings=settings,
         parents=_tagged(version, "slimline.parent."),
         promoted=_tagged(version, "promoted_"),
+        approved_by=version.tags.get("approved_by", ""),
         deployed=_tagged(version, "deployed."),
         mlflow_url=tracking.ui_url(version.run),
     )
@@ -264,7 +266,9 @@ def _place(version: Registered, file: str) -> str:
 
 
 def _tagged(version: Registered, prefix: str) -> dict[str, str]:
-    return {name.removeprefix(prefix): value for name, value in sorted(version.tags.items()) if name.startswith(prefix)}
+    """What the tags with a prefix say, by the rest of their names."""
+    tags = sorted(version.tags.items())
+    return {name.removeprefix(prefix): value for name, value in tags if name.startswith(prefix) and value}
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -151,6 +151,10 @@ class ServerFailed(SlimlineError):
     """A bundle's server did not start, or died: quotes its last output."""
 
 
+class ImageFailed(SlimlineError):
+    """An image could not be built or pushed: quotes the last output of the program that was to."""
+
+
 class TooSlow(SlimlineError):
     """A bundle's server takes longer than was promised: says how long, and what to do."""
 

@@ -58,9 +58,10 @@ def client() -> "MlflowClient":
         os.environ.setdefault(f"MLFLOW_ENABLE_PROXY_MULTIPART_{way}", "false")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # MLflow warns on machines that have no git
     import mlflow
-    from mlflow.store.db import utils
 
-    if is_local():
+    if is_local():  # with a server there need be no libraries of databases: the image that serves has none
+        from mlflow.store.db import utils
+
         tables: Any = utils  # MLflow has no annotations here
         file, head = Path(tracking_uri().removeprefix("sqlite:///")), tables._get_latest_schema_revision()
         database.make_ready(file, home() / "artifacts", head)

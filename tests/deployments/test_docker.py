@@ -1,4 +1,4 @@
-"""deployments/docker and deployments/kubernetes, held to what can be known of them without Docker or a cluster."""
+"""deployments/docker, compared with what can be known of it without Docker."""
 
 import configparser
 import json
@@ -11,10 +11,9 @@ from importlib.metadata import requires
 from pathlib import Path
 
 import compose_file
-import prefect
 import pytest
+from known_variables import names_of_mlflow, names_of_prefect
 from packaging.requirements import Requirement
-from prefect.utilities.templating import apply_values, find_placeholders
 
 ROOT = compose_file.ROOT
 FOLDER = compose_file.FOLDER
@@ -22,7 +21,6 @@ BIN = Path(sys.executable).parent
 COMPOSE = compose_file.read()
 SERVICES = COMPOSE["services"]
 DOCKERFILE = (FOLDER / "Dockerfile").read_text()
-TEMPLATE = json.loads((ROOT / "deployments" / "kubernetes" / "job_template.json").read_text())
 ONCE = {"prepare", "install"}  # they do something and end
 OURS = {"slimline-server", "slimline-worker"}
 ENVIRONMENTS = [(name, service.get("environment", {})) for name, service in SERVICES.items()]
@@ -83,7 +81,7 @@ def test_nobody_is_root():
         assert service["security_opt"] == ["no-new-privileges:true"], name
         if service["image"] not in OURS:
             assert service["user"].split(":")[0] in ("postgres", "redis", "1000"), name
-    for target in ("server", "worker"):
+    for target in ("server", "serve", "worker"):
         stage = DOCKERFILE.split(f"FROM runtime AS {target}\n")[1].split("\nFROM ")[0]
         assert "\nUSER 10001:10001" in stage
     assert "--uid 10001 --gid 10001" in DOCKERFILE
@@ -113,12 +111,20 @@ def test_who_waits_waits_for_the_right_thing():
             assert set(service["networks"]) & set(SERVICES[other]["networks"]) or other in ONCE, f"{name}, {other}"
 
 
+def test_workers_of_a_host_measure_in_turn():
+    place = SERVICES["worker"]["environment"]["SLIMLINE_MACHINE"]
+    assert SERVICES["operations"]["environment"]["SLIMLINE_MACHINE"] == place
+    assert SERVICES["operations"]["volumes"] == SERVICES["worker"]["volumes"]
+    assert f"--owner 10001 --group 10001 {place}" in DOCKERFILE, "who is not root may lock a file in it"
+
+
 def test_workers_reach_neither_databases_nor_the_store():
     reached = set(SERVICES["worker"]["networks"])
     for hidden in ("postgres", "redis", "s3", "prefect-services"):
         assert not reached & set(SERVICES[hidden]["networks"]), hidden
         assert all(COMPOSE["networks"][network]["internal"] for network in SERVICES[hidden]["networks"])
-    assert not [volume for volume in SERVICES["worker"]["volumes"] if volume.split(":")[0] in COMPOSE["volumes"]]
+    shared = [volume for volume in SERVICES["worker"]["volumes"] if volume.split(":")[0] in COMPOSE["volumes"]]
+    assert shared == [f"machine:{SERVICES['worker']['environment']['SLIMLINE_MACHINE']}"], "locks, and no data"
     assert SERVICES["worker"]["environment"]["MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD"] == "false", (
         "or MLflow hands workers addresses of the store"
     )
@@ -192,38 +198,6 @@ def test_the_users_file_holds_no_secret_and_mlflow_reads_it(monkeypatch):
     assert "CREATE DATABASE mlflow_auth OWNER mlflow" in (FOLDER / "databases.sql").read_text()
 
 
-def names_of_prefect() -> set[str]:
-    """Every variable that the installed Prefect, prefect-redis among it, reads its settings from."""
-    from prefect.settings import Settings
-    from prefect.settings.base import PrefectBaseSettings
-    from prefect_redis import cleanup_queue, client
-
-    found = set()
-
-    def collect(model: type[PrefectBaseSettings]) -> None:
-        for name, field in model.model_fields.items():
-            inner = field.annotation
-            if isinstance(inner, type) and issubclass(inner, PrefectBaseSettings):
-                collect(inner)
-            found.add((model.model_config["env_prefix"] + name).upper())
-            choices = getattr(field.validation_alias, "choices", [])
-            found.update(choice.upper() for choice in choices if isinstance(choice, str))
-
-    for model in (Settings, client.RedisMessagingSettings, cleanup_queue.RedisWorkerCleanupQueueSettings):
-        collect(model)
-    return found
-
-
-def names_of_mlflow() -> set[str]:
-    """Every variable that the installed MLflow reads, and those that `mlflow server` takes its options from."""
-    import mlflow.cli
-    import mlflow.environment_variables
-
-    variables = vars(mlflow.environment_variables).values()
-    known = {variable.name for variable in variables if hasattr(variable, "name") and hasattr(variable, "get")}
-    return known | {option.envvar for option in mlflow.cli.server.params if option.envvar}
-
-
 def test_every_variable_is_one_that_is_read():
     prefect_s, mlflow_s = names_of_prefect(), names_of_mlflow()
     assert "PREFECT_SERVER_DOCKET_URL" in prefect_s
@@ -234,14 +208,11 @@ def test_every_variable_is_one_that_is_read():
         *("AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),  # boto3
         "SLIMLINE_MLFLOW_UI_URL",  # tasks/store/tracking.py
         "SLIMLINE_RECIPES",  # flows/shipped.py
+        "SLIMLINE_MACHINE",  # flows/turn.py
         *("POSTGRES_PASSWORD", "POSTGRES_INITDB_ARGS"),  # the entrypoint of PostgreSQL's image
     }
-    templated = [
-        {entry["name"]: "" for entry in container()["env"]},
-        TEMPLATE["variables"]["properties"]["env"]["default"],
-        dict.fromkeys(re.findall(r"\b(?:PREFECT|MLFLOW)_[A-Z_]+(?==)", DOCKERFILE)),
-    ]
-    for service, variables in [*ENVIRONMENTS, *(("templates", entries) for entries in templated)]:
+    in_images = dict.fromkeys(re.findall(r"\b(?:PREFECT|MLFLOW)_[A-Z_]+(?==)", DOCKERFILE))
+    for service, variables in [*ENVIRONMENTS, ("images", in_images)]:
         unknown = {name.removesuffix("_FILE") for name in variables} - prefect_s - mlflow_s - others
         assert not unknown, f"{service}: nothing reads {unknown}"
 
@@ -285,8 +256,9 @@ def test_a_secret_that_is_not_there_stops_the_start(tmp_path):
 def test_what_the_images_install_is_in_the_lock():
     lock = (ROOT / "requirements.lock").read_text()
     locked = set(re.findall(r"^([a-z0-9-]+)==", lock, flags=re.MULTILINE))
-    (told,) = re.findall(r"--constraints requirements\.lock ((?!--).+)", DOCKERFILE)
-    wanted = {Requirement(part).name for part in shlex.split(told)}
+    told = re.findall(r"--constraints requirements\.lock ((?!--).+)", DOCKERFILE)
+    assert len(told) == 2, "the servers' image, and the one that serves"
+    wanted = {Requirement(part).name for line in told for part in shlex.split(line)}
     for line in requires("mlflow"):
         extra = Requirement(line)
         if extra.marker and extra.marker.evaluate({"extra": "auth"}) and not extra.marker.evaluate({"extra": ""}):
@@ -309,82 +281,3 @@ def test_what_the_dockerfile_copies_reaches_the_builder():
         assert (ROOT / source).exists(), source
         assert source in let_in, f"{source} is left out by .dockerignore"
     assert all((ROOT / path).exists() for path in let_in)
-
-
-def container() -> dict:
-    (only,) = TEMPLATE["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]["containers"]
-    return only
-
-
-def test_the_job_template_is_prefect_s_and_more():
-    views = Path(prefect.__file__).parent / "server" / "api" / "collections_data" / "views"
-    collections = json.loads((views / "aggregate-worker-metadata.json").read_text())
-    shipped = collections["prefect-kubernetes"]["kubernetes"]["default_base_job_configuration"]
-    variables = TEMPLATE["variables"]["properties"]
-    assert set(shipped["variables"]["properties"]) <= set(variables)
-    for name, field in shipped["variables"]["properties"].items():
-        assert variables[name].get("type") == field.get("type"), name
-    assert set(shipped["job_configuration"]) <= set(TEMPLATE["job_configuration"])
-    asked = {placeholder.name for placeholder in find_placeholders(TEMPLATE["job_configuration"])}
-    assert asked == set(variables), "every variable is used, and none is used that there is not"
-    with_default = {name for name, field in variables.items() if "default" in field}
-    assert not with_default & set(TEMPLATE["variables"]["required"])
-
-    def shape(template: object, ours: object, where: str) -> None:
-        """All that Prefect's template has is here, with a placeholder or a value in the same place."""
-        if isinstance(template, dict):
-            for key, value in template.items():
-                assert key in ours, f"{where}.{key}"
-                shape(value, ours[key], f"{where}.{key}")
-        elif isinstance(template, list):
-            shape(template[0], ours[0], f"{where}[0]")
-
-    shape(shipped["job_configuration"]["job_manifest"], TEMPLATE["job_configuration"]["job_manifest"], "job")
-
-
-def test_pods_are_not_root_and_share_no_disk():
-    pod = TEMPLATE["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
-    assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["securityContext"]["runAsUser"] == 10001, "the Dockerfile's"
-    assert pod["automountServiceAccountToken"] is False
-    assert container()["securityContext"] == {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-    }
-    volumes = rendered()["spec"]["template"]["spec"]["volumes"]
-    assert [set(volume) for volume in volumes] == [{"name", "emptyDir"}] * 4
-    assert {mount["name"] for mount in container()["volumeMounts"]} == {volume["name"] for volume in volumes}
-    assert [mount["name"] for mount in container()["volumeMounts"] if mount.get("readOnly")] == ["data", "own"]
-
-
-def test_pods_take_the_volumes_and_the_nodes_that_are_named(tmp_path):
-    """Every field is one of Kubernetes' own, but two that Prefect's template has, and Kubernetes ignores there."""
-    claim = {"name": "data", "persistentVolumeClaim": {"claimName": "slimline-data", "readOnly": True}}
-    labels = {"kubernetes.io/arch": "amd64"}
-    job = rendered(
-        data_volume=claim, node_selector=labels, image="slimline-worker", mlflow_url="https://mlflow", labels={}
-    )
-    pod = job["spec"]["template"]["spec"]
-    assert claim in pod["volumes"]
-    assert pod["nodeSelector"] == labels
-    for ignored in ("parallelism", "completions"):
-        del pod[ignored]
-    (tmp_path / "job.yaml").write_text(json.dumps(job))
-    done = run(sys.executable, ROOT / "tests" / "support" / "kubernetes_fields.py", "V1Job", tmp_path / "job.yaml")
-    assert done.returncode == 0, done.stderr
-
-
-def rendered(**values: object) -> dict:
-    """The manifest of a job, as Prefect fills it in."""
-    variables = TEMPLATE["variables"]["properties"]
-    defaults = {name: field["default"] for name, field in variables.items() if "default" in field}
-    return apply_values(TEMPLATE["job_configuration"]["job_manifest"], {**defaults, **values})
-
-
-def test_pods_get_passwords_by_reference():
-    for entry in container()["env"]:
-        if re.search("PASSWORD|AUTH_STRING", entry["name"]):
-            assert set(entry["valueFrom"]) == {"secretKeyRef"}, entry["name"]
-            assert entry["valueFrom"]["secretKeyRef"]["key"] in COMPOSE["secrets"], "the key is the file's name"
-    assert {"PREFECT_API_AUTH_STRING", "MLFLOW_TRACKING_PASSWORD"} <= {entry["name"] for entry in container()["env"]}

@@ -101,15 +101,38 @@ def test_a_person_decides_with_the_comparison_on_the_form(aliases, approve):
 
     with ThreadPoolExecutor() as pool:
         here = contextvars.copy_context()  # Prefect's settings are in it
-        person = pool.submit(here.run, lambda: decide(waiting()[0], approve=approve, note="seen by Ada"))
+        person = pool.submit(here.run, lambda: decide(waiting()[0], approve=approve, approved_by="Ada ", note="seen"))
         if approve:
-            assert promote("tiny", approval_seconds=120).note == "seen by Ada"
-            assert registry.version_of("tiny", ALSO_GOOD).tags["promoted_note"] == "seen by Ada"
+            result = promote("tiny", approval_seconds=120)
+            assert (result.approved_by, result.note) == ("Ada", "seen")
+            tags = registry.version_of("tiny", ALSO_GOOD).tags
+            assert (tags["approved_by"], tags["promoted_note"]) == ("Ada", "seen")
         else:
-            with pytest.raises(NotPromoted, match=r"not approved\. seen by Ada"):
+            with pytest.raises(NotPromoted, match=r"not approved by Ada\. seen"):
                 promote("tiny", approval_seconds=120)
     assert where() == ({"champion": ALSO_GOOD, "previous": GOOD} if approve else {"champion": GOOD})
     assert "tiny version 2** against version 1, the champion" in person.result()
+
+
+def test_who_approved_once_has_not_approved_the_next_time(aliases):
+    from flows.promote import promote
+    from tasks.store import registry
+
+    registry.tag_version("tiny", ALSO_GOOD, {"approved_by": "Ada", "promoted_note": "seen"})
+    assert promote("tiny").moved
+    tags = registry.version_of("tiny", ALSO_GOOD).tags
+    assert (tags["approved_by"], tags["promoted_note"]) == ("", "")
+
+
+def test_a_name_is_one_line():
+    from pydantic import ValidationError
+
+    from flows.promote import Approval
+
+    assert Approval(approved_by="Ada Łovelace <b>").approved_by == "Ada Łovelace <b>"
+    for name in ("Ada\nApproved-By: Eve", "\x1b[31mAda", "A" * 201):
+        with pytest.raises(ValidationError):
+            Approval(approved_by=name)
 
 
 def test_nobody_approves_in_time(aliases):

@@ -1,6 +1,7 @@
 """`slimline deploy`: a registered version through the real flow, into the registry, Prefect and a folder."""
 
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -10,8 +11,9 @@ import pytest
 import yaml
 from command_line import ROOT
 from registered import versions
+from standing_docker import DIGEST, stand_in
 
-from tasks.contract.errors import OutputTaken, TargetMissing, TooSlow, VersionDamaged, VersionError
+from tasks.contract.errors import OptionWrong, OutputTaken, TargetMissing, TooSlow, VersionDamaged, VersionError
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +78,18 @@ def test_a_champion_is_deployed_marked_and_written(server, home, quick, tmp_path
     assert {stage.stage for stage in stages_of(run.info.run_id)} == {f"bundle-{server}", "trial"}
 
 
+def test_its_image_is_pushed_and_the_version_says_where(home, quick, tmp_path, monkeypatch):
+    from flows.deploy import deploy
+
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    told = stand_in(tmp_path, "docker")
+    result = deploy("models:/tiny@champion", "docker", trial=quick, push="registry.example.org/tiny")
+    assert result.image == f"registry.example.org/tiny@{DIGEST}"
+    assert "push registry.example.org/tiny:1" in told.read_text().splitlines(), "the tag is the version's number"
+    assert tags()["deployed.docker"].endswith(f", image {result.image}")
+    assert f"Its image is `{result.image}`." in page("deployed-docker")
+
+
 def test_an_archive_holds_the_same_files(home, quick, tmp_path):
     from flows.deploy import deploy
 
@@ -110,6 +124,8 @@ def test_what_is_not_there_is_named_before_anything_is_done(home, quick, tmp_pat
         deploy("models:/tiny/1", "tfserving", trial=quick)
     with pytest.raises(OutputTaken, match="is there already"):
         deploy("models:/tiny/1", "edge", trial=quick, output=str(tmp_path))
+    with pytest.raises(OptionWrong, match="a bundle for edge is no image"):
+        deploy("models:/tiny@nobody", "edge", trial=quick, push="registry.example.org/tiny")
     with pytest.raises(OutputTaken, match="make it first"):
         deploy("models:/tiny/1", "edge", trial=quick, output=str(tmp_path / "not" / "there"))
 
@@ -130,8 +146,6 @@ def test_a_damaged_version_is_not_laid_out(home, quick, tmp_path):
 
 
 def slimline(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    import os
-
     environment = {**os.environ, "SLIMLINE_HOME": str(home)}
     for name in ("MLFLOW_TRACKING_URI", "PYTHONWARNINGS"):
         environment.pop(name, None)
@@ -156,6 +170,7 @@ def test_the_command_line(home, tmp_path):
         (("models:/tiny@champion", "--to", "toaster"), "to: 'toaster': .*'tfserving'"),
         (("tiny", "--to", "edge"), "version: 'tiny'"),
         (("models:/tiny@champion", "--to", "edge", "trial.requests=1"), r"trial\.requests: 1"),
+        (("models:/tiny@champion", "--to", "docker", "--push", "me/tiny"), "push: 'me/tiny'"),
     ],
 )
 def test_wrong_words_end_with_2_and_a_line(words, says, home):

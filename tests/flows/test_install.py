@@ -46,6 +46,7 @@ def test_it_installs_all_of_it(files):
     assert schedules(MONITOR) == [("hourly", "7 * * * *", False)]
     rollback, form = deployment("rollback/registered"), deployment("compress/every-setting")
     assert (rollback.work_queue_name, form.work_queue_name) == ("operations", "default")
+    assert form.global_concurrency_limit is None, "it would count for all machines together"
     assert rollback.global_concurrency_limit.limit == 1
     assert rollback.concurrency_options.collision_strategy == "CANCEL_NEW"
     assert form.pull_steps == [{"prefect.deployments.steps.set_working_directory": {"directory": str(install.ROOT)}}]
@@ -90,12 +91,14 @@ def test_what_a_file_changed_is_changed(files):
     ]
     by_flow["monitor"].pop("schedules")
     by_flow["rollback"] |= {"parameters": {"name": "cifar10"}, "description": "Another one."}
+    by_flow["rollback"].pop("concurrency_limit")
     (files / "prefect.yaml").write_text(yaml.safe_dump(settings))
     install.install()
     assert schedules(NIGHTLY) == [("", "interval", True), ("nightly", "0 3 * * *", True), ("weekly", "0 4 * * 0", True)]
     assert schedules(MONITOR) == []
     rollback = deployment("rollback/registered")
     assert (rollback.parameters, rollback.description) == ({"name": "cifar10"}, "Another one.")
+    assert (rollback.global_concurrency_limit, rollback.concurrency_options) == (None, None)
 
 
 def test_what_was_installed_before_this_was_remembered_keeps_what_a_person_set(files):

@@ -42,6 +42,7 @@ def home(tmp_path_factory, empty_store):
         registry.set_alias("made", registry.CHAMPION, 1)
         registry.set_alias("made", registry.CANDIDATE, 2)
         registry.tag_version("made", 1, {"promoted_at": "2026-01-02T03:04:05+00:00", "promoted_by": "http://run/1"})
+        registry.tag_version("made", 1, {"promoted_note": "", "approved_by": "Ada [bold]L.[/bold]"})
         registry.tag_version("made", 1, {"deployed.docker": "sha256 abc"})
         yield home
 
@@ -84,6 +85,7 @@ def test_one_is_shown_with_recipe_origin_and_evidence(home):
     assert shown.settings == {"student.model": "cnn", "student.width": "0.5"}, "what nobody has set is not listed"
     assert set(shown.parents) == {"teacher"}
     assert shown.promoted == {"at": "2026-01-02T03:04:05+00:00", "by": "http://run/1"}
+    assert shown.approved_by == "Ada [bold]L.[/bold]"
     assert shown.deployed == {"docker": "sha256 abc"}
     for place in (shown.evidence, shown.recipe):
         assert place.startswith(str(home))

@@ -1,4 +1,4 @@
-"""Compares a YAML file with the models of KServe's and Kubernetes' clients: python kubernetes_fields.py KIND FILE."""
+"""Compares YAML files with the models of KServe's and Kubernetes' clients: python kubernetes_fields.py KIND FILE …."""
 
 import re
 import sys
@@ -37,4 +37,5 @@ def kubernetes_field(value: object, kind: str, where: str) -> None:
 
 
 if __name__ == "__main__":
-    kubernetes_field(yaml.safe_load(Path(sys.argv[2]).read_text()), sys.argv[1], Path(sys.argv[2]).stem)
+    for kind_name, file in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
+        kubernetes_field(yaml.safe_load(Path(file).read_text()), kind_name, Path(file).stem)
