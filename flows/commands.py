@@ -241,7 +241,7 @@ def gc(delete: bool, keep_days: float | None, strays: bool, *, as_json: bool) ->
         from flows.gc_page import gc_page
 
         days = gc.keep_days(keep_days)
-        setting_up.finish(starting, display)
+        setting_up.finish(starting, display, "looking for what nobody needs")
         found = gc.collect(days, delete=delete, strays=strays)
     if as_json:
         print(found.model_dump_json(indent=2))

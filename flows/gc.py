@@ -103,7 +103,7 @@ def collect(days: float, *, delete: bool, strays: bool = False) -> Collected:
     Args:
         days: what was made or used in so many days stays, whatever it is.
         delete: whether it goes; else nothing is changed.
-        strays: whether files go that this database has no entry of.
+        strays: whether files are among it that this database has no entry of.
 
     Raises:
         StoreError: the store does not let us remove something.
@@ -112,15 +112,14 @@ def collect(days: float, *, delete: bool, strays: bool = False) -> Collected:
     now = time.time()
     with get_client(sync_client=True) as client:
         if not delete:
-            items, kept, notes = _looked_for(client, now, now - days * DAY, strays=False)
+            items, kept, notes = _looked_for(client, now, now - days * DAY, strays=strays)
             return _collected(days, items, kept, notes, gone=None)
         waits = partial(listener().note, "gc", "another one removes what is not needed, and this one waits for it")
         with alone(home() / "locks" / "gc.lock", waits):
             items, kept, notes = _looked_for(client, now, now - days * DAY, strays=strays)
-            gone = []
-            for item in items:
-                listener().note("gc", f"removing {item.kind} {item.name}")
-                gone.append(item.remove())
+            size = sum(item.size for item in items)
+            listener().note("gc", f"removing {len(items):,} things of {size / 1e6:,.2f} MB")
+            gone = [item.remove() for item in items]
             return _collected(days, items, kept, [*notes, *_give_back()], gone)
 
 
@@ -135,7 +134,7 @@ def _looked_for(
     unfinished = min([since, *_begun(client)])
     for kind, why, found in (
         ("answers", "no training has read them for {}", left_files.answers(since)),
-        ("checkpoint", "the training that was killed was not gone on with for {}", left_files.checkpoints(since)),
+        ("checkpoint", "nothing has gone on from it for {}", left_files.checkpoints(since)),
         ("result", "Prefect's, of a flow run that ended {} ago", left_files.results(_storage(), unfinished)),
     ):
         items += [_file(kind, why, left, now) for left in found]
@@ -146,7 +145,8 @@ def _looked_for(
         size = sum(left.size for left in lost)
         notes.append(
             f"{len(lost)} folders among the artifacts ({size / 1e6:,.1f} MB) are of no run in {registry.place()}. "
-            "Where no other database has its artifacts here, `slimline gc --delete --strays` removes them too"
+            "Where no other database has its artifacts here, `slimline gc --strays` shows them, and --delete with it "
+            "removes them"
         )
     return items, stay, notes
 

@@ -285,7 +285,7 @@ def gc(
         typer.Option(metavar="DAYS", help="what is younger stays; SLIMLINE_GC_KEEP_DAYS if it is not named, else 30"),
     ] = None,
     strays: Annotated[
-        bool, typer.Option("--strays", help="with --delete: files among the artifacts, too, that are of no run")
+        bool, typer.Option("--strays", help="files among the artifacts, too, that are of no run")
     ] = False,
     json: Json = False,
 ) -> Command:

@@ -6,7 +6,7 @@ from urllib.parse import unquote, urlsplit
 
 from tasks.contract.errors import StoreError
 from tasks.store import registry, tracking
-from tasks.store.needed import KeptRun
+from tasks.store.needed import OPEN, KeptRun
 
 
 def size(run: KeptRun) -> int:
@@ -31,8 +31,7 @@ def remove(run: KeptRun) -> bool:
     try:
         with tracking.unless(tracking.NOT_THERE):  # removed meanwhile, by another one
             client.delete_run(run.run)
-            now = client.get_run(run.run)
-            if now.data.tags.get(tracking.USED, "") != run.used or now.info.status != run.status:
+            if _is_taken_up(run):
                 if not run.deleted:
                     client.restore_run(run.run)
                 return False
@@ -51,6 +50,17 @@ def remove(run: KeptRun) -> bool:
             "gone, and nothing that is needed. Run this as a user who may delete runs and artifacts there"
         ) from error
     return True
+
+
+def _is_taken_up(run: KeptRun) -> bool:
+    """Whether it was used or opened again since it was looked at, or what it is a stage of is at work."""
+    now = tracking.client().get_run(run.run)
+    if now.data.tags.get(tracking.USED, "") != run.used or now.info.status != run.status:
+        return True
+    if run.parent:
+        with tracking.unless(tracking.NOT_THERE):
+            return tracking.client().get_run(run.parent).info.status in OPEN
+    return False
 
 
 def _bytes_at(place: str) -> int:
