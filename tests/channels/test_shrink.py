@@ -340,7 +340,7 @@ def test_a_killed_cutting_that_measured_goes_on_with_the_channels_that_were_chos
         return time_anew(*arguments)
 
     monkeypatch.setattr(file_costs, "time_anew", counted)
-    channels = ChannelConfig(criterion="l1", multiple=1)
+    channels = ChannelConfig(criterion="l1", multiple=8)
     config = PruneConfig(method="channels", channels=channels, fit=QUICK)
     goal = Goal(min_size_ratio=1.5, max_latency_ms=10_000, precisions=("float32",))  # what is timed is fast enough
 
