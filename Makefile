@@ -105,11 +105,24 @@ lock: $(READY) ## pin what pyproject.toml asks for, and leave the other pins: [U
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra docs --extra shared --extra serve --universal --generate-hashes --python-version 3.11 $(if $(UPGRADE),--upgrade) --quiet -o requirements.lock
 	$(BIN)/uv pip compile tasks/processors/arm64.in -c requirements.lock --generate-hashes --python-version 3.11 --python-platform aarch64-manylinux_2_28 $(if $(UPGRADE),--upgrade) --quiet -o tasks/processors/arm64.txt
 
+define LOST
+import sqlite3
+found = sqlite3.connect("file:.slimline/mlflow.db?mode=ro", uri=True).execute(
+    "SELECT name, COUNT(*) FROM model_versions WHERE current_stage != 'Deleted_Internal' GROUP BY name"
+)
+print(", ".join(f"{name} ({count})" for name, count in found) or "none")
+endef
+export LOST
+
 clean: ## forget the environment and all state: [YES=1 does not ask whether a registry may go]
 	@if [ -e .slimline/mlflow.db ] && [ -z "$(YES)" ]; then \
-		printf '%s' ".slimline holds a registry and every model in it ($$(du -sh .slimline | cut -f1)). Type yes to remove it: "; \
-		read answer || answer=; \
-		[ "$$answer" = yes ] || { echo; echo "nothing was removed; slimline backup keeps a copy of it"; exit 1; }; \
+		echo ".slimline is a registry, with every model, run and schedule of it: $$(du -sh .slimline | cut -f1)"; \
+		echo "Registered versions: $$($(PYTHON) -c "$$LOST" 2>/dev/null || echo 'the database cannot be read')"; \
+		echo "Old runs alone go with slimline gc; slimline backup FILE keeps a copy of all."; \
+		answer=; \
+		if [ -t 0 ]; then printf '%s' "Type yes to remove all of it: "; read answer || echo; \
+		else echo "Without a terminal it is removed by make clean YES=1 alone."; fi; \
+		[ "$$answer" = yes ] || { echo "nothing was removed"; exit 1; }; \
 	fi
 	rm -rf $(VENV) .slimline
 

@@ -233,6 +233,25 @@ def restore(place: Path) -> int:
     return 0
 
 
+def gc(delete: bool, keep_days: float | None, strays: bool, *, as_json: bool) -> int:
+    """Show what nobody needs, or remove it."""
+    starting = setting_up.start()
+    with setting_up.shown() as display:
+        from flows import gc
+        from flows.gc_page import gc_page
+
+        days = gc.keep_days(keep_days)
+        setting_up.finish(starting, display, "looking for what nobody needs")
+        found = gc.collect(days, delete=delete, strays=strays)
+    if as_json:
+        print(found.model_dump_json(indent=2))
+    else:
+        from flows.screen import screen
+
+        gc_page(screen(), found)
+    return 0
+
+
 def servers(word: Literal["up", "down", "status"]) -> int:
     """Start both servers and a worker, end them, or say what is up."""
     from flows import up

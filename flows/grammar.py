@@ -26,6 +26,7 @@ EXIT_CODES = (
 VARIABLES = (
     ("SLIMLINE_HOME", "the folder of all state; .slimline, where you are, if it is not set"),
     ("SLIMLINE_MACHINE", "a folder that workers of one machine share, to measure in turn; in that folder if not set"),
+    ("SLIMLINE_GC_KEEP_DAYS", "of `slimline gc`: for how many days everything stays; 30 if it is not set"),
     ("SLIMLINE_RECIPES", "a folder of recipes that are called by their names, beside the shipped ones"),
     ("MLFLOW_TRACKING_URI", "the store: a server's address, or sqlite:///FILE; mlflow.db in that folder if not set"),
     ("MLFLOW_EXPERIMENT_NAME", "where runs are kept in it; slimline if not set"),
@@ -278,6 +279,22 @@ def backup(
 def restore(place: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="of `slimline backup`")]) -> Command:
     """Lay a backup out as the state folder, which must have no registry yet: SLIMLINE_HOME names it."""
     return Command(partial(commands.restore, place))
+
+
+@command
+def gc(
+    delete: Annotated[bool, typer.Option("--delete", help="remove it; else it is only shown")] = False,
+    keep_days: Annotated[
+        float | None,
+        typer.Option(metavar="DAYS", help="what is younger stays; SLIMLINE_GC_KEEP_DAYS if it is not named, else 30"),
+    ] = None,
+    strays: Annotated[
+        bool, typer.Option("--strays", help="files among the artifacts, too, that are of no run")
+    ] = False,
+    json: Json = False,
+) -> Command:
+    """Show what no version, alias or young run needs: runs, artifacts, answers, checkpoints; or remove it."""
+    return Command(partial(commands.gc, delete, keep_days, strays, as_json=json))
 
 
 @command

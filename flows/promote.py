@@ -1,5 +1,6 @@
 """Candidate to champion: compared, held to its budget, approved if asked for, moved as one transaction; and back."""
 
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -42,6 +43,8 @@ ONE_LINE = r"^[^\x00-\x1f\x7f]*$"
 
 # The form's switch lies below the table, and out of sight; its button is below all of it.
 HOW_TO_APPROVE = "To put it in service, switch **Approve** on, at the end of this page, and then resume."
+# Of a run at a terminal, which no worker can go on with.
+ONLY_HERE = "It waits at a terminal of {host}: an answer counts as long as that is open, and changes nothing later."
 
 
 class Promotion(BaseModel, frozen=True):
@@ -221,7 +224,8 @@ def _approved(comparison: Comparison, seconds: int) -> Approval:
         NotPromoted: nobody approved in time, or somebody did not approve.
 
     """
-    form = Approval.with_initial_data(description=f"{HOW_TO_APPROVE}\n\n{as_markdown(comparison)}")
+    how = HOW_TO_APPROVE if deployment.id else f"{HOW_TO_APPROVE} {ONLY_HERE.format(host=socket.gethostname())}"
+    form = Approval.with_initial_data(description=f"{how}\n\n{as_markdown(comparison)}")
     try:
         if deployment.id:
             pair = f"{comparison.candidate}-{comparison.champion or 0}"  # an answer counts for no other; Prefect takes

@@ -38,8 +38,11 @@ def start() -> Starting:
     return Starting(server, new=server is not None and database is not None and not database.is_file())
 
 
-def finish(starting: Starting, display: "Display") -> None:
-    """Wait until both servers answer, and show for which. MLflow takes seconds to import and to open meanwhile."""
+def finish(starting: Starting, display: "Display", then: str = "starting the flow") -> None:
+    """Wait until both servers answer, and show for which, and what is done `then`.
+
+    MLflow takes seconds to import and to open meanwhile.
+    """
     from tasks.store import tracking
 
     new = tracking.is_local() and not (home() / "mlflow.db").is_file()
@@ -49,7 +52,7 @@ def finish(starting: Starting, display: "Display") -> None:
         what = "making Prefect's database" if starting.new else "waiting for Prefect's server"
         display.preparing(what)
         embedded.await_server(starting.server)
-    display.preparing("starting the flow")
+    display.preparing(then)
 
 
 @contextmanager

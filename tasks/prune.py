@@ -205,7 +205,7 @@ def prune(
     def report_last(epoch: int, _: int, values: dict[str, float]) -> None:
         report(between + epoch, epochs, values)
 
-    smaller = shrink(student, data, config.channels, goal, teacher, recover)
+    smaller = shrink(student, data, config.channels, goal, teacher, recover, checkpoints)
     if zeros is None and widths(smaller) == widths(student):
         return smaller  # as small as is asked for already
     folder = _below(checkpoints, "last")

@@ -1,7 +1,11 @@
 """What `make` does to a folder that a person has moved, or means to clean."""
 
+import os
+import pty
 import shutil
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -31,17 +35,51 @@ def test_the_environment_of_a_folder_that_was_moved_is_made_anew(folder):
     assert "-m venv --clear .venv" in make(moved, "--dry-run", "status").stdout
 
 
-@pytest.mark.parametrize(("typed", "removed"), [("", False), ("no\n", False), ("yes\n", True)])
-def test_a_registry_is_removed_by_who_means_it(folder, typed, removed):
+def registry_in(folder: Path) -> Path:
+    """A database as far as `make` looks at it."""
     (folder / ".slimline").mkdir()
-    (folder / ".slimline" / "mlflow.db").write_text("versions")
+    database = folder / ".slimline" / "mlflow.db"
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("CREATE TABLE model_versions (name, version, current_stage)")
+        rows = [("digits", 1, "None"), ("digits", 2, "None"), ("faces", 1, "None"), ("gone", 1, "Deleted_Internal")]
+        connection.executemany("INSERT INTO model_versions VALUES (?, ?, ?)", rows)
+    return database
+
+
+@pytest.mark.parametrize("typed", ["", "no\n", "yes\n"])
+def test_a_registry_is_not_removed_by_a_script_that_does_not_mean_it(folder, typed):
+    database = registry_in(folder)
     done = make(folder, "clean", typed=typed)
+    assert done.returncode != 0
+    assert database.exists()
+    assert "Registered versions: digits (2), faces (1)" in done.stdout
+    assert "make clean YES=1" in done.stdout
+    assert "nothing was removed" in done.stdout
+    assert make(folder, "clean", "YES=1").returncode == 0
+    assert not (folder / ".slimline").exists()
+
+
+@pytest.mark.parametrize(("typed", "removed"), [("no\n", False), ("yes\n", True)])
+def test_a_person_at_a_terminal_is_asked(folder, typed, removed):
+    database = registry_in(folder)
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, typed.encode())
+        done = subprocess.run(["make", "clean"], cwd=folder, stdin=theirs, capture_output=True, text=True)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert "Type yes to remove all of it: " in done.stdout
     assert (done.returncode == 0) == removed
-    assert (folder / ".slimline" / "mlflow.db").exists() != removed
-    if not removed:
-        assert "nothing was removed" in done.stdout
-        assert make(folder, "clean", "YES=1").returncode == 0
-        assert not (folder / ".slimline").exists()
+    assert database.exists() != removed
+
+
+def test_a_database_that_cannot_be_read_is_asked_about_too(folder):
+    (folder / ".slimline").mkdir()
+    (folder / ".slimline" / "mlflow.db").write_text("no database")
+    done = make(folder, "clean")
+    assert done.returncode != 0
+    assert "the database cannot be read" in done.stdout
 
 
 def test_what_holds_no_registry_goes_unasked(folder):

@@ -1,10 +1,13 @@
 """A model with fewer channels: the least important ones leave, in one step or in several with training between."""
 
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tasks.channels import kept_masks
 from tasks.channels.config import ChannelConfig, Goal
 from tasks.channels.file_costs import CALIBRATION, FileCosts, faster, keeps
 from tasks.channels.graph import ChannelGraph, graph_of
@@ -31,6 +34,7 @@ def shrink(
     goal: Goal,
     teacher: "tf.keras.Model | None",
     recover: Recover,
+    checkpoints: Path | None = None,
 ) -> "tf.keras.Model":
     """An ordinary Keras 2 model with the same layers and fewer channels in them.
 
@@ -44,6 +48,7 @@ def shrink(
         goal: what the shipped file is to be.
         teacher: whose float file the goal is compared with; the student's own if left out.
         recover: trains between two steps.
+        checkpoints: a folder where each step's choice is kept: a cutting that was killed goes on with the same one.
 
     Raises:
         ConversionError: the student is no graph of layers.
@@ -51,16 +56,27 @@ def shrink(
 
     """
     first = graph_of(student)
-    enough = _enough(first, data, config, goal, student if teacher is None else teacher)
+
+    @cache  # it makes and opens files, for which a choice that was kept has no need
+    def enough() -> Callable[[ChannelGraph, ChannelMask], bool]:
+        return _enough(first, data, config, goal, student if teacher is None else teacher)
+
+    def chosen(graph: ChannelGraph, left: int) -> ChannelMask:
+        stays = order(graph, scored(graph, data, config), config.floor, config.multiple)
+        count = fewest(stays, graph.units, lambda mask: enough()(graph, mask))
+        if count is None:
+            raise _unreachable(first, graph, stays(graph.units), config, goal)
+        return stays(-(-count // left))
+
     model = first.model
     for step in range(1, config.steps + 1):
         graph = first if step == 1 else graph_of(model)
-        stays = order(graph, scored(graph, data, config), config.floor, config.multiple)
-        count = fewest(stays, graph.units, lambda mask, graph=graph: enough(graph, mask))  # type: ignore[misc]
-        if count is None:
-            raise _unreachable(first, graph, stays(graph.units), config, goal)
         left = config.steps + 1 - step
-        mask = stays(-(-count // left))
+        identity = kept_masks.identity(graph.model, data.digest, config, goal)
+        mask = kept_masks.kept(checkpoints, step, identity, graph.units)
+        if mask is None:
+            mask = chosen(graph, left)
+            kept_masks.keep(checkpoints, step, identity, mask)
         if not mask.all():
             model = graph.cut(mask)
         if left > 1:

@@ -99,6 +99,26 @@ def copy(database: Path, to: Path) -> None:
     partial.replace(to)
 
 
+def entries(database: Path) -> set[str]:
+    """The ids of every run and logged model that a database knows, deleted ones too."""
+    with closing(sqlite3.connect(database, timeout=60)) as connection:
+        known = connection.execute("SELECT run_uuid FROM runs UNION SELECT model_id FROM logged_models")
+        return {each for (each,) in known}
+
+
+def give_back(database: Path) -> bool:
+    """Make the file as small as what is in it; false if somebody uses the database, and it stays as large as it was."""
+    with closing(sqlite3.connect(database, timeout=1, isolation_level=None)) as connection:
+        try:
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            return False
+    return True
+
+
 def revision(database: Path) -> str:
     """The revision of a database's tables, as Alembic notes it; empty if it has none."""
     with closing(sqlite3.connect(database, timeout=60)) as connection:

@@ -1,6 +1,7 @@
 """MLflow's model registry: the versions of registered models, their tags, and the aliases that say which one serves."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,7 +17,9 @@ from tasks.store import tracking
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 MOVING = "slimline.moving"  # tag of a registered model: where its aliases stood before a move that is not over
 MOVED_BY = "slimline.moved_by"  # and who moved them last
-NOT_THERE = "RESOURCE_DOES_NOT_EXIST"
+ID = re.compile(  # of MLflow's runs and logged models, and of Prefect's flow runs
+    r"(?<![0-9a-f])(?:m-)?[0-9a-f]{32}(?![0-9a-f])|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+)
 
 
 class Registered(BaseModel, frozen=True):
@@ -47,7 +50,7 @@ def place() -> str:
 def version_of(name: str, which: str | int) -> Registered | None:
     """The version with a number or an alias; nothing if there is none."""
     version: Any = None
-    with tracking.unless(NOT_THERE, "INVALID_PARAMETER_VALUE"):  # the second where an alias is not set
+    with tracking.unless(tracking.NOT_THERE, "INVALID_PARAMETER_VALUE"):  # the second where an alias is not set
         if isinstance(which, str) and not which.isdecimal():
             which = tracking.client().get_model_version_by_alias(name, which).version
         # by number: what an alias or a search leads to comes without all aliases
@@ -79,10 +82,25 @@ def versions_of(name: str = "") -> list[Registered]:
     return sorted(versions, key=lambda version: (version.name, -version.version))
 
 
+def named_ids() -> set[str]:
+    """Every run, logged model and flow run that a registered model or a version names: source, tags, card, mover."""
+    texts: list[str] = []
+    for search in (tracking.client().search_registered_models, tracking.client().search_model_versions):
+        token = None
+        while True:
+            page = search(page_token=token)
+            for entry in page:
+                texts += [str(value) for value in (*dict(entry).values(), *entry.tags.values())]
+            token = page.token
+            if not token:
+                break
+    return {each for text in texts for each in ID.findall(text)}
+
+
 def aliases_of(name: str) -> dict[str, int]:
     """Where every alias of a registered model points; empty if there is no such model."""
     aliases: Mapping[str, str] = {}
-    with tracking.unless(NOT_THERE):
+    with tracking.unless(tracking.NOT_THERE):
         aliases = tracking.client().get_registered_model(name).aliases
     return {alias: int(version) for alias, version in aliases.items()}
 
@@ -179,7 +197,7 @@ def register(
 def _tags(name: str) -> dict[str, str]:
     """Tags of a registered model; none if it is not there."""
     tags: Mapping[str, str] = {}
-    with tracking.unless(NOT_THERE):
+    with tracking.unless(tracking.NOT_THERE):
         tags = tracking.client().get_registered_model(name).tags
     return dict(tags)
 

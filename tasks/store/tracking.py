@@ -36,6 +36,10 @@ RESULT = "slimline.result"  # tag: the artifact as JSON; set when the stage has 
 FLOW_RUN = "prefect.flow_run_id"  # tag: the Prefect flow run
 ROLE = "slimline.role"  # tag: `stage` on a stage's run, what kind of flow run it was on their parent
 PROCESS = "slimline.process"  # tag: which process of which machine began a run, and when that process did
+USED = "slimline.used"  # tag: when what a stage's run made was reused last, in seconds since 1970
+
+
+NOT_THERE = "RESOURCE_DOES_NOT_EXIST"  # MLflow's word for it
 
 
 def tracking_uri() -> str:
@@ -160,7 +164,11 @@ def find(key: str, kind: type[A]) -> A | None:
             _fetched[artifact.sha256] = _download(artifact)
         except StoreError:
             continue  # deleted or damaged since: it is made again, not handed on
-        return artifact
+        # MLflow takes no tag for a run that is marked as deleted, and `removal.remove` marks it before it looks at this
+        # one: of a removal and a reuse at the same moment at least one sees the other
+        with unless("INVALID_PARAMETER_VALUE", NOT_THERE):
+            client().set_tag(run.info.run_id, USED, f"{time.time():.3f}")
+            return artifact
     return None
 
 
@@ -277,6 +285,28 @@ def log_figure(run_id: str, figure: "Figure", name: str) -> None:
 def log_text(run_id: str, text: str, name: str) -> None:
     """A text file among a run's artifacts."""
     client().log_text(run_id, text, name)
+
+
+def every_run() -> "list[Run]":
+    """Every run of the experiment, those that are marked as deleted too."""
+    from mlflow.entities import ViewType
+
+    found: list[Run] = []
+    token = None
+    while True:
+        page = client().search_runs([experiment()], "", ViewType.ALL, max_results=1000, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def files_at(address: str) -> Any:
+    """MLflow's hand on the files at an artifact address, wherever they are kept: lists and deletes them."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    client()
+    return get_artifact_repository(address)
 
 
 def set_tags(run_id: str, tags: Mapping[str, str]) -> None:

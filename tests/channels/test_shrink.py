@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.recipe import Recipe
+from tasks.channels import file_costs, kept_masks
 from tasks.channels.config import ChannelConfig, Goal
 from tasks.channels.graph import graph_of
 from tasks.channels.importance import magnitude, norm_scale, taylor
@@ -15,6 +16,7 @@ from tasks.contract.errors import PruningFailed
 from tasks.data import DataConfig, open_data
 from tasks.formats import FORMATS
 from tasks.formats.keras import files as keras
+from tasks.measuring.timing import time_anew
 from tasks.prune import PruneConfig, prune
 from tasks.quantize import QuantizeConfig, quantize
 from tasks.training.loop import FitConfig
@@ -277,10 +279,9 @@ def test_what_cannot_be_reached_is_refused(model, data):
         shrink(model, data, ChannelConfig(criterion="l1"), Goal(max_size_bytes=10), model, lambda *_: None)
 
 
-def pruned(model, data, config, checkpoints=None, report=lambda *_: None):
-    return prune(
-        model, data, config, teacher=model, teaching=Teaching(), seed=0, report=report, checkpoints=checkpoints
-    )
+def pruned(model, data, config, checkpoints=None, report=lambda *_: None, goal=Goal()):  # noqa: B008  frozen
+    about = {"teacher": model, "teaching": Teaching(), "seed": 0, "goal": goal}
+    return prune(model, data, config, **about, report=report, checkpoints=checkpoints)
 
 
 def test_channels_then_zeros_then_integers(model, data, tmp_path):
@@ -328,6 +329,43 @@ def test_a_killed_cutting_in_steps_goes_on_to_the_same_weights(model, data, tmp_
     resumed = pruned(model, data, config, tmp_path)
     for a, b in zip(whole.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_killed_cutting_that_measured_goes_on_with_the_channels_that_were_chosen(model, data, tmp_path, monkeypatch):
+    """A second measurement chose others, and the training of another model began anew."""
+    timed = []
+
+    def counted(*arguments):
+        timed.append(arguments)
+        return time_anew(*arguments)
+
+    monkeypatch.setattr(file_costs, "time_anew", counted)
+    channels = ChannelConfig(criterion="l1", multiple=8)
+    config = PruneConfig(method="channels", channels=channels, fit=QUICK)
+    goal = Goal(min_size_ratio=1.5, max_latency_ms=10_000, precisions=("float32",))  # what is timed is fast enough
+
+    class KilledError(Exception):
+        pass
+
+    def die(*_):
+        raise KilledError
+
+    with pytest.raises(KilledError):
+        pruned(model, data, config, tmp_path, die, goal)
+    assert timed
+    timed.clear()
+    resumed = pruned(model, data, config, tmp_path, goal=goal)
+    assert timed == [], "nothing is measured again"
+    graph = graph_of(model)
+    identity = kept_masks.identity(graph.model, data.digest, channels, goal)
+    mask = kept_masks.kept(tmp_path, 1, identity, graph.units)
+    assert widths(resumed) == widths(graph.cut(mask)) != widths(model)
+    # what was chosen for another model, or is damaged, is as if there were none
+    assert kept_masks.kept(tmp_path, 1, "another", graph.units) is None
+    assert kept_masks.kept(tmp_path, 1, identity, graph.units + 1) is None
+    file = tmp_path / "mask1.npz"
+    file.write_bytes(file.read_bytes()[:100])
+    assert kept_masks.kept(tmp_path, 1, identity, graph.units) is None
 
 
 def test_a_teacher_without_a_student_is_cut_to_the_budget():

@@ -3,6 +3,7 @@
 import contextvars
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -140,6 +141,29 @@ def test_nobody_approves_in_time(aliases):
 
     with pytest.raises(NotPromoted, match="nobody approved it within 2 s"):
         promote("tiny", approval_seconds=2)
+    assert where() == {"champion": GOOD}
+
+
+def test_an_approval_that_comes_when_the_terminal_is_gone_moves_nothing_and_is_closed(aliases):
+    """Nobody could go on with it: Prefect takes the answer, and would show the run as running for ever."""
+    from prefect.client.orchestration import get_client
+
+    from flows.orphans import close_dead
+    from tasks.store import tracking
+
+    program = "from flows.promote import promote; promote('tiny', approval_seconds=600)"
+    died = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
+    [run] = waiting()
+    died.kill()
+    died.wait()
+    assert f"at a terminal of {socket.gethostname()}: an answer counts as long as that is open" in decide(
+        run, approve=True
+    )
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(run.id).state.name == "Running"
+        close_dead()  # as every flow run's first step
+        assert client.read_flow_run(run.id).state.name == "Crashed"
+    assert tracking.client().get_run(tracking.run_of_flow(str(run.id))).info.status == "KILLED"
     assert where() == {"champion": GOOD}
 
 

@@ -17,7 +17,7 @@ from tasks.serving.__main__ import add_options
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
     *("run", "check", "list", "show", "compare", "promote", "rollback", "monitor", "deploy", "verify", "serve"),
-    *("schema", "up", "down", "status"),
+    *("backup", "restore", "gc", "schema", "up", "down", "status"),
 ]
 
 
