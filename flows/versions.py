@@ -225,7 +225,7 @@ def _shown(version: Registered) -> tuple[Shown, Evidence | None]:
         parents=_tagged(version, "slimline.parent."),
         promoted=_tagged(version, "promoted_"),
         deployed=_tagged(version, "deployed."),
-        mlflow_url=tracking.ui_url(version.run),
+        mlflow_url=tracking.version_url(version.name, version.version),
     )
     return shown, evidence
 
