@@ -117,19 +117,24 @@ def test_the_evidence_is_a_table_in_prefect(up, finished, page):
 
 def test_each_page_leads_to_the_next_in_one_click(up, finished, page):
     """From Prefect to the run, the version and the evidence in MLflow, and from the run to the other two."""
+
+    def follow(link: str) -> None:
+        """Where it leads, in this tab."""
+        page.goto(page.get_by_role("link", name=link, exact=True).first.get_attribute("href"))
+
     open_artifact(up, page, "mlflow-run")
     page.goto(page.locator(f"a[href^='{up.mlflow}']").first.get_attribute("href"))
     page.get_by_text("teacher.fit.epochs").first.wait_for()
     assert page.get_by_text("FINISHED").or_(page.get_by_text("Finished")).count() > 0
     run = page.url
-    page.get_by_role("link", name="models:/digits/1").first.click()
+    follow("models:/digits/1")
     page.get_by_text("What was measured").first.wait_for()
     assert not page.get_by_role("link", name="Prompts").count(), "the menu is the one of models, not of prompts"
     page.goto(run)
-    page.get_by_role("link", name="The evidence").first.click()
+    follow("The evidence")
     page.frame_locator("iframe").get_by_text("Evidence of models:/digits/1").wait_for()
     open_artifact(up, page, "version")
-    page.goto(page.get_by_role("link", name="models:/digits/1 in MLflow").get_attribute("href"))
+    follow("models:/digits/1 in MLflow")
     page.get_by_text("What was measured").first.wait_for()
 
 
@@ -158,13 +163,13 @@ def waiting(up, finished, page) -> str:
 
 @pytest.fixture(scope="module")
 def smaller(up, waiting, store, page) -> str:
-    """The address of a second compression, half as wide, whose student is being taught."""
+    """The address of a second compression, half as wide, which has its student, its files and their times before it."""
     custom_run(up, page, "recipe", "compress-recipe")
     field(page, "teacher", "Epochs").fill("8")
     field(page, "student", "Width").fill("0.75")
     choose(page, "none", "Prune")
     choose(page, "post_training", "Quantize")
-    set_lines(page, "seed=5", "distill.fit.epochs=150")  # long enough to be still at work when the approval is through
+    set_lines(page, "seed=5", "distill.fit.epochs=40")
     submit(page)
     page.get_by_text("Running", exact=True).first.wait_for(timeout=900_000)
     until(lambda: stage(store, "distill").info.status == "RUNNING", within=900)
