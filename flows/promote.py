@@ -281,7 +281,8 @@ def _result(
     lines = [
         f"# {name}: version {result.champion} is the champion",
         f"It was {'put there now' if moved else 'the champion already'}; previous is {result.previous or 'none'}.",
-        f"[MLflow run]({result.mlflow_url})" if run else "",
+        f"[The version]({tracking.version_url(name, result.champion)})"
+        + (f" · [MLflow run]({result.mlflow_url})" if run else ""),
     ]
     create_markdown_artifact("\n\n".join(lines), key="champion", description=f"models:/{name}@{CHAMPION}")
     return result

@@ -38,6 +38,11 @@ for _logger in ("prefect.flow_runs", "prefect.task_runs"):
     logging.getLogger(_logger).addFilter(_Refusals())
 
 
+def made_by() -> str:
+    """The sentence that MLflow's page of this flow run begins with."""
+    return f"Made by the Prefect flow run [{flow_run.name}]({flow_run.ui_url})."
+
+
 @contextmanager
 def recorded(role: str, name: str, settings: Mapping[str, Any], tags: Mapping[str, str] = {}) -> Iterator[str]:
     """The MLflow run of this flow run, which its stages' runs are children of; gives its id.
@@ -57,7 +62,7 @@ def recorded(role: str, name: str, settings: Mapping[str, Any], tags: Mapping[st
             "prefect.flow_run_name": str(flow_run.name),
             "prefect.url": str(flow_run.ui_url),
             "slimline.git": git_commit(),
-            "mlflow.note.content": f"Made by the Prefect flow run [{flow_run.name}]({flow_run.ui_url}).",
+            tracking.NOTE: made_by(),
         }
         run = tracking.start_run(name, {**about, **tags}, tracking.flatten(settings))
     try:
@@ -84,7 +89,8 @@ def compressing(recipe: Recipe) -> Iterator[str]:
     get_client(sync_client=True).update_flow_run(
         flow_run.id, tags={*flow_run.tags, recipe.name, recipe.data.problem, *recipe.targets}
     )
-    with recorded("compression", recipe.name, settings, {"slimline.recipe": digest_text(text)}) as run:
+    # called as in Prefect, by what was set: two compressions that are compared are told apart
+    with recorded("compression", str(flow_run.name), settings, {"slimline.recipe": digest_text(text)}) as run:
         tracking.log_text(run, text, "recipe.yaml")
         with tracking.system_metrics(run):
             yield run

@@ -10,10 +10,11 @@ from pydantic import BaseModel
 
 from flows.budget import LimitLine, limits
 from flows.recipe import Recipe
+from flows.record import made_by
 from tasks.contract.artifact import EvidenceArtifact, VersionArtifact
 from tasks.evidence.evidence import FileEvidence, headline, open_evidence
 from tasks.evidence.page import PAGE, About, lay_out_report
-from tasks.store import tracking
+from tasks.store import registry, tracking
 from tasks.store.stage_runs import epochs_of, stages_of
 
 REPORT = "report"  # the folder among the run's artifacts
@@ -55,6 +56,7 @@ class Compression(Measured, frozen=True):
 
     version: int
     uri: str
+    version_url: str  # its page in MLflow
     runs: dict[str, str]
     seconds: dict[str, float]
     reused: list[str]
@@ -98,33 +100,36 @@ def as_rows(score: str, figures: list[Figures]) -> list[dict[str, str]]:
     ]
 
 
-def present(recipe: Recipe, run: str, evidence: EvidenceArtifact, version: str = "") -> Measured:
+def present(recipe: Recipe, run: str, evidence: EvidenceArtifact, version: VersionArtifact | None = None) -> Measured:
     """Put what was measured on MLflow's page of the compression and on Prefect's, whether or not the budget is kept.
 
     Args:
         recipe: what was asked for.
         run: the compression's run in MLflow.
         evidence: what was measured.
-        version: the address of the version that was registered; empty as long as there is none.
+        version: what was registered; none as long as there is nothing.
 
     """
     measured = open_evidence(tracking.fetch(evidence))
     figures = [figures_of(file) for file in measured.files]
     kept = limits(recipe.budget, recipe.teacher.floor, measured)
+    page = tracking.ui_url(run, f"{REPORT}/{PAGE}")
+    registered = {version.uri: tracking.version_url(version.name, version.version)} if version else {}
     about = About(
         name=recipe.registered_name,
-        version=version,
+        version=version.uri if version else "",
         date=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         recipe=recipe.as_yaml(),
         limits=[(line.field, line.limit, line.measured, line.kept) for line in kept],
         curves={stage.stage: epochs for stage in stages_of(run) if (epochs := epochs_of(stage.run))},
-        links={"Prefect": str(flow_run.ui_url), "MLflow": tracking.ui_url(run)},
+        links={"Prefect": str(flow_run.ui_url), "MLflow": tracking.ui_url(run), **registered},
     )
     with tempfile.TemporaryDirectory(prefix="slimline-report-") as work:
         lay_out_report(measured, about, Path(work, REPORT))
         where = tracking.keep_folder(run, Path(work, REPORT), REPORT)
     tracking.log_metrics(run, headline(measured))
-    page = f"{tracking.ui_url(run)}/artifacts/{REPORT}/{PAGE}"
+    links = " · ".join(f"[{name}]({address})" for name, address in {"The evidence": page, **registered}.items())
+    tracking.set_tags(run, {tracking.NOTE: f"{made_by()}\n\n{links}"})
     create_link_artifact(page, "The evidence", key="evidence-page", description="As one page, with its plots.")
     create_table_artifact(as_rows(measured.score, figures), key="evidence", description="A star marks what ships.")
     return Measured(
@@ -144,14 +149,16 @@ def publish(recipe: Recipe, run: str, evidence: EvidenceArtifact, version: Versi
     """Name the version on the pages that tell of it, put the summary on Prefect's, and hand back the result."""
     stages = stages_of(run)
     result = Compression(
-        **dict(present(recipe, run, evidence, version.uri)),
+        **dict(present(recipe, run, evidence, version)),
         version=version.version,
         uri=version.uri,
+        version_url=tracking.version_url(version.name, version.version),
         runs={stage.stage: stage.run for stage in stages},
         seconds={stage.stage: round(stage.seconds, 2) for stage in stages},
         reused=[stage.stage for stage in stages if stage.reused],
     )
     tracking.set_tags(run, {"slimline.version": version.uri})
+    registry.name_on(run, version.name, version.version)
     create_markdown_artifact(
         _summary(recipe, result), key="version", description=f"{version.name} version {version.version}"
     )
@@ -159,6 +166,7 @@ def publish(recipe: Recipe, run: str, evidence: EvidenceArtifact, version: Versi
 
 
 def _summary(recipe: Recipe, result: Compression) -> str:
+    page = tracking.ui_url(result.mlflow_run, f"{REPORT}/{PAGE}")
     served = next(line for line in result.figures if line.shipped)
     teacher = next(line for line in result.figures if line.role == "teacher" and line.target == served.target)
     lines = [
@@ -167,6 +175,7 @@ def _summary(recipe: Recipe, result: Compression) -> str:
         f"the teacher's (budget {recipe.budget.max_accuracy_drop:g}).",
         f"{teacher.size_bytes / served.size_bytes:.1f} times smaller and {served.speedup:.2f} times as fast as the "
         f"teacher on {served.target}; {served.integer_share:.1%} of its multiply-accumulates run in integer kernels.",
-        f"[MLflow run]({result.mlflow_url}) · reused: {', '.join(result.reused) or 'nothing'}",
+        f"[{result.uri} in MLflow]({result.version_url}) · [the evidence]({page}) · [MLflow run]({result.mlflow_url})",
+        f"Reused: {', '.join(result.reused) or 'nothing'}",
     ]
     return "\n\n".join(lines)

@@ -227,7 +227,7 @@ def _shown(version: Registered) -> tuple[Shown, Evidence | None]:
         promoted=_tagged(version, "promoted_"),
         approved_by=version.tags.get("approved_by", ""),
         deployed=_tagged(version, "deployed."),
-        mlflow_url=tracking.ui_url(version.run),
+        mlflow_url=tracking.version_url(version.name, version.version),
     )
     return shown, evidence
 

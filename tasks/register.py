@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import yaml
 from prefect.runtime import flow_run
 from pydantic import BaseModel, Field
 
@@ -27,7 +28,7 @@ from tasks.data import DataArtifact, open_prepared
 from tasks.drift.profile import FILE as PROFILE
 from tasks.drift.profile import open_predictions, write_profile
 from tasks.evidence.evidence import headline, open_evidence
-from tasks.evidence.page import render_card
+from tasks.evidence.page import PAGE, render_card
 from tasks.formats import FORMATS
 from tasks.measuring.answers import Outputs
 from tasks.store import registry, tracking
@@ -124,6 +125,8 @@ def register_version(
     (`recipe` is its YAML), the evidence, the model card and a manifest of all of these. `models` are the Keras models
     of this compression by name. The alias is not set here: a version that is reused has to get it too.
     """
+    # where MLflow compares two versions it compares these runs: setting by setting, not one text with another
+    tracking.log_parameters(run.run_id, tracking.flatten(yaml.safe_load(recipe), "recipe."))
     content = content_digest(files, recipe, data, _columns(data))
     made = _registered(name, content) or _register(
         run, Version(name, recipe, files, evidence, data, models, config), content
@@ -184,7 +187,10 @@ def _register(run: StageRun, made: Version, content: str) -> registry.Registered
         "evidence": measured,
         "data": made.data,
         "lineage": {step: artifact.sha256 for step, artifact in made.lineage.items()},
-        "links": {step: tracking.ui_url(artifact.run) for step, artifact in made.lineage.items()},
+        "links": {
+            **{step: tracking.ui_url(artifact.run) for step, artifact in made.lineage.items()},
+            "evidence": tracking.ui_url(made.evidence.run, f"evidence/{PAGE}"),
+        },
     }
     (folder / "README.md").write_text(render_card(**written))
     card = render_card(**written, brief=True)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from command_line import ROOT
 from registered import versions
+from stores import run_at
 
 from tasks.contract.errors import DataError, VersionError
 
@@ -47,7 +48,7 @@ def measured(result):
     from tasks.store import tracking
     from tasks.store.stage_runs import stages_of
 
-    (stage,) = stages_of(result.mlflow_url.rpartition("/")[2])
+    (stage,) = stages_of(run_at(result.mlflow_url))
     metrics = tracking.client().get_run(stage.run).data.metrics
     return open_monitoring(tracking.download(f"runs:/{stage.run}/monitoring")), metrics
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 from command_line import ROOT
 from registered import sealed_anew, versions
+from stores import run_at
 
 from tasks.contract.errors import VersionDamaged
 
@@ -27,7 +28,7 @@ def verification(result):
     from tasks.store.stage_runs import stages_of
     from tasks.verify import open_verification
 
-    (stage,) = stages_of(result.mlflow_url.rpartition("/")[2])
+    (stage,) = stages_of(run_at(result.mlflow_url))
     return open_verification(tracking.download(f"runs:/{stage.run}/verification"))
 
 

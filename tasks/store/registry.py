@@ -168,6 +168,11 @@ def put_back(name: str) -> str:
     return str(before["by"])
 
 
+def name_on(run_id: str, name: str, version: int) -> None:
+    """Name a version on MLflow's page of the run that it came of: the stage that made it has a run of its own."""
+    tracking.log_output(run_id, tracking.client().get_model_version(name, str(version)).source)
+
+
 def tag_version(name: str, version: int, tags: Mapping[str, str]) -> None:
     """Tags of a version; one that is there is replaced."""
     for key, value in tags.items():

@@ -223,14 +223,14 @@ def _note_reuse(parent: str, title: str, reused: Artifact, seconds: float) -> No
 
 
 def _parameters(arguments: Mapping[str, Any]) -> dict[str, str]:
-    """A stage's inputs as MLflow parameters: settings by name, artifacts by digest; none of what is in dicts."""
+    """A stage's inputs as MLflow parameters: settings by name, artifacts by digest; no dicts, and no texts of lines."""
     flat: dict[str, str] = {}
     for name, value in arguments.items():
         if isinstance(value, Artifact):
             flat[name] = f"{value.stage}:{value.sha256[:12]}"
         elif isinstance(value, BaseModel):
             flat |= tracking.flatten(value.model_dump(mode="json"), f"{name}.")
-        elif isinstance(value, str | int | float | bool):
+        elif isinstance(value, str | int | float | bool) and "\n" not in str(value):
             flat[name] = str(value)
     return flat
 

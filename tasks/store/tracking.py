@@ -37,8 +37,8 @@ FLOW_RUN = "prefect.flow_run_id"  # tag: the Prefect flow run
 ROLE = "slimline.role"  # tag: `stage` on a stage's run, what kind of flow run it was on their parent
 PROCESS = "slimline.process"  # tag: which process of which machine began a run, and when that process did
 USED = "slimline.used"  # tag: when what a stage's run made was reused last, in seconds since 1970
-
-
+NOTE = "mlflow.note.content"  # tag: the description that MLflow's page of a run begins with, in Markdown
+MODEL_TRAINING = "workflowType=machine_learning"  # of MLflow's two menus: the other is about language models
 NOT_THERE = "RESOURCE_DOES_NOT_EXIST"  # MLflow's word for it
 
 
@@ -106,8 +106,19 @@ def experiment() -> str:
     return str(existing.experiment_id)
 
 
-def ui_url(run_id: str = "") -> str:
-    """Where a browser finds a run: on the tracking server, or on `mlflow server` at its default address.
+def ui_url(run_id: str = "", artifact: str = "") -> str:
+    """Where a browser finds the experiment, a run, or an artifact of a run."""
+    run = f"/runs/{run_id}" if run_id else ""
+    return _page(f"experiments/{experiment()}{run}" + (f"/artifacts/{artifact}" if artifact else ""))
+
+
+def version_url(name: str, version: int) -> str:
+    """Where a browser finds a version of a registered model."""
+    return _page(f"models/{name}/versions/{version}")
+
+
+def _page(route: str) -> str:
+    """A page of MLflow's UI: on the tracking server, or on `mlflow server` at its default address.
 
     `SLIMLINE_MLFLOW_UI_URL` says what browsers call the server, where that is not what workers call it.
     """
@@ -115,7 +126,7 @@ def ui_url(run_id: str = "") -> str:
     server = os.environ.get("SLIMLINE_MLFLOW_UI_URL") or (uri if uri.startswith("http") else "http://127.0.0.1:5000")
     parts = urlsplit(server.rstrip("/"))
     server = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # a link is shown: no password in it
-    return f"{server}/#/experiments/{experiment()}" + (f"/runs/{run_id}" if run_id else "")
+    return f"{server}/#/{route}?{MODEL_TRAINING}"
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -131,14 +142,19 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 def start_run(name: str, tags: Mapping[str, str], parameters: Mapping[str, str], parent: str = "") -> str:
     """Open a run and say what it is; returns its id."""
-    from mlflow.entities import Param
-
     links = {"mlflow.parentRunId": parent} if parent else {}
     run = client().create_run(experiment(), run_name=name, tags={**tags, **links, PROCESS: this_process()})
+    log_parameters(run.info.run_id, parameters)
+    return str(run.info.run_id)
+
+
+def log_parameters(run_id: str, parameters: Mapping[str, str]) -> None:
+    """Parameters of a run; one that is there cannot get another value."""
+    from mlflow.entities import Param
+
     entries = [Param(key, value[:6000]) for key, value in parameters.items()]
     for start in range(0, len(entries), 100):  # the tracking server takes 100 parameters a call
-        client().log_batch(run.info.run_id, params=entries[start : start + 100])
-    return str(run.info.run_id)
+        client().log_batch(run_id, params=entries[start : start + 100])
 
 
 def end_run(run_id: str, *, failed: bool) -> None:
@@ -231,16 +247,23 @@ def keep_model(run_id: str, name: str, folder: Path, tags: Mapping[str, str], pa
 
     The model is READY only when every file has arrived.
     """
-    from mlflow.entities import LoggedModelInput, LoggedModelOutput
+    from mlflow.entities import LoggedModelInput
 
     model = client().create_logged_model(experiment(), name=name, source_run_id=run_id, tags=dict(tags))
     client().log_model_artifacts(model.model_id, str(folder))
     client().finalize_logged_model(model.model_id, "READY")
-    client().log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    log_output(run_id, model.model_id)
     inputs = [LoggedModelInput(uri.removeprefix("models:/")) for uri in parents if uri.startswith("models:/m-")]
     if inputs:
         client().log_inputs(run_id, models=inputs)
     return f"models:/{model.model_id}"
+
+
+def log_output(run_id: str, model: str) -> None:
+    """Name a model that another run made among a run's own: MLflow's page of the run leads to it and its version."""
+    from mlflow.entities import LoggedModelOutput
+
+    client().log_outputs(run_id, [LoggedModelOutput(model.removeprefix("models:/"), step=0)])
 
 
 def keep_folder(run_id: str, folder: Path, name: str) -> str:

@@ -1,16 +1,10 @@
 """The site as a person reads it, from a disk and without a network: at a desk and on a phone."""
 
-import os
-import shutil
-
 import pytest
 from built_site import build
+from in_browser import IN_CHROMIUM
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed (Debian: apt-get install chromium)"),
-]
+pytestmark = IN_CHROMIUM
 PAGES = ("index", "your-model", "evidence", "failures", "reference/recipe", "reference/commands", "CONTRIBUTING")
 
 
@@ -19,18 +13,6 @@ def site(tmp_path_factory):
     place = tmp_path_factory.mktemp("site")
     build(place)
     return place
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        # Chromium's own sandbox needs rights that root in a container has not
-        sandbox = [] if os.geteuid() else ["--no-sandbox"]
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox)
-        yield running
-        running.close()
 
 
 @pytest.mark.parametrize("width", [1400, 400])

@@ -154,7 +154,9 @@ def test_the_card(evidence):
 def test_the_brief_card_has_room_in_mlflows_database(evidence, words):
     many = evidence.model_copy(update={"limits": (*evidence.limits, "A limit that is long to tell, " * words)})
     lineage = dict.fromkeys(("data", "teacher", "student", "training", "evidence"), "a" * 64)
-    links = dict.fromkeys(lineage, "https://mlflow.example.com/#/experiments/1/runs/" + "b" * 32)
+    links = dict.fromkeys(
+        lineage, "https://mlflow.example.com/#/experiments/1/runs/" + "b" * 32 + "?workflowType=machine_learning"
+    )
     text = card(many, brief=True, description="What it is for. " * 50, lineage=lineage, links=links)
     assert len(text) <= 5000
     assert "## What was measured" in text

@@ -1,4 +1,4 @@
-"""What a person does in a browser, from `make up` on: the form, the run, the evidence, the registry.
+"""What a person does in a browser, from `make up` on: the form, the run, the evidence, the registry, a second week.
 
 The screenshots that are taken on the way are the README's pictures:
 `make test-browser SCREENSHOTS=deployments/pictures`.
@@ -6,111 +6,57 @@ The screenshots that are taken on the way are the README's pictures:
 
 import os
 import re
-import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
-from command_line import of_its_own
-from mlflow import MlflowClient
-from postgres import free_port
-
-ROOT = Path(__file__).parents[2]
-CHROMIUM = next(
-    (program for name in ("chromium", "chromium-browser", "google-chrome") if (program := shutil.which(name))), ""
+from command_line import ROOT
+from in_browser import (
+    CLOSED,
+    IN_CHROMIUM,
+    Up,
+    choose,
+    custom_run,
+    deployment,
+    field,
+    open_artifact,
+    picture,
+    set_lines,
+    submit,
 )
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from postgres import free_port
+from servers import until
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed (Debian: apt-get install chromium)"),
-]
+from tasks.evidence.evidence import open_evidence
+
+pytestmark = IN_CHROMIUM
 
 
 @pytest.fixture(scope="module")
-def up(tmp_path_factory) -> Iterator[dict[str, str]]:
-    """`make up` in a state folder of its own, and its two addresses as it prints them."""
-    state = tmp_path_factory.mktemp("up")
+def up(tmp_path_factory) -> Iterator[Up]:
+    """`make up` in a state folder of its own."""
     ports = {"PREFECT_SERVER_API_PORT": free_port(), "MLFLOW_PORT": free_port()}
-    process = subprocess.Popen(
-        ["make", "up", *(f"{name}={port}" for name, port in ports.items())],
-        cwd=ROOT,
-        env=of_its_own(state),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if "Ctrl-C" in line:
-            break
-    addresses = dict(line.split() for line in lines if line.startswith(("Prefect", "MLflow")))
-    assert set(addresses) == {"Prefect", "MLflow"}, "".join(lines)
-    yield {**addresses, "state": str(state), "pid": str(process.pid)}
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
-    process.wait(timeout=90)
-    process.stdout.close()
+    running = Up(tmp_path_factory.mktemp("up"), ports)
+    yield running
+    running.stop()
 
 
 @pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        # Chromium's own sandbox needs rights that root in a container has not
-        sandbox = [] if os.geteuid() else ["--no-sandbox"]
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox)
-        yield running
-        running.close()
+def store(up) -> MlflowClient:
+    """What is up serves the store of the state folder: this is that file, and no server's answer."""
+    return MlflowClient(f"sqlite:///{up.state}/mlflow.db")
 
 
 @pytest.fixture(scope="module")
 def page(browser):
     opened = browser.new_page(viewport={"width": 1400, "height": 900}, color_scheme="light")
     opened.set_default_timeout(180_000)  # a busy machine is slow, not wrong
+    opened.add_init_script(CLOSED)
     yield opened
     opened.close()
-
-
-def picture(page, name: str) -> None:
-    """Keep a screenshot, where `SCREENSHOTS` names a folder for them."""
-    folder = os.environ.get("SCREENSHOTS")
-    if folder:
-        page.wait_for_timeout(1000)  # animations end
-        page.screenshot(path=ROOT / folder / f"{name}.png")
-
-
-def field(page, *path: str):
-    """What stands behind a label of the form: the first of this name behind the group of that name."""
-    steps = ("descendant", *["following"] * (len(path) - 1))
-    pairs = zip(steps, path, strict=True)
-    label = "//body" + "".join(f"/{step}::label[starts-with(normalize-space(.), '{name}')][1]" for step, name in pairs)
-    return page.locator(f"xpath={label}/following::*[self::input or self::textarea][1]")
-
-
-def choose(page, option: str, name: str) -> None:
-    page.get_by_role("button", name=f"Select {name}", exact=True).click()
-    page.get_by_role("option", name=option, exact=True).click()
-
-
-def custom_run(up: dict[str, str], page, deployment: str, flow: str) -> None:
-    """Open a deployment's form, from where a person lands."""
-    page.goto(up["Prefect"])
-    page.get_by_role("link", name="Deployments", exact=True).click()
-    page.locator(f"xpath=//tr[.//a[normalize-space()='{flow}']]//a[normalize-space()='{deployment}']").first.click()
-    page.get_by_role("button", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Custom run").click()
-    page.locator("label", has_text="(Optional)").first.wait_for()  # the fields come after their frame
-
-
-def submit(page) -> None:
-    page.get_by_role("button", name="Submit").click()
-    page.get_by_role("button", name="View run").dispatch_event("click")  # the toast slides in, and goes by itself
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +66,7 @@ def finished(up, page) -> str:
     picture(page, "form")
     field(page, "teacher", "Epochs").fill("8")
     choose(page, "post_training", "Quantize")
-    page.get_by_role("button", name="Add item").click()
-    field(page, "settings").fill("seed=5")
+    set_lines(page, "seed=5")
     submit(page)
     page.get_by_text("Completed", exact=True).first.wait_for(timeout=1_800_000)
     return page.url
@@ -147,8 +92,7 @@ def test_the_run_is_called_by_what_was_set(finished, page):
     page.get_by_text(name).first.wait_for()
 
 
-def test_what_is_up_serves_the_store_of_the_state_folder(up, finished):
-    store = MlflowClient(f"sqlite:///{up['state']}/mlflow.db")
+def test_what_is_up_serves_the_store_of_the_state_folder(store, finished):
     assert [model.name for model in store.search_registered_models()] == ["digits"]
 
 
@@ -164,12 +108,6 @@ def test_the_run_shows_its_stages_and_its_artifacts(finished, page):
         page.get_by_text(artifact, exact=True).first.wait_for()
 
 
-def open_artifact(up: dict[str, str], page, key: str) -> None:
-    """The newest artifact of this key, by the page that lists all of them."""
-    page.goto(f"{up['Prefect']}/v2/artifacts/key/{key}")
-    page.locator("a[href^='/v2/artifacts/artifact/']").first.click()
-
-
 def test_the_evidence_is_a_table_in_prefect(up, finished, page):
     open_artifact(up, page, "evidence")
     page.get_by_text("compressed *").first.wait_for()
@@ -177,39 +115,74 @@ def test_the_evidence_is_a_table_in_prefect(up, finished, page):
     picture(page, "evidence")
 
 
-def test_the_link_leads_to_mlflow(up, finished, page):
+def test_each_page_leads_to_the_next_in_one_click(up, finished, page):
+    """From Prefect to the run, the version and the evidence in MLflow, and from the run to the other two."""
+
+    def follow(link: str) -> None:
+        """Where it leads, in this tab."""
+        page.goto(page.get_by_role("link", name=link, exact=True).first.get_attribute("href"))
+
     open_artifact(up, page, "mlflow-run")
-    link = page.locator(f"a[href^='{up['MLflow']}']").first
-    link.wait_for()
-    page.goto(link.get_attribute("href"))
+    page.goto(page.locator(f"a[href^='{up.mlflow}']").first.get_attribute("href"))
     page.get_by_text("teacher.fit.epochs").first.wait_for()
     assert page.get_by_text("FINISHED").or_(page.get_by_text("Finished")).count() > 0
+    run = page.url
+    follow("models:/digits/1")
+    page.get_by_text("What was measured").first.wait_for()
+    assert not page.get_by_role("link", name="Prompts").count(), "the menu is the one of models, not of prompts"
+    page.goto(run)
+    follow("The evidence")
+    page.frame_locator("iframe").get_by_text("Evidence of models:/digits/1").wait_for()
+    open_artifact(up, page, "version")
+    follow("models:/digits/1 in MLflow")
+    page.get_by_text("What was measured").first.wait_for()
 
 
 def test_the_registry_shows_the_version_with_alias_card_and_tags(up, finished, page):
-    page.goto(f"{up['MLflow']}/#/models/digits")
+    page.goto(f"{up.mlflow}/#/models/digits")
     page.get_by_text("candidate").first.wait_for()
     picture(page, "registry")
-    page.goto(f"{up['MLflow']}/#/models/digits/versions/1")
+    page.goto(f"{up.mlflow}/#/models/digits/versions/1")
     page.get_by_text("What was measured").first.wait_for()
-    assistant = page.locator(
-        "xpath=//*[text()='MLflow Assistant']/following::button[3]"
-    )  # it covers a third of the page
-    if assistant.count():
-        assistant.click()
     text = page.inner_text("body")
     for words in ("candidate", "integer_share", "latency_p50_ms", "size_bytes", "What the evidence does not say"):
         assert words in text
     picture(page, "version")
 
 
-def test_a_person_approves_a_promotion_with_the_comparison_on_the_form(up, finished, page):
+@pytest.fixture(scope="module")
+def waiting(up, finished, page) -> str:
+    """The address of a promotion that has compared, and waits for a person."""
     custom_run(up, page, "registered", "promote")
-    field(page, "approval_seconds").fill("300")
+    field(page, "approval_seconds").fill("600")
     submit(page)
     page.get_by_text(re.compile("^(Paused|Suspended)$")).first.wait_for(timeout=900_000)
     page.wait_for_timeout(3000)  # Prefect says that a run waits, and then keeps what is on the form
-    page.reload()
+    return page.url
+
+
+@pytest.fixture(scope="module")
+def smaller(up, waiting, store, page) -> str:
+    """The address of a second compression, half as wide, which has its student, its files and their times before it."""
+    custom_run(up, page, "recipe", "compress-recipe")
+    field(page, "teacher", "Epochs").fill("8")
+    field(page, "student", "Width").fill("0.75")
+    choose(page, "none", "Prune")
+    choose(page, "post_training", "Quantize")
+    set_lines(page, "seed=5", "distill.fit.epochs=40")
+    submit(page)
+    page.get_by_text("Running", exact=True).first.wait_for(timeout=900_000)
+    until(lambda: stage(store, "distill").info.status == "RUNNING", within=900)
+    return page.url
+
+
+def stage(store: MlflowClient, name: str) -> Run:
+    """The newest run of a stage."""
+    return store.search_runs(["1"], f"attributes.run_name = '{name}'", order_by=["attributes.start_time DESC"])[0]
+
+
+def test_a_person_approves_a_promotion_while_a_compression_runs(up, waiting, smaller, store, page):
+    page.goto(waiting)
     page.get_by_role("button", name="Open menu").first.click()
     page.get_by_role("menuitem", name="Resume").click()
     form = page.get_by_role("dialog")
@@ -219,10 +192,101 @@ def test_a_person_approves_a_promotion_with_the_comparison_on_the_form(up, finis
     picture(page, "approval")
     form.get_by_role("button", name="Resume").click()
     page.get_by_text("Completed", exact=True).first.wait_for(timeout=900_000)
-    page.goto(f"{up['MLflow']}/#/models/digits")
+    page.goto(smaller)
+    page.get_by_text("Running", exact=True).first.wait_for()
+    assert store.get_registered_model("digits").aliases == {"candidate": "1", "champion": "1"}
+    page.goto(f"{up.mlflow}/#/models/digits")
     page.get_by_text("champion").first.wait_for()
-    page.goto(f"{up['MLflow']}/#/models/digits/versions/1")
+    page.goto(f"{up.mlflow}/#/models/digits/versions/1")
     page.get_by_text("as accurate, and far smaller").first.wait_for()
+
+
+FIGURES = ("accuracy", "latency_p50_ms", "size_bytes")
+
+
+@pytest.fixture(scope="module")
+def both(up, smaller, store, page) -> dict[str, dict[str, float]]:
+    """What ships of both versions, by number, as each one's evidence has it."""
+    page.goto(smaller)
+    page.get_by_text("Completed", exact=True).first.wait_for(timeout=1_800_000)
+    measured = {}
+    for version in ("1", "2"):
+        model = store.get_model_version("digits", version).source.removeprefix("models:/")
+        (folder,) = up.state.rglob(f"{model}/artifacts/evidence")
+        file = open_evidence(folder).served()
+        figures = (file.accuracy.estimate, file.latency.p50 * 1000, file.size_bytes)
+        measured[version] = dict(zip(FIGURES, figures, strict=True))
+    assert measured["2"]["size_bytes"] < measured["1"]["size_bytes"] / 2
+    return measured
+
+
+def as_shown(figures: list[str]) -> list:
+    """Figures on a page of MLflow, which has three places."""
+    return [pytest.approx(float(figure), abs=6e-4) for figure in figures]
+
+
+def test_two_compressions_are_compared_in_mlflow(up, both, store, page):
+    """From where a person lands, as docs/index.md says; the newer one is left."""
+    page.goto(up.mlflow)
+    page.get_by_text("Model training", exact=True).first.click()
+    page.get_by_role("link", name="Experiments").first.click()
+    page.get_by_role("link", name="slimline", exact=True).first.click()
+    runs = store.search_runs(["1"], "tags.`slimline.role` = 'compression'", order_by=["attributes.start_time DESC"])
+    names = [run.info.run_name for run in runs]
+    assert names[1] == "digits: teacher.fit.epochs=8, quantize.method=post_training, seed=5"
+    assert names[0].startswith("digits: teacher.fit.epochs=8, student.width=0.75, prune.method=none, quantize.method=")
+    for name in names:
+        row = page.locator(".ag-row", has=page.get_by_role("link", name=name, exact=True))
+        row.locator(".ag-selection-checkbox input").check()
+    page.get_by_role("button", name="Compare", exact=True).click()
+    called = page.locator("tr", has_text="Run Name:").locator("td")
+    called.first.wait_for()
+    assert called.all_inner_texts() == names
+    for name in FIGURES:
+        assert [both[version][name] for version in ("2", "1")] == as_shown(metric(page, name)), name
+    page.get_by_role("button", name="Clear All").click()
+    for kind, name in (("Parameters", "student.width"), *(("Metrics", name) for name in FIGURES)):
+        box = page.locator(f"xpath=//*[normalize-space()='{kind}:']/following::input[@role='combobox'][1]")
+        box.click()
+        box.fill(name)
+        page.locator(f"[title='{name}']:visible").last.click()
+        box.press("Escape")
+    picture(page, "compare")
+
+
+def metric(page, name: str) -> list[str]:
+    """A row of MLflow's metrics side by side, of which only those are on the page that are in view."""
+    names, values = page.get_by_role("grid").all()
+    label = names.get_by_text(name, exact=True)
+    values.locator("div", has_text=".").first.wait_for()
+    for down in range(0, 4000, 200):
+        if label.count():
+            break
+        values.evaluate("(grid, down) => grid.scrollTop = down", down)
+        page.wait_for_timeout(200)
+    top = label.evaluate("link => link.parentElement.style.top")
+    return values.locator(f"[style*='top: {top}']").all_inner_texts()
+
+
+def test_two_versions_are_compared_in_the_registry(up, both, page):
+    """Their figures, and the settings that they differ in."""
+    page.goto(f"{up.mlflow}/#/models/digits")
+    for version in both:
+        row = page.get_by_role("row").filter(has=page.locator(f"a[href*='/versions/{version}']"))
+        row.hover()
+        row.locator("input").check(force=True)
+    page.get_by_test_id("compareButton").click()
+
+    def row(name: str) -> list[str]:
+        return page.locator("tr").filter(has=page.get_by_text(name, exact=True)).locator("td").all_inner_texts()
+
+    page.get_by_text("size_bytes", exact=True).first.wait_for()
+    assert row("Model Version:") == list(both)
+    assert [float(width.strip('"')) for width in row("recipe.student.width")] == [1.5, 0.75]
+    assert not row("recipe.seed"), "what is the same is left out"
+    for name in FIGURES:
+        assert [both[version][name] for version in both] == as_shown(row(name)), name
+    picture(page, "versions")
 
 
 def test_the_form_refuses_what_is_out_of_bounds(up, page):
@@ -239,9 +303,9 @@ def test_the_form_refuses_what_is_out_of_bounds(up, page):
     assert page.url == before
 
 
-def family(up: dict[str, str]) -> list[psutil.Process]:
+def family(up: Up) -> list[psutil.Process]:
     """Everything that `make up` began."""
-    return psutil.Process(int(up["pid"])).children(recursive=True)
+    return psutil.Process(up.process.pid).children(recursive=True)
 
 
 def test_nothing_listens_beyond_loopback(up, finished):
@@ -255,7 +319,7 @@ def test_nothing_listens_beyond_loopback(up, finished):
 
 
 def test_a_taken_port_is_named(up, tmp_path):
-    taken = up["MLflow"].rpartition(":")[2]
+    taken = up.mlflow.rpartition(":")[2]
     environment = {**os.environ, "SLIMLINE_HOME": str(tmp_path)}
     command = ["make", "up", f"PREFECT_SERVER_API_PORT={free_port()}", f"MLFLOW_PORT={taken}"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
@@ -264,17 +328,51 @@ def test_a_taken_port_is_named(up, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def schedule(page, when: str):
+    """The switch of a deployment's schedule, by what the schedule says."""
+    return page.locator("[data-slot=card]", has=page.get_by_text(when, exact=True)).get_by_role("switch")
+
+
+def test_what_a_person_set_in_the_ui_outlives_down_and_up(up, finished, page):
+    """A schedule of their own, one that they paused, and a parameter."""
+    deployment(up, page, "recipe", "compress-recipe")
+    page.get_by_role("button", name="Schedule", exact=True).click()
+    form = page.get_by_role("dialog")
+    form.get_by_role("tab", name="Cron").click()
+    form.get_by_label("Value").fill("0 4 * * 0")
+    form.get_by_role("button", name="Save").click()
+    schedule(page, "At 04:00 AM, only on Sunday").wait_for()
+    schedule(page, "At 02:00 AM").click()
+    page.get_by_text("Deployment schedule paused").wait_for()
+    deployment(up, page, "champion", "monitor")
+    page.get_by_role("button", name="Open menu").first.click()
+    page.get_by_role("menuitem", name="Edit").click()
+    field(page, "config", "Max Decay").fill("0.07")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Run", exact=True).wait_for()
+    assert "all is down" in up.make("down")
+    up.ended()
+    up.start()
+    deployment(up, page, "recipe", "compress-recipe")
+    schedule(page, "At 04:00 AM, only on Sunday").wait_for()
+    assert page.locator("[data-slot=card]").get_by_role("switch").count() == 2
+    assert schedule(page, "At 04:00 AM, only on Sunday").is_checked()
+    assert not schedule(page, "At 02:00 AM").is_checked()
+    picture(page, "schedules")
+    deployment(up, page, "champion", "monitor")
+    page.get_by_role("tab", name="Parameters").click()
+    page.get_by_text('"max_decay":0.07').wait_for()
+    assert not schedule(page, "At 7 minutes past the hour").is_checked(), "the file has it paused"
+
+
 def test_status_and_down(up, finished):
     """The last one: what was up is down after it, and no process is left."""
-    environment = {**os.environ, "SLIMLINE_HOME": up["state"]}
     begun = family(up)
     assert len(begun) >= 4
-    status = subprocess.run(["make", "status"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
-    assert status.stdout.count("RUNNING") == 4, "both servers and both workers"
-    assert up["Prefect"] in status.stdout
-    done = subprocess.run(["make", "down"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
-    assert "all is down" in done.stdout
+    status = up.make("status")
+    assert status.count("RUNNING") == 4, "both servers and both workers"
+    assert up.prefect in status
+    assert "all is down" in up.make("down")
     _, left = psutil.wait_procs(begun, timeout=60)  # `slimline up` itself ends when it sees that all is down
     assert not [process for process in left if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
-    status = subprocess.run(["make", "status"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
-    assert "nothing is up" in status.stdout
+    assert "nothing is up" in up.make("status")

@@ -126,8 +126,38 @@ def test_what_ships_stands_on_every_page_where_two_compressions_are_compared(fir
     plots = {file.path for file in client.list_artifacts(first["mlflow_run"], "report/plots")}
     drawn = ("drops", "pareto", "sizes_and_latencies", "confusion", "learning_curves_train-teacher")
     assert {f"report/plots/{name}.png" for name in drawn} <= plots
+
+
+def test_each_page_in_mlflow_leads_to_the_next(first, store):
+    """By the menu of models: MLflow's other one is about language models."""
+    from tasks.store import tracking
+
+    client = tracking.client()
+    parent, made = (client.get_run(run) for run in (first["mlflow_run"], first["runs"]["register"]))
+    assert parent.info.run_name == parent.data.tags["prefect.flow_run_name"]
+    assert parent.info.run_name.startswith("tiny: "), "what was set tells compressions apart"
+    assert [model.model_id for model in parent.outputs.model_outputs] == [made.outputs.model_outputs[0].model_id]
+    version = "/#/models/tiny/versions/1?workflowType=machine_learning"
+    evidence = f"/runs/{first['mlflow_run']}/artifacts/report/index.html?workflowType=machine_learning"
+    note = parent.data.tags["mlflow.note.content"]
+    assert version in note
+    assert evidence in note
+    assert first["version_url"].endswith(version)
     page = (tracking.download(f"runs:/{first['mlflow_run']}/report") / "index.html").read_text()
     assert "models:/tiny/1" in page
+    assert version in page
+    measured = f"/runs/{first['runs']['validate']}/artifacts/evidence/index.html?workflowType=machine_learning"
+    assert measured in client.get_model_version("tiny", "1").description
+
+
+def test_two_versions_can_be_compared_setting_by_setting(first, store):
+    """MLflow compares the parameters of the runs that made them."""
+    from tasks.store import tracking
+
+    settings = tracking.client().get_run(first["runs"]["register"]).data.params
+    assert settings["recipe.student.width"] == "0.25"
+    assert settings["recipe.quantize.fit.epochs"] == "1"
+    assert "recipe" not in settings, "as one text nobody can compare it"
     assert "budget.max_accuracy_drop" in page
 
 
@@ -264,15 +294,15 @@ def test_an_impossible_budget_registers_nothing_and_says_why(slimline, first, st
     page = tracking.download(f"runs:/{measured['mlflow_run']}/report") / "index.html"
     assert "not registered" in page.read_text()
     assert not tracking.client().search_registered_models("name = 'impossible'")
-    (parent,) = tracking.client().search_runs(
-        [tracking.experiment()], "attributes.run_name = 'impossible' and tags.`slimline.role` = 'compression'"
-    )
+    parent = tracking.client().get_run(measured["mlflow_run"])
     assert parent.info.status == "FAILED"
     assert prefect_states(slimline, "flow_run", "impossible") == ["Failed"]
     assert "max_size_bytes = 10" in logged(slimline, measured["flow_run"])
     assert "Traceback" not in logged(slimline, measured["flow_run"]), "a refusal is no crash"
     assert parent.data.metrics["size_bytes"] > 10
     assert "max_size_bytes" in parent.data.tags["slimline.error"]
+    assert "/artifacts/report/index.html" in parent.data.tags["mlflow.note.content"]
+    assert "/models/" not in parent.data.tags["mlflow.note.content"]
 
 
 @on_sqlite

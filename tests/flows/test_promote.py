@@ -14,6 +14,7 @@ import pytest
 from command_line import ROOT, kill_at, started
 from registered import sealed_anew, versions
 from rich.console import Console
+from stores import run_at
 
 from tasks.contract.errors import AliasesMoved, NotPromoted, SmokeTestFailed, VersionDamaged, VersionError
 
@@ -115,7 +116,7 @@ def test_the_comparison_holds_what_was_measured_on_the_same_examples(promoted):
     from tasks.store import tracking
     from tasks.store.stage_runs import stages_of
 
-    run = promoted[0].mlflow_url.rpartition("/")[2]
+    run = run_at(promoted[0].mlflow_url)
     stage = stages_of(run)[0]
     comparison = open_comparison(tracking.download(f"runs:/{stage.run}/comparison"))
     (pair,) = comparison.pairs

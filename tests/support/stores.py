@@ -1,6 +1,7 @@
 """The connection of this process to its store."""
 
 import os
+import re
 
 
 def forget() -> None:
@@ -12,3 +13,8 @@ def forget() -> None:
     tracking._fetched.clear()
     tracking._parents.clear()
     os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow sets it for child processes
+
+
+def run_at(url: str) -> str:
+    """The id of the run whose page in MLflow is at an address."""
+    return re.search(r"/runs/(\w+)", url)[1]

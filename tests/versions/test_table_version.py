@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from registered import versions
+from stores import run_at
 
 from tasks.contract.errors import DataError
 
@@ -155,7 +156,7 @@ def monitored(frame: pd.DataFrame, folder: Path, **data):
     frame.to_csv(folder / "new.csv", index=False)
     config = MonitorConfig(latency_rounds=20, max_slowdown=100)
     result = monitor("tiny", NewDataConfig(reader="table", source=str(folder / "new.csv"), **data), config=config)
-    (stage,) = stages_of(result.mlflow_url.rpartition("/")[2])
+    (stage,) = stages_of(run_at(result.mlflow_url))
     metrics = tracking.client().get_run(stage.run).data.metrics
     return result, open_monitoring(tracking.download(f"runs:/{stage.run}/monitoring")), metrics
 
