@@ -92,9 +92,9 @@ def promote(
         _gate(opened, comparison, recipe)
         note = _approved(comparison, approval_seconds) if approval_seconds else ""
         moves = {PREVIOUS: against, CHAMPION: version.version} if against else {CHAMPION: version.version}
-        with _alone(name), registry.moving(name, against, moves, by=f"flow run {flow_run.name} {flow_run.ui_url}"):
+        by = f"flow run {flow_run.name} {flow_run.ui_url}"
+        with _alone(name), registry.moving(name, against, moves, by, _tags(run, note)):
             smoke_test(name, CHAMPION, version.version)
-        registry.tag_version(name, version.version, _tags(run, note))
         return _result(name, moved=True, put_back=undone, note=note, comparison=comparison, run=run)
 
 
@@ -112,9 +112,9 @@ def rollback(name: ModelName) -> Promotion:
     with recorded("rollback", f"rollback-{name}", settings) as run:
         moves = {CHAMPION: previous.version, PREVIOUS: champion.version}
         by = f"flow run {flow_run.name} {flow_run.ui_url}"
-        with _alone(name), registry.moving(name, champion.version, moves, by):
+        note = f"rolled back from version {champion.version}"
+        with _alone(name), registry.moving(name, champion.version, moves, by, _tags(run, note)):
             smoke_test(name, CHAMPION, previous.version)
-        registry.tag_version(name, previous.version, _tags(run, f"rolled back from version {champion.version}"))
         return _result(name, moved=True, put_back=undone, run=run)
 
 
