@@ -8,6 +8,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 from pydantic import BaseModel, Field
 
+from flows.orphans import say_process
 from flows.record import recorded
 from flows.turn import machine_alone
 from tasks.bundle import bundle_version, check_place, hand_out
@@ -45,7 +46,13 @@ class Deployed(BaseModel, frozen=True):
     mlflow_url: str
 
 
-@flow(name="deploy", flow_run_name="{version} to {to}", persist_result=True, result_serializer="json")
+@flow(
+    name="deploy",
+    flow_run_name="{version} to {to}",
+    persist_result=True,
+    result_serializer="json",
+    on_running=[say_process],
+)
 def deploy(
     version: VersionUri = "models:/digits@champion",
     to: ServerName = "docker",

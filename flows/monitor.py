@@ -8,6 +8,7 @@ from prefect.events import emit_event
 from prefect.runtime import flow_run
 from pydantic import BaseModel, Field
 
+from flows.orphans import say_process
 from flows.promote import ModelName
 from flows.recipe import Recipe
 from flows.recipe_file import registered_recipe
@@ -46,7 +47,7 @@ class Watched(BaseModel, frozen=True):
     mlflow_url: str
 
 
-@flow(name="monitor", flow_run_name="{name}", persist_result=True, result_serializer="json")
+@flow(name="monitor", flow_run_name="{name}", persist_result=True, result_serializer="json", on_running=[say_process])
 def monitor(
     name: ModelName,
     data: NewDataConfig,

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 
 from flows import servers
 from flows.budget import breaches
+from flows.orphans import say_process
 from flows.recipe import Recipe
 from flows.recipe_file import recipe_of
 from flows.record import recorded
@@ -64,7 +65,13 @@ class Approval(RunInput):
     note: str = Field("", max_length=1000, description="Why; kept with the version.")
 
 
-@flow(name="promote", flow_run_name="{name}@{candidate}", persist_result=True, result_serializer="json")
+@flow(
+    name="promote",
+    flow_run_name="{name}@{candidate}",
+    persist_result=True,
+    result_serializer="json",
+    on_running=[say_process],
+)
 def promote(
     name: ModelName, candidate: str = CANDIDATE, approval_seconds: Annotated[int, Field(ge=0, le=604800)] = 0
 ) -> Promotion:
@@ -98,7 +105,7 @@ def promote(
         return _result(name, moved=True, put_back=undone, note=note, comparison=comparison, run=run)
 
 
-@flow(name="rollback", flow_run_name="{name}", persist_result=True, result_serializer="json")
+@flow(name="rollback", flow_run_name="{name}", persist_result=True, result_serializer="json", on_running=[say_process])
 def rollback(name: ModelName) -> Promotion:
     """Put the version that was champion before back in its place, and the champion in that one's: twice is nothing.
 

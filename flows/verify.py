@@ -5,6 +5,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 from pydantic import BaseModel
 
+from flows.orphans import say_process
 from flows.recipe_file import registered_recipe
 from flows.record import recorded
 from flows.turn import machine_alone
@@ -26,7 +27,7 @@ class Verified(BaseModel, frozen=True):
     mlflow_url: str
 
 
-@flow(name="verify", flow_run_name="{version}", persist_result=True, result_serializer="json")
+@flow(name="verify", flow_run_name="{version}", persist_result=True, result_serializer="json", on_running=[say_process])
 def verify(version: VersionUri = "models:/digits@champion", processors: bool = False) -> Verified:
     """Hold a registered version against its own evidence, from the registered files and the recorded data alone.
 

@@ -173,6 +173,7 @@ def moment(folder: Path, kind: str, number: int, seed: int, spans: dict[str, tup
     from benchmarks.campaign import kinds, stores, warm
 
     home, draw = folder / "state", random.Random(f"{seed} {kind} {number}")
+    already = {*stores.after_a_kill(home), *stores.after_the_next(home)}  # broken by a moment before
     while True:
         subject = kinds.KINDS[kind](home, number, draw)
         how, in_work = draw.choice((warm.ALONE, warm.ALL)), draw.random() >= STARTING
@@ -189,7 +190,7 @@ def moment(folder: Path, kind: str, number: int, seed: int, spans: dict[str, tup
             broken = list(gone(command))
         break
     where = (f"{command.said()}{command.printed()}".strip().splitlines() or ["nothing yet"])[-1].strip()
-    broken += [*stores.after_a_kill(home), *subject.killed()]
+    broken += [*({*stores.after_a_kill(home)} - already), *subject.killed()]
     keep(folder, f"{mark}-killed", broken)
     seen = len(broken)
     with warm.begin(subject.again, f"{mark}-next", folder / "said") as following:
@@ -204,10 +205,10 @@ def moment(folder: Path, kind: str, number: int, seed: int, spans: dict[str, tup
         if code not in subject.exit_codes:
             last = (following.said().strip().splitlines() or [""])[-1]
             broken.append(f"the next command works: {subject.again[0]} ended with {code}: {last}")
-        elif kind in ("promote", "rollback") and took > SOON:
+        elif kind in ("promote", "rollback") and took > max(SOON, 2 * sum(spans[kind])):
             broken.append(f"the next {subject.again[0]} works within a minute: it took {took:.0f} s")
         broken += gone(following) if code is not None else []
-    broken += [*stores.after_a_kill(home), *stores.after_the_next(home)]
+    broken += {*stores.after_a_kill(home), *stores.after_the_next(home)} - already - {*broken}
     keep(folder, f"{mark}-next", broken[seen:])
     return {
         "kind": kind,

@@ -61,6 +61,7 @@ def after_the_next(home: Path) -> Iterator[str]:
     yield from (f"MLflow's models are closed: {name} is pending" for (name,) in models)
     keys = """SELECT r.name, COUNT(*) FROM runs r JOIN tags t ON r.run_uuid = t.run_uuid AND t.key = ?
               WHERE r.status = 'FINISHED' AND r.name NOT IN ('compare', 'smoke', 'monitor', 'trial')
+              AND r.name NOT LIKE 'bundle-%'
               GROUP BY t.value HAVING COUNT(*) > 1"""
     twice = rows(mlflow(home), keys, tracking.KEY)
     yield from (f"nothing is made twice: {name} was, {count} times" for name, count in twice)

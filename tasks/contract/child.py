@@ -1,6 +1,6 @@
 """A server in a process of its own that lasts no longer than this one, however this one ends."""
 
-# The watch on standard input: a pipe closes even after `kill -9`. The server leads a session, and its group goes with it.
+# It watches standard input: a pipe closes even after `kill -9`. The server leads a session, and its group goes with it.
 PROGRAM = """
 import os, runpy, signal, sys, threading
 def watch():

@@ -234,6 +234,13 @@ def keep_model(run_id: str, name: str, folder: Path, tags: Mapping[str, str], pa
     return f"models:/{model.model_id}"
 
 
+def close_models(run_id: str) -> None:
+    """Close models of a run whose files have not all arrived, and will not, as failed."""
+    for model in client().search_logged_models([experiment()], f"source_run_id = '{run_id}'"):
+        if not model.status.is_finalized(model.status):
+            client().finalize_logged_model(model.model_id, "FAILED")
+
+
 def keep_folder(run_id: str, folder: Path, name: str) -> str:
     """Put a folder of files among a run's artifacts; returns its `runs:/…` address."""
     client().log_artifacts(run_id, str(folder), name)
