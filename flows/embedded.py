@@ -27,6 +27,9 @@ TIMEOUT = 120  # seconds; without a blank database the first start makes one, an
 PROBE = 5  # seconds that one look may take; the next one follows
 
 
+_started: list[str] = []  # addresses of servers that this process has started
+
+
 class ServerError(SlimlineError):
     """The embedded Prefect server did not come up."""
 
@@ -63,6 +66,7 @@ def start_server() -> "subprocess.Popen[bytes] | None":
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
+    _started.append(os.environ["PREFECT_API_URL"])
     # The command of Prefect's own documentation. In a session of its own: it still has to be told how a run ended that
     # was stopped with Ctrl-C.
     program = child.words("prefect", "server", "start", "--host", "127.0.0.1", "--no-ui", "--port", str(port))
@@ -72,6 +76,12 @@ def start_server() -> "subprocess.Popen[bytes] | None":
         )
     atexit.register(_end, process)
     return process
+
+
+def is_own_server() -> bool:
+    """Whether Prefect's server is one of this state folder: of this process, or of `slimline up`."""
+    url = os.environ.get("PREFECT_API_URL", "")
+    return url in _started or url == servers.addresses().get("PREFECT_API_URL")
 
 
 def blank_database() -> Path:

@@ -9,6 +9,7 @@ nothing on another machine.
 
 import contextlib
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,8 @@ import psutil
 from prefect import Flow, State
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
     FlowRunFilter,
     FlowRunFilterDeploymentId,
     FlowRunFilterId,
@@ -30,12 +33,15 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
+from flows import embedded
 from flows.servers import POOL
 from tasks.store import killed_runs, resumed
 from tasks.store.process import is_gone, this_process
 
 BEGUN = [StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
 SAID = re.compile(r"\S+ \d+ \S+")  # by `say_process`: others' programs have words of their own
+SILENT = timedelta(minutes=2)  # what lives has said it within a second
+FLOWS = ["compress", "compress-recipe", "promote", "rollback", "deploy", "monitor", "verify"]
 MESSAGE = "Its process is gone. Retry the run, and it goes on from the finished stages."
 
 
@@ -76,16 +82,25 @@ def crash_orphans() -> list[FlowRun]:
 
 
 def _of_dead_terminals(client: SyncPrefectClient) -> list[FlowRun]:
-    """Flow runs that no worker began, whose process was one of this machine and is gone."""
+    """Flow runs that no worker began, whose process was one of this machine and is gone.
+
+    One that was killed before it began to run has not said its process. On a server of our own those of our flows that
+    have not for so long are taken for dead.
+    """
     begun = client.read_flow_runs(
         flow_run_filter=FlowRunFilter(
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=BEGUN)),
             deployment_id=FlowRunFilterDeploymentId(is_null_=True),
         )
     )
-    return [
-        run for run in begun if SAID.fullmatch(run.infrastructure_pid or "") and is_gone(str(run.infrastructure_pid))
-    ]
+    said = [run for run in begun if SAID.fullmatch(run.infrastructure_pid or "")]
+    dead = [run for run in said if is_gone(str(run.infrastructure_pid))]
+    if embedded.is_own_server():
+        late = datetime.now(UTC) - SILENT
+        silent = [run for run in begun if not run.infrastructure_pid and run.created and run.created < late]
+        ours = {each.id for each in client.read_flows(flow_filter=FlowFilter(name=FlowFilterName(any_=FLOWS)))}
+        dead += [run for run in silent if run.flow_id in ours]
+    return dead
 
 
 def _crash(client: SyncPrefectClient, run: FlowRun) -> None:

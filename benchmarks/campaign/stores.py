@@ -14,6 +14,8 @@ from tasks.versions.registered import open_registered
 
 BUSY = 10  # seconds that a database may be busy: a server that died may just be letting go of it
 PENDING, RUNNING = 1, "RUNNING"  # of MLflow's models and runs
+# what was killed before it began to run has said no process; it is closed by a command that comes minutes later
+KNOWN = "(infrastructure_pid IS NOT NULL OR created < datetime('now', '-150 seconds'))"
 OPEN = ("RUNNING", "PENDING", "PAUSED", "CANCELLING")  # of Prefect's
 
 
@@ -53,9 +55,8 @@ def after_the_next(home: Path) -> Iterator[str]:
     """What is broken of what must hold when the next command has ended well."""
     runs = rows(mlflow(home), "SELECT name FROM runs WHERE status = ?", RUNNING)
     yield from (f"MLflow's runs are closed: {name} is running" for (name,) in runs)
-    marks = ", ".join("?" * len(OPEN))
-    for table in ("flow_run", "task_run"):
-        left = rows(prefect(home), f"SELECT name, state_name FROM {table} WHERE state_type IN ({marks})", *OPEN)
+    for table, known in (("flow_run", KNOWN), ("task_run", "TRUE")):
+        left = rows(prefect(home), f"SELECT name, state_name FROM {table} WHERE state_type IN {OPEN} AND {known}")
         yield from (f"Prefect's {table}s are closed: {name} is {state}" for name, state in left)
     models = rows(mlflow(home), "SELECT name FROM logged_models WHERE status = ?", PENDING)
     yield from (f"MLflow's models are closed: {name} is pending" for (name,) in models)

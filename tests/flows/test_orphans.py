@@ -3,11 +3,14 @@
 import os
 import subprocess
 import sys
+from datetime import timedelta
 
 from command_line import ROOT
-from prefect import flow
+from prefect import Flow, flow
 from prefect.client.orchestration import get_client
+from prefect.states import Pending
 
+from flows import orphans
 from flows.record import recorded
 from tasks.store import process, tracking
 
@@ -88,6 +91,36 @@ def test_so_is_what_died_before_mlflow_heard_of_it_with_its_tasks(store, prefect
         living()
         assert client.read_flow_run(flow_run).state.name == "Crashed"
         assert client.read_task_run(task_run).state.name == "Crashed"
+
+
+@flow(name="promote")
+def ours() -> None:
+    """As Prefect knows a run of it that has not begun to run."""
+
+
+@flow(name="nightly")
+def others() -> None:
+    """Of somebody who uses our server too."""
+
+
+def test_so_is_what_died_before_it_began_to_run_where_the_server_is_our_own(store, prefect_server, monkeypatch):
+    with get_client(sync_client=True) as client:
+        mine, theirs = (client.create_flow_run(each, state=Pending()) for each in (ours, others))
+        living()
+        assert client.read_flow_run(mine.id).state.name == "Pending", "it may just be about to begin"
+        monkeypatch.setattr(orphans, "SILENT", timedelta(0))
+        living()
+        names = [client.read_flow_run(run.id).state.name for run in (mine, theirs)]
+    assert names == ["Crashed", "Pending"]
+
+
+def test_our_flows_are_known_by_their_names():
+    from flows import compression, deploy, monitor, promote, verify
+
+    modules = (compression, deploy, monitor, promote, verify)
+    stories = {each for module in modules for each in vars(module).values() if isinstance(each, Flow)}
+    assert {story.name for story in stories} == set(orphans.FLOWS)
+    assert all(orphans.say_process in story.on_running_hooks for story in stories)
 
 
 def test_a_process_is_gone_only_if_it_was_one_of_this_machine():
