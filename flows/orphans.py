@@ -45,11 +45,11 @@ FLOWS = ["compress", "compress-recipe", "promote", "rollback", "deploy", "monito
 MESSAGE = "Its process is gone. Retry the run, and it goes on from the finished stages."
 
 
-def say_process(_flow: Flow[..., Any], run: FlowRun, _state: State[Any]) -> None:
+def say_process(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001  Prefect's names
     """Tell Prefect of which process a flow run is that no worker began; workers tell it themselves."""
-    if not run.deployment_id:
+    if not flow_run.deployment_id:
         with get_client(sync_client=True) as client:
-            client.update_flow_run(run.id, infrastructure_pid=this_process())
+            client.update_flow_run(flow_run.id, infrastructure_pid=this_process())
 
 
 def close_dead() -> None:

@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 KINDS = ("compress", "promote", "rollback", "deploy", "monitor", "serve")
 SERVERS = {"embedded": "its own", "up": "slimline up"}
+POWER = 5  # each so many moments the servers of `slimline up` are killed too, and started again
 STARTING = 0.2  # of the moments fall before the work
 LIMIT = 300.0  # seconds for a command on a machine that does much else
 SOON = 60.0  # seconds in which a promotion or a rollback has to be through after another was killed
@@ -85,7 +86,7 @@ def campaign(folder: Path, server: str, chosen: argparse.Namespace) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     warm.warm_up()
     prepare(folder)
-    with up(folder) if server == "up" else contextlib.nullcontext():
+    with Up(folder) if server == "up" else contextlib.nullcontext() as servers:
         spans: dict[str, tuple[float, float]] = {}
         for number in range(1, chosen.moments + 1):
             for kind in chosen.kinds or KINDS:
@@ -94,7 +95,7 @@ def campaign(folder: Path, server: str, chosen: argparse.Namespace) -> None:
                 if kind not in spans:
                     spans[kind] = undisturbed(folder, kind)
                     say(f"{server}: {kind} takes {spans[kind][0]:.1f} s to begin and {spans[kind][1]:.1f} s of work")
-                row = {"server": SERVERS[server], **moment(folder, kind, number, chosen.seed, spans)}
+                row = {"server": SERVERS[server], **moment(folder, kind, number, chosen.seed, spans, servers)}
                 broken = f": {'; '.join(row['broken'])}" if row["broken"] else ""
                 say(f"{server}: {kind} {number}, {row['how']}, at {row['where']!r}{broken}")
                 with (folder / "moments.jsonl").open("a") as file:
@@ -130,26 +131,45 @@ def prepare(folder: Path) -> None:
                 sys.exit(f"version {seed} could not be made:\n{command.said()}")
 
 
-@contextlib.contextmanager
-def up(folder: Path) -> Iterator[None]:
+class Up:
     """Both servers and the workers, as `slimline up` starts them, while the block lasts."""
-    from benchmarks.serving import free_ports
 
-    ports = dict(zip(("PREFECT_SERVER_API_PORT", "MLFLOW_PORT"), map(str, free_ports(2)), strict=True))
-    log = folder / "up.log"
-    with log.open("w") as out:
+    def __init__(self, folder: Path) -> None:
+        from benchmarks.serving import free_ports
+
+        self.log = folder / "up.log"
+        names = ("PREFECT_SERVER_API_PORT", "MLFLOW_PORT")
+        self.ports = dict(zip(names, map(str, free_ports(len(names))), strict=True))
+
+    def __enter__(self) -> "Up":
+        """Start it, and wait until it says how it is ended."""
+        self.log.write_text("")
         words = [sys.executable, "-m", "flows.cli", "up"]
-        process = subprocess.Popen(words, cwd=ROOT, env={**os.environ, **ports}, stdout=out, stderr=out)
-    try:
+        with self.log.open("a") as out:
+            self.process = subprocess.Popen(words, cwd=ROOT, env={**os.environ, **self.ports}, stdout=out, stderr=out)
         deadline = time.monotonic() + LIMIT
-        while "slimline down" not in log.read_text():
-            if process.poll() is not None or time.monotonic() > deadline:
-                sys.exit(f"slimline up did not come up:\n{log.read_text()}")
+        while "slimline down" not in self.log.read_text():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.__exit__()
+                sys.exit(f"slimline up did not come up:\n{self.log.read_text()}")
             time.sleep(0.5)
-        yield
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(LIMIT)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it as a person would."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(LIMIT)
+
+    def kill(self) -> None:
+        """As when a machine loses its power."""
+        import psutil
+
+        family = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.kill()
+        for process in family:  # the supervisor first, as it starts again what dies
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.process.wait()
 
 
 def undisturbed(folder: Path, kind: str) -> tuple[float, float]:
@@ -168,7 +188,9 @@ def undisturbed(folder: Path, kind: str) -> tuple[float, float]:
         return begins, SERVED if subject.stays else command.seconds - begins
 
 
-def moment(folder: Path, kind: str, number: int, seed: int, spans: dict[str, tuple[float, float]]) -> dict[str, Any]:
+def moment(
+    folder: Path, kind: str, number: int, seed: int, spans: dict[str, tuple[float, float]], servers: Up | None
+) -> dict[str, Any]:
     """One command, killed; what is looked at; and the next command, to its end."""
     from benchmarks.campaign import kinds, stores, warm
 
@@ -177,6 +199,8 @@ def moment(folder: Path, kind: str, number: int, seed: int, spans: dict[str, tup
     while True:
         subject = kinds.KINDS[kind](home, number, draw)
         how, in_work = draw.choice((warm.ALONE, warm.ALL)), draw.random() >= STARTING
+        if servers and number % POWER == 0:
+            how = warm.POWER
         after = draw.uniform(0, spans[kind][in_work])
         mark = f"{kind}-{number}-{time.time():.0f}"
         with warm.begin(subject.words, mark, folder / "said") as command:
@@ -187,6 +211,9 @@ def moment(folder: Path, kind: str, number: int, seed: int, spans: dict[str, tup
             elif command.wait(after) is not None:
                 continue  # it was faster than the one before: drawn anew
             command.kill(how)
+            if servers and how == warm.POWER:
+                servers.kill()
+                servers.__enter__()
             broken = list(gone(command))
         break
     where = (f"{command.said()}{command.printed()}".strip().splitlines() or ["nothing yet"])[-1].strip()

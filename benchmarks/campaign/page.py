@@ -17,15 +17,16 @@ def page(rows: list[dict[str, Any]], date: str, machine: Any) -> str:
         "manifest, aliases moved as one and told of, a bundle whole or not there, nothing made twice, nothing finished "
         "lost, no process left, no run, task or model left open behind the next command, which ends well.",
         "",
-        "| command | server | moments | in its work | alone | broken | the next took, in the median | at most |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| command | server | moments | in its work | alone | and the servers | broken | next took, median | at most |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for kind, server in dict.fromkeys((row["kind"], row["server"]) for row in rows):
         those = [row for row in rows if (row["kind"], row["server"]) == (kind, server)]
         next_took = [row["next_seconds"] for row in those]
         lines.append(
             f"| {kind} | {server} | {len(those)} | {sum(row['in_work'] for row in those)} | "
-            f"{sum(row['how'] == 'alone' for row in those)} | {sum(bool(row['broken']) for row in those)} | "
+            f"{sum(row['how'] == 'alone' for row in those)} | {sum('servers' in row['how'] for row in those)} | "
+            f"{sum(bool(row['broken']) for row in those)} | "
             f"{statistics.median(next_took):.1f} s | {max(next_took):.1f} s |"
         )
     lines += ["", "## Broken", ""]

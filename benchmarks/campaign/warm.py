@@ -18,7 +18,7 @@ from typing import Self
 import psutil
 
 MARK = "SLIMLINE_CAMPAIGN"  # in the environment of whatever a command starts: how those are known from others'
-ALONE, ALL = "alone", "with all that it began"
+ALONE, ALL, POWER = "alone", "with all that it began", "with all that it began and the servers"
 _context = multiprocessing.get_context("forkserver")
 
 
@@ -70,7 +70,7 @@ class Command:
     def kill(self, how: str) -> None:
         """With SIGKILL: its process alone, or at the same moment all that it began."""
         number = int(self.process.pid or 0)
-        doomed = self.family() if how == ALL else []
+        doomed = self.family() if how != ALONE else []
         os.kill(number, signal.SIGKILL)
         for process in doomed:
             _kill(process)
