@@ -7,7 +7,7 @@ PEERS := .slimline/peers
 OLIVE := .slimline/olive
 TRITON := .slimline/triton
 
-.PHONY: run up down status test test-fast test-browser test-triton test-wheel test-processors test-slow processors lint format docs lock bench bench-conversion bench-serving bench-training bench-compression bench-channels bench-pairs bench-coverage bench-seeds clean
+.PHONY: run up down status test test-fast test-browser test-triton test-wheel test-processors test-slow processors lint format docs lock bench bench-conversion bench-serving bench-training bench-compression bench-channels bench-pairs bench-coverage bench-seeds bench-campaign clean
 .DEFAULT_GOAL := run
 
 run: $(READY) ## compress a model on the handwritten digits, and register it
@@ -100,6 +100,9 @@ bench-coverage: $(READY) ## how often the speed-up's 95% interval contains the r
 
 bench-seeds: $(READY) ## whether the digits recipe lives by a lucky seed: 20 of them, half an hour
 	$(BIN)/python -m benchmarks.seeds deployments/recipes/digits.yaml
+
+bench-campaign: $(READY) ## `kill -9` at random moments of every command, and what must hold then: hours; goes on where it was [MOMENTS=40]
+	$(BIN)/python -m benchmarks.campaign $(if $(MOMENTS),--moments $(MOMENTS))
 
 lock: $(READY) ## pin what pyproject.toml asks for, and leave the other pins: [UPGRADE=1 to resolve every version anew]
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra docs --extra shared --extra serve --universal --generate-hashes --python-version 3.11 $(if $(UPGRADE),--upgrade) --quiet -o requirements.lock

@@ -5,6 +5,7 @@ from prefect import flow
 from flows import form, run_name
 from flows.budget import hold
 from flows.check import check
+from flows.orphans import say_process
 from flows.recipe import Recipe
 from flows.recipe_file import RecipeName, RegisteredName, read_recipe
 from flows.record import asked_for, compressing
@@ -27,7 +28,13 @@ from tasks.train import train_model
 from tasks.validate import validate_files
 
 
-@flow(name="compress", flow_run_name=run_name.recipe, persist_result=True, result_serializer="json")
+@flow(
+    name="compress",
+    flow_run_name=run_name.recipe,
+    persist_result=True,
+    result_serializer="json",
+    on_running=[say_process],
+)
 def compress(recipe: Recipe) -> Compression:
     """Take a Keras model and a data set; end with a small registered version and evidence that it kept its accuracy.
 
@@ -84,7 +91,13 @@ def compress(recipe: Recipe) -> Compression:
         return publish(recipe, run, evidence, version)
 
 
-@flow(name="compress-recipe", flow_run_name=run_name.form, persist_result=True, result_serializer="json")
+@flow(
+    name="compress-recipe",
+    flow_run_name=run_name.form,
+    persist_result=True,
+    result_serializer="json",
+    on_running=[say_process],
+)
 def compress_recipe(
     recipe: RecipeName = "digits",
     name: RegisteredName = "",

@@ -9,6 +9,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 from pydantic import BaseModel, Field
 
+from flows.orphans import say_process
 from flows.record import recorded
 from flows.turn import machine_alone
 from tasks.bundle import bundle_version, check_place, hand_out
@@ -18,7 +19,7 @@ from tasks.bundles.image import REPOSITORY, check_push, push_image
 from tasks.bundles.trial import TrialConfig, TrialResult
 from tasks.contract.artifact import BundleArtifact
 from tasks.contract.progress import listener
-from tasks.store import registry, tracking
+from tasks.store import pages, registry, tracking
 from tasks.store.registry import Registered
 from tasks.trial import open_trial, try_bundle
 from tasks.versions.address import VersionUri
@@ -52,7 +53,13 @@ class Deployed(BaseModel, frozen=True):
     mlflow_url: str
 
 
-@flow(name="deploy", flow_run_name="{version} to {to}", persist_result=True, result_serializer="json")
+@flow(
+    name="deploy",
+    flow_run_name="{version} to {to}",
+    persist_result=True,
+    result_serializer="json",
+    on_running=[say_process],
+)
 def deploy(
     version: VersionUri = "models:/digits@champion",
     to: ServerName = "docker",
@@ -116,7 +123,7 @@ def _result(
         start=BUNDLES[to].START,
         trial=tried,
         flow_run_url=str(flow_run.ui_url),
-        mlflow_url=tracking.ui_url(run),
+        mlflow_url=pages.ui_url(run),
     )
     create_markdown_artifact(as_markdown(result), key=f"deployed-{to}", description=f"{version.uri} for {to}")
     return result

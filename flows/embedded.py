@@ -18,12 +18,16 @@ import urllib.request
 from pathlib import Path
 
 from flows import programs, servers
+from tasks.contract import child
 from tasks.contract.errors import SlimlineError
 from tasks.contract.state_folder import home
 from tasks.store.database import keep_copy, revision
 
 TIMEOUT = 120  # seconds; without a blank database the first start makes one, and has taken 30 on two cores
 PROBE = 5  # seconds that one look may take; the next one follows
+
+
+_started: list[str] = []  # addresses of servers that this process has started
 
 
 class ServerError(SlimlineError):
@@ -64,26 +68,22 @@ def start_server() -> "subprocess.Popen[bytes] | None":
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
-    # The command of Prefect's own documentation. The watch on standard input ends it when this process is gone,
-    # however it went: a pipe closes even after `kill -9`. The session of its own keeps the terminal's Ctrl-C from it,
-    # which this process answers: it still has to tell the server how its run ended.
-    program = (
-        "import os, sys, threading, signal\n"
-        "def watch():\n"
-        "    sys.stdin.buffer.read()\n"
-        "    os.killpg(os.getpid(), signal.SIGKILL)\n"
-        "threading.Thread(target=watch, daemon=True).start()\n"
-        "import runpy\n"
-        "sys.argv = ['prefect', 'server', 'start', '--host', '127.0.0.1', '--no-ui', "
-        f"'--port', '{port}']\n"
-        "runpy.run_module('prefect', run_name='__main__')\n"
-    )
+    _started.append(os.environ["PREFECT_API_URL"])
+    # The command of Prefect's own documentation. In a session of its own: it still has to be told how a run ended that
+    # was stopped with Ctrl-C.
+    program = child.words("prefect", "server", "start", "--host", "127.0.0.1", "--no-ui", "--port", str(port))
     with log_file().open("ab") as log:
         process = subprocess.Popen(  # noqa: S603  our own program
-            programs.python("-c", program), stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+            programs.python(*program), stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
         )
     atexit.register(_end, process)
     return process
+
+
+def is_own_server() -> bool:
+    """Whether Prefect's server is one of this state folder: of this process, or of `slimline up`."""
+    url = os.environ.get("PREFECT_API_URL", "")
+    return url in _started or url == servers.addresses().get("PREFECT_API_URL")
 
 
 def blank_database() -> Path:

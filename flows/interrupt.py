@@ -17,11 +17,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 
 import psutil
 
+from tasks.store.process import is_gone, this_process
+
 AGAIN = signal.SIGUSR1  # Ctrl-C for the main thread alone: a second SIGINT would be a person's who does not wait
+PREFIX, OWNER = "slimline-", ".process"  # of the folder of temporary files, and the file in it that says whose it is
 EXIT_CODE = 128 + signal.SIGINT  # what shells make of it
 SOON = 1.0  # seconds in which most of what can be interrupted is undone; after them a person is asked to wait
 PATIENCE = 2.5  # seconds that the main thread has in all
@@ -40,9 +44,9 @@ def heard() -> float:
 def heeded(close: Callable[[], None], say: Callable[[], None]) -> Iterator[None]:
     """While the block lasts, Ctrl-C ends this process within five seconds, a second one at once.
 
-    Temporary files of the block lie in a folder that goes with it, in either way. The program ends behind the block:
-    Ctrl-C there ends it without a word, as all is shown by then. Where SIGINT is ignored, as in a script's background,
-    it stays so.
+    Temporary files of the block lie in a folder that goes with it, in either way; where a process was killed the next
+    one removes it. The program ends behind the block: Ctrl-C there ends it without a word, as all is shown by then.
+    Where SIGINT is ignored, as in a script's background, it stays so.
 
     Args:
         close: writes down that what runs was stopped. Called if the main thread does not come to it soon, in another
@@ -50,7 +54,9 @@ def heeded(close: Callable[[], None], say: Callable[[], None]) -> Iterator[None]
         say: tells the person; called then too, unless `once` was.
 
     """
-    with tempfile.TemporaryDirectory(prefix="slimline-") as folder:
+    _remove_left()
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
+        (Path(folder) / OWNER).write_text(this_process())
         before, tempfile.tempdir = tempfile.tempdir, folder
         if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
             _listen(close, (lambda: once(say), lambda: shutil.rmtree(folder, ignore_errors=True)))
@@ -60,6 +66,14 @@ def heeded(close: Callable[[], None], say: Callable[[], None]) -> Iterator[None]
             tempfile.tempdir = before
             if not heard() and signal.getsignal(signal.SIGINT) == _interrupt:
                 signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _remove_left() -> None:
+    """Remove the temporary files of processes of this machine that were killed."""
+    for owner in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{OWNER}"):
+        with suppress(OSError, ValueError):  # another user's, or gone meanwhile; or just about to be written
+            if is_gone(owner.read_text()):
+                shutil.rmtree(owner.parent, ignore_errors=True)
 
 
 def once(tell: Callable[[], None]) -> None:

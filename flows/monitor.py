@@ -8,6 +8,7 @@ from prefect.events import emit_event
 from prefect.runtime import flow_run
 from pydantic import BaseModel, Field
 
+from flows.orphans import say_process
 from flows.promote import ModelName
 from flows.recipe import Recipe
 from flows.recipe_file import registered_recipe
@@ -19,7 +20,7 @@ from tasks.data.new import NewDataConfig
 from tasks.drift.limits import MonitorConfig
 from tasks.evidence.monitoring import Monitoring, as_markdown, open_monitoring
 from tasks.monitor import monitor_version
-from tasks.store import registry, tracking
+from tasks.store import pages, registry, tracking
 from tasks.store.registry import CHAMPION
 
 DEGRADED, HEALTHY = "slimline.monitor.degraded", "slimline.monitor.healthy"
@@ -46,7 +47,7 @@ class Watched(BaseModel, frozen=True):
     mlflow_url: str
 
 
-@flow(name="monitor", flow_run_name="{name}", persist_result=True, result_serializer="json")
+@flow(name="monitor", flow_run_name="{name}", persist_result=True, result_serializer="json", on_running=[say_process])
 def monitor(
     name: ModelName,
     data: NewDataConfig,
@@ -76,7 +77,7 @@ def monitor(
             measured = monitor_version(name, version.version, new, data.labels, config, recipe.seed)
         monitoring = open_monitoring(tracking.fetch(measured))
         create_markdown_artifact(as_markdown(monitoring), key="monitoring", description=monitoring.uri)
-        return _tell(name, monitoring, again, tracking.ui_url(run))
+        return _tell(name, monitoring, again, pages.ui_url(run))
 
 
 def _again(recipe: Recipe, new: DataConfig, labels: bool, config: MonitorConfig) -> Recipe:

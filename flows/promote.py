@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field
 
 from flows import servers
 from flows.budget import breaches
+from flows.orphans import say_process
 from flows.recipe import Recipe
 from flows.recipe_file import recipe_of
 from flows.record import recorded
@@ -30,7 +31,7 @@ from tasks.contract.progress import listener
 from tasks.contract.state_folder import alone, home
 from tasks.evidence.comparison import Comparison, as_markdown, brought_up_to_date, open_comparison, worse
 from tasks.smoke_test import smoke_test
-from tasks.store import registry, tracking
+from tasks.store import pages, registry, tracking
 from tasks.store.registry import CANDIDATE, CHAMPION, PREVIOUS, Registered
 from tasks.store.resumed import made_before
 from tasks.versions.registered import ELSEWHERE, open_registered
@@ -75,7 +76,13 @@ class Approval(RunInput):
     note: str = Field("", max_length=1000, description="Why; kept with the version.")
 
 
-@flow(name="promote", flow_run_name="{name}@{candidate}", persist_result=True, result_serializer="json")
+@flow(
+    name="promote",
+    flow_run_name="{name}@{candidate}",
+    persist_result=True,
+    result_serializer="json",
+    on_running=[say_process],
+)
 def promote(
     name: ModelName, candidate: str = CANDIDATE, approval_seconds: Annotated[int, Field(ge=0, le=604800)] = 0
 ) -> Promotion:
@@ -103,13 +110,13 @@ def promote(
         _gate(opened, comparison, recipe)
         approval = _approved(comparison, approval_seconds) if approval_seconds else Approval()
         moves = {PREVIOUS: against, CHAMPION: version.version} if against else {CHAMPION: version.version}
-        with _alone(name), registry.moving(name, against, moves, by=f"flow run {flow_run.name} {flow_run.ui_url}"):
+        by = f"flow run {flow_run.name} {flow_run.ui_url}"
+        with _alone(name), registry.moving(name, against, moves, by, _tags(run, approval)):
             smoke_test(name, CHAMPION, version.version)
-        registry.tag_version(name, version.version, _tags(run, approval))
         return _result(name, moved=True, put_back=undone, approval=approval, comparison=comparison, run=run)
 
 
-@flow(name="rollback", flow_run_name="{name}", persist_result=True, result_serializer="json")
+@flow(name="rollback", flow_run_name="{name}", persist_result=True, result_serializer="json", on_running=[say_process])
 def rollback(name: ModelName) -> Promotion:
     """Put the version that was champion before back in its place, and the champion in that one's: twice is nothing.
 
@@ -123,11 +130,9 @@ def rollback(name: ModelName) -> Promotion:
     with recorded("rollback", f"rollback-{name}", settings) as run:
         moves = {CHAMPION: previous.version, PREVIOUS: champion.version}
         by = f"flow run {flow_run.name} {flow_run.ui_url}"
-        with _alone(name), registry.moving(name, champion.version, moves, by):
+        approval = Approval(note=f"rolled back from version {champion.version}")
+        with _alone(name), registry.moving(name, champion.version, moves, by, _tags(run, approval)):
             smoke_test(name, CHAMPION, previous.version)
-        registry.tag_version(
-            name, previous.version, _tags(run, Approval(note=f"rolled back from version {champion.version}"))
-        )
         return _result(name, moved=True, put_back=undone, run=run)
 
 
@@ -276,12 +281,12 @@ def _result(
         note=approval.note if approval else "",
         comparison=comparison,
         flow_run_url=str(flow_run.ui_url),
-        mlflow_url=tracking.ui_url(run) if run else "",
+        mlflow_url=pages.ui_url(run) if run else "",
     )
     lines = [
         f"# {name}: version {result.champion} is the champion",
         f"It was {'put there now' if moved else 'the champion already'}; previous is {result.previous or 'none'}.",
-        f"[The version]({tracking.version_url(name, result.champion)})"
+        f"[The version]({pages.version_url(name, result.champion)})"
         + (f" · [MLflow run]({result.mlflow_url})" if run else ""),
     ]
     create_markdown_artifact("\n\n".join(lines), key="champion", description=f"models:/{name}@{CHAMPION}")

@@ -17,7 +17,7 @@ from flows.recipe import Recipe
 from tasks.contract.errors import SlimlineError
 from tasks.contract.progress import listener
 from tasks.register import digest_text
-from tasks.store import tracking
+from tasks.store import pages, tracking
 from tasks.store.commit import git_commit
 from tasks.store.killed_runs import kill_runs, reopen_run
 from tasks.store.resumed import suspend_run
@@ -67,7 +67,7 @@ def recorded(role: str, name: str, settings: Mapping[str, Any], tags: Mapping[st
         run = tracking.start_run(name, {**about, **tags}, tracking.flatten(settings))
     try:
         create_link_artifact(
-            tracking.ui_url(run), "MLflow run", key="mlflow-run", description="Every stage, metric and plot."
+            pages.ui_url(run), "MLflow run", key="mlflow-run", description="Every stage, metric and plot."
         )
         yield run
     except Pause:  # a person is asked, and the flow run goes on in another process when they have answered

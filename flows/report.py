@@ -14,7 +14,7 @@ from flows.record import made_by
 from tasks.contract.artifact import EvidenceArtifact, VersionArtifact
 from tasks.evidence.evidence import FileEvidence, headline, open_evidence
 from tasks.evidence.page import PAGE, About, lay_out_report
-from tasks.store import registry, tracking
+from tasks.store import pages, registry, tracking
 from tasks.store.stage_runs import epochs_of, stages_of
 
 REPORT = "report"  # the folder among the run's artifacts
@@ -113,8 +113,8 @@ def present(recipe: Recipe, run: str, evidence: EvidenceArtifact, version: Versi
     measured = open_evidence(tracking.fetch(evidence))
     figures = [figures_of(file) for file in measured.files]
     kept = limits(recipe.budget, recipe.teacher.floor, measured)
-    page = tracking.ui_url(run, f"{REPORT}/{PAGE}")
-    registered = {version.uri: tracking.version_url(version.name, version.version)} if version else {}
+    page = pages.ui_url(run, f"{REPORT}/{PAGE}")
+    registered = {version.uri: pages.version_url(version.name, version.version)} if version else {}
     about = About(
         name=recipe.registered_name,
         version=version.uri if version else "",
@@ -122,7 +122,7 @@ def present(recipe: Recipe, run: str, evidence: EvidenceArtifact, version: Versi
         recipe=recipe.as_yaml(),
         limits=[(line.field, line.limit, line.measured, line.kept) for line in kept],
         curves={stage.stage: epochs for stage in stages_of(run) if (epochs := epochs_of(stage.run))},
-        links={"Prefect": str(flow_run.ui_url), "MLflow": tracking.ui_url(run), **registered},
+        links={"Prefect": str(flow_run.ui_url), "MLflow": pages.ui_url(run), **registered},
     )
     with tempfile.TemporaryDirectory(prefix="slimline-report-") as work:
         lay_out_report(measured, about, Path(work, REPORT))
@@ -138,7 +138,7 @@ def present(recipe: Recipe, run: str, evidence: EvidenceArtifact, version: Versi
         flow_run=str(flow_run.id),
         flow_run_url=str(flow_run.ui_url),
         mlflow_run=run,
-        mlflow_url=tracking.ui_url(run),
+        mlflow_url=pages.ui_url(run),
         evidence=str(tracking.download(where) / PAGE) if tracking.is_local() else page,
         figures=figures,
         limits=kept,
@@ -152,7 +152,7 @@ def publish(recipe: Recipe, run: str, evidence: EvidenceArtifact, version: Versi
         **dict(present(recipe, run, evidence, version)),
         version=version.version,
         uri=version.uri,
-        version_url=tracking.version_url(version.name, version.version),
+        version_url=pages.version_url(version.name, version.version),
         runs={stage.stage: stage.run for stage in stages},
         seconds={stage.stage: round(stage.seconds, 2) for stage in stages},
         reused=[stage.stage for stage in stages if stage.reused],
@@ -166,7 +166,7 @@ def publish(recipe: Recipe, run: str, evidence: EvidenceArtifact, version: Versi
 
 
 def _summary(recipe: Recipe, result: Compression) -> str:
-    page = tracking.ui_url(result.mlflow_run, f"{REPORT}/{PAGE}")
+    page = pages.ui_url(result.mlflow_run, f"{REPORT}/{PAGE}")
     served = next(line for line in result.figures if line.shipped)
     teacher = next(line for line in result.figures if line.role == "teacher" and line.target == served.target)
     lines = [

@@ -5,11 +5,12 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 from pydantic import BaseModel
 
+from flows.orphans import say_process
 from flows.recipe_file import registered_recipe
 from flows.record import recorded
 from flows.turn import machine_alone
 from tasks.contract.errors import VersionDamaged
-from tasks.store import tracking
+from tasks.store import pages, tracking
 from tasks.store.registry import Registered
 from tasks.verify import TABLE, as_markdown, damage_as_markdown, open_verification, verify_version
 from tasks.versions.address import VersionUri
@@ -26,7 +27,7 @@ class Verified(BaseModel, frozen=True):
     mlflow_url: str
 
 
-@flow(name="verify", flow_run_name="{version}", persist_result=True, result_serializer="json")
+@flow(name="verify", flow_run_name="{version}", persist_result=True, result_serializer="json", on_running=[say_process])
 def verify(version: VersionUri = "models:/digits@champion", processors: bool = False) -> Verified:
     """Hold a registered version against its own evidence, from the registered files and the recorded data alone.
 
@@ -45,7 +46,7 @@ def verify(version: VersionUri = "models:/digits@champion", processors: bool = F
             holds=holds,
             page=page,
             flow_run_url=str(flow_run.ui_url),
-            mlflow_url=tracking.ui_url(run),
+            mlflow_url=pages.ui_url(run),
         )
 
 

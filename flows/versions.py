@@ -17,7 +17,7 @@ from tasks.evidence.evidence import Evidence, FileEvidence, open_evidence
 from tasks.evidence.page import PAGE
 from tasks.measuring.machine import comparable
 from tasks.register import digest_text
-from tasks.store import registry, tracking
+from tasks.store import pages, registry, tracking
 from tasks.store.registry import Registered
 from tasks.versions.address import parse
 from tasks.versions.registered import ELSEWHERE
@@ -227,7 +227,7 @@ def _shown(version: Registered) -> tuple[Shown, Evidence | None]:
         promoted=_tagged(version, "promoted_"),
         approved_by=version.tags.get("approved_by", ""),
         deployed=_tagged(version, "deployed."),
-        mlflow_url=tracking.version_url(version.name, version.version),
+        mlflow_url=pages.version_url(version.name, version.version),
     )
     return shown, evidence
 

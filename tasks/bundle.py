@@ -102,6 +102,7 @@ def hand_out(made: BundleArtifact, place: Path) -> None:
     check_place(place)
     source = tracking.fetch(made)
     beside = place.with_name(f".{place.name}.partial")
+    _remove(beside)  # of one that was killed here
     try:
         if place.name.endswith(ARCHIVE):
             beside.write_bytes(_archive(source, place.name.removesuffix(ARCHIVE)))
@@ -109,9 +110,14 @@ def hand_out(made: BundleArtifact, place: Path) -> None:
             shutil.copytree(source, beside)
         beside.rename(place)
     finally:
-        if beside.is_dir():
-            shutil.rmtree(beside)
-        beside.unlink(missing_ok=True)
+        _remove(beside)
+
+
+def _remove(place: Path) -> None:
+    """Take away a folder or a file, if there is one."""
+    if place.is_dir():
+        shutil.rmtree(place)
+    place.unlink(missing_ok=True)
 
 
 def _archive(folder: Path, root: str) -> bytes:

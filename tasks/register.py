@@ -31,7 +31,7 @@ from tasks.evidence.evidence import headline, open_evidence
 from tasks.evidence.page import PAGE, render_card
 from tasks.formats import FORMATS
 from tasks.measuring.answers import Outputs
-from tasks.store import registry, tracking
+from tasks.store import pages, registry, tracking
 from tasks.store.commit import git_commit
 from tasks.store.stage import StageRun, stage
 from tasks.versions.manifest import write_manifest
@@ -188,8 +188,8 @@ def _register(run: StageRun, made: Version, content: str) -> registry.Registered
         "data": made.data,
         "lineage": {step: artifact.sha256 for step, artifact in made.lineage.items()},
         "links": {
-            **{step: tracking.ui_url(artifact.run) for step, artifact in made.lineage.items()},
-            "evidence": tracking.ui_url(made.evidence.run, f"evidence/{PAGE}"),
+            **{step: pages.ui_url(artifact.run) for step, artifact in made.lineage.items()},
+            "evidence": pages.ui_url(made.evidence.run, f"evidence/{PAGE}"),
         },
     }
     (folder / "README.md").write_text(render_card(**written))

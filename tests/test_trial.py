@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import yaml
 from registered import EVERY_TARGET, version_folder
@@ -135,6 +136,30 @@ def test_the_server_needs_nothing_but_the_bundle(server, copied, tmp_path):
         assert client.is_model_ready("tiny")
         client.close()
     assert process.returncode is not None, "it is gone when the block ends"
+
+
+TRYING = """
+import sys, time
+from pathlib import Path
+from tasks.bundles.client import running
+from tasks.bundles.trial import TrialConfig
+
+folder = Path(sys.argv[1])
+with running(folder, folder / "model", TrialConfig(requests=20)) as (_, process):
+    print(process.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_server_does_not_outlive_a_trial_that_was_killed(copied):
+    command = [sys.executable, "-c", TRYING, str(copied("docker"))]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as trying:
+        server = psutil.Process(int(trying.stdout.readline()))
+        trying.kill()
+    gone, _ = psutil.wait_procs([server], timeout=30)
+    for left in {server} - set(gone):
+        left.kill()
+    assert gone, "it goes on for ever, and has its port"
 
 
 @pytest.mark.parametrize(

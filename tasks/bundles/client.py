@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tasks.bundles.trial import TrialConfig, TrialResult, timed
+from tasks.contract import child
 from tasks.contract.errors import PortTaken, ServerFailed, SlimlineError
 from tasks.versions.recorded_answers import compare_answers
 
@@ -81,15 +82,22 @@ def running(folder: Path, model: Path, config: TrialConfig) -> Iterator[tuple[di
         "gRPC": free_port("trial.grpc_port", config.grpc_port),
         "REST": free_port("trial.http_port", config.http_port),
     }
-    command = [sys.executable, "-m", "tasks.serving", str(model), "--host", "127.0.0.1"]
-    command += ["--http-port", str(ports["REST"]), "--grpc-port", str(ports["gRPC"])]
+    where = ["--host", "127.0.0.1", "--http-port", str(ports["REST"]), "--grpc-port", str(ports["gRPC"])]
+    command = [sys.executable, *child.words("tasks.serving", str(model), *where)]
     # neither our own code nor its settings: what it needs has to be in the bundle
     passed = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
     environment = {**passed, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "CUDA_VISIBLE_DEVICES": "-1"}
     with (
         (folder / "server.log").open("w+", encoding="utf-8", errors="replace") as log,
         subprocess.Popen(  # noqa: S603  our own interpreter
-            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, text=True
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            text=True,
+            start_new_session=True,
         ) as process,
     ):
         try:

@@ -17,7 +17,8 @@ def reopen_run(run_id: str) -> None:
 
 
 def kill(run_id: str) -> None:
-    """Close a run as killed."""
+    """Close a run as killed, and what it was keeping as failed."""
+    tracking.close_models(run_id)
     tracking.client().set_terminated(run_id, "KILLED")
 
 

@@ -114,12 +114,15 @@ def set_alias(name: str, alias: str, version: int | None) -> None:
 
 
 @contextmanager
-def moving(name: str, champion: int | None, aliases: Mapping[str, int | None], by: str) -> Iterator[None]:
+def moving(
+    name: str, champion: int | None, aliases: Mapping[str, int | None], by: str, told: Mapping[str, str] = {}
+) -> Iterator[None]:
     """Move aliases of a registered model as one transaction, which ends well only if the block does.
 
     Where they stood is written into the tag `MOVING` first, which is taken away last. If the block fails they are put
     back there; if this process dies, or the store fails, before the tag is gone, `put_back` does it later. A champion
     that there was is never without a successor: at every moment it is the old one or the new one.
+    What the new champion's tags tell of the move is part of it.
 
     It takes no lock. Looking where the champion is and moving it are two steps, so whoever calls this, or `put_back`,
     first sees to it that nobody else does both at the same time.
@@ -129,6 +132,7 @@ def moving(name: str, champion: int | None, aliases: Mapping[str, int | None], b
         champion: where the champion's alias was when the move was decided.
         aliases: where each is to point; none takes it away.
         by: who moves them, in words.
+        told: tags of the version that becomes the champion.
 
     Raises:
         AliasesMoved: the champion is another one by now; nothing was changed.
@@ -140,7 +144,11 @@ def moving(name: str, champion: int | None, aliases: Mapping[str, int | None], b
             f"{name}: the champion is no longer {_called(champion)} but {_called(now.get(CHAMPION))}, moved "
             f"meanwhile by {_tags(name).get(MOVED_BY, 'somebody')}: nothing was changed here. Start again"
         )
-    before = {"aliases": {alias: now.get(alias) for alias in aliases}, "by": by}
+    before: dict[str, Any] = {"aliases": {alias: now.get(alias) for alias in aliases}, "by": by}
+    newer = aliases.get(CHAMPION)
+    if told and newer:
+        tags = tracking.client().get_model_version(name, str(newer)).tags
+        before |= {"told": {key: tags.get(key) for key in told}, "version": newer}
     tracking.client().set_registered_model_tag(name, MOVING, json.dumps(before))
     try:
         for alias, version in aliases.items():
@@ -149,6 +157,8 @@ def moving(name: str, champion: int | None, aliases: Mapping[str, int | None], b
     except BaseException:
         put_back(name)
         raise
+    if newer:
+        tag_version(name, newer, told)
     tracking.client().set_registered_model_tag(name, MOVED_BY, by)
     tracking.client().delete_registered_model_tag(name, MOVING)
 
@@ -164,19 +174,24 @@ def put_back(name: str) -> str:
     before = json.loads(note)
     for alias, version in before["aliases"].items():
         set_alias(name, alias, version)
+    tag_version(name, before.get("version", 0), before.get("told", {}))
     tracking.client().delete_registered_model_tag(name, MOVING)
     return str(before["by"])
 
 
 def name_on(run_id: str, name: str, version: int) -> None:
     """Name a version on MLflow's page of the run that it came of: the stage that made it has a run of its own."""
-    tracking.log_output(run_id, tracking.client().get_model_version(name, str(version)).source)
+    tracking.log_output(run_id, str(tracking.client().get_model_version(name, str(version)).source))
 
 
-def tag_version(name: str, version: int, tags: Mapping[str, str]) -> None:
-    """Tags of a version; one that is there is replaced."""
+def tag_version(name: str, version: int, tags: Mapping[str, str | None]) -> None:
+    """Tags of a version; one that is there is replaced, or taken away where its value is none."""
     for key, value in tags.items():
-        tracking.client().set_model_version_tag(name, str(version), key, value)
+        if value is not None:
+            tracking.client().set_model_version_tag(name, str(version), key, value)
+        else:
+            with tracking.unless(tracking.NOT_THERE):
+                tracking.client().delete_model_version_tag(name, str(version), key)
 
 
 def register(

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
 from tasks.contract.artifact import Artifact, digest_folder
 from tasks.contract.errors import StoreError
@@ -38,7 +37,6 @@ ROLE = "slimline.role"  # tag: `stage` on a stage's run, what kind of flow run i
 PROCESS = "slimline.process"  # tag: which process of which machine began a run, and when that process did
 USED = "slimline.used"  # tag: when what a stage's run made was reused last, in seconds since 1970
 NOTE = "mlflow.note.content"  # tag: the description that MLflow's page of a run begins with, in Markdown
-MODEL_TRAINING = "workflowType=machine_learning"  # of MLflow's two menus: the other is about language models
 NOT_THERE = "RESOURCE_DOES_NOT_EXIST"  # MLflow's word for it
 
 
@@ -104,29 +102,6 @@ def experiment() -> str:
             if existing is None:
                 raise
     return str(existing.experiment_id)
-
-
-def ui_url(run_id: str = "", artifact: str = "") -> str:
-    """Where a browser finds the experiment, a run, or an artifact of a run."""
-    run = f"/runs/{run_id}" if run_id else ""
-    return _page(f"experiments/{experiment()}{run}" + (f"/artifacts/{artifact}" if artifact else ""))
-
-
-def version_url(name: str, version: int) -> str:
-    """Where a browser finds a version of a registered model."""
-    return _page(f"models/{name}/versions/{version}")
-
-
-def _page(route: str) -> str:
-    """A page of MLflow's UI: on the tracking server, or on `mlflow server` at its default address.
-
-    `SLIMLINE_MLFLOW_UI_URL` says what browsers call the server, where that is not what workers call it.
-    """
-    uri = tracking_uri()
-    server = os.environ.get("SLIMLINE_MLFLOW_UI_URL") or (uri if uri.startswith("http") else "http://127.0.0.1:5000")
-    parts = urlsplit(server.rstrip("/"))
-    server = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # a link is shown: no password in it
-    return f"{server}/#/{route}?{MODEL_TRAINING}"
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -264,6 +239,13 @@ def log_output(run_id: str, model: str) -> None:
     from mlflow.entities import LoggedModelOutput
 
     client().log_outputs(run_id, [LoggedModelOutput(model.removeprefix("models:/"), step=0)])
+
+
+def close_models(run_id: str) -> None:
+    """Close models of a run whose files have not all arrived, and will not, as failed."""
+    for model in client().search_logged_models([experiment()], f"source_run_id = '{run_id}'"):
+        if not model.status.is_finalized(model.status):
+            client().finalize_logged_model(model.model_id, "FAILED")
 
 
 def keep_folder(run_id: str, folder: Path, name: str) -> str:

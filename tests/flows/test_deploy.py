@@ -102,6 +102,24 @@ def test_an_archive_holds_the_same_files(home, quick, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny", "tiny.tar.gz"], "nothing is left beside it"
 
 
+def test_what_a_killed_deployment_left_beside_a_place_does_not_stand_in_the_way(tmp_path):
+    """It was at copying: what it had of the bundle is there under another name."""
+    from tasks.bundle import hand_out
+    from tasks.contract.artifact import BundleArtifact, digest_folder
+    from tasks.store import tracking
+
+    made, left = tmp_path / "made", tmp_path / ".bundle.partial"
+    for folder in (made, left):
+        folder.mkdir()
+    (made / "model.onnx").write_text("weights")
+    (left / "half").write_text("wei")
+    digest = digest_folder(made)
+    tracking._fetched[digest] = made
+    hand_out(BundleArtifact(stage="bundle", sha256=digest, uri="", run="", server="edge"), tmp_path / "bundle")
+    assert [path.name for path in (tmp_path / "bundle").iterdir()] == ["model.onnx"]
+    assert not left.exists()
+
+
 def test_a_bundle_that_fails_is_not_marked_and_not_written(home, quick, tmp_path):
     from flows.deploy import deploy
     from tasks.store import registry, tracking

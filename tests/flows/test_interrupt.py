@@ -1,8 +1,10 @@
 """Ctrl-C at a terminal: soon over at any moment, nothing left behind, and the same command goes on."""
 
+import os
 import re
 import shlex
 import sqlite3
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -197,6 +199,33 @@ def test_whatever_the_main_thread_does(tmp_path, work, presses, how, seconds):
     assert (printed[-1], printed.count("said")) == ("said", 1)
     least, most = seconds
     assert least <= took < most + 10, f"{most} s on a machine at rest"
+
+
+def test_temporary_files_of_one_that_was_killed_are_removed_by_the_next(tmp_path):
+    program = """
+import os, signal, sys, tempfile
+from flows.interrupt import heeded
+with heeded(print, print):
+    print(os.path.dirname(tempfile.mkdtemp()), flush=True)
+    if sys.argv[1:]:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+    elsewhere = tmp_path / "slimline-elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / ".process").write_text("another/1 1 2026-01-01T00:00:00.000+00:00")
+    left = []
+    for words in (["killed"], []):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *words],
+            cwd=ROOT,
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert Path(done.stdout.strip()).parent == tmp_path
+        left.append(sorted(tmp_path.iterdir()))
+    assert len(left[0]) == 2
+    assert left[1] == [elsewhere], "what another machine's process may still need stays"
 
 
 def test_where_sigint_is_ignored_it_stays_so(tmp_path):

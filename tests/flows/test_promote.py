@@ -187,7 +187,8 @@ def test_what_is_not_there_is_named(aliases, field):
         "previous": lambda: rollback("tiny"),
         "nobody": lambda: promote("nobody"),
     }[field]
-    with pytest.raises(VersionError, match="Aliases of tiny: champion is 1" if field != "nobody" else "register one with `slimline run`"):
+    message = "Aliases of tiny: champion is 1" if field != "nobody" else "register one with `slimline run`"
+    with pytest.raises(VersionError, match=message):
         call()
 
 
@@ -285,28 +286,37 @@ def dies_at(line):
 for line in itertools.count(1):
     for alias, version in {"champion": 1, "previous": 3}.items():
         registry.set_alias("tiny", alias, version)
+    registry.tag_version("tiny", 2, {"promoted_by": "an earlier one", "promoted_note": None})
     _get_store().engine.dispose()  # a connection must not be used on both sides of a fork
     child = os.fork()
     if not child:
         sys.settrace(dies_at(line))
-        with promote._alone("tiny"), registry.moving("tiny", 1, {"previous": 1, "champion": 2}, by="the late one"):
+        aliases, told = {"previous": 1, "champion": 2}, {"promoted_by": "this one", "promoted_note": "why"}
+        with promote._alone("tiny"), registry.moving("tiny", 1, aliases, "the late one", told):
             pass
         os._exit(0)
     if not os.waitpid(child, 0)[1]:
         break
-    print(promote._put_back("tiny"), json.dumps(registry.aliases_of("tiny")), sep="|", flush=True)
+    whose, tags = promote._put_back("tiny"), registry.version_of("tiny", 2).tags
+    told = [tags["promoted_by"], tags.get("promoted_note")]
+    print(whose, json.dumps(registry.aliases_of("tiny")), json.dumps(told), sep="|", flush=True)
 """
 
 
 def test_killed_at_any_line_of_a_move_it_leaves_nothing_locked_and_nothing_half_moved(aliases, home):
     done = subprocess.run([sys.executable, "-c", KILLED_AT_EACH_LINE], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    left = [(whose, json.loads(aliases)) for whose, aliases in (line.split("|") for line in done.stdout.splitlines())]
+    lines = [line.split("|") for line in done.stdout.splitlines()]
+    left = [(whose, json.loads(aliases)) for whose, aliases, _ in lines]
     before = {"candidate": ALSO_GOOD, "champion": GOOD, "previous": POOR}
     after = {**before, "champion": ALSO_GOOD, "previous": GOOD}
     assert {whose for whose, where in left if where == before} == {"", "the late one"}
     assert {whose for whose, where in left if where == after} == {""}
     assert all(where in (before, after) for _, where in left)
+    assert {(told, json.loads(aliases) == after) for _, aliases, told in lines} == {
+        ('["an earlier one", null]', False),
+        ('["this one", "why"]', True),
+    }, "a champion tells how it became one, and no other version does"
     assert not list((home / "locks").iterdir())
 
 

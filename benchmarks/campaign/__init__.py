@@ -1,0 +1,1 @@
+"""`kill -9` at random moments of every command: nothing half-written, locked, lost or done twice."""
