@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from command_line import ROOT
 from registered import versions
-from servers import BIN
+from servers import BIN, until
 
 from tasks.contract.errors import NotPromoted
 
@@ -154,6 +154,8 @@ def test_an_approval_that_comes_when_the_terminal_is_gone_moves_nothing_and_is_c
     program = "from flows.promote import promote; promote('tiny', approval_seconds=600)"
     died = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
     [run] = waiting()
+    with get_client(sync_client=True) as client:  # the form is written behind the state that waits for it
+        until(lambda: client.read_flow_run_input(run.id, run.state.state_details.run_input_keyset["description"]), 60)
     died.kill()
     died.wait()
     assert f"at a terminal of {socket.gethostname()}: an answer counts as long as that is open" in decide(
