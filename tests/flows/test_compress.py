@@ -145,6 +145,7 @@ def test_each_page_in_mlflow_leads_to_the_next(first, store):
     assert first["version_url"].endswith(version)
     page = (tracking.download(f"runs:/{first['mlflow_run']}/report") / "index.html").read_text()
     assert "models:/tiny/1" in page
+    assert "budget.max_accuracy_drop" in page
     assert version in page
     assert "budget.max_accuracy_drop" in page
     measured = f"/runs/{first['runs']['validate']}/artifacts/evidence/index.html?workflowType=machine_learning"
