@@ -37,7 +37,6 @@ from tasks.store.needed import KeptRun, sorted_out
 KEEP_DAYS = "SLIMLINE_GC_KEEP_DAYS"
 DEFAULT_DAYS = 30.0
 DAY = 24 * 60 * 60  # seconds
-FLOWS = ["compress", "compress-recipe", "promote", "rollback", "monitor", "deploy", "verify"]
 ENDED = [StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED]
 PAGE = 200  # flow runs that Prefect gives at once, at most
 
@@ -198,7 +197,7 @@ def _begun(client: SyncPrefectClient) -> list[float]:
 
 
 def _flow_runs(client: SyncPrefectClient, which: FlowRunFilter) -> list[FlowRun]:
-    ours = FlowFilter(name=FlowFilterName(any_=FLOWS))
+    ours = FlowFilter(name=FlowFilterName(any_=servers.FLOWS))
     found: list[FlowRun] = []
     while True:
         page = client.read_flow_runs(flow_filter=ours, flow_run_filter=which, limit=PAGE, offset=len(found))

@@ -34,14 +34,13 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
 from flows import embedded
-from flows.servers import POOL
+from flows.servers import FLOWS, POOL
 from tasks.store import killed_runs, resumed
 from tasks.store.process import is_gone, this_process
 
 BEGUN = [StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
 SAID = re.compile(r"\S+ \d+ \S+")  # by `say_process`: others' programs have words of their own
 SILENT = timedelta(minutes=2)  # what lives has said it within a second
-FLOWS = ["compress", "compress-recipe", "promote", "rollback", "deploy", "monitor", "verify"]
 MESSAGE = "Its process is gone. Retry the run, and it goes on from the finished stages."
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from tasks.contract.state_folder import home
 
 POOL = "slimline"  # the work pool that its workers work for
+FLOWS = ["compress", "compress-recipe", "promote", "rollback", "monitor", "deploy", "verify"]  # as Prefect calls them
 
 
 def running() -> bool:
