@@ -33,7 +33,7 @@ POWER = 5  # each so many moments the servers of `slimline up` are killed too, a
 STARTING = 0.2  # of the moments fall before the work
 LIMIT = 300.0  # seconds for a command on a machine that does much else
 SOON = 60.0  # seconds in which a promotion or a rollback has to be through after another was killed
-GONE = 10.0  # seconds that what a command began has to end when it is gone
+GONE = 60.0  # seconds that what a command began has to end when it is gone: what answers one question ends by itself
 SERVED = 3.0  # seconds that a server is asked
 RECIPE = """\
 name: tiny

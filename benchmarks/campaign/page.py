@@ -10,12 +10,13 @@ def page(rows: list[dict[str, Any]], date: str, machine: Any) -> str:
     lines = [
         "# `kill -9` at random moments",
         "",
-        f"`python -m benchmarks.campaign`, {date}, {machine.processor}, {machine.usable_cores} usable cores. Each "
-        "moment is one command, killed, then the next one, to its end. *In its work*: behind imports and what starts a "
-        "server. *Alone*: its process, and not at the same moment all that it began. *Broken*: moments after which "
-        "something did not hold of: databases whole and not locked, no file locked, every version whole by its "
-        "manifest, aliases moved as one and told of, a bundle whole or not there, nothing made twice, nothing finished "
-        "lost, no process left, no run, task or model left open behind the next command, which ends well.",
+        f"`python -m benchmarks.campaign`, {date}, {machine.processor}, {machine.usable_cores} usable cores, load "
+        f"{machine.load_before:g} at the end. Each moment is one command, killed, then the next one, to its end. *In "
+        "its work*: behind imports and what starts a server. *Alone*: its process, and not at the same moment all that "
+        "it began. *Broken*: moments after which something did not hold of: databases whole and not locked, no file "
+        "locked, every version whole by its manifest, aliases moved as one and told of, a bundle whole or not there, "
+        "nothing made twice, nothing finished lost, no process left, no run, task or model left open behind the next "
+        "command, which ends well.",
         "",
         "| command | server | moments | in its work | alone | and the servers | broken | next took, median | at most |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
