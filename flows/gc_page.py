@@ -32,10 +32,10 @@ def gc_page(console: Console, found: Collected) -> None:
     ]
     if rows:
         tabulate(console, rows, ("what",), right=("number", "MB"))
-    limit = f"the last {found.keep_days:g} days"
+    limit, needs = f"the last {found.keep_days:g} days", "needed" if found.deleted else "needs"
     say(
         console,
-        f"No registered version of {found.store} needs these, no alias, promotion or rollback, and no run that is at "
+        f"No registered version of {found.store} {needs} these, no alias, promotion or rollback, and no run that is at "
         f"work or of {limit}. A compression counts with all its stages, and a stage that goes runs once more when its "
         "recipe does."
         if rows
