@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, get_type_hints
@@ -210,6 +210,8 @@ def _work(title: str, key: str, parent: str, function: Callable[[StageRun], A], 
         tracking.set_tags(run_id, {tracking.RESULT: artifact.model_dump_json(), tracking.KEY: key})
     except BaseException:
         tracking.end_run(run_id, failed=True)
+        with suppress(OSError):  # there are checkpoints in it, to go on from
+            checkpoints.rmdir()
         raise
     tracking.end_run(run_id, failed=False)
     shutil.rmtree(checkpoints, ignore_errors=True)
