@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 
 from flows import servers
 from flows.budget import breaches
-from flows.orphans import say_process
+from flows.orphans import close_dead, say_process
 from flows.recipe import Recipe
 from flows.recipe_file import recipe_of
 from flows.record import recorded
@@ -165,7 +165,8 @@ def _alone(name: str) -> Iterator[None]:
 
 
 def _put_back(name: str) -> str:
-    """Undo what a promotion that died in the middle has left; says whose it was."""
+    """Undo what a promotion that died in the middle has left, also where nothing else is to do; says whose it was."""
+    close_dead()
     with _alone(name):
         whose = registry.put_back(name)
     if whose:

@@ -217,10 +217,7 @@ def prune(
 
 def _below(folder: Path | None, name: str) -> Path | None:
     """A folder of its own for each training in a stage."""
-    if folder is None:
-        return None
-    (folder / name).mkdir(exist_ok=True)
-    return folder / name
+    return folder / name if folder is not None else None
 
 
 def _times(arguments: Mapping[str, Any]) -> bool:

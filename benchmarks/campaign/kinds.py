@@ -138,7 +138,7 @@ class Deploy(Kind):
 
     def __init__(self, home: Path, number: int, draw: random.Random) -> None:
         super().__init__(home, number, draw)
-        self.server = draw.choice(("docker", "docker", "edge", "triton"))
+        self.server = draw.choice(("docker", "docker", "kserve", "triton"))
         self.place = home.parent / "deployed" / f"{number}{draw.choice(('', '.tar.gz'))}"
         shutil.rmtree(self.place.parent, ignore_errors=True)
         self.place.parent.mkdir()

@@ -16,7 +16,7 @@ def page(rows: list[dict[str, Any]], date: str, machine: Any) -> str:
         "it began. *Broken*: moments after which something did not hold of: databases whole and not locked, no file "
         "locked, every version whole by its manifest, aliases moved as one and told of, a bundle whole or not there, "
         "nothing made twice, nothing finished lost, no process left, no run, task or model left open behind the next "
-        "command, which ends well.",
+        "command, which ends well. What is found is mended, and its moment drawn again.",
         "",
         "| command | server | moments | in its work | alone | and the servers | broken | next took, median | at most |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",

@@ -48,8 +48,8 @@ class StageRun:
     """The MLflow run of one stage that is at work, and where its files go.
 
     stage: its name, with its fields filled in. work: an empty folder, gone when the stage ends. checkpoints: a folder
-    that is this key's, gone when the stage has its artifact and not before. history: of each epoch, in order, with its
-    number.
+    that is this key's, made by what writes there; gone when the stage has its artifact and not before. history: of each
+    epoch, in order, with its number.
     """
 
     stage: str
@@ -203,7 +203,6 @@ def _work(title: str, key: str, parent: str, function: Callable[[StageRun], A], 
     tags = {tracking.ROLE: "stage", "slimline.stage": title, tracking.FLOW_RUN: str(flow_run.id or "")}
     run_id = tracking.start_run(title, tags, _parameters(arguments), parent)
     checkpoints = home() / "checkpoints" / key
-    checkpoints.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryDirectory(prefix=f"slimline-{title}-") as work:
             artifact = function(StageRun(title, run_id, Path(work), checkpoints, [])).model_copy(update={"key": key})

@@ -36,6 +36,7 @@ def save(
     arrays = {f"state{number}": variable.numpy() for number, variable in enumerate(state)}
     arrays |= {f"best{number}": value for number, value in enumerate(best)}
     arrays["progress"] = np.frombuffer(json.dumps({"identity": identity, **asdict(progress)}).encode(), np.uint8)
+    folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     beside = folder / f".{CHECKPOINT}"

@@ -115,7 +115,7 @@ def fit(
         seed: of everything random.
         report: called for each epoch with its figures: loss, score, validation_loss, validation_score, learning_rate,
             seconds. Loss and score of the training are means over the epoch while the model changed.
-        checkpoints: an existing folder, of this training only.
+        checkpoints: a folder of this training only, made when there is something to keep.
         on_step: called before each step with its number from 0; makes each step a call of its own.
         on_epoch_end: called after an epoch's last step with its number from 1, before validation.
         best_from: the first epoch that may be chosen, for models that are not what they are to be before.

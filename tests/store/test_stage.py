@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from tasks.contract.artifact import ModelArtifact, digest_folder
 from tasks.contract.errors import ConversionError, StoreError
 from tasks.contract.progress import RunLog, listen
+from tasks.contract.state_folder import home
 from tasks.store import cache_key as cache_rule
 from tasks.store import tracking
 from tasks.store.cache_key import _shaped_by, cache_key, imports_of
@@ -143,6 +144,7 @@ def test_a_failed_stage_leaves_a_failed_run_and_nothing_to_reuse():
     assert run.info.status == "FAILED"
     assert tracking.RESULT not in run.data.tags
     assert len(CALLS) == 1  # an error of the computation is not retried
+    assert not list((home() / "checkpoints").iterdir()), "there is nothing to go on from"
 
 
 def test_the_run_says_what_it_made():
