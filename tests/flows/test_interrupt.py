@@ -125,7 +125,7 @@ def test_in_the_middle_of_a_training_it_says_what_is_kept(interrupted, history):
 
 def test_what_was_stopped_is_closed_as_killed(interrupted, history):
     runs = client(interrupted).search_runs(["1"])
-    status = {run.info.run_name: run.info.status for run in runs if run.info.end_time}
+    status = {run.info.run_name.partition(":")[0]: run.info.status for run in runs if run.info.end_time}
     assert status["tiny"] == status["train-teacher"] == "KILLED"
     assert status["prepare"] == "FINISHED"
     with sqlite3.connect(Path(interrupted.home) / "prefect" / "prefect.db") as prefect:
