@@ -169,6 +169,7 @@ class Up:
         for process in family:  # the supervisor first, as it starts again what dies
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
+        psutil.wait_procs(family, timeout=GONE)  # they have the ports that the next ones take
         self.process.wait()
 
 

@@ -16,7 +16,8 @@ def page(rows: list[dict[str, Any]], date: str, machine: Any) -> str:
         "it began. *Broken*: moments after which something did not hold of: databases whole and not locked, no file "
         "locked, every version whole by its manifest, aliases moved as one and told of, a bundle whole or not there, "
         "nothing made twice, nothing finished lost, no process left, no run, task or model left open behind the next "
-        "command, which ends well. What is found is mended, and its moment drawn again.",
+        "command, which ends well; a promotion or a rollback within a minute, or within twice what it takes "
+        "undisturbed where that is more. What is found is mended, and its moment drawn again; other moments stay.",
         "",
         "| command | server | moments | in its work | alone | and the servers | broken | next took, median | at most |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
