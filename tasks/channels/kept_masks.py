@@ -42,6 +42,7 @@ def keep(folder: Path | None, step: int, identity: str, mask: ChannelMask) -> No
         return
     buffer = io.BytesIO()
     np.savez(buffer, mask=mask, identity=np.array(identity))
+    folder.mkdir(parents=True, exist_ok=True)
     beside = folder / f".{_file(step)}"
     beside.write_bytes(buffer.getbuffer())
     os.replace(beside, folder / _file(step))
