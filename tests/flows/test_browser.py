@@ -183,6 +183,7 @@ def stage(store: MlflowClient, name: str) -> Run:
 
 def test_a_person_approves_a_promotion_while_a_compression_runs(up, waiting, smaller, store, page):
     page.goto(waiting)
+    page.get_by_text(re.compile("^(Paused|Suspended)$")).first.wait_for()
     page.get_by_role("button", name="Open menu").first.click()
     page.get_by_role("menuitem", name="Resume").click()
     form = page.get_by_role("dialog")
