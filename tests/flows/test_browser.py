@@ -189,13 +189,16 @@ def test_a_person_approves_a_promotion_while_a_compression_runs(up, waiting, sma
     form = page.get_by_role("dialog")
     form.get_by_text("There is no champion: the candidate has only its budget to keep.").wait_for()
     form.get_by_role("switch").click()
-    form.locator("textarea").first.fill("as accurate, and far smaller")
+    form.locator("textarea").first.fill("Ada Lovelace")
+    form.locator("textarea").last.fill("as accurate, and far smaller")
     picture(page, "approval")
     form.get_by_role("button", name="Resume").click()
     page.get_by_text("Completed", exact=True).first.wait_for(timeout=900_000)
     page.goto(smaller)
     page.get_by_text("Running", exact=True).first.wait_for()
-    assert store.get_registered_model("digits").aliases == {"candidate": "1", "champion": "1"}
+    aliases = store.get_registered_model("digits").aliases
+    assert {alias: int(version) for alias, version in aliases.items()} == {"candidate": 1, "champion": 1}
+    assert store.get_model_version("digits", "1").tags["approved_by"] == "Ada Lovelace"
     page.goto(f"{up.mlflow}/#/models/digits")
     page.get_by_text("champion").first.wait_for()
     page.goto(f"{up.mlflow}/#/models/digits/versions/1")
