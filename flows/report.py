@@ -113,7 +113,7 @@ def present(recipe: Recipe, run: str, evidence: EvidenceArtifact, version: Versi
     measured = open_evidence(tracking.fetch(evidence))
     figures = [figures_of(file) for file in measured.files]
     kept = limits(recipe.budget, recipe.teacher.floor, measured)
-    page = pages.ui_url(run, f"{REPORT}/{PAGE}")
+    page = _page(run)
     registered = {version.uri: pages.version_url(version.name, version.version)} if version else {}
     about = About(
         name=recipe.registered_name,
@@ -165,8 +165,12 @@ def publish(recipe: Recipe, run: str, evidence: EvidenceArtifact, version: Versi
     return result
 
 
+def _page(run: str) -> str:
+    """Where a browser finds the evidence of a compression."""
+    return pages.ui_url(run, f"{REPORT}/{PAGE}")
+
+
 def _summary(recipe: Recipe, result: Compression) -> str:
-    page = pages.ui_url(result.mlflow_run, f"{REPORT}/{PAGE}")
     served = next(line for line in result.figures if line.shipped)
     teacher = next(line for line in result.figures if line.role == "teacher" and line.target == served.target)
     lines = [
@@ -175,7 +179,8 @@ def _summary(recipe: Recipe, result: Compression) -> str:
         f"the teacher's (budget {recipe.budget.max_accuracy_drop:g}).",
         f"{teacher.size_bytes / served.size_bytes:.1f} times smaller and {served.speedup:.2f} times as fast as the "
         f"teacher on {served.target}; {served.integer_share:.1%} of its multiply-accumulates run in integer kernels.",
-        f"[{result.uri} in MLflow]({result.version_url}) · [the evidence]({page}) · [MLflow run]({result.mlflow_url})",
+        f"[{result.uri} in MLflow]({result.version_url}) · [the evidence]({_page(result.mlflow_run)}) · "
+        f"[MLflow run]({result.mlflow_url})",
         f"Reused: {', '.join(result.reused) or 'nothing'}",
     ]
     return "\n\n".join(lines)

@@ -26,7 +26,7 @@ def check_push(repository: str, server: str) -> str:
     """
     if server != "docker":
         raise OptionWrong("push", repository, f"a bundle for {server} is no image: `--to docker` makes one")
-    if not re.fullmatch(REPOSITORY.strip("^$"), repository) or len(repository) > 255:
+    if not re.fullmatch(REPOSITORY, repository) or len(repository) > 255:
         raise OptionWrong(
             "push", repository, "is no REGISTRY/NAME, such as registry.example.org/team/digits, without a tag"
         )

@@ -14,6 +14,7 @@ TAKEN = (
     "chunks"
 )
 NAMES = {2: ("train", "test"), 3: ("train", "validation", "test")}
+WEIGHTS = "gave three, (x, y, sample weights): weights are not used, give (x, y)"
 AGAIN = (
     "comes in another order, or with other values, each time it is read: leave shuffling and augmentation out of it, "
     "as each training does these itself"
@@ -94,7 +95,7 @@ def _pair(value: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     if not isinstance(value, tuple) or len(value) not in (2, 3):
         raise DataError("data.source", name, f"gave {type(value).__name__}; {TAKEN}")
     if len(value) == 3:
-        raise DataError("data.source", name, "gave three, (x, y, sample weights): weights are not used, give (x, y)")
+        raise DataError("data.source", name, WEIGHTS)
     x, y = value
     return _array(x, f"{name}: inputs"), None if y is None else _array(y, f"{name}: targets")
 
@@ -177,7 +178,7 @@ def _of_dataset(dataset: Any, name: str) -> Part:
         raise DataError("data.source", name, "the tf.data.Dataset has no end: leave out repeat()")
     spec = dataset.element_spec
     if isinstance(spec, tuple) and len(spec) == 3:
-        _pair((None,) * 3, name)
+        raise DataError("data.source", name, WEIGHTS)
     specs = spec if isinstance(spec, tuple) and len(spec) == 2 else (spec,)
     if not all(isinstance(each, tf.TensorSpec) for each in specs):
         raise DataError("data.source", name, f"the tf.data.Dataset gives {spec}; make it give (x, y), a tensor each")

@@ -181,13 +181,14 @@ def stream_split(
         rows = of_part
     start = 0
     for encoded, _ in limited(source.parts[part], config.limit):
-        chosen, known = (each[start : start + len(encoded)] for each in (rows, scanned.digests[part]))
+        chosen = rows[start : start + len(encoded)]
+        known = scanned.digests[part][start : start + len(encoded)]
         start += len(encoded)
         if start <= len(rows) and chosen.any():
             x = checked_inputs(source.decode(encoded[chosen]), split)
             # of one example in each chunk: in another order, targets and splits would be those of others
             if (x.shape[1:], x.dtype) == (scanned.input_shape, scanned.dtype) and (
-                digests(x[:1]) == known[chosen][:1]
+                digests(x[:1]) == known[chosen.argmax()]
             ).all():
                 yield x
                 continue

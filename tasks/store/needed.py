@@ -1,9 +1,9 @@
 """Which runs somebody still needs: a registered version, an alias, or a run that is young, at work or suspended."""
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 from tasks.store import registry, tracking
 from tasks.store.resumed import SUSPENDED
@@ -40,7 +40,7 @@ class KeptRun:
 def our_runs() -> list[KeptRun]:
     """Every run of ours in the experiment; a run that others made there bears no role, and is none of our business."""
     places: dict[str, dict[str, str]] = {}
-    for model in _logged_models():
+    for model in tracking.paged(partial(tracking.client().search_logged_models, [tracking.experiment()])):
         places.setdefault(model.source_run_id or "", {})[model.model_id] = model.artifact_location
     found = []
     for run in tracking.every_run():
@@ -108,13 +108,3 @@ def sorted_out(since: float) -> tuple[list[KeptRun], list[KeptRun]]:
     runs = our_runs()  # before the registry: whatever is registered meanwhile is young
     stay = needed(runs, registry.versions_of(), registry.named_ids(), since)
     return [run for run in runs if run.run not in stay], [run for run in runs if run.run in stay]
-
-
-def _logged_models() -> Iterator[Any]:
-    token = None
-    while True:
-        page = tracking.client().search_logged_models([tracking.experiment()], max_results=100, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return

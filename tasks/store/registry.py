@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -66,14 +67,8 @@ def versions_with(name: str, content: str) -> list[Registered]:
 
 def versions_of(name: str = "") -> list[Registered]:
     """Every version of a registered model, or of all where none is named: by name, the newest first."""
-    found: list[Any] = []
-    token = None
-    while True:
-        page = tracking.client().search_model_versions(f"name = '{name}'" if name else None, page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            break
+    search = partial(tracking.client().search_model_versions, f"name = '{name}'" if name else None)
+    found = list(tracking.paged(search))
     pointing = {each: aliases_of(each) for each in {version.name for version in found}}  # a search knows not all
     versions = []
     for version in map(_registered, found):
@@ -86,14 +81,8 @@ def named_ids() -> set[str]:
     """Every run, logged model and flow run that a registered model or a version names: source, tags, card, mover."""
     texts: list[str] = []
     for search in (tracking.client().search_registered_models, tracking.client().search_model_versions):
-        token = None
-        while True:
-            page = search(page_token=token)
-            for entry in page:
-                texts += [str(value) for value in (*dict(entry).values(), *entry.tags.values())]
-            token = page.token
-            if not token:
-                break
+        for entry in tracking.paged(search):
+            texts += [str(value) for value in (*dict(entry).values(), *entry.tags.values())]
     return {each for text in texts for each in ID.findall(text)}
 
 

@@ -9,9 +9,9 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -235,7 +235,7 @@ def keep_model(run_id: str, name: str, folder: Path, tags: Mapping[str, str], pa
 
 
 def log_output(run_id: str, model: str) -> None:
-    """Name a model that another run made among a run's own: MLflow's page of the run leads to it and its version."""
+    """Name a model among a run's outputs, whoever made it: MLflow's page of the run leads to it and its version."""
     from mlflow.entities import LoggedModelOutput
 
     client().log_outputs(run_id, [LoggedModelOutput(model.removeprefix("models:/"), step=0)])
@@ -296,14 +296,18 @@ def every_run() -> "list[Run]":
     """Every run of the experiment, those that are marked as deleted too."""
     from mlflow.entities import ViewType
 
-    found: list[Run] = []
+    return list(paged(partial(client().search_runs, [experiment()], "", ViewType.ALL, max_results=1000)))
+
+
+def paged(search: Callable[..., Any]) -> Iterator[Any]:
+    """All that a search of MLflow's finds: it gives a page at a time."""
     token = None
     while True:
-        page = client().search_runs([experiment()], "", ViewType.ALL, max_results=1000, page_token=token)
-        found += page
+        page = search(page_token=token)
+        yield from page
         token = page.token
         if not token:
-            return found
+            return
 
 
 def files_at(address: str) -> Any:

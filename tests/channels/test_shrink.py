@@ -333,7 +333,7 @@ def test_a_killed_cutting_in_steps_goes_on_to_the_same_weights(model, data, tmp_
 
 def test_a_killed_cutting_that_measured_goes_on_with_the_channels_that_were_chosen(model, data, tmp_path, monkeypatch):
     """A second measurement chose others, and the training of another model began anew."""
-    timed = []
+    timed, folder = [], tmp_path / "key"  # as a stage has it: what writes there makes it
 
     def counted(*arguments):
         timed.append(arguments)
@@ -351,21 +351,21 @@ def test_a_killed_cutting_that_measured_goes_on_with_the_channels_that_were_chos
         raise KilledError
 
     with pytest.raises(KilledError):
-        pruned(model, data, config, tmp_path, die, goal)
+        pruned(model, data, config, folder, die, goal)
     assert timed
     timed.clear()
-    resumed = pruned(model, data, config, tmp_path, goal=goal)
+    resumed = pruned(model, data, config, folder, goal=goal)
     assert timed == [], "nothing is measured again"
     graph = graph_of(model)
     identity = kept_masks.identity(graph.model, data.digest, channels, goal)
-    mask = kept_masks.kept(tmp_path, 1, identity, graph.units)
+    mask = kept_masks.kept(folder, 1, identity, graph.units)
     assert widths(resumed) == widths(graph.cut(mask)) != widths(model)
     # what was chosen for another model, or is damaged, is as if there were none
-    assert kept_masks.kept(tmp_path, 1, "another", graph.units) is None
-    assert kept_masks.kept(tmp_path, 1, identity, graph.units + 1) is None
-    file = tmp_path / "mask1.npz"
+    assert kept_masks.kept(folder, 1, "another", graph.units) is None
+    assert kept_masks.kept(folder, 1, identity, graph.units + 1) is None
+    file = folder / "mask1.npz"
     file.write_bytes(file.read_bytes()[:100])
-    assert kept_masks.kept(tmp_path, 1, identity, graph.units) is None
+    assert kept_masks.kept(folder, 1, identity, graph.units) is None
 
 
 def test_a_teacher_without_a_student_is_cut_to_the_budget():
