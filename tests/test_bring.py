@@ -155,7 +155,7 @@ def test_a_teacher_that_learned_other_units_is_told_so(tmp_path):
 
 def test_a_floor_is_held(data, tmp_path):
     config = kept(trained(data, softmax), tmp_path)
-    with pytest.raises(ModelError, match=r"below teacher\.floor = 1 "):
+    with pytest.raises(ModelError, match=r"teacher\.floor = 1 is not reached "):
         through(config, data, 1.0)
     through(config, data, 0.5)
 
