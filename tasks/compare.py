@@ -152,7 +152,10 @@ def _check_comparable(versions: Mapping[str, OpenVersion], profiles: Mapping[str
 def _by_name(call: Predict, profile: Profile, data: Dataset) -> Predict:
     """A version's file, asked with these data's columns in its own order, and with its targets in theirs."""
     order = _places(profile.columns, data.columns)
-    values = data.config.problem == "regression"  # of a classification the one target is no answer's name
+    values = data.config.problem in (
+        "regression",
+        "multilabel",
+    )  # of a classification the one target is no answer's name
     back = _places(data.target_columns, profile.target_columns) if values else []
     return lambda x: call(x[:, order] if order else x)[:, back or slice(None)]
 

@@ -91,7 +91,7 @@ def monitor(version: OpenVersion, new: NewData, config: MonitorConfig, *, seed: 
             if name in profile.scores
         }
     times = timing.time_in_turn({"now": call}, new.x[:1], config.latency_rounds, WARM, SECONDS)
-    columns, targets = profile.columns, profile.target_columns or profile.classes
+    columns, targets = profile.columns, profile.classes or profile.target_columns
     moved: dict[str, list[Drift]] = {
         "inputs": _drifts(profile.inputs, joined(features_of(x, columns) for x in _chunks(new.x)), config),
         "targets": [],

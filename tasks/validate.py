@@ -366,7 +366,7 @@ def _predictions(
     problem, names = data.config.problem, data.target_columns
     measure = measure_of(config.metric, problem, y, data.variance, names=names)
     return Predictions(
-        predictions=distributions(answer_figures(problem, x, answers, names or data.classes), len(data.classes)),
+        predictions=distributions(answer_figures(problem, x, answers, data.classes or names), len(data.classes)),
         scores={name: target.score for name, target in measure.by_target(answers, answers).items()},
     )
 

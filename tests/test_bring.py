@@ -104,7 +104,7 @@ def test_nothing_is_added_to_an_end(end, data, tmp_path):
     """And what it means is known, so that training it and its log loss are right."""
     import tensorflow as tf
 
-    from tasks.keras_graph.output_meaning import in_probabilities
+    from tasks.keras_graph.output_meaning import as_learned
 
     build, means = ENDS[end]
     tf.keras.utils.set_random_seed(2)
@@ -114,7 +114,7 @@ def test_nothing_is_added_to_an_end(end, data, tmp_path):
     brought, answers = through(kept(theirs, tmp_path), data, -1)
     np.testing.assert_allclose(answers[:50], theirs(x), rtol=0, atol=1e-5)
     assert meaning(brought.model) == means
-    probable = in_probabilities(brought.model)(x).numpy()
+    probable = as_learned(brought.model, "classification")(x).numpy()
     np.testing.assert_allclose(probable.sum(axis=1), 1, atol=1e-5)
     np.testing.assert_array_equal(probable.argmax(axis=1), answers[:50].argmax(axis=1))
 

@@ -6,6 +6,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from tasks.contract.problem import Problem
+
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
@@ -65,6 +67,13 @@ def assign(
     members["train"] = (whole, free)
     used = sum(int(np.count_nonzero(rows)) for part, rows in members.values() if part == whole)
     return members, left_out + len(free) - used
+
+
+def strata_of(targets: np.ndarray, problem: Problem) -> npt.NDArray[np.int64]:
+    """What each split gets its share of: classes `(rows,)`, where an example has one; else all examples are alike."""
+    if problem == "classification" and targets.ndim == 1:
+        return targets.astype(np.int64, copy=False)
+    return np.zeros(len(targets), np.int64)
 
 
 def share(fraction: float, rows: RowMask) -> int:

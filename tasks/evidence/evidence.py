@@ -40,9 +40,7 @@ class FileEvidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     drop: Interval = Field(
         description="By how much the metric is worse than the reference's, in pairs; `high` is the bad end."
     )
-    lost: int = Field(
-        0, ge=0, description="Examples of which the teacher has more right; of classes and labels only."
-    )
+    lost: int = Field(0, ge=0, description="Examples of which the teacher has more right; of classes and labels only.")
     gained: int = Field(0, ge=0, description="Examples of which this has more right than the teacher.")
     targets: dict[str, TargetScore] = Field(
         default_factory=dict,
