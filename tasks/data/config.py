@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field, JsonValue
 
 from tasks.contract.problem import Problem
 
-ReaderName = Literal["digits", "keras", "npz", "parquet", "folder", "table", "function"]
+ReaderName = Literal["digits", "shapes", "keras", "npz", "parquet", "folder", "table", "function"]
 
 # What decides how a model is trained, but not which examples there are.
 TREATMENT = ("scaling", "flip", "shift", "brightness", "views", "memory_mib")
@@ -22,14 +22,14 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
 
     reader: ReaderName = Field(
         default="digits",
-        description="What reads the source: the handwritten digits of scikit-learn, a tf.keras.datasets name, an .npz "
-        "file, Parquet with encoded images, a folder of images by class, a CSV or Parquet table, or a Python "
+        description="What reads the source: the handwritten digits of scikit-learn, drawn shapes with a class for each "
+        "pixel, a tf.keras.datasets name, an .npz file, Parquet with encoded images, a folder of images by class, a CSV or Parquet table, or a Python "
         "function.",
         json_schema_extra=at(0),
     )
     source: str = Field(
         default="",
-        description="A path, a tf.keras.datasets name, or package.module:function. The digits need none.",
+        description="A path, a tf.keras.datasets name, or package.module:function. The digits and the shapes need none.",
         json_schema_extra=at(1),
     )
     test_source: str = Field(
