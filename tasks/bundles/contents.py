@@ -142,7 +142,7 @@ class Contents:
         return f"a {what} for each of {len(labels)} classes{where}, in the order of their labels"
 
     def said(self, target: Target) -> str:
-        """What an example's answer says, as an item that Python makes of `labels` and `scores` `(…)`; empty for numbers."""
+        """What an answer says, as an item that Python makes of `labels` and `scores` `(…)`; empty for numbers."""
         answers = self.sample()[target]
         if not self.labels:
             return ""

@@ -23,13 +23,13 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
     reader: ReaderName = Field(
         default="digits",
         description="What reads the source: the handwritten digits of scikit-learn, drawn shapes with a class for each "
-        "pixel, a tf.keras.datasets name, an .npz file, Parquet with encoded images, a folder of images by class, a CSV or Parquet table, or a Python "
-        "function.",
+        "pixel, a tf.keras.datasets name, an .npz file, Parquet with encoded images, a folder of images by class, a CSV "
+        "or Parquet table, or a Python function.",
         json_schema_extra=at(0),
     )
     source: str = Field(
         default="",
-        description="A path, a tf.keras.datasets name, or package.module:function. The digits and the shapes need none.",
+        description="A path, a tf.keras.datasets name, or package.module:function. Digits and shapes need none.",
         json_schema_extra=at(1),
     )
     test_source: str = Field(
