@@ -155,5 +155,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         }
     else:
         summary["variance"] = dataset.variance
+    if dataset.groups:
+        summary["groups"] = {split: len(np.unique(groups)) for split, groups in dataset.groups.items()}
     named = {"columns": dataset.columns, "target_columns": dataset.target_columns, "notes": dataset.notes}
     return summary | {name: list(values) for name, values in named.items() if values}

@@ -84,12 +84,24 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         description="Another number draws other examples into validation and test.",
         json_schema_extra=at(9),
     )
+    group: str = Field(
+        default="",
+        description="A column or key that says what belongs together, such as a patient or a file: no group stands in "
+        "two splits. It is no input, unless data.input names it.",
+        json_schema_extra=at(10),
+    )
+    time: str = Field(
+        default="",
+        description="A column or key of dates or numbers to split by: the last examples are the test split, those "
+        "before them validation. It is no input, unless data.input names it.",
+        json_schema_extra=at(11),
+    )
     limit: int = Field(
         default=0,
         ge=0,
         description="Use only the first so many examples of each part of the source; 0 uses all. More is slower and "
         "more accurate.",
-        json_schema_extra=at(10),
+        json_schema_extra=at(12),
     )
     image_size: int = Field(
         default=0,
@@ -97,23 +109,23 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         le=4096,
         description="Resize encoded images to a square of so many pixels; 0 keeps their size. Larger shows a model "
         "more, and makes it slower.",
-        json_schema_extra=at(11),
+        json_schema_extra=at(13),
     )
     color: Literal["auto", "grey", "rgb"] = Field(
         default="auto",
         description="Channels of encoded images: one, three, or as the first image has them.",
-        json_schema_extra=at(12),
+        json_schema_extra=at(14),
     )
     scaling: Literal["auto", "none", "unit", "standardize"] = Field(
         default="auto",
         description="How the model's first layer treats raw values: to 0..1, to mean 0 and deviation 1, not at all, or "
         "(auto) 'unit' for bytes and 'standardize' for all else.",
-        json_schema_extra=at(13),
+        json_schema_extra=at(15),
     )
     flip: bool = Field(
         default=False,
         description="Mirror half of the training images left to right. Wrong where the sides matter, as in digits.",
-        json_schema_extra=at(14),
+        json_schema_extra=at(16),
     )
     shift: int = Field(
         default=0,
@@ -121,7 +133,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         le=64,
         description="Move training images by up to so many pixels each way. More makes a model surer off-centre, and "
         "slower to learn.",
-        json_schema_extra=at(15),
+        json_schema_extra=at(17),
     )
     brightness: float = Field(
         default=0.0,
@@ -129,7 +141,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         le=0.5,
         description="Brighten or darken training images by up to this share of the values' range. More makes a model "
         "surer in other light, and slower to learn.",
-        json_schema_extra=at(16),
+        json_schema_extra=at(18),
     )
     views: int = Field(
         default=0,
@@ -138,7 +150,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         description="How many changed versions there are of each training image, shown in turn, an epoch each; 0 "
         "changes them anew each epoch. A teacher answers each version once for all epochs and stages, and sees what "
         "the student sees (Beyer et al. 2022): fewer are faster and teach less.",
-        json_schema_extra=at(17),
+        json_schema_extra=at(19),
     )
     memory_mib: int = Field(
         default=512,
@@ -146,8 +158,13 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         le=1 << 20,
         description="Decoded examples stay in memory up to so many MiB (twice as much for a moment); beyond it each "
         "epoch reads the source again. More is faster.",
-        json_schema_extra=at(18),
+        json_schema_extra=at(20),
     )
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The columns that decide splits, and are no inputs."""
+        return tuple(filter(None, (self.group, self.time)))
 
     @property
     def treatment(self) -> dict[str, object]:

@@ -12,13 +12,15 @@ import numpy as np
 from tasks.contract.errors import DataError
 from tasks.data.config import DataConfig
 
-OPTIONAL = ("source", "test_source", "input", "target", "image_size", "color")  # config fields of some readers only
+# Config fields of some readers only.
+OPTIONAL = ("source", "test_source", "input", "target", "image_size", "color", "group", "time")
 CHUNK_BYTES = 4 << 20  # large enough that a chunk's overhead vanishes, small enough to hold several beside a model
 
 # Inputs `(n, …)`, or `(n,)` objects that `Source.decode` turns into them; targets `(n,)` or `(n, targets)`, or none for
 # a reconstruction.
 Chunk = tuple[np.ndarray, np.ndarray | None]
 Part = Callable[[], Iterator[Chunk]]
+Beside = Callable[[str, str, str], np.ndarray]  # of a part, a config field and the column that it names: `(rows,)`
 
 
 def as_they_are(inputs: np.ndarray) -> np.ndarray:
@@ -35,6 +37,7 @@ class Source:
     decode: turns the inputs of a chunk into an array `(n, …)`; only what is asked for gets decoded.
     columns, targets: the names of a table's columns, in the order of an example's values; none where nothing has names.
     notes: what a person should know of how it was read, in sentences.
+    beside: gives a column that is neither input nor target, all its rows in the parts' order; none where there is none.
     """
 
     parts: Mapping[str, Part]
@@ -43,6 +46,7 @@ class Source:
     columns: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    beside: Beside | None = None
 
 
 def no_files(config: DataConfig) -> dict[str, Path]:  # noqa: ARG001 - the signature of `Reader.files`
