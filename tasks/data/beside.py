@@ -158,6 +158,7 @@ def apart(
     if kin:
         notes.append(f"{kin:,} examples are left out, as others of their groups stand in test or validation.")
     if moments:
-        spans = (f"{split} {span.min()} to {span.max()}" for split, span in rows_of(members, moments).items())
+        ordered = ((split, np.sort(span)) for split, span in rows_of(members, moments).items())
+        spans = (f"{split} {span[0]} to {span[-1]}" for split, span in ordered)
         notes.append(f"Splits by {config.time!r}: {', '.join(spans)}.")
     return tuple(notes)

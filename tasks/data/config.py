@@ -116,16 +116,38 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         description="Channels of encoded images: one, three, or as the first image has them.",
         json_schema_extra=at(14),
     )
+    seconds: float = Field(
+        default=0.0,
+        ge=0,
+        le=3600,
+        description="Cut sounds to so many seconds, and fill shorter ones with silence; 0 keeps their length, which "
+        "has to be the same. More shows a model more, and makes it slower.",
+        json_schema_extra=at(15),
+    )
+    mel: int = Field(
+        default=0,
+        ge=0,
+        le=512,
+        description="Bands of a log-mel spectrogram that is made of each sound; 0 keeps the samples. More tells closer "
+        "pitches apart, and makes a model slower.",
+        json_schema_extra=at(16),
+    )
+    corrupt: Literal["refuse", "skip"] = Field(
+        default="refuse",
+        description="What becomes of a folder's files that cannot be decoded, or are listed and not there: they are "
+        "all named at once, or left out and counted.",
+        json_schema_extra=at(17),
+    )
     scaling: Literal["auto", "none", "unit", "standardize"] = Field(
         default="auto",
         description="How the model's first layer treats raw values: to 0..1, to mean 0 and deviation 1, not at all, or "
         "(auto) 'unit' for bytes and 'standardize' for all else.",
-        json_schema_extra=at(15),
+        json_schema_extra=at(18),
     )
     flip: bool = Field(
         default=False,
         description="Mirror half of the training images left to right. Wrong where the sides matter, as in digits.",
-        json_schema_extra=at(16),
+        json_schema_extra=at(19),
     )
     shift: int = Field(
         default=0,
@@ -133,7 +155,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         le=64,
         description="Move training images by up to so many pixels each way. More makes a model surer off-centre, and "
         "slower to learn.",
-        json_schema_extra=at(17),
+        json_schema_extra=at(20),
     )
     brightness: float = Field(
         default=0.0,
@@ -141,7 +163,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         le=0.5,
         description="Brighten or darken training images by up to this share of the values' range. More makes a model "
         "surer in other light, and slower to learn.",
-        json_schema_extra=at(18),
+        json_schema_extra=at(21),
     )
     views: int = Field(
         default=0,
@@ -150,7 +172,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         description="How many changed versions there are of each training image, shown in turn, an epoch each; 0 "
         "changes them anew each epoch. A teacher answers each version once for all epochs and stages, and sees what "
         "the student sees (Beyer et al. 2022): fewer are faster and teach less.",
-        json_schema_extra=at(19),
+        json_schema_extra=at(22),
     )
     memory_mib: int = Field(
         default=512,
@@ -158,7 +180,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         le=1 << 20,
         description="Decoded examples stay in memory up to so many MiB (twice as much for a moment); beyond it each "
         "epoch reads the source again. More is faster.",
-        json_schema_extra=at(20),
+        json_schema_extra=at(23),
     )
 
     @property

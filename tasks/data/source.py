@@ -13,7 +13,10 @@ from tasks.contract.errors import DataError
 from tasks.data.config import DataConfig
 
 # Config fields of some readers only.
-OPTIONAL = ("source", "test_source", "input", "target", "image_size", "color", "group", "time")
+OPTIONAL = (
+    *("source", "test_source", "input", "target", "group", "time"),
+    *("image_size", "color", "seconds", "mel", "corrupt"),
+)
 CHUNK_BYTES = 4 << 20  # large enough that a chunk's overhead vanishes, small enough to hold several beside a model
 
 # Inputs `(n, …)`, or `(n,)` objects that `Source.decode` turns into them; targets `(n,)` or `(n, targets)`, or none for

@@ -12,7 +12,6 @@ from tasks.contract.errors import DataError
 from tasks.data.config import DataConfig
 from tasks.data.readers.images import Encoded, decoder
 from tasks.data.source import (
-    OPTIONAL,
     Chunk,
     Part,
     Reader,
@@ -26,6 +25,7 @@ from tasks.data.source import (
 
 CHUNK_ROWS = 64
 SUFFIXES = (".parquet",)
+FIELDS = ("source", "test_source", "input", "target", "image_size", "color", "group", "time")
 
 
 def read(config: DataConfig) -> Source:
@@ -196,4 +196,4 @@ def identity(config: DataConfig) -> str:  # noqa: ARG001 - the signature of `Rea
     return version("pillow")
 
 
-READER = Reader(read, identity, files, fields=OPTIONAL)
+READER = Reader(read, identity, files, fields=FIELDS)
