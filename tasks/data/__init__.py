@@ -14,7 +14,7 @@ from tasks.data.artifact import DataArtifact
 from tasks.data.config import TREATMENT, DataConfig, ReaderName
 from tasks.data.dataset import Dataset
 from tasks.data.opening import read_dataset
-from tasks.data.readers import digits, folder, function, keras_datasets, npz, parquet, table
+from tasks.data.readers import digits, folder, function, keras_datasets, npz, parquet, table, tfrecord
 from tasks.data.source import OPTIONAL, Reader
 from tasks.data.splits import SPLITS, Split
 
@@ -40,6 +40,7 @@ READERS: dict[ReaderName, Reader] = {
     "parquet": parquet.READER,
     "folder": folder.READER,
     "table": table.READER,
+    "tfrecord": tfrecord.READER,
     "function": function.READER,
 }
 

@@ -6,7 +6,11 @@ from pydantic import BaseModel, Field, JsonValue
 
 from tasks.contract.problem import Problem
 
-ReaderName = Literal["digits", "keras", "npz", "parquet", "folder", "table", "function"]
+ReaderName = Literal["digits", "keras", "npz", "parquet", "folder", "table", "tfrecord", "function"]
+
+FeatureType = Literal[
+    "numbers", "image", "text", "tensor", "uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32"
+]
 
 # What decides how a model is trained, but not which examples there are.
 TREATMENT = ("scaling", "flip", "shift", "brightness", "views", "memory_mib")
@@ -17,14 +21,29 @@ def at(position: int) -> dict[str, JsonValue]:
     return {"position": position}
 
 
+class Feature(BaseModel, frozen=True, extra="forbid", title="Feature"):
+    """What a feature of a TFRecord is."""
+
+    name: str = Field(min_length=1, description="Its name in the records.", json_schema_extra=at(0))
+    type: FeatureType = Field(
+        "numbers",
+        description="Lists of numbers, an encoded image, a text, a tensor of tf.io.serialize_tensor, or the bytes of "
+        "an array of this type.",
+        json_schema_extra=at(1),
+    )
+    shape: tuple[int, ...] = Field(
+        (), description="Of one example. Empty: as many values as the first record has.", json_schema_extra=at(2)
+    )
+
+
 class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
     """Which examples a compression learns from and is measured on."""
 
     reader: ReaderName = Field(
         default="digits",
         description="What reads the source: the handwritten digits of scikit-learn, a tf.keras.datasets name, an .npz "
-        "file, Parquet with encoded images, a folder of images by class, a CSV or Parquet table, or a Python "
-        "function.",
+        "file, Parquet with encoded images, a folder of images or sounds, a CSV or Parquet table, TFRecords, or a "
+        "Python function.",
         json_schema_extra=at(0),
     )
     source: str = Field(
@@ -138,16 +157,22 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         "all named at once, or left out and counted.",
         json_schema_extra=at(17),
     )
+    features: tuple[Feature, ...] = Field(
+        default=(),
+        description="What the features of TFRecords are, where the first record does not say it: bytes that are no "
+        "image.",
+        json_schema_extra=at(18),
+    )
     scaling: Literal["auto", "none", "unit", "standardize"] = Field(
         default="auto",
         description="How the model's first layer treats raw values: to 0..1, to mean 0 and deviation 1, not at all, or "
         "(auto) 'unit' for bytes and 'standardize' for all else.",
-        json_schema_extra=at(18),
+        json_schema_extra=at(19),
     )
     flip: bool = Field(
         default=False,
         description="Mirror half of the training images left to right. Wrong where the sides matter, as in digits.",
-        json_schema_extra=at(19),
+        json_schema_extra=at(20),
     )
     shift: int = Field(
         default=0,
@@ -155,7 +180,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         le=64,
         description="Move training images by up to so many pixels each way. More makes a model surer off-centre, and "
         "slower to learn.",
-        json_schema_extra=at(20),
+        json_schema_extra=at(21),
     )
     brightness: float = Field(
         default=0.0,
@@ -163,7 +188,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         le=0.5,
         description="Brighten or darken training images by up to this share of the values' range. More makes a model "
         "surer in other light, and slower to learn.",
-        json_schema_extra=at(21),
+        json_schema_extra=at(22),
     )
     views: int = Field(
         default=0,
@@ -172,7 +197,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         description="How many changed versions there are of each training image, shown in turn, an epoch each; 0 "
         "changes them anew each epoch. A teacher answers each version once for all epochs and stages, and sees what "
         "the student sees (Beyer et al. 2022): fewer are faster and teach less.",
-        json_schema_extra=at(22),
+        json_schema_extra=at(23),
     )
     memory_mib: int = Field(
         default=512,
@@ -180,7 +205,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         le=1 << 20,
         description="Decoded examples stay in memory up to so many MiB (twice as much for a moment); beyond it each "
         "epoch reads the source again. More is faster.",
-        json_schema_extra=at(23),
+        json_schema_extra=at(24),
     )
 
     @property

@@ -1,5 +1,6 @@
 """What a reader hands over: the parts that a source has, as streams of chunks."""
 
+import glob
 import importlib.metadata
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from tasks.data.config import DataConfig
 # Config fields of some readers only.
 OPTIONAL = (
     *("source", "test_source", "input", "target", "group", "time"),
-    *("image_size", "color", "seconds", "mel", "corrupt"),
+    *("image_size", "color", "seconds", "mel", "corrupt", "features"),
 )
 CHUNK_BYTES = 4 << 20  # large enough that a chunk's overhead vanishes, small enough to hold several beside a model
 
@@ -121,6 +122,23 @@ def existing(field: str, value: str) -> Path:
     except (OSError, ValueError) as error:  # a name that is too long, or holds a null byte
         raise DataError(field, value, f"no path that this system can open ({error})") from error
     raise DataError(field, value, f"there is no such file or folder, seen from {Path.cwd()}; correct the path")
+
+
+def listed_files(field: str, value: str) -> list[Path]:
+    """The files that a field names, by name: one, those directly in a folder, or those that a pattern (`*`, `?`) fits.
+
+    Raises:
+        DataError: there is none, or the field is empty.
+
+    """
+    pattern = Path(value).expanduser()
+    if any(sign in value for sign in "*?[") and not pattern.exists():
+        files = sorted(file for name in glob.glob(str(pattern), recursive=True) if (file := Path(name)).is_file())
+        if not files:
+            raise DataError(field, value, f"no file fits this pattern, seen from {Path.cwd()}; correct it")
+        return files
+    path = existing(field, value)
+    return [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
 
 
 def files_of(config: DataConfig, suffixes: tuple[str, ...]) -> dict[str, list[tuple[str, Path]]]:
