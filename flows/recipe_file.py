@@ -14,6 +14,7 @@ from flows.shipped import RECIPES
 from tasks.contract.errors import RecipeError, shown
 from tasks.contract.own_function import NAME as FUNCTION
 from tasks.data import READERS
+from tasks.data.address import is_address
 from tasks.data.source import no_files
 from tasks.versions.registered import open_registered
 from tasks.versions.version import OpenVersion
@@ -78,7 +79,7 @@ def _seen_from_here(settings: dict[str, Any], folder: Path) -> None:
 def _is_path(group: str, values: dict[str, Any], value: str) -> bool:
     """Whether a value names a file or folder, and not a model of the zoo, a function, or one of Keras' data sets."""
     if group == "data":
-        return values.get("reader") in READ_FROM_FILES
+        return values.get("reader") in READ_FROM_FILES and not is_address(value)
     return value != "teacher" and value not in ARCHITECTURES and not FUNCTION.fullmatch(value)
 
 

@@ -15,6 +15,7 @@ from tasks.data.config import TREATMENT, DataConfig, ReaderName
 from tasks.data.dataset import Dataset
 from tasks.data.opening import read_dataset
 from tasks.data.readers import digits, folder, function, keras_datasets, npz, parquet, table, tfrecord
+from tasks.data.remote import addresses_shown
 from tasks.data.source import OPTIONAL, Reader
 from tasks.data.splits import SPLITS, Split
 
@@ -45,6 +46,7 @@ READERS: dict[ReaderName, Reader] = {
 }
 
 
+@addresses_shown()
 def fingerprint(config: DataConfig) -> str:
     """The digest of what `open_data` would read, without decoding it: equal as long as the data set is; sha256, hex.
 
@@ -91,6 +93,7 @@ def content(config: DataConfig) -> str:
     return open_data(config).digest if READERS[config.reader].called else fingerprint(config)
 
 
+@addresses_shown()
 def open_data(config: DataConfig, *, anew: bool = False) -> Dataset:
     """Reads, checks and splits. The last data set is kept, so that the stages of one process read it once.
 

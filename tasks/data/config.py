@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, Field, JsonValue
 
 from tasks.contract.problem import Problem
+from tasks.data.address import Address
 
 ReaderName = Literal["digits", "keras", "npz", "parquet", "folder", "table", "tfrecord", "function"]
 
@@ -46,12 +47,13 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         "Python function.",
         json_schema_extra=at(0),
     )
-    source: str = Field(
+    source: Address = Field(
         default="",
-        description="A path, a tf.keras.datasets name, or package.module:function. The digits need none.",
+        description="A path, an address such as s3://bucket/folder, a tf.keras.datasets name, or "
+        "package.module:function. The digits need none.",
         json_schema_extra=at(1),
     )
-    test_source: str = Field(
+    test_source: Address = Field(
         default="",
         description="A file or folder of its own for the test split, read like the source. Empty: the source's own "
         "split, or a share of it.",

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from tasks.contract.errors import DataError
+from tasks.data.address import HERE, is_address
 from tasks.data.config import DataConfig
+from tasks.data.remote import local
 
 # Config fields of some readers only.
 OPTIONAL = (
@@ -105,15 +107,17 @@ def rows_per_chunk(row_bytes: int) -> int:
 
 
 def existing(field: str, value: str) -> Path:
-    """The path that a field names.
+    """The path that a field names; of an address, where its files are on this machine.
 
     Raises:
-        DataError: there is none, or the field is empty.
+        DataError: there is none, it cannot be fetched, or the field is empty.
 
     """
     if not value:
         raise DataError(field, value, "this reader needs a path; give one")
-    path = Path(value).expanduser()
+    if is_address(value) and not value.startswith(HERE):
+        return local(field, value)
+    path = Path(value.removeprefix(HERE)).expanduser()
     try:
         if path.exists():
             if not os.access(path, os.R_OK):
@@ -132,7 +136,7 @@ def listed_files(field: str, value: str) -> list[Path]:
 
     """
     pattern = Path(value).expanduser()
-    if any(sign in value for sign in "*?[") and not pattern.exists():
+    if any(sign in value for sign in "*?[") and not is_address(value) and not pattern.exists():
         files = sorted(file for name in glob.glob(str(pattern), recursive=True) if (file := Path(name)).is_file())
         if not files:
             raise DataError(field, value, f"no file fits this pattern, seen from {Path.cwd()}; correct it")
