@@ -7,10 +7,11 @@ from pydantic import BaseModel
 
 from tasks.contract.budget import Budget
 from tasks.contract.errors import BudgetNotKept
-from tasks.evidence.evidence import Evidence, FileEvidence, Reference
+from tasks.evidence.evidence import Evidence, FileEvidence
 from tasks.measuring.intervals import Interval
 from tasks.measuring.scores import good_enough
 
+WORSE = {False: "below", True: "above"}  # by whether less of a metric is better
 SMALLER = "Narrow the student (student.width), remove channels (prune.method: channels)"
 
 
@@ -60,7 +61,7 @@ def limits(budget: Budget, floor: float, evidence: Evidence) -> list[LimitLine]:
     first, teacher = shipped[0], evidence.teacher(shipped[0].target)
     apart = sum(file.audit.everywhere is False for file in shipped)
     rows = [
-        ("max_accuracy_drop", f"{budget.max_accuracy_drop:g}", f"{max(file.drop.high for file in shipped):.4f}"),
+        (budget.accuracy[0], f"{budget.accuracy[1]:g}", f"{max(file.drop.high for file in shipped):.4f}"),
         ("max_size_bytes", f"{budget.max_size_bytes:,}", f"{first.size_bytes:,}"),
         ("min_size_ratio", f"{budget.min_size_ratio:g}", f"{teacher.size_bytes / first.size_bytes:.2f}"),
         ("max_latency_ms", f"{budget.max_latency_ms:g}", f"{first.latency.p50 * 1000:.4f}"),
@@ -69,11 +70,11 @@ def limits(budget: Budget, floor: float, evidence: Evidence) -> list[LimitLine]:
         ("every_processor", "true", f"{apart} of {len(shipped)} files differ" if apart else "the same"),
     ]
     # 0 sets no limit, but for the drop, where it allows none
-    wanted = [row for row in rows if row[0] == "max_accuracy_drop" or getattr(budget, row[0])]
+    wanted = [row for row in rows if row[0] == budget.accuracy[0] or getattr(budget, row[0])]
     table = [(f"budget.{name}", limit, measured) for name, limit, measured in wanted]
     if evidence.reference is not None:
-        least = f"{floor:g}" if floor else f"above {evidence.reference.guessing:.4f}"
-        _, worst = _worst(evidence.reference)
+        least = f"{floor:g}" if floor else f"{WORSE[not evidence.lower_is_better]} {evidence.reference.guessing:.4f}"
+        _, worst = _worst(evidence)
         table.insert(0, ("teacher.floor", least, f"{worst.estimate:.4f}"))
     return [
         LimitLine(field=field, limit=limit, measured=measured, kept=not any(line.startswith(field) for line in broken))
@@ -85,7 +86,7 @@ def breaches(budget: Budget, evidence: Evidence) -> list[str]:
     """Every limit that the evidence does not keep: which, by how much, and which knob to turn."""
     shipped = [file for file in evidence.files if file.shipped]
     first, teacher = shipped[0], evidence.teacher(shipped[0].target)
-    breaches = [_accuracy(budget, file, evidence.score) for file in shipped]
+    breaches = [_accuracy(budget, file, evidence.score, lower=evidence.lower_is_better) for file in shipped]
     breaches += [_everywhere(budget, file) for file in shipped]
     breaches += [_size(budget, first, teacher), _latency(budget, first), _integers(budget, first)]
     return [breach for each in breaches for breach in each]
@@ -106,9 +107,9 @@ def _floor(floor: float, evidence: Evidence) -> list[str]:
     reference = evidence.reference
     if reference is None:
         return []
-    name, worst = _worst(reference)
+    name, worst = _worst(evidence)
     score, of = worst.estimate, f" of {name}" if name else ""
-    if good_enough(score, floor, reference.guessing):
+    if good_enough(score, floor, reference.guessing, lower=evidence.lower_is_better):
         return []
     least = f"{floor:g}" if floor else f"better than guessing, {reference.guessing:.4f}"
     return [
@@ -118,18 +119,21 @@ def _floor(floor: float, evidence: Evidence) -> list[str]:
     ]
 
 
-def _worst(reference: Reference) -> tuple[str, Interval]:
+def _worst(evidence: Evidence) -> tuple[str, Interval]:
     """The teacher's score; of several targets that of the worst, with its name."""
-    return min([("", reference.accuracy), *reference.targets.items()], key=lambda each: each[1].estimate)
+    reference = evidence.reference
+    assert reference is not None
+    worst = max if evidence.lower_is_better else min
+    return worst([("", reference.accuracy), *reference.targets.items()], key=lambda each: each[1].estimate)
 
 
-def _accuracy(budget: Budget, file: FileEvidence, score: str) -> list[str]:
-    drop = file.drop
-    if drop.high <= budget.max_accuracy_drop:
+def _accuracy(budget: Budget, file: FileEvidence, score: str, *, lower: bool) -> list[str]:
+    drop, (field, limit) = file.drop, budget.accuracy
+    if drop.high <= limit:
         return []
     return [
-        f"budget.max_accuracy_drop = {budget.max_accuracy_drop:g}: the {file.target} file's {score} may be "
-        f"{drop.high:.4f} below the teacher's (measured {drop.estimate:.4f}, interval {drop.low:.4f} to "
+        f"budget.{field} = {limit:g}: the {file.target} file's {score} may be "
+        f"{drop.high:.4f} {WORSE[lower]} the teacher's (measured {drop.estimate:.4f}, interval {drop.low:.4f} to "
         f"{drop.high:.4f}). "
         "Train or distill longer (distill.fit.epochs), prune less (prune.sparsity), widen the student (student.width), "
         "or measure on more test examples (data.test)"

@@ -2,7 +2,10 @@
 
 from flows.recipe import Recipe
 from tasks.data import Dataset, open_data
+from tasks.measuring.measure import measure_of
 from tasks.zoo import check_model
+
+FEW = 256  # examples that a metric is tried on
 
 
 def check(recipe: Recipe) -> Dataset:
@@ -13,6 +16,8 @@ def check(recipe: Recipe) -> Dataset:
 
     """
     data = open_data(recipe.data, anew=True)
+    _, y = data.sample("validation", FEW)
+    measure_of(recipe.validation.metric, recipe.data.problem, y, data.variance).guessing(len(data.classes))
     check_model(recipe.teacher, data.input_shape, data.output_shape, recipe.data.problem, field="teacher")
     if recipe.student.model != "teacher":
         check_model(recipe.student, data.input_shape, data.output_shape, recipe.data.problem, field="student")

@@ -18,6 +18,7 @@ from tasks.distill import DistillConfig
 from tasks.evidence.comparison import PromoteConfig
 from tasks.formats import FORMATS
 from tasks.measuring.config import ValidateConfig
+from tasks.measuring.metrics import has_own_unit
 from tasks.prune import PruneConfig
 from tasks.quantize import QuantizeConfig
 from tasks.register import RegisterConfig
@@ -44,9 +45,8 @@ class TeacherConfig(ModelConfig, frozen=True, extra="forbid", title="Teacher"):
     floor: float = Field(
         0,
         ge=-1,
-        le=1,
-        description="The least accuracy or R² that it must have; 0 asks for better than guessing, less than 0 for "
-        "nothing.",
+        description="The least accuracy, R², or other metric of validate.metric that it must have, or the most of an "
+        "error; 0 asks for better than guessing, less than 0 for nothing.",
         json_schema_extra=_at(4),
     )
 
@@ -135,6 +135,16 @@ class Recipe(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _limit_in_the_metrics_unit(self) -> Self:
+        if has_own_unit(self.validation.metric) and not self.budget.max_drop:
+            raise ValueError(
+                f"validate.metric: {self.validation.metric!r} has a unit of its own, in which a "
+                f"budget.max_accuracy_drop of {self.budget.max_accuracy_drop:g} says nothing: set budget.max_drop to "
+                "how much worse than the teacher's it may be"
+            )
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _cut_to_the_budget(cls, settings: Any) -> Any:
@@ -188,6 +198,7 @@ class Recipe(BaseModel):
             targets=self.targets,
             precision="int8" if ships and self.quantize.fake_quantizes else "float32",
             floor=self.teacher.floor if taught else -1,
+            metric=self.validation.metric,
             examples=self.validation.max_examples,
         )
 

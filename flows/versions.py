@@ -54,7 +54,7 @@ class Listed(BaseModel, frozen=True):
     version: int
     aliases: tuple[str, ...]
     registered_at: datetime
-    score: str = Field("", description="What the mean score is called: accuracy or r2.")
+    score: str = Field("", description="The metric that decides, by its name: accuracy, r2, or another.")
     figures: tuple[FileFigures, ...] = Field((), description="As in the evidence: every file that was measured.")
     default: FileFigures | None = Field(None, description="Those of the file that MLflow asks by default.")
     problem: str = Field("", description="Why there are no figures; empty if there are.")

@@ -23,7 +23,8 @@ from tasks.formats.parity import FEW, targets_apart
 from tasks.keras_graph.folding import fold
 from tasks.measuring.agreement import furthest
 from tasks.measuring.arrays import Outputs
-from tasks.measuring.scores import SCORE_NAMES, example_scores, good_enough, guessing
+from tasks.measuring.measure import measure_of
+from tasks.measuring.scores import good_enough
 from tasks.quantization.fake_quantization import fake_quantized
 from tasks.store.stage import StageRun, stage
 from tasks.zoo import Brought, ModelConfig, bring_model
@@ -50,6 +51,7 @@ class Door(BaseModel, frozen=True, extra="forbid"):
     targets: tuple[Target, ...] = Field(description="The runtimes that files of it are made for.")
     precision: Precision = Field(description="Of those; int8 if they are to have a fake-quantized model's ranges.")
     floor: float = Field(description="Its least score; 0 asks for better than guessing, less for nothing.")
+    metric: str = Field("auto", description="What that is, as `validate.metric` names it.")
     examples: int = Field(description="How many of the test split it is asked; all if 0.")
 
 
@@ -128,7 +130,7 @@ def check_files(
     raise AnswersDiffer(f"files of the {role} would not answer as it does:{lines}\n{way_out}")
 
 
-def check_floor(model: "tf.keras.Model", data: Dataset, floor: float, name: str) -> None:
+def check_floor(model: "tf.keras.Model", data: Dataset, floor: float, metric: str, name: str) -> None:
     """Refuse a teacher that is no better than guessing, or below the score that was asked for, on the validation split.
 
     Raises:
@@ -137,29 +139,35 @@ def check_floor(model: "tf.keras.Model", data: Dataset, floor: float, name: str)
 
     """
     x, y = data.arrays("validation")
-    least = floor or guessing(data.config.problem, y)
+    measure = measure_of(metric, data.config.problem, y, data.variance, names=data.target_columns)
+    lower, sign = measure.metric.lower, measure.metric.sign
+    least = floor or measure.guessing(len(data.classes))
 
     def score(inputs: Outputs) -> float:
         answers = np.asarray(model.predict(inputs, verbose=0), np.float32)
-        scores = example_scores(data.config.problem, y, answers, data.variance)
-        return float(scores.mean(axis=0).min())  # of several targets the worst: none hides behind another
+        values = measure.values(answers)
+        if values is None:
+            return measure.figure(answers)
+        each = values.mean(axis=0)  # of several targets the worst: none hides behind another
+        return float(each.max() if lower else each.min())
 
     reached = score(x)
-    if good_enough(reached, floor, least):
+    if good_enough(reached, floor, least, lower=lower):
         return
     tried = {"divided by 255": score(x / 255), "from -1 to 1, x / 127.5 - 1": score(x / 127.5 - 1)}
-    better = max(tried, key=lambda how: tried[how])
-    measure = SCORE_NAMES[data.config.problem]
+    better = max(tried, key=lambda how: sign * tried[how])
     likely = (
         f"With values {better} it has {tried[better]:.3f}: it was trained on those, so put that step into the model "
         "(tf.keras.layers.Rescaling as its first layer)"
-        if tried[better] > max(reached, least)
+        if sign * tried[better] > max(sign * reached, sign * least)
         else "Are these the data that it was trained for, with classes in the same order and inputs in the same units? "
         "Train it here (teacher.fit.epochs), or take it as it is (teacher.floor: -1)"
     )
-    what = f"below teacher.floor = {floor:g}" if floor else "no better than guessing"
+    what = f"and teacher.floor = {floor:g} is not reached" if floor else "no better than guessing"
     raise ModelError(
-        "teacher.model", name, f"has {measure} {reached:.3f} on the validation split, {what} ({least:.3f}). {likely}"
+        "teacher.model",
+        name,
+        f"has {measure.metric.name} {reached:.3f} on the validation split, {what} ({least:.3f}). {likely}",
     )
 
 
@@ -187,7 +195,7 @@ def bring(model: ModelConfig, data: Dataset, role: Role, door: Door, seed: int) 
     answers = as_it_came(brought, x, MANY, model.model, field)
     check_model(brought, answers, x[:MANY], model.model, field)
     if door.floor >= 0:
-        check_floor(brought.model, data, door.floor, model.model)
+        check_floor(brought.model, data, door.floor, door.metric, model.model)
     check_files(brought.model, door.targets, door.precision, data, role)
     return brought, answers
 

@@ -12,11 +12,11 @@ from tasks.evidence.comparison import Comparison, Pair, Side, write_comparison
 from tasks.formats import FORMATS
 from tasks.formats.onnx.saturation import note_here
 from tasks.formats.sizes import sizes
-from tasks.measuring import arrays, intervals, timing
+from tasks.measuring import arrays, timing
 from tasks.measuring.answers import Predict, answers_of
 from tasks.measuring.config import ValidateConfig
 from tasks.measuring.machine import comparable, describe_machine, load_average
-from tasks.measuring.scores import SCORE_NAMES, example_scores
+from tasks.measuring.measure import Measure, measure_of
 from tasks.measuring.timing import latency_of
 from tasks.store import tracking
 from tasks.store.stage import StageRun, stage
@@ -70,7 +70,16 @@ def compare(
             if sentence := note_here(f"The {side}'s {target} file", layers):
                 notes.append(f"{sentence}.")
     x, y = data.sample("test", config.max_examples)
-    pairs = [_pair(target, opened, profiles, data, (x, y), config, seed) for target in shared]
+    measure = measure_of(
+        candidate.evidence.score,
+        problem,
+        y,
+        data.variance,
+        names=data.target_columns,
+        confidence=config.confidence,
+        seed=seed,
+    )
+    pairs = [_pair(target, opened, profiles, data, x, measure, config) for target in shared]
     machine = describe_machine(load_before)
     if not comparable(machine, candidate.evidence.machine):
         notes.append(
@@ -82,7 +91,8 @@ def compare(
         candidate=versions[CANDIDATE][0],
         champion=versions[CHAMPION][0] if CHAMPION in versions else None,
         problem=problem,
-        score=SCORE_NAMES[problem],
+        score=measure.metric.name,
+        lower_is_better=measure.metric.lower,
         data=data.digest,
         examples=len(x),
         confidence=config.confidence,
@@ -142,7 +152,10 @@ def _check_comparable(versions: Mapping[str, OpenVersion], profiles: Mapping[str
 def _by_name(call: Predict, profile: Profile, data: Dataset) -> Predict:
     """A version's file, asked with these data's columns in its own order, and with its targets in theirs."""
     order = _places(profile.columns, data.columns)
-    values = data.config.problem == "regression"  # of a classification the one target is no answer's name
+    values = data.config.problem in (
+        "regression",
+        "multilabel",
+    )  # of a classification the one target is no answer's name
     back = _places(data.target_columns, profile.target_columns) if values else []
     return lambda x: call(x[:, order] if order else x)[:, back or slice(None)]
 
@@ -157,27 +170,18 @@ def _pair(
     versions: Mapping[str, OpenVersion],
     profiles: Mapping[str, Profile],
     data: Dataset,
-    examples: tuple[arrays.Outputs, arrays.Outputs],
+    x: arrays.Outputs,
+    measure: Measure,
     config: ValidateConfig,
-    seed: int,
 ) -> Pair:
     """One target's files: both asked for their answers, then timed in turn."""
-    form, problem, (x, y) = FORMATS[target], data.config.problem, examples
+    form = FORMATS[target]
     folders = {side: version.files_of(target) for side, version in versions.items()}
     opens = {side: functools.partial(form.load, folder, threads=config.threads) for side, folder in folders.items()}
     listener().note("compare", f"asking {' and '.join(opens)} on {target} for {len(x):,} answers, and timing them")
-    scores = {
-        side: example_scores(
-            problem,
-            y,
-            answers_of(
-                _by_name(opened(), profiles[side], data),
-                x,
-                data.output_shape,
-                config.throughput_batch,
-                f"{side} {target}",
-            ),
-            data.variance,
+    answers = {
+        side: answers_of(
+            _by_name(opened(), profiles[side], data), x, data.output_shape, config.throughput_batch, f"{side} {target}"
         )
         for side, opened in opens.items()
     }
@@ -186,7 +190,7 @@ def _pair(
         side: Side(
             precision=next(file.precision for file in version.shipped() if file.target == target),
             sha256=version.digest_of(target),
-            accuracy=intervals.interval(scores[side], problem, config.confidence, seed),
+            accuracy=measure.interval(answers[side]),
             latency=latency_of(times[side]),
             size_bytes=sizes(folders[side], target)[0],
             integer_share=form.audit(folders[side], x[:1]).integer_share,
@@ -199,8 +203,8 @@ def _pair(
         target=target,
         candidate=sides[CANDIDATE],
         champion=sides[CHAMPION],
-        drop=intervals.paired_interval(scores[CHAMPION], scores[CANDIDATE], problem, config.confidence, seed),
-        speedup=timing.ratio_interval(times[CHAMPION], times[CANDIDATE], config.confidence, seed),
+        drop=measure.drop(answers[CHAMPION], answers[CANDIDATE]),
+        speedup=timing.ratio_interval(times[CHAMPION], times[CANDIDATE], config.confidence, measure.seed),
     )
 
 

@@ -10,19 +10,17 @@ from tasks.data.new import NewData, open_new
 from tasks.drift.distributions import Distribution, Drift, drifts
 from tasks.drift.features import Features, features_of
 from tasks.drift.limits import MonitorConfig
-from tasks.drift.profile import Profile, answer_figures, joined, open_profile, target_figures
+from tasks.drift.profile import answer_figures, joined, open_profile, target_figures
 from tasks.evidence.monitoring import Monitoring, reasons, write_monitoring
 from tasks.evidence.plots import drifts_by_figure
 from tasks.formats import FORMATS
 from tasks.formats.onnx import files as onnx
 from tasks.formats.onnx.lookups import unknown_ids
-from tasks.measuring import intervals, timing
+from tasks.measuring import timing
 from tasks.measuring.answers import Outputs, answers_of
-from tasks.measuring.arrays import Floats
-from tasks.measuring.intervals import Interval
+from tasks.measuring.intervals import Interval, independent_difference
 from tasks.measuring.machine import Machine, comparable, describe_machine, load_average
-from tasks.measuring.scores import example_scores
-from tasks.measuring.target_scores import by_target
+from tasks.measuring.measure import measure_of
 from tasks.measuring.timing import latency_of
 from tasks.store import tracking
 from tasks.store.stage import StageRun, stage
@@ -73,14 +71,27 @@ def monitor(version: OpenVersion, new: NewData, config: MonitorConfig, *, seed: 
             "new ids, or compress again",
         ) from error
     y = new.x if profile.problem == "reconstruction" else new.y
-    accuracy, decays = None, {}
+    accuracy, decay, decays = None, None, {}
     if y is not None:
-        scores = example_scores(profile.problem, y, answers, profile.variance)
-        accuracy = intervals.interval(scores, profile.problem, evidence.confidence, seed)
-        decays = _decays(profile, scores, evidence.confidence, seed)
-    decay = intervals.independent_difference(file.accuracy, accuracy) if accuracy else None
+        measure = measure_of(
+            evidence.score,
+            profile.problem,
+            y,
+            profile.variance,
+            names=profile.target_columns,
+            confidence=evidence.confidence,
+            seed=seed,
+        )
+        accuracy, lower = measure.interval(answers), evidence.lower_is_better
+        now = measure.by_target(answers, answers)
+        decay = _decay(file.accuracy, accuracy, lower=lower)
+        decays = {  # a version of before these were kept has none
+            name: _decay(profile.scores[name], each.score, lower=lower)
+            for name, each in now.items()
+            if name in profile.scores
+        }
     times = timing.time_in_turn({"now": call}, new.x[:1], config.latency_rounds, WARM, SECONDS)
-    columns, targets = profile.columns, profile.target_columns
+    columns, targets = profile.columns, profile.classes or profile.target_columns
     moved: dict[str, list[Drift]] = {
         "inputs": _drifts(profile.inputs, joined(features_of(x, columns) for x in _chunks(new.x)), config),
         "targets": [],
@@ -95,6 +106,7 @@ def monitor(version: OpenVersion, new: NewData, config: MonitorConfig, *, seed: 
             uri=version.uri,
             problem=profile.problem,
             score=evidence.score,
+            lower_is_better=evidence.lower_is_better,
             examples=len(new.x),
             examples_held=new.available,
             confidence=evidence.confidence,
@@ -116,14 +128,9 @@ def monitor(version: OpenVersion, new: NewData, config: MonitorConfig, *, seed: 
     )
 
 
-def _decays(profile: Profile, scores: Floats, confidence: float, seed: int) -> dict[str, Interval]:
-    """By how much each of several targets' score `(n, targets)` lies below the registered one, by its name."""
-    now = by_target(profile.target_columns, scores, scores, confidence, seed)
-    return {
-        name: intervals.independent_difference(profile.scores[name], each.score)
-        for name, each in now.items()
-        if name in profile.scores  # a version of before these were kept has none
-    }
+def _decay(registered: Interval, now: Interval, *, lower: bool) -> Interval:
+    """By how much the metric is worse now; `lower` says that less of it is better."""
+    return independent_difference(now, registered) if lower else independent_difference(registered, now)
 
 
 def _drifts(references: dict[str, Distribution], figures: Features, config: MonitorConfig) -> list[Drift]:

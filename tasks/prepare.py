@@ -28,7 +28,7 @@ def prepare_examples(run: StageRun, data: DataConfig) -> DataArtifact:
     profile = describe(dataset)
     for note in dataset.notes:
         listener().note("prepare", note)
-    targets = target_figures(data.problem, dataset.targets["train"], dataset.target_columns)
+    targets = target_figures(data.problem, dataset.targets["train"], dataset.classes or dataset.target_columns)
     kept = {"inputs": input_distributions(dataset), "targets": distributions(targets, len(dataset.classes))}
     shown = {kind: {name: each.model_dump() for name, each in figures.items()} for kind, figures in kept.items()}
     write_profile({**profile, **shown}, folder)

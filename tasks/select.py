@@ -16,11 +16,11 @@ from tasks.evidence.evidence import Tried, write_choice
 from tasks.formats import FORMATS
 from tasks.formats.keras import files as keras
 from tasks.formats.sizes import sizes
-from tasks.measuring import intervals, timing
+from tasks.measuring import timing
 from tasks.measuring.answers import Outputs, answers_of
 from tasks.measuring.arrays import Floats
 from tasks.measuring.config import ValidateConfig
-from tasks.measuring.scores import example_scores
+from tasks.measuring.measure import measure_of
 from tasks.quantization.conversion import Conversion
 from tasks.store import tracking
 from tasks.store.stage import StageRun, stage
@@ -83,31 +83,36 @@ def _try(
     seed: int,
 ) -> list[Tried]:
     """One target's candidates, timed in turn."""
-    form, problem = FORMATS[target], data.config.problem
+    form = FORMATS[target]
     x, y = data.sample("validation", config.max_examples)
+    measure = measure_of(
+        config.metric,
+        data.config.problem,
+        y,
+        data.variance,
+        names=data.target_columns,
+        confidence=config.confidence,
+        seed=seed,
+    )
     opens = {file.route: functools.partial(form.load, file.folder, threads=config.threads) for file in files}
     listener().note("choose", f"measuring {len(files)} ways for {target}: {', '.join(opens)}")
-    scores = {
-        file.route: example_scores(
-            problem,
-            y,
-            answers_of(opens[file.route](), x, data.output_shape, config.throughput_batch, f"{file.route} {target}"),
-            data.variance,
+    answers = {
+        file.route: answers_of(
+            opens[file.route](), x, data.output_shape, config.throughput_batch, f"{file.route} {target}"
         )
         for file in files
     }
     times = timing.time_anew(opens, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds)
-    baseline = example_scores(problem, y, teacher_answers, data.variance)
     rows = []
     for file in files:
-        drop = intervals.paired_interval(baseline, scores[file.route], problem, config.confidence, seed)
+        drop = measure.drop(teacher_answers, answers[file.route])
         audit = form.audit(file.folder, x[:1])
         rows.append(
             Tried(
                 route=file.route,
                 target=target,
                 precision=file.precision,
-                accuracy=intervals.interval(scores[file.route], problem, config.confidence, seed),
+                accuracy=measure.interval(answers[file.route]),
                 drop=drop,
                 size_bytes=sizes(file.folder, target)[0],
                 latency_p50=float(np.median(times[file.route])),
@@ -131,13 +136,15 @@ def budget_of(budget: Budget, target: Target, targets: Iterable[Target]) -> Budg
     """That of one target's file: all of it for the first one's, accuracy and the same integers for the others'."""
     if target == next(iter(targets)):
         return budget
-    return Budget(max_accuracy_drop=budget.max_accuracy_drop, every_processor=budget.every_processor)
+    return Budget(
+        max_accuracy_drop=budget.max_accuracy_drop, max_drop=budget.max_drop, every_processor=budget.every_processor
+    )
 
 
 def _judged(row: Tried, budget: Budget, *, teacher: Tried) -> Tried:
     """With the limits that it does not keep, and by which share each is missed: from 0 to 1, whatever its unit."""
     at_most = {
-        "max_accuracy_drop": (row.drop.high, budget.max_accuracy_drop),
+        budget.accuracy[0]: (row.drop.high, budget.accuracy[1]),
         "max_size_bytes": (row.size_bytes, budget.max_size_bytes or math.inf),
         "max_latency_ms": (1000 * row.latency_p50, budget.max_latency_ms or math.inf),
     }
@@ -169,7 +176,7 @@ def best(rows: Sequence[Tried], times: Mapping[str, Floats], confidence: float, 
     return min(alike, key=lambda row: (row.size_bytes, row.latency_p50))
 
 
-@stage("choose", measures=True)
+@stage("choose", reuse=lambda arguments: not arguments["config"].called, measures=True)
 def choose_files(
     run: StageRun,
     conversions: dict[str, Conversion],

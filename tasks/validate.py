@@ -35,13 +35,12 @@ from tasks.formats import FORMATS
 from tasks.formats.keras import files as keras
 from tasks.formats.parity import answers_apart, difference_message, sizes_apart
 from tasks.formats.sizes import sizes
-from tasks.measuring import intervals, timing
+from tasks.measuring import timing
 from tasks.measuring.answers import Outputs, Predict, answers_fit, answers_of
-from tasks.measuring.arrays import Floats
 from tasks.measuring.config import ValidateConfig
 from tasks.measuring.machine import describe_machine, load_average
-from tasks.measuring.scores import SCORE_NAMES, confusion_matrix, example_scores, further_figures, guessing, parity
-from tasks.measuring.target_scores import by_target
+from tasks.measuring.measure import Measure, measure_of
+from tasks.measuring.scores import confusion_matrix, example_scores, further_figures, parity
 from tasks.measuring.timing import Throughput, latency_of
 from tasks.quantization.parameters import is_fake_quantized
 from tasks.quantization.sensitivity import Slack, slack
@@ -121,18 +120,27 @@ def validate(
     if teacher is None:
         raise ValueError("no file of the teacher to compare with")
     answers, library = brought or (in_keras[teacher.keras].outputs, keras.version())
-    baseline = example_scores(problem, y, answers, data.variance)
+    measure = measure_of(
+        config.metric,
+        problem,
+        y,
+        data.variance,
+        names=data.target_columns,
+        confidence=config.confidence,
+        seed=seed,
+    )
     measured: list[FileEvidence] = []
     for target in dict.fromkeys(file.target for file in files):
         here = [file for file in files if file.target == target]
         here.sort(key=lambda file: ROLES.index(file.role))
         if here[0].role != "teacher":
             raise ValueError(f"no file of the teacher for {target} to compare with")
-        measured += _measure_target(here, data, x, y, in_keras, baseline, config, seed, on_answers)
+        measured += _measure_target(here, data, x, measure, in_keras, answers, config, on_answers)
     machine = describe_machine(load_before)
     return Evidence(
         problem=problem,
-        score=SCORE_NAMES[problem],
+        score=measure.metric.name,
+        lower_is_better=measure.metric.lower,
         data=data.digest,
         examples=len(x),
         examples_held=data.counts["test"],
@@ -142,19 +150,16 @@ def validate(
         seed=seed,
         threads=config.threads,
         machine=machine,
-        methods=methods(problem, config.threads, config.throughput_batch, config.warmup_rounds),
+        methods=methods(measure, config.threads, config.throughput_batch, config.warmup_rounds),
         limits=limits(
             measured, problem, len(x), data.counts["test"], machine, config.confidence, config.latency_rounds
         ),
         reference=Reference(
             keras=library,
             brought=brought is not None,
-            accuracy=intervals.interval(baseline, problem, config.confidence, seed),
-            guessing=guessing(problem, y),
-            targets={
-                name: target.score
-                for name, target in by_target(data.target_columns, baseline, baseline, config.confidence, seed).items()
-            },
+            accuracy=measure.interval(answers),
+            guessing=measure.guessing(len(data.classes)),
+            targets={name: target.score for name, target in measure.by_target(answers, answers).items()},
         ),
         files=tuple(measured),
     )
@@ -164,16 +169,15 @@ def _measure_target(
     files: Sequence[MeasuredFile],
     data: Dataset,
     x: Outputs,
-    y: npt.NDArray[Any],
+    measure: Measure,
     models: Mapping[Path, InKeras],
-    baseline: Floats,
+    reference: Outputs,
     config: ValidateConfig,
-    seed: int,
     on_answers: Callable[[MeasuredFile, Outputs, npt.NDArray[Any], Outputs], None],
 ) -> list[FileEvidence]:
     """One target's files, the teacher's first: all opened, all asked for their answers, then timed in turn.
 
-    `baseline` is the score of each example that drops are counted from `(n,)`.
+    `reference` are the answers that drops are counted from `(n, …)`.
     """
     form = FORMATS[files[0].target]
     calls = {file.title: form.load(file.folder, threads=config.threads) for file in files}
@@ -183,7 +187,7 @@ def _measure_target(
     }
     for file in files:
         _check_answers(file, calls[file.title], answers[file.title], models[file.keras], x, config.throughput_batch)
-        on_answers(file, x, y, answers[file.title])
+        on_answers(file, x, measure.y, answers[file.title])
     listener().note("validate", f"timing the {len(files)} files for {files[0].target} in turn")
     batch = np.resize(x, (config.throughput_batch, *x.shape[1:]))  # repeats the examples when there are too few
     rounds = max(timing.FEWEST_ROUNDS, config.latency_rounds // 10)
@@ -204,13 +208,8 @@ def _measure_target(
             sha256=file.sha256,
             keras_sha256=file.keras_sha256,
             shipped=file.shipped,
-            keras_accuracy=intervals.interval(
-                example_scores(data.config.problem, y, model.outputs, data.variance),
-                data.config.problem,
-                config.confidence,
-                seed,
-            ),
-            **_accuracy(data, y, answers[file.title], baseline, config, seed),
+            keras_accuracy=measure.interval(model.outputs),
+            **_accuracy(data, measure, answers[file.title], reference),
             parity=parity(data.config.problem, model.outputs, answers[file.title]),
             size_bytes=size_bytes,
             gzip_bytes=gzip_bytes,
@@ -219,7 +218,7 @@ def _measure_target(
             macs=audit.macs,
             ran=form.RUNS_HERE,
             latency=latency_of(times[file.title]),
-            speedup=timing.ratio_interval(times[files[0].title], times[file.title], config.confidence, seed),
+            speedup=timing.ratio_interval(times[files[0].title], times[file.title], config.confidence, measure.seed),
             throughput=Throughput(
                 examples_per_second=len(batch) / float(np.median(batch_times[file.title])),
                 batch=len(batch),
@@ -249,23 +248,21 @@ def _check_answers(file: MeasuredFile, call: Predict, answers: Outputs, model: I
         )
 
 
-def _accuracy(
-    data: Dataset, y: npt.NDArray[Any], answers: Outputs, baseline: Floats, config: ValidateConfig, seed: int
-) -> dict[str, Any]:
-    """The figures of `FileEvidence` that tell how right the answers are; `baseline` is the teacher's scores `(n,)`."""
-    problem = data.config.problem
-    scores = example_scores(problem, y, answers, data.variance)
+def _accuracy(data: Dataset, measure: Measure, answers: Outputs, reference: Outputs) -> dict[str, Any]:
+    """The figures of `FileEvidence` that tell how right the answers are, beside the `reference`'s."""
+    problem, y = measure.problem, measure.y
     figures: dict[str, Any] = {
-        "accuracy": intervals.interval(scores, problem, config.confidence, seed),
-        "drop": intervals.paired_interval(baseline, scores, problem, config.confidence, seed),
+        "accuracy": measure.interval(answers),
+        "drop": measure.drop(reference, answers),
         "further": further_figures(problem, y, answers, data.target_columns, data.variance),
-        "targets": by_target(data.target_columns, baseline, scores, config.confidence, seed),
+        "targets": measure.by_target(reference, answers),
     }
-    if problem == "classification":
-        figures |= {"lost": int((baseline > scores).sum()), "gained": int((baseline < scores).sum())}
-        if len(data.classes) <= MOST_CLASSES:
-            matrix = confusion_matrix(y, answers, len(data.classes))
-            figures["confusion"] = tuple(tuple(int(count) for count in row) for row in matrix)
+    if data.classes:
+        before, after = (example_scores(problem, y, each) for each in (reference, answers))
+        figures |= {"lost": int((before > after).sum()), "gained": int((before < after).sum())}
+    if problem == "classification" and len(data.classes) <= MOST_CLASSES:
+        matrix = confusion_matrix(y, answers, len(data.classes))
+        figures["confusion"] = tuple(tuple(int(count) for count in row) for row in matrix)
     return figures
 
 
@@ -298,7 +295,7 @@ def _in_keras(file: MeasuredFile, x: Outputs, data: Dataset, config: ValidateCon
     )
 
 
-@stage("validate", measures=True)
+@stage("validate", reuse=lambda arguments: not arguments["config"].called, measures=True)
 def validate_files(
     run: StageRun,
     models: dict[str, ModelArtifact],
@@ -335,7 +332,7 @@ def validate_files(
 
     def keep(file: MeasuredFile, x: Outputs, y: npt.NDArray[Any], answers: Outputs) -> None:
         if file.shipped and file.target == default_target(shipped):
-            predictions.append(_predictions(dataset, x, y, answers))
+            predictions.append(_predictions(dataset, x, y, answers, config))
 
     evidence = validate(
         measured,
@@ -362,13 +359,15 @@ def validate_files(
     return run.keep_evidence(folder)
 
 
-def _predictions(data: Dataset, x: Outputs, y: npt.NDArray[Any], answers: Outputs) -> Predictions:
+def _predictions(
+    data: Dataset, x: Outputs, y: npt.NDArray[Any], answers: Outputs, config: ValidateConfig
+) -> Predictions:
     """What answers to the test split are like, for those to new data to be compared with."""
     problem, names = data.config.problem, data.target_columns
-    scores = example_scores(problem, y, answers, data.variance)
+    measure = measure_of(config.metric, problem, y, data.variance, names=names)
     return Predictions(
-        predictions=distributions(answer_figures(problem, x, answers, names), len(data.classes)),
-        scores={name: target.score for name, target in by_target(names, scores, scores).items()},
+        predictions=distributions(answer_figures(problem, x, answers, data.classes or names), len(data.classes)),
+        scores={name: target.score for name, target in measure.by_target(answers, answers).items()},
     )
 
 

@@ -20,7 +20,7 @@ from tasks.measuring.answers import answers_of
 from tasks.measuring.arrays import Figure
 from tasks.measuring.config import ValidateConfig
 from tasks.measuring.machine import Machine, comparable, describe_machine, load_average
-from tasks.measuring.scores import example_scores
+from tasks.measuring.measure import measure_of
 from tasks.measuring.timing import latency_of
 from tasks.processors.versions import Everywhere, as_lines, everywhere
 from tasks.store.stage import StageRun, stage
@@ -117,13 +117,15 @@ def verify(
     runs = [file for file in version.shipped() if FORMATS[file.target].RUNS_HERE]
     if evidence.data == data.digest:
         x, y = data.sample("test", config.max_examples)
+        measure = measure_of(
+            evidence.score, evidence.problem, y, data.variance, confidence=evidence.confidence, seed=seed
+        )
         for file in runs:
             listener().note("verify", f"asking {version.uri} on {file.target} for {len(x):,} answers")
             form, folder = FORMATS[file.target], version.files_of(file.target)
             call = form.load(folder, threads=config.threads)
             answers = answers_of(call, x, data.output_shape, config.throughput_batch, file.target)
-            scores = example_scores(evidence.problem, y, answers, data.variance)
-            accuracy = intervals.interval(scores, evidence.problem, evidence.confidence, seed)
+            accuracy = measure.interval(answers)
             times = timing.time_in_turn(
                 {"now": call}, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds
             )

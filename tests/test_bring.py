@@ -104,7 +104,7 @@ def test_nothing_is_added_to_an_end(end, data, tmp_path):
     """And what it means is known, so that training it and its log loss are right."""
     import tensorflow as tf
 
-    from tasks.keras_graph.output_meaning import in_probabilities
+    from tasks.keras_graph.output_meaning import as_learned
 
     build, means = ENDS[end]
     tf.keras.utils.set_random_seed(2)
@@ -114,7 +114,7 @@ def test_nothing_is_added_to_an_end(end, data, tmp_path):
     brought, answers = through(kept(theirs, tmp_path), data, -1)
     np.testing.assert_allclose(answers[:50], theirs(x), rtol=0, atol=1e-5)
     assert meaning(brought.model) == means
-    probable = in_probabilities(brought.model)(x).numpy()
+    probable = as_learned(brought.model, "classification")(x).numpy()
     np.testing.assert_allclose(probable.sum(axis=1), 1, atol=1e-5)
     np.testing.assert_array_equal(probable.argmax(axis=1), answers[:50].argmax(axis=1))
 
@@ -155,7 +155,7 @@ def test_a_teacher_that_learned_other_units_is_told_so(tmp_path):
 
 def test_a_floor_is_held(data, tmp_path):
     config = kept(trained(data, softmax), tmp_path)
-    with pytest.raises(ModelError, match=r"below teacher\.floor = 1 "):
+    with pytest.raises(ModelError, match=r"teacher\.floor = 1 is not reached "):
         through(config, data, 1.0)
     through(config, data, 0.5)
 

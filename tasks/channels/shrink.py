@@ -16,7 +16,7 @@ from tasks.channels.rules import ChannelMask
 from tasks.channels.select import fewest, order
 from tasks.contract.errors import PruningFailed
 from tasks.data import Dataset
-from tasks.keras_graph.output_meaning import meaning, probabilities_of
+from tasks.keras_graph.output_meaning import meaning_for, outputs_learned
 from tasks.training.losses import LOSSES
 
 if TYPE_CHECKING:
@@ -91,11 +91,10 @@ def scored(graph: ChannelGraph, data: Dataset, config: ChannelConfig) -> Scores:
     if config.criterion != "taylor":
         return magnitude(graph, 1 if config.criterion == "l1" else 2)
     by_labels = LOSSES[data.config.problem]
-    output_meaning = meaning(graph.model) if data.config.problem == "classification" else None
+    means = meaning_for(graph.model, data.config.problem)
 
     def loss(y: "tf.Tensor", predictions: "tf.Tensor") -> "tf.Tensor":
-        probabilities = probabilities_of(predictions, output_meaning) if output_meaning else predictions
-        return by_labels(y, probabilities, data.variance)
+        return by_labels(y, outputs_learned(predictions, means), data.variance)
 
     x, y = data.sample("train", config.examples)
     batches = ((x[start : start + BATCH], y[start : start + BATCH]) for start in range(0, len(x), BATCH))

@@ -20,21 +20,34 @@ class Budget(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     max_accuracy_drop: float = _limit(
         0.02, 0, "How much lower than the teacher's the score may be, at the bad end of the interval.", le=1
     )
-    max_size_bytes: int = _limit(0, 1, "Largest file in bytes; 0 sets no limit.")
-    min_size_ratio: float = _limit(
-        0, 2, "How many times smaller than the teacher's float file it must be; 0 sets no limit."
+    max_drop: float = _limit(
+        0,
+        1,
+        "How much worse than the teacher's the metric of validate.metric may be, in its own unit, at the bad end of "
+        "the interval; 0 takes max_accuracy_drop.",
     )
-    max_latency_ms: float = _limit(0, 3, "Longest median latency in milliseconds at batch 1; 0 sets no limit.")
+    max_size_bytes: int = _limit(0, 2, "Largest file in bytes; 0 sets no limit.")
+    min_size_ratio: float = _limit(
+        0, 3, "How many times smaller than the teacher's float file it must be; 0 sets no limit."
+    )
+    max_latency_ms: float = _limit(0, 4, "Longest median latency in milliseconds at batch 1; 0 sets no limit.")
     min_speedup: float = _limit(
-        0, 4, "How many times faster than the teacher it must be, at the bad end of the interval; 0 sets no limit."
+        0, 5, "How many times faster than the teacher it must be, at the bad end of the interval; 0 sets no limit."
     )
     min_integer_share: float = _limit(
-        0, 5, "Share of multiply-accumulates that must really run in integer kernels.", le=1
+        0, 6, "Share of multiply-accumulates that must really run in integer kernels.", le=1
     )
     every_processor: bool = Field(
         default=True,
         description="Whether integers must be the same on every processor: no kernel may be able to saturate on an x86 "
         "one without VNNI, and no sum be rounded in another way. If not, a version may answer otherwise there than it "
         "was measured.",
-        json_schema_extra={"position": 6},
+        json_schema_extra={"position": 7},
     )
+
+    @property
+    def accuracy(self) -> tuple[str, float]:
+        """The limit of what the metric may lose, and the setting that it has it from."""
+        if self.max_drop:
+            return "max_drop", self.max_drop
+        return "max_accuracy_drop", self.max_accuracy_drop

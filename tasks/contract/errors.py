@@ -73,6 +73,10 @@ class ModelError(InvalidInput):
     """A model that was brought cannot be used: unreadable, unsafe, or does not fit the data."""
 
 
+class MetricError(InvalidInput):
+    """A metric that there is not, that is not made for the problem, or that gave no figure."""
+
+
 class VersionError(InvalidInput):
     """A registered version, or an alias, that is not there, or is not what was registered."""
 

@@ -131,6 +131,13 @@ def reader_of(config: DataConfig) -> Reader:
     return reader
 
 
+def _balance(targets: np.ndarray, dataset: Dataset) -> list[int]:
+    """How often each class, or each of several labels, stands in targets."""
+    if dataset.config.problem == "multilabel":
+        return [int(count) for count in targets.sum(axis=0)]
+    return [int(count) for count in np.bincount(targets.reshape(-1), minlength=len(dataset.classes))]
+
+
 def describe(dataset: Dataset) -> dict[str, Any]:
     """What a person wants to know of a data set before trusting it, as JSON values."""
     summary: dict[str, Any] = {
@@ -150,9 +157,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "streamed": dataset.streamed,
     }
     if dataset.classes:
-        balance = {
-            split: np.bincount(dataset.targets[split], minlength=len(dataset.classes)).tolist() for split in SPLITS
-        }
+        balance = {split: _balance(dataset.targets[split], dataset) for split in SPLITS}
         summary["classes"] = list(dataset.classes)
         summary["balance"] = {
             split: dict(zip(dataset.classes, counts, strict=True)) for split, counts in balance.items()

@@ -13,7 +13,7 @@ from tasks.data.config import DataConfig
 from tasks.data.sample import Rows, drawn_order
 from tasks.data.shuffle import placed, rebatched, shuffled
 from tasks.data.source import rows_per_chunk
-from tasks.data.splits import Digests, Split
+from tasks.data.splits import Digests, Split, strata_of
 from tasks.data.statistics import Floats, Variance
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ class Dataset:
     """Examples in three splits that share none.
 
     digest: sha256 of the problem, class names, and each split's examples and targets in order.
-    input_shape: of one example. output_shape: `(classes,)`, `(targets,)` or the input's.
-    classes: names in label order; empty unless classification.
+    input_shape: of one example. output_shape: `(…, classes)`, `(labels,)`, `(…, targets)` or the input's.
+    classes: names in label order, of classes or of labels that may stand together; else empty.
     counts: examples in each split.
     duplicates: examples left out of a split because their content stands in another.
     variance: of the train targets, one number each where there are several; for a reconstruction of its values,
@@ -95,7 +95,8 @@ class Dataset:
         """All of a split's examples in memory, in their fixed order.
 
         Returns:
-            Inputs float32 `(n, …)`; targets int64 `(n,)`, float32 `(n, targets)`, or for a reconstruction the inputs.
+            Inputs float32 `(n, …)`; targets whole numbers `(n, …)`, float32 `(n, …, targets)`, or for a reconstruction
+            the inputs.
 
         """
         return self._rows(split, np.arange(self.counts[split]))
@@ -112,7 +113,7 @@ class Dataset:
     def drawn(self, split: Split, count: int = 0) -> Rows:
         """Which rows `sample` takes, in its order: of each class its share, the same ones for the same content."""
         if split not in self._orders:
-            strata = self.targets[split] if self.classes else np.zeros(self.counts[split], np.int64)
+            strata = strata_of(self.targets[split], self.config.problem)
             self._orders[split] = drawn_order(self.contents[split], strata)
         return self._orders[split][: count or None]
 

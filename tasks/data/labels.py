@@ -23,8 +23,9 @@ def numbered(
     """Numbers the labels of each part.
 
     Args:
-        labels: `(rows,)` or `(rows, 1)` for each part: whole numbers, or names, also as bytes; or `(rows, classes)`:
-            one-hot.
+        labels: `(rows,)` or `(rows, 1)` for each part: whole numbers, or names, also as bytes; or one-hot `(rows,
+            classes)`. Where there are several in an example, such as pixels or steps, `(rows, …)`, `(rows, …, 1)`, or
+            one-hot `(rows, …, classes)`.
         config: its `classes` win over the source's.
         names: the source's class names, or none.
 
@@ -35,15 +36,17 @@ def numbered(
         DataError: labels that are neither, or do not fit the class names.
 
     """
-    labels = {part: _one_each(_texts(values)) for part, values in labels.items()}
+    labels = {part: _texts(values) for part, values in labels.items()}
+    one_hot = all(map(_is_one_hot, labels.values()))
     for part, values in labels.items():
-        if values.ndim != 1:
+        if values.ndim == 2 and values.shape[1] > 1 and not one_hot and _is_binary(values):
             raise DataError(
                 "data.target",
-                f"{part}: shape {values.shape}",
-                "a class label is one number or name for each example, or a one-hot row: one 1 among zeros. Several "
-                "labels at once are values from 0 to 1 each: data.problem: regression",
+                f"{part}: {values.shape[1]} zeros and ones each",
+                "several labels at once are data.problem: multilabel; a class for each step or place is "
+                f"(examples, {values.shape[1]}, 1)",
             )
+    labels = {part: _one_each(values, one_hot=one_hot) for part, values in labels.items()}
     if config.classes and names and len(config.classes) != len(names):
         raise DataError("data.classes", config.classes, f"the source has {len(names)} classes: {', '.join(names)}")
     known = config.classes or names
@@ -52,6 +55,45 @@ def numbered(
     if all(values.dtype.kind in "OU" for values in labels.values()):
         return by_name(labels, known)
     return by_number(labels, known)
+
+
+def several(labels: Mapping[str, np.ndarray], config: DataConfig, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of labels that may stand together, of zeros and ones `(rows, labels)`, once they are such.
+
+    Raises:
+        DataError: they are something else, or as many names as labels there are not.
+
+    """
+    for part, values in labels.items():
+        if values.ndim != 2 or values.shape[1] < 2 or not _is_binary(values):
+            raise DataError(
+                "data.target",
+                f"{part}: {values.dtype} {values.shape}",
+                "several labels at once are zeros and ones (examples, labels), two labels at least; one class an "
+                "example is data.problem: classification",
+            )
+    count = next(iter(labels.values())).shape[1]
+    classes = config.classes or names or _counted(count)
+    if len(classes) != count:
+        raise DataError("data.classes", classes, f"there are {count} labels; name each")
+    if len(set(classes)) < count:
+        raise DataError("data.classes", classes, "names a label twice")
+    return classes
+
+
+def check_labels(targets: Mapping[Split, np.ndarray], classes: Sequence[str]) -> None:
+    """Refuses labels of which nothing can be learned: that are there always or never.
+
+    Raises:
+        DataError: names the split and the labels.
+
+    """
+    for split in SPLITS:
+        shares = targets[split].mean(axis=0)
+        constant = [name for name, share in zip(classes, shares, strict=True) if share in (0, 1)]
+        if constant:
+            remedy = "each label needs examples with it and without it in every split: add some, or drop the label"
+            raise DataError("data.target", f"{split}: {listed(constant)} always or never", remedy)
 
 
 def note_of(classes: Sequence[str]) -> tuple[str, ...]:
@@ -67,6 +109,12 @@ def note_of(classes: Sequence[str]) -> tuple[str, ...]:
     return (f"Labels {written} are classes 0 to {last}.",)
 
 
+def note_of_places(labels: Labels) -> tuple[str, ...]:
+    """What a person should know of labels `(rows, …)` where there are several in an example."""
+    shape = " x ".join(map(str, labels.shape[1:]))
+    return (f"There are {shape} labels in an example: the model answers with a class for each.",) if shape else ()
+
+
 def _texts(values: np.ndarray) -> np.ndarray:
     """Names that come as bytes, as TensorFlow has them, as texts."""
     if values.dtype.kind == "S":
@@ -76,23 +124,26 @@ def _texts(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _one_each(values: np.ndarray) -> np.ndarray:
-    """Labels `(rows,)` of a column `(rows, 1)`, or of one-hot rows `(rows, classes)`; others as they are."""
-    if values.ndim != 2 or not len(values):
-        return values
-    if values.shape[1] == 1:
-        return values[:, 0]
-    if values.dtype.kind not in "biuf" or not (
-        ((values == 0) | (values == 1)).all() and (values.sum(axis=1) == 1).all()
-    ):
-        return values
-    return np.asarray(values.argmax(axis=1))
+def _is_binary(values: np.ndarray) -> bool:
+    return values.dtype.kind in "biuf" and bool(((values == 0) | (values == 1)).all())
+
+
+def _is_one_hot(values: np.ndarray) -> bool:
+    """Whether labels `(rows, …, classes)` are one 1 among zeros each."""
+    return values.ndim > 1 and values.shape[-1] > 1 and _is_binary(values) and bool((values.sum(axis=-1) == 1).all())
+
+
+def _one_each(values: np.ndarray, *, one_hot: bool) -> np.ndarray:
+    """Labels `(rows, …)` of `(rows, …, 1)`, or of one-hot `(rows, …, classes)`; others as they are."""
+    if one_hot:
+        return np.asarray(values.argmax(axis=-1))
+    return values[..., 0] if values.ndim > 1 and values.shape[-1] == 1 else values
 
 
 def by_name(labels: Mapping[str, np.ndarray], known: tuple[str, ...]) -> tuple[dict[str, Labels], tuple[str, ...]]:
     """Names become their place among the known names, else among the sorted ones."""
     for part, values in labels.items():
-        if other := next((value for value in values if not isinstance(value, str)), None):
+        if other := next((value for value in values.flat if not isinstance(value, str)), None):
             raise DataError("data.target", f"{part}: {other!r}", "labels are all names, or all whole numbers")
     names = sorted({str(value) for values in labels.values() for value in np.unique(values)})
     if unknown := sorted(set(names) - set(known)) if known else []:
@@ -100,8 +151,15 @@ def by_name(labels: Mapping[str, np.ndarray], known: tuple[str, ...]) -> tuple[d
     classes = known or tuple(names)
     place = {name: number for number, name in enumerate(classes)}
     return {
-        part: np.array([place[str(value)] for value in values], np.int64) for part, values in labels.items()
+        part: np.array([place[str(value)] for value in values.flat], np.int64).reshape(values.shape)
+        for part, values in labels.items()
     }, classes
+
+
+def by_value(labels: Mapping[str, Labels], values: Sequence[int]) -> dict[str, Labels]:
+    """Whole numbers become their place among these, which hold all of them."""
+    order = np.argsort(values)
+    return {part: order[np.searchsorted(values, each, sorter=order)] for part, each in labels.items()}
 
 
 def by_number(labels: Mapping[str, np.ndarray], known: tuple[str, ...]) -> tuple[dict[str, Labels], tuple[str, ...]]:
@@ -117,16 +175,18 @@ def by_number(labels: Mapping[str, np.ndarray], known: tuple[str, ...]) -> tuple
             )
         with np.errstate(invalid="ignore"):  # what no integer holds becomes negative, and is refused below
             numbers[part] = values.astype(np.int64)
+    distinct = np.unique(np.concatenate([np.unique(values) for values in numbers.values()]))
     if known and all(WHOLE.fullmatch(name) for name in known) and known != _counted(len(known)):
-        return by_name({part: values.astype(str) for part, values in numbers.items()}, known)
-    distinct = np.unique(np.concatenate(list(numbers.values())))
+        if unknown := sorted(set(map(str, distinct)) - set(known)):
+            raise DataError("data.classes", known, f"the labels also hold {listed(unknown)}; name every class")
+        return by_value(numbers, list(map(int, known))), known
     if not len(distinct):
         return numbers, known
     lowest, highest = int(distinct[0]), int(distinct[-1])
     # Every class needs examples, so a label beyond their number is an identifier or a measurement and no class.
-    examples = sum(map(len, numbers.values()))
+    examples = sum(values.size for values in numbers.values())
     if not known and lowest != 0 and EACH * len(distinct) <= examples:
-        return by_name({part: values.astype(str) for part, values in numbers.items()}, tuple(map(str, distinct)))
+        return by_value(numbers, distinct.tolist()), tuple(map(str, distinct))
     bound = len(known) or examples
     if lowest < 0 or highest >= bound:
         right = (
@@ -151,6 +211,8 @@ def _as_they_stand(labels: Labels) -> str:
 def check_classes(targets: Mapping[Split, Labels], classes: Sequence[str]) -> None:
     """Refuses splits in which a class is missing, and problems with a single class.
 
+    Where there are several labels in an example, only the train split needs all classes.
+
     Raises:
         DataError: names the split and the classes.
 
@@ -158,7 +220,9 @@ def check_classes(targets: Mapping[Split, Labels], classes: Sequence[str]) -> No
     if len(classes) < 2:
         raise DataError("data.target", f"classes {', '.join(classes)}", "a classification needs at least two classes")
     for split in SPLITS:
-        present = np.bincount(targets[split], minlength=len(classes))
+        if targets[split].ndim > 1 and split != "train":
+            continue
+        present = np.bincount(targets[split].reshape(-1), minlength=len(classes))
         if missing := [name for name, count in zip(classes, present, strict=True) if not count]:
             remedy = "every class needs distinct examples in every split: add some, raise data.limit, or drop the class"
             raise DataError("data.target", f"{split} has no {listed(missing)}", remedy)

@@ -14,10 +14,10 @@ from tasks.data.augment import check_augmentation
 from tasks.data.beside import apart, groups_of, numbered_groups, times_of
 from tasks.data.config import DataConfig
 from tasks.data.dataset import Dataset
-from tasks.data.labels import check_classes, note_of, numbered
+from tasks.data.labels import check_classes, check_labels, note_of, note_of_places, numbered, several
 from tasks.data.scan import Scan, checked_inputs, digests, limited, scan
 from tasks.data.source import Source, rows_per_chunk
-from tasks.data.splits import SPLITS, Membership, RowMask, Split, assign, rows_of
+from tasks.data.splits import SPLITS, Membership, RowMask, Split, assign, rows_of, strata_of
 from tasks.data.statistics import Variance, statistics_of
 
 NOTHING = "there is nothing to learn; the train split's must vary"
@@ -40,6 +40,9 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
             targets, classes = numbered(scanned.targets, config, source.classes)
         if not (config.classes or source.classes):
             notes += note_of(classes)
+        notes += note_of_places(next(iter(targets.values())))
+    elif config.problem == "multilabel":
+        classes = several(scanned.targets, config, source.classes or source.targets)
     elif config.classes:
         raise DataError("data.classes", config.classes, f"a {config.problem} has no classes; leave this empty")
     shapes = {part: values.shape[1:] for part, values in targets.items()}
@@ -49,7 +52,7 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
     times, moments = times_of(source, config, scanned)
     members, duplicates, kin = assign(
         {part: digests[:, 0] for part, digests in scanned.digests.items()},
-        targets if classes else {part: np.zeros(len(values), np.int64) for part, values in targets.items()},
+        {part: strata_of(values, config.problem) for part, values in targets.items()},
         validation=config.validation,
         test=config.test,
         seed=config.split_seed,
@@ -64,7 +67,7 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
     notes += apart(config, members, groups, kin, moments)
     if classes:
         with column_named(source.targets), splits_named(config):
-            check_classes(by_split, classes)
+            (check_labels if config.problem == "multilabel" else check_classes)(by_split, classes)
     in_memory = splits_in_memory(scanned, members)
     # without the scan's bytes, which the stream would keep alive
     stream = partial(stream_split, source, config, replace(scanned, in_memory=None), members)
@@ -138,7 +141,7 @@ def splits_named(config: DataConfig) -> Iterator[None]:
 
 
 def variance_of(targets: np.ndarray, names: Sequence[str]) -> Variance:
-    """Of targets `(n, targets)` over the examples: of each, so that none hides behind the scale of another.
+    """Of targets `(n, …, targets)` over the examples: of each, so that none hides behind the scale of another.
 
     Raises:
         DataError: one is the same everywhere.
@@ -158,7 +161,9 @@ def output_shape(
     """One prediction's shape."""
     if config.problem == "reconstruction":
         return scanned.input_shape
-    return (len(classes),) if classes else targets["train"].shape[1:]
+    if config.problem == "classification":
+        return (*targets["train"].shape[1:], len(classes))
+    return targets["train"].shape[1:]
 
 
 def splits_in_memory(scanned: Scan, members: Membership) -> dict[Split, np.ndarray]:

@@ -22,7 +22,7 @@ class Scan:
     """What the first pass read.
 
     digests: `(rows, 2)` for each part: blake2b of the example's bytes.
-    targets: `(rows,)` labels or `(rows, targets)` numbers for each part; `(rows, 0)` for a reconstruction.
+    targets: labels `(rows, …)` or numbers `(rows, …, targets)` for each part; `(rows, 0)` for a reconstruction.
     in_memory: each part's checked inputs as bytes, or None if they exceed the memory they may take.
     """
 
@@ -112,7 +112,7 @@ def checked_inputs(x: np.ndarray, where: str) -> np.ndarray:
 
 
 def checked_targets(y: np.ndarray | None, rows: int, where: str, config: DataConfig) -> np.ndarray:
-    """Targets of one chunk: labels as they are, numbers as float32 `(n, targets)`, nothing for a reconstruction.
+    """Targets of one chunk: labels as they are, numbers as float32 `(n, …, targets)`, nothing for a reconstruction.
 
     Raises:
         DataError: as many as the inputs there are not; for a regression also what is not finite.
@@ -128,12 +128,12 @@ def checked_targets(y: np.ndarray | None, rows: int, where: str, config: DataCon
         )
     if config.problem == "classification":
         return y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-    if y.dtype.kind not in "biuf" or y.ndim > 2 or 0 in y.shape:
+    if y.dtype.kind not in "biuf" or 0 in y.shape:
         raise DataError(
-            "data.target", f"{where}: {y.dtype} {y.shape}", "a regression's targets are numbers, (n,) or (n, targets)"
+            "data.target", f"{where}: {y.dtype} {y.shape}", f"targets of a {config.problem} are numbers (n, …)"
         )
     with np.errstate(over="ignore"):
-        numbers = y.reshape(rows, -1).astype(np.float32)
+        numbers = (y[:, None] if y.ndim == 1 else y).astype(np.float32)
     if not np.isfinite(numbers).all():
         raise DataError("data.target", f"{where}: NaN or infinite targets", "replace or drop such examples")
     return numbers

@@ -7,6 +7,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from tasks.contract.problem import Problem
+
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
@@ -78,6 +80,13 @@ def assign(
 def rows_of(members: Membership, values: Mapping[str, np.ndarray]) -> dict[Split, np.ndarray]:
     """Of what each part has of each of its rows, that of each split."""
     return {split: values[part][rows] for split, (part, rows) in members.items()}
+
+
+def strata_of(targets: np.ndarray, problem: Problem) -> npt.NDArray[np.int64]:
+    """What each split gets its share of: classes `(rows,)`, where an example has one; else all examples are alike."""
+    if problem == "classification" and targets.ndim == 1:
+        return targets.astype(np.int64, copy=False)
+    return np.zeros(len(targets), np.int64)
 
 
 def share(fraction: float, rows: RowMask) -> int:

@@ -11,9 +11,8 @@ class MonitorConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False,
     max_decay: float = Field(
         0.03,
         ge=0,
-        le=1,
-        description="How far the score may lie below the registered one. Beyond it, and when the interval excludes "
-        "chance, the version is degraded. More lets it decay further.",
+        description="How much worse than registered the metric may be, in its own unit. Beyond it, and when the "
+        "interval excludes chance, the version is degraded. More lets it decay further.",
         json_schema_extra={"position": 0},
     )
     max_drift: float = Field(

@@ -59,20 +59,40 @@ def joined(chunks: Iterable[Features]) -> Features:
 
 
 def target_figures(problem: Problem, y: np.ndarray, names: Sequence[str] = ()) -> Features:
-    """Targets `(n,)` or `(n, targets)` as figures `(n,)`, by name; none where the inputs are the targets."""
+    """Targets as figures `(n,)`, by name; none where the inputs are the targets.
+
+    Of classes at several places of an example it is the share of each class in it.
+    """
     if problem == "classification":
-        return {"label": np.asarray(y, np.float64)}
-    return named(y, names, "target") if problem == "regression" else {}
+        return {"label": np.asarray(y, np.float64)} if y.ndim == 1 else _class_shares(y, names)
+    if problem == "reconstruction":
+        return {}
+    return named(_of_example(y), names, "target")
 
 
 def answer_figures(problem: Problem, x: np.ndarray, answers: np.ndarray, names: Sequence[str] = ()) -> Features:
     """Answers `(n, …)` as figures `(n,)`, by name: what is answered and how surely, the values, or the error."""
     if problem == "classification":
         shares = by_class(answers).astype(np.float64)
-        return {"answer": shares.argmax(axis=1).astype(np.float64), "sureness": shares.max(axis=1)}
-    if problem == "regression":
-        return named(answers, names, "answer")
+        sureness = shares.max(axis=-1).reshape(len(x), -1).mean(axis=1)
+        if shares.ndim == 2:
+            return {"answer": shares.argmax(axis=1).astype(np.float64), "sureness": sureness}
+        classes = names or tuple(map(str, range(shares.shape[-1])))
+        return {**_class_shares(shares.argmax(axis=-1), classes), "sureness": sureness}
+    if problem != "reconstruction":
+        return named(_of_example(answers), names, "answer")
     return {"error": np.square(answers.astype(np.float64) - x).reshape(len(x), -1).mean(axis=1)}
+
+
+def _class_shares(labels: np.ndarray, classes: Sequence[str]) -> Features:
+    """Labels `(n, …)` as the share of each class in an example."""
+    flat = labels.reshape(len(labels), -1)
+    return {name: (flat == number).mean(axis=1) for number, name in enumerate(classes)}
+
+
+def _of_example(values: np.ndarray) -> np.ndarray:
+    """Values `(n, …, targets)` as their mean over an example `(n, targets)`."""
+    return values if values.ndim == 2 else values.reshape(len(values), -1, values.shape[-1]).mean(axis=1)
 
 
 def distributions(figures: Mapping[str, np.ndarray], classes: int) -> dict[str, Distribution]:

@@ -28,9 +28,9 @@ class PromoteConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False,
     tolerance: float = Field(
         0.02,
         ge=0,
-        le=1,
-        description="How much worse still counts as not worse, at the bad end of the interval: in score for accuracy "
-        "(0.02 is two points), as a share of the champion's for latency and size. More promotes more easily.",
+        description="How much worse still counts as not worse, at the bad end of the interval: for accuracy in the "
+        "metric's own unit (0.02 is two points), for latency and size as a share of the champion's. More promotes more "
+        "easily.",
         json_schema_extra={"position": 1},
     )
 
@@ -40,7 +40,7 @@ class Side(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
     precision: Precision
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    accuracy: Interval = Field(description="The mean score on the test split.")
+    accuracy: Interval = Field(description="The metric on the test split.")
     latency: Latency
     size_bytes: int = Field(ge=1)
     integer_share: Figure = Field(ge=0, le=1)
@@ -54,7 +54,7 @@ class Pair(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     champion: Side | None = Field(None, description="None where there is no champion yet.")
     drop: Interval | None = Field(
         None,
-        description="By how much the candidate's score lies below the champion's, in pairs; `high` is the bad end.",
+        description="By how much the candidate's metric is worse than the champion's, in pairs; `high` is the bad end.",
     )
     speedup: Interval | None = Field(
         None, description="The champion's median latency over the candidate's; `low` is the bad end."
@@ -69,7 +69,8 @@ class Comparison(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     candidate: int = Field(description="Its version.")
     champion: int | None = Field(description="Its version; none where there is no champion yet.")
     problem: Problem
-    score: str = Field(description="What the mean score is called: accuracy or r2.")
+    score: str = Field(description="The metric that decides, by its name: accuracy, r2, or another.")
+    lower_is_better: bool = Field(False, description="Whether less of it is better, as of an error.")
     data: str = Field(pattern="^[0-9a-f]{64}$", description="The digest of the data.")
     examples: int = Field(ge=1, description="Test examples that were measured on.")
     confidence: Figure = Field(gt=0, lt=1, description="Of every interval, one at a time, with both ends.")
@@ -102,6 +103,7 @@ def worse(comparison: Comparison, config: PromoteConfig) -> list[str]:
 
     Accuracy counts for every target's file, latency and size for the candidate's first: as for the budget.
     """
+    side = "above" if comparison.lower_is_better else "below"
     rule = f"promote.tolerance = {config.tolerance:g}"
     reasons = []
     for pair in comparison.pairs if config.first == "accuracy" else comparison.pairs[:1]:
@@ -109,7 +111,7 @@ def worse(comparison: Comparison, config: PromoteConfig) -> list[str]:
             continue
         if config.first == "accuracy" and pair.drop.high > config.tolerance:
             reasons.append(
-                f"{rule}: the {pair.target} file's {comparison.score} may be {pair.drop.high:.4f} below the "
+                f"{rule}: the {pair.target} file's {comparison.score} may be {pair.drop.high:.4f} {side} the "
                 f"champion's (measured {pair.drop.estimate:.4f}, interval {pair.drop.low:.4f} to {pair.drop.high:.4f})"
             )
         slower = 1 / pair.speedup.low - 1

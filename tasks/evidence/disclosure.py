@@ -7,8 +7,9 @@ from tasks.data.sample import DRAWN
 from tasks.evidence.evidence import FileEvidence
 from tasks.formats.parity import FEW
 from tasks.measuring.agreement import FLOAT
-from tasks.measuring.intervals import RESAMPLES, wilson
+from tasks.measuring.intervals import BLOCKS, RESAMPLES, wilson
 from tasks.measuring.machine import Machine
+from tasks.measuring.measure import Measure
 from tasks.measuring.timing import BETWEEN, VISITS
 
 FEW_EXAMPLES = 500  # fewer cannot tell a drop of 1% from none
@@ -22,19 +23,23 @@ NOT_RUN = (
 )
 
 
-def methods(problem: Problem, threads: int, batch: int, warmup: int) -> dict[str, str]:
+def methods(measure: Measure, threads: int, batch: int, warmup: int) -> dict[str, str]:
     """How each kind of figure was made, by its name."""
-    share = problem == "classification"
-    bootstrap = f"BCa bootstrap (Efron 1987) over test examples, {RESAMPLES} resamples"
+    metric, one_each = measure.metric, measure.y.ndim == 1
+    classes = measure.problem == "classification" and one_each
+    share = classes and metric.means is not None and not metric.lower and measure.groups is None
+    over = "test examples" if measure.groups is None else "groups of test examples (data.group)"
+    bootstrap = f"BCa bootstrap (Efron 1987) over {over}, {RESAMPLES} resamples"
+    if metric.together is not None:
+        bootstrap += f", the metric reckoned anew for each, and a jackknife of {BLOCKS} blocks"
+    worse = "less" if metric.lower else "more"
     return {
         "samples": "Where some examples stand for all (ranges of integers, how much a channel matters, a limit of "
-        f"examples to measure on) they are {DRAWN}{', of each class its share' if share else ''}.",
-        "score": "Share of test examples whose most probable class is the label."
-        if share
-        else "R² with the train targets' variance: 1 - mean squared error / variance.",
+        f"examples to measure on) they are {DRAWN}{', of each class its share' if classes else ''}.",
+        "score": f"{metric.text}; over the test examples, {worse} is better.",
         "score interval": "Wilson's score interval (Wilson 1927)." if share else f"{bootstrap}.",
-        "drop": "Score of the teacher in Keras, as it was brought if it was, less this file's, on the same examples: "
-        "what a conversion costs is in it.",
+        "drop": "By how much this file's score is worse than that of the teacher in Keras, as it was brought if it "
+        "was, on the same examples: what a conversion costs is in it.",
         "drop interval": "Tango's score interval for paired proportions (Tango 1998)."
         if share
         else f"{bootstrap}, of the differences in pairs.",

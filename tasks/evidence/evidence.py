@@ -33,15 +33,15 @@ class FileEvidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     sha256: str = Field(pattern="^[0-9a-f]{64}$", description="The file's digest, as its artifact has it.")
     keras_sha256: str = Field(pattern="^([0-9a-f]{64})?$", description="The Keras model's that it was made from.")
     shipped: bool = Field(description="Whether it is part of the version; the others are there to compare with.")
-    accuracy: Interval = Field(description="The mean score on the test split.")
+    accuracy: Interval = Field(description="The metric on the test split.")
     keras_accuracy: Interval | None = Field(
         None, description="That of the Keras model that it was made from; none in evidence of older versions."
     )
     drop: Interval = Field(
-        description="By how much the accuracy lies below the reference's, in pairs; `high` is the bad end."
+        description="By how much the metric is worse than the reference's, in pairs; `high` is the bad end."
     )
-    lost: int = Field(0, ge=0, description="Examples that the teacher has right and this has not; classification only.")
-    gained: int = Field(0, ge=0, description="Examples that this has right and the teacher has not.")
+    lost: int = Field(0, ge=0, description="Examples of which the teacher has more right; of classes and labels only.")
+    gained: int = Field(0, ge=0, description="Examples of which this has more right than the teacher.")
     targets: dict[str, TargetScore] = Field(
         default_factory=dict,
         description="Of several targets, each one's own score and drop; `drop` is the worst's.",
@@ -73,7 +73,7 @@ class Reference(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
     keras: str = Field(description="Which Keras answered, such as `Keras 3.12.0`.")
     brought: bool = Field(description="Whether the model answered as it was brought, untouched.")
-    accuracy: Interval = Field(description="The mean score on the test split.")
+    accuracy: Interval = Field(description="The metric on the test split.")
     guessing: Figure = Field(description="That of who always says the same: the commonest class, or the mean.")
     targets: dict[str, Interval] = Field(default_factory=dict, description="Of several targets, each one's own.")
 
@@ -116,7 +116,8 @@ class Evidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
     schema_version: Literal[1] = 1
     problem: Problem
-    score: str = Field(description="What the mean score is called: accuracy or r2.")
+    score: str = Field(description="The metric that decides, by its name: accuracy, r2, or another.")
+    lower_is_better: bool = Field(False, description="Whether less of it is better, as of an error.")
     data: str = Field(pattern="^[0-9a-f]{64}$", description="The digest of the data.")
     examples: int = Field(ge=1, description="Test examples that were measured on.")
     examples_held: int = Field(ge=1, description="Test examples that there are.")
@@ -138,6 +139,16 @@ class Evidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         min_length=1,
         description="By target in the recipe's order, and within one by role: teacher, student, compressed.",
     )
+
+    @property
+    def in_points(self) -> bool:
+        """Whether people say the metric in percent and its differences in points: a share of right answers."""
+        return self.score.endswith("accuracy") or self.score.startswith("top_")
+
+    @property
+    def side(self) -> dict[bool, str]:
+        """On which side of another a metric lies that is worse (True), or better."""
+        return {True: "above", False: "below"} if self.lower_is_better else {True: "below", False: "above"}
 
     def teacher(self, target: Target) -> FileEvidence:
         """The teacher's float file for a target: sizes and times of that target are compared with its own.

@@ -23,13 +23,14 @@ class Monitoring(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     schema_version: Literal[1] = 1
     uri: str = Field(description="The version, by number.")
     problem: Problem
-    score: str = Field(description="What the mean score is called: accuracy or r2.")
+    score: str = Field(description="The metric that decides, by its name: accuracy, r2, or another.")
+    lower_is_better: bool = Field(False, description="Whether less of it is better, as of an error.")
     examples: int = Field(ge=1, description="New examples that were measured on.")
     examples_held: int = Field(ge=1, description="New examples that there are.")
     confidence: Figure = Field(gt=0, lt=1)
-    registered: Interval = Field(description="The mean score on the test split when it was registered.")
-    accuracy: Interval | None = Field(description="The mean score now; none without labels.")
-    decay: Interval | None = Field(description="By how much it lies below the registered one; none without labels.")
+    registered: Interval = Field(description="The metric on the test split when it was registered.")
+    accuracy: Interval | None = Field(description="The metric now; none without labels.")
+    decay: Interval | None = Field(description="By how much it is worse than the registered one; none without labels.")
     decays: dict[str, Interval] = Field({}, description="The same of each target, where there are several, by name.")
     columns: tuple[str, ...] = Field((), description="The names of a table's columns, which name its inputs.")
     inputs: tuple[Drift, ...] = Field(description="What examples are like, the furthest from training first.")
@@ -50,10 +51,11 @@ class Monitoring(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
 def reasons(monitoring: Monitoring, config: MonitorConfig) -> list[str]:
     """Every limit that is passed: which, and by how much."""
+    side = "above" if monitoring.lower_is_better else "below"
     of_targets = {f"the score of {name}": decay for name, decay in monitoring.decays.items()}
     decays = {"the score": monitoring.decay, **of_targets}
     why = [
-        f"max_decay = {config.max_decay:g}: {whose} lies {decay.estimate:.4f} below the registered one (interval "
+        f"max_decay = {config.max_decay:g}: {whose} lies {decay.estimate:.4f} {side} the registered one (interval "
         f"{decay.low:.4f} to {decay.high:.4f})"
         for whose, decay in decays.items()
         if decay and decay.estimate > config.max_decay and decay.low > 0
@@ -93,7 +95,7 @@ def as_markdown(monitoring: Monitoring) -> str:
     verdict = [f"- {reason}" for reason in monitoring.reasons] or ["Inside its limits."]
     now, before, decay = monitoring.accuracy, monitoring.registered.estimate, monitoring.decay
     scored = (
-        f"{monitoring.score} {now.estimate:.4f}, {decay.estimate:+.4f} below the registered {before:.4f} "
+        f"{monitoring.score} {now.estimate:.4f}, {decay.estimate:+.4f} worse than the registered {before:.4f} "
         f"({decay.low:+.4f} to {decay.high:+.4f})."
         if now and decay
         else f"{monitoring.score} not measured: the new data have no labels (registered {before:.4f})."

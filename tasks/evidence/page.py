@@ -105,18 +105,19 @@ def verdicts(evidence: Evidence, file: FileEvidence) -> list[Verdict]:
 
 def _accuracy(evidence: Evidence, file: FileEvidence) -> Verdict:
     drop, worst = file.drop, amount(evidence, file.drop.high)
+    worse, better = evidence.side[True], evidence.side[False]
     score = f"{evidence.score.replace('r2', 'R²').capitalize()} {level(evidence, file.accuracy.estimate)}"
     confidence = f"{100 * evidence.confidence:g}% confidence"
     if drop.low > 0:
         return Verdict(
-            "bad", f"{score}, {amount(evidence, drop.estimate)} below the teacher's; up to {worst} with {confidence}."
+            "bad", f"{score}, {amount(evidence, drop.estimate)} {worse} the teacher's; up to {worst} with {confidence}."
         )
     if drop.high < 0:
         gain = amount(evidence, -drop.estimate)
-        return Verdict("good", f"{score}, {gain} above the teacher's; above it with {confidence}.")
+        return Verdict("good", f"{score}, {gain} {better} the teacher's; {better} it with {confidence}.")
     side = "the same as the teacher's"
     if drop.estimate:
-        direction = "below" if drop.estimate > 0 else "above"
+        direction = evidence.side[drop.estimate > 0]
         side = f"{amount(evidence, abs(drop.estimate))} {direction} the teacher's, which may be chance"
     return Verdict("open", f"{score}, {side}; a loss of up to {worst} cannot be ruled out ({confidence}).")
 
@@ -124,7 +125,7 @@ def _accuracy(evidence: Evidence, file: FileEvidence) -> Verdict:
 def _targets(evidence: Evidence, file: FileEvidence) -> list[Verdict]:
     """Each of several targets: none hides behind another."""
     scores = [
-        f"{name} {level(evidence, each.score.estimate)} ({amount(evidence, each.drop.estimate)} below, at worst "
+        f"{name} {level(evidence, each.score.estimate)} ({amount(evidence, each.drop.estimate)} worse, at worst "
         f"{amount(evidence, each.drop.high)})"
         for name, each in file.targets.items()
     ]
@@ -174,22 +175,23 @@ def _worst_fall(evidence: Evidence, teacher: FileEvidence, file: FileEvidence) -
     fall, lost, name = max((one for one in falls if one[1] >= FEWEST_LOST), default=(0.0, 0, ""))
     if fall <= WORST_CLASS:
         return None
-    return Verdict("bad", f"Class {name} fell most: {100 * fall:.1f} points of recall, which are {lost} examples.")
+    what = "places" if sum(map(sum, file.confusion)) > evidence.examples else "examples"
+    return Verdict("bad", f"Class {name} fell most: {100 * fall:.1f} points of recall, which are {lost} {what}.")
 
 
 def level(evidence: Evidence, value: float) -> str:
     """A score as people say it."""
-    return f"{value:.2%}" if evidence.score == "accuracy" else f"{value:.4f}"
+    return f"{value:.2%}" if evidence.in_points else f"{value:.4f}"
 
 
 def amount(evidence: Evidence, value: float) -> str:
     """A difference of scores as people say it."""
-    return f"{100 * value:.2f} points" if evidence.score == "accuracy" else f"{value:.4f}"
+    return f"{100 * value:.2f} points" if evidence.in_points else f"{value:.4f}"
 
 
 def signed(evidence: Evidence, interval: Interval) -> tuple[str, str]:
     """A drop, and the ends of its interval, for a table."""
-    factor, digits = (100, 2) if evidence.score == "accuracy" else (1, 4)
+    factor, digits = (100, 2) if evidence.in_points else (1, 4)
     low, middle, high = (
         f"{factor * end + 0.0:+.{digits}f}" for end in (interval.low, interval.estimate, interval.high)
     )
@@ -198,10 +200,11 @@ def signed(evidence: Evidence, interval: Interval) -> tuple[str, str]:
 
 def chain(evidence: Evidence, file: FileEvidence) -> list[tuple[str, str, str]]:
     """The steps from the model as it was brought to a file: each one's score, and what it cost, as people say them."""
-    factor, digits = (100, 2) if evidence.score == "accuracy" else (1, 4)
+    factor, digits = (100, 2) if evidence.in_points else (1, 4)
+    sign = -1 if evidence.lower_is_better else 1
     rows, before = [], None
     for step, score in evidence.chain(file):
-        cost = "" if before is None else f"{factor * (before - score.estimate) + 0.0:+.{digits}f}"
+        cost = "" if before is None else f"{sign * factor * (before - score.estimate) + 0.0:+.{digits}f}"
         rows.append((step, level(evidence, score.estimate), cost))
         before = score.estimate
     return rows

@@ -141,7 +141,7 @@ def drops(evidence: Evidence) -> "Figure":
     """How far each file's score lies below the teacher's in Keras, with intervals: the bad end is on the right."""
     files = [file for file in evidence.files if file.role != "teacher"]
     figure, (panel,) = _panels(1, 1, width=9, height=1.5 + 0.42 * max(len(files), 1))
-    unit = 100 if evidence.score == "accuracy" else 1
+    unit = 100 if evidence.in_points else 1
     for row, file in enumerate(files):
         low, middle, high = (unit * end for end in (file.drop.low, file.drop.estimate, file.drop.high))
         panel.plot([low, high], [row, row], color=COLORS[file.role], linewidth=3, solid_capstyle="butt")
@@ -215,9 +215,9 @@ def pareto(evidence: Evidence) -> "Figure":
     figure, panels = _panels(1, 2, width=10, height=4.2)
     sizes = [(file, file.size_bytes / 1024) for file in evidence.files]
     times = [(file, file.latency.p50 * 1000) for file in evidence.files if file.ran]
-    unit = 100 if evidence.score == "accuracy" else 1
+    unit = 100 if evidence.in_points else 1
     for panel, points, title in zip(panels, (sizes, times), ("Size (KiB, log scale)", LATENCY_AXIS), strict=True):
-        _front(panel, [(cost, unit * file.accuracy.estimate) for file, cost in points])
+        _front(panel, [(cost, unit * file.accuracy.estimate) for file, cost in points], lower=evidence.lower_is_better)
         for file, cost in points:
             ends = [unit * end for end in (file.accuracy.low, file.accuracy.high)]
             panel.plot([cost, cost], ends, color=COLORS[file.role], linewidth=1.5, alpha=0.5)
@@ -244,12 +244,13 @@ def pareto(evidence: Evidence) -> "Figure":
     return figure
 
 
-def _front(panel: "Axes", points: Sequence[tuple[float, float]]) -> None:
-    """Join the points of cost and score that no other has at most the cost and at least the score of."""
+def _front(panel: "Axes", points: Sequence[tuple[float, float]], *, lower: bool) -> None:
+    """Join the points of cost and score that no other has at most the cost and at least as good a score of."""
+    sign = -1 if lower else 1
     best, steps = float("-inf"), []
-    for cost, score in sorted(points, key=lambda point: (point[0], -point[1])):
-        if score > best:
-            best = score
+    for cost, score in sorted(points, key=lambda point: (point[0], -sign * point[1])):
+        if sign * score > best:
+            best = sign * score
             steps.append((cost, score))
     costs, scores = zip(*steps, strict=True)
     panel.step(costs, scores, where="post", color=INK, linewidth=1, linestyle="dashed", zorder=0)

@@ -4,14 +4,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from tasks.contract.problem import Problem
 from tasks.keras_graph.activations import activation_of
 from tasks.keras_graph.rebuild import kind
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# probabilities: of classes, that sum to 1. shares: of each class alone, as sigmoids give them. logits: anything else.
-Meaning = Literal["probabilities", "shares", "logits"]
+# probabilities: of classes, that sum to 1. shares: of each class alone, as sigmoids give them. logits: anything else;
+# labels: those of labels that may stand together.
+Meaning = Literal["probabilities", "shares", "logits", "labels"]
 
 FUNCTIONS: dict[str, Meaning] = {"softmax": "probabilities", "sigmoid": "shares", "hard_sigmoid": "shares"}
 SUMS = 1e-3  # by how much probabilities of any make may miss a sum of 1
@@ -22,7 +24,7 @@ PASSING = frozenset({"Activation", "ActivityRegularization", "Dropout", "Flatten
 
 
 def meaning(model: "tf.keras.Model") -> Meaning:
-    """What a model's one output `(batch, classes)`, or `(batch, 1)` for two classes, means.
+    """What a model's one output `(batch, …, classes)`, or `(batch, …, 1)` for two classes, means.
 
     A softmax or a sigmoid at the end is seen in the graph, as a layer, an activation or an operation, behind what only
     hands values on; a softmax of any other make by values that are probabilities for whatever comes in.
@@ -38,25 +40,45 @@ def meaning(model: "tf.keras.Model") -> Meaning:
         parents = layer._inbound_nodes[node].keras_inputs
         if kind(layer) not in PASSING or not _linear(layer) or len(parents) != 1:
             break
+        if parents[0].shape[-1] != tensor.shape[-1]:  # other values stand together than before
+            break
         tensor = parents[0]
     return "probabilities" if _sum_to_one(model) else "logits"
 
 
-def in_probabilities(model: "tf.keras.Model") -> "tf.keras.Model":
-    """A classifier with its outputs as probabilities, for whoever needs those: the same layers and weights.
+def as_learned(model: "tf.keras.Model", problem: Problem) -> "tf.keras.Model":
+    """A model with its outputs as a loss takes them: the same layers and weights.
 
-    It is looked through and trained like the model that it was made of, and never kept.
+    Of classes they are probabilities, of labels a share each. It is looked through and trained like the model that it
+    was made of, and never kept.
     """
     import tensorflow as tf
 
+    outputs = outputs_learned(model.outputs[0], meaning_for(model, problem))
+    return model if outputs is model.outputs[0] else tf.keras.Model(model.inputs, outputs, name=model.name)
+
+
+def meaning_for(model: "tf.keras.Model", problem: Problem) -> Meaning | None:
+    """What has to be made of a model's outputs for a loss: nothing of numbers, nor of what labels' sigmoids give."""
+    if problem not in ("classification", "multilabel"):
+        return None
     means = meaning(model)
-    if means == "probabilities":
-        return model
-    return tf.keras.Model(model.inputs, probabilities_of(model.outputs[0], means), name=model.name)
+    if problem == "multilabel":
+        return "labels" if means == "logits" else None
+    return means
+
+
+def outputs_learned(outputs: "tf.Tensor", means: Meaning | None) -> "tf.Tensor":
+    """Outputs `(batch, …)` as a loss takes them; see `meaning_for`."""
+    import tensorflow as tf
+
+    if means is None:
+        return outputs
+    return tf.sigmoid(outputs) if means == "labels" else probabilities_of(outputs, means)
 
 
 def probabilities_of(outputs: "tf.Tensor", means: Meaning) -> "tf.Tensor":
-    """A classifier's outputs `(batch, classes)`, or one sigmoid's `(batch, 1)`, as the classes' probabilities."""
+    """A classifier's outputs `(batch, …, classes)`, or one sigmoid's `(batch, …, 1)`, as the classes' probabilities."""
     import tensorflow as tf
 
     if means == "probabilities":
@@ -72,7 +94,7 @@ def _made_by(layer: Any) -> Meaning | None:
     """What a layer's function makes of values, if it is one of the two that are known."""
     layer = layer.layer if kind(layer) == "QuantizeWrapperV2" else layer
     if kind(layer) == "Softmax":
-        return "probabilities" if layer.axis in (-1, 1) else None
+        return "probabilities" if layer.axis in (-1, len(layer.output_shape) - 1) else None
     called = layer.symbol.rpartition(".")[2] if kind(layer) == "TFOpLambda" else activation_of(layer)
     return FUNCTIONS.get(called)
 

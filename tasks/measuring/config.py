@@ -55,3 +55,17 @@ class ValidateConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         description="Threads that a runtime may use. More is faster for large models, and noisier beside others.",
         json_schema_extra={"position": 6},
     )
+    metric: str = Field(
+        "auto",
+        pattern=r"^[A-Za-z_-][\w.:]*$",
+        description="What decides, in the evidence, the budget, a promotion and monitoring: accuracy, top_5, "
+        "balanced_accuracy, f1_macro, f1_micro, roc_auc, average_precision, mean_iou, log_loss, label_accuracy; r2, "
+        "mae, rmse, smape, quantile_0.9; or package.module:function of yours, with a minus before it if less is "
+        "better. auto: accuracy or R².",
+        json_schema_extra={"position": 7},
+    )
+
+    @property
+    def called(self) -> bool:
+        """Whether the metric is a function of the user's own: what it gives only calling it tells."""
+        return ":" in self.metric

@@ -6,18 +6,22 @@ The methods, so that anyone can check a figure:
 - the difference of two such shares on the same examples: Tango's score interval (Tango 1998, Statistics in Medicine
   17:891-908), which has a width even when both models are right on the same examples;
 - a mean that is no share, and the mean of paired differences: BCa bootstrap over examples (Efron 1987);
+- a figure of all examples together, such as an area under a curve, and the difference of two: the same bootstrap, with
+  the figure reckoned anew for each resample, and the jackknife over blocks of examples;
 - the difference of two shares, each on examples of its own: Newcombe's (1998), from the intervals of the two.
 """
 
 import math
+from collections.abc import Callable
 from statistics import NormalDist
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, Field
 
-from tasks.contract.problem import Problem
 from tasks.measuring.arrays import Figure, Floats
 
+BLOCKS = 200  # that a jackknife leaves out one at a time
 RESAMPLES = 2000  # of a bootstrap: an end of the 95% interval moves by about 3% of the interval's width between seeds
 
 
@@ -29,25 +33,28 @@ class Interval(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     high: Figure = Field(description="The upper end.")
 
 
-def interval(values: Floats, problem: Problem, confidence: float = 0.95, seed: int = 0) -> Interval:
-    """The mean score with its interval: Wilson's for a classification, else BCa bootstrap over examples.
+def is_share(*values: Floats) -> bool:
+    """Whether scores `(n,)` are one right or wrong answer an example, of which the mean is a share."""
+    return all(each.ndim == 1 and bool(np.isin(each, (0, 1)).all()) for each in values)
+
+
+def mean_interval(values: Floats, confidence: float = 0.95, seed: int = 0) -> Interval:
+    """The mean score with its interval: Wilson's for a share of right answers, else BCa bootstrap over examples.
 
     Of scores `(n, targets)` it is the mean over the targets too.
     """
-    if problem == "classification":
+    if is_share(values):
         return wilson(int(values.sum()), len(values), confidence)
     return bootstrap_mean(values.reshape(len(values), -1).mean(axis=1), confidence, seed)
 
 
-def paired_interval(
-    reference: Floats, candidate: Floats, problem: Problem, confidence: float = 0.95, seed: int = 0
-) -> Interval:
+def paired_interval(reference: Floats, candidate: Floats, confidence: float = 0.95, seed: int = 0) -> Interval:
     """By how much the candidate's mean score lies below the reference's, on the same examples `(n,)`.
 
-    Tango's interval for a classification, else BCa bootstrap of the differences. Of scores `(n, targets)` it is the
-    worst target's, by the interval's bad end: a budget then holds for every target, and none hides behind another.
+    Tango's interval for shares of right answers, else BCa bootstrap of the differences. Of scores `(n, targets)` it is
+    the worst target's, by the interval's bad end: a budget then holds for every target, and none hides behind another.
     """
-    if problem == "classification":
+    if is_share(reference, candidate):
         lost = int(((reference == 1) & (candidate == 0)).sum())
         gained = int(((reference == 0) & (candidate == 1)).sum())
         return tango(lost, gained, len(reference), confidence)
@@ -123,20 +130,67 @@ def bootstrap_mean(values: Floats, confidence: float = 0.95, seed: int = 0) -> I
     for start in range(0, RESAMPLES, rows):
         drawn = random.integers(0, n, (min(rows, RESAMPLES - start), n), dtype=np.int32)
         means[start : start + len(drawn)] = away[drawn].mean(axis=1)
-    normal = NormalDist()
     noise = 16 * eps * float(np.abs(values).max())  # within it a resample has the sample's mean, summed up otherwise
-    below = (np.count_nonzero(means < -noise) + np.count_nonzero(np.abs(means) <= noise) / 2) / RESAMPLES
-    bias = normal.inv_cdf(min(max(below, 1 / RESAMPLES), 1 - 1 / RESAMPLES))
     unit = away / np.abs(away).max()  # powers of tiny differences would vanish
     # the jackknife's, in closed form for a mean
-    acceleration = float(np.power(unit, 3).sum() / (6 * np.square(unit).sum() ** 1.5))
+    return _bca(mean, means, noise, _acceleration(unit), confidence)
+
+
+def bootstrap_figure(
+    figure: Callable[[Floats], Floats], units: npt.NDArray[np.int64], confidence: float = 0.95, seed: int = 0
+) -> Interval:
+    """A figure of all examples together with its BCa bootstrap interval (Efron 1987).
+
+    Args:
+        figure: of weights `(resamples, n)`, how often each example stands in a resample, the figure of each
+            `(resamples,)`; NaN where it has none, as an area under a curve without a positive example.
+        units: `(n,)` from 0: the unit that each example belongs to. Whole units are drawn: each example by itself, or
+            all of a patient together.
+        confidence: of the interval.
+        seed: of what is drawn.
+
+    """
+    n, count = len(units), int(units.max()) + 1
+    whole = float(figure(np.ones((1, n)))[0])
+    random = np.random.default_rng(seed)
+    figures = np.empty(RESAMPLES)
+    rows = max(1, 2_000_000 // n)
+    for start in range(0, RESAMPLES, rows):
+        taken = min(rows, RESAMPLES - start)
+        drawn = random.integers(0, count, (taken, count)) + count * np.arange(taken)[:, None]
+        often = np.bincount(drawn.reshape(-1), minlength=taken * count).reshape(taken, count)
+        figures[start : start + taken] = figure(often[:, units].astype(np.float64))
+    blocks = np.arange(count) * min(count, BLOCKS) // count  # units left out together, of which there are not too many
+    left = [figure((blocks[units] != block).astype(np.float64)[None])[0] for block in range(int(blocks.max()) + 1)]
+    left_out = np.array(left)
+    left_out = left_out[np.isfinite(left_out)]
+    figures = figures[np.isfinite(figures)]
+    if len(left_out) < 2 or len(figures) < 2 or not np.ptp(figures):
+        return Interval(low=whole, estimate=whole, high=whole)
+    influence = left_out.mean() - left_out
+    largest = np.abs(influence).max()
+    acceleration = _acceleration(influence / largest) if largest else 0.0
+    noise = 16 * np.finfo(np.float64).eps * float(np.abs(figures).max())
+    return _bca(whole, figures - whole, noise, acceleration, confidence)
+
+
+def _acceleration(unit: Floats) -> float:
+    """From what each example, or each block of them, adds to a figure."""
+    return float(np.power(unit, 3).sum() / (6 * np.square(unit).sum() ** 1.5))
+
+
+def _bca(estimate: float, away: Floats, noise: float, acceleration: float, confidence: float) -> Interval:
+    """From how far resamples' figures lie from the estimate; those nearer than `noise` are the same."""
+    normal, resamples = NormalDist(), len(away)
+    below = (np.count_nonzero(away < -noise) + np.count_nonzero(np.abs(away) <= noise) / 2) / resamples
+    bias = normal.inv_cdf(min(max(below, 1 / resamples), 1 - 1 / resamples))
 
     def level(z: float) -> float:
         return normal.cdf(bias + (bias + z) / (1 - acceleration * (bias + z)))
 
     z = _z(confidence)
-    low, high = np.quantile(means, [level(-z), level(z)])
-    return Interval(low=mean + min(float(low), 0.0), estimate=mean, high=mean + max(float(high), 0.0))
+    low, high = np.quantile(away, [level(-z), level(z)])
+    return Interval(low=estimate + min(float(low), 0.0), estimate=estimate, high=estimate + max(float(high), 0.0))
 
 
 def independent_difference(a: Interval, b: Interval) -> Interval:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from tasks.contract.errors import SlimlineError
 from tasks.data import Dataset
-from tasks.keras_graph.output_meaning import in_probabilities
+from tasks.keras_graph.output_meaning import as_learned
 from tasks.training.checkpoint import Progress, Values, resume, save
 from tasks.training.losses import Lesson, Objective, scores
 
@@ -129,8 +129,7 @@ def fit(
     import tensorflow as tf
 
     tf.config.experimental.enable_op_determinism()
-    if data.config.problem == "classification":
-        model = in_probabilities(model)
+    model = as_learned(model, data.config.problem)
     tf.keras.utils.set_random_seed(seed)
     total = math.ceil(data.counts["train"] / config.batch_size)
     lesson = objective(model)

@@ -100,7 +100,8 @@ def softened(
 
     For classes, mix * T² * KL(teacher softened by T || student softened by T) + (1 - mix) * cross-entropy (Hinton,
     Vinyals and Dean, 2015); T² keeps the gradients' size as the temperature changes. Else the squared distance to the
-    teacher's values takes the place of the divergence. The teacher is asked where its answers are not at hand.
+    teacher's values takes the place of the divergence; of labels that may stand together, the mean of each one's own
+    divergence does, softened alike. The teacher is asked where its answers are not at hand.
     """
     import tensorflow as tf
 
@@ -115,8 +116,8 @@ def softened(
             if soft_targets is None:
                 soft_targets = tf.stop_gradient(distillation_targets(problem, teacher(x, training=False)))
             predictions = model(x, training=training)
-            if problem == "classification":
-                distance = softened_divergence(soft_targets, predictions, teaching.temperature)
+            if problem in DIVERGENCES:
+                distance = DIVERGENCES[problem](soft_targets, predictions, teaching.temperature)
             else:
                 distance = by_labels(soft_targets, predictions, variance)
             return teaching.mix * distance + (1 - teaching.mix) * by_labels(y, predictions, variance), predictions
@@ -127,28 +128,44 @@ def softened(
 
 
 def distillation_targets(problem: Problem, predictions: "tf.Tensor") -> "tf.Tensor":
-    """Predictions as a student learns them: of classes the log-probabilities, which no confidence rounds away."""
+    """Predictions as a student learns them: what no confidence rounds away, of classes the log-probabilities."""
+    if problem == "multilabel":
+        return label_logits(predictions)
     return log_probabilities(predictions) if problem == "classification" else predictions
 
 
 def scores(problem: Problem, y: "tf.Tensor", predictions: "tf.Tensor", variance: Variance) -> "tf.Tensor":
-    """How good each prediction is `(batch,)`: 1 or 0 for a class, else 1 - mean squared error / variance.
+    """How good each prediction is `(batch,)`: the share of right classes or labels, else 1 - squared error / variance.
 
     Where each of several targets has its own variance, the mean is taken in these units.
     """
     import tensorflow as tf
 
-    if problem == "classification":
-        return tf.cast(tf.argmax(predictions, axis=-1, output_type=tf.int64) == tf.cast(y, tf.int64), tf.float32)
+    if problem in ("classification", "multilabel"):
+        if problem == "multilabel":
+            right = (predictions >= 0.5) == (y >= 0.5)
+        else:
+            right = tf.argmax(predictions, axis=-1, output_type=tf.int64) == tf.cast(y, tf.int64)
+        return tf.reduce_mean(tf.cast(right, tf.float32), axis=list(range(1, len(right.shape))))
     squares, unit = _squares(y, predictions, variance)
     return 1 - tf.reduce_mean(squares, axis=list(range(1, len(predictions.shape)))) / unit
 
 
 def cross_entropy(y: "tf.Tensor", probabilities: "tf.Tensor", _variance: Variance = 1.0) -> "tf.Tensor":
-    """Mean -log p of the labels `(batch,)` under probabilities `(batch, classes)`."""
+    """Mean -log p of the labels `(batch, …)` under probabilities `(batch, …, classes)`."""
     import tensorflow as tf
 
-    return -tf.reduce_mean(tf.gather(log_probabilities(probabilities), tf.cast(y, tf.int32), axis=1, batch_dims=1))
+    each = log_probabilities(probabilities)
+    return -tf.reduce_mean(tf.gather(each, tf.cast(y, tf.int32), axis=-1, batch_dims=len(each.shape) - 1))
+
+
+def label_cross_entropy(y: "tf.Tensor", shares: "tf.Tensor", _variance: Variance = 1.0) -> "tf.Tensor":
+    """Mean binary cross-entropy of labels that may stand together, both `(batch, labels)`."""
+    import tensorflow as tf
+
+    return tf.reduce_mean(
+        tf.nn.sigmoid_cross_entropy_with_logits(labels=tf.cast(y, tf.float32), logits=label_logits(shares))
+    )
 
 
 def squared_error(y: "tf.Tensor", predictions: "tf.Tensor", variance: Variance) -> "tf.Tensor":
@@ -171,6 +188,7 @@ def _squares(y: "tf.Tensor", predictions: "tf.Tensor", variance: Variance) -> tu
 
 LOSSES: dict[Problem, Callable[[Any, Any, Variance], Any]] = {
     "classification": cross_entropy,
+    "multilabel": label_cross_entropy,
     "regression": squared_error,
     "reconstruction": squared_error,
 }
@@ -186,6 +204,40 @@ def softened_divergence(soft_targets: "tf.Tensor", student: "tf.Tensor", tempera
     target = tf.nn.log_softmax(soft_targets / temperature)
     actual = tf.nn.log_softmax(log_probabilities(student) / temperature)
     return temperature**2 * tf.reduce_mean(tf.reduce_sum(tf.exp(target) * (target - actual), axis=-1))
+
+
+def softened_label_divergence(teacher_logits: "tf.Tensor", student: "tf.Tensor", temperature: float) -> "tf.Tensor":
+    """T² * the mean over labels of KL between a teacher's share and a student's, both softened by a temperature T.
+
+    Args:
+        teacher_logits: `(batch, labels)`.
+        student: shares `(batch, labels)`.
+        temperature: T.
+
+    """
+    import tensorflow as tf
+
+    target, actual = teacher_logits / temperature, label_logits(student) / temperature
+    share = tf.sigmoid(target)
+    apart = share * (tf.math.log_sigmoid(target) - tf.math.log_sigmoid(actual))
+    apart += (1 - share) * (tf.math.log_sigmoid(-target) - tf.math.log_sigmoid(-actual))
+    return temperature**2 * tf.reduce_mean(apart)
+
+
+DIVERGENCES: dict[Problem, Callable[[Any, Any, float], Any]] = {
+    "classification": softened_divergence,
+    "multilabel": softened_label_divergence,
+}
+
+
+def label_logits(shares: "tf.Tensor") -> "tf.Tensor":
+    """What sigmoids made shares of, from the graph where it still has that: a share that became 0 has no gradient."""
+    import tensorflow as tf
+
+    if not tf.executing_eagerly() and shares.op.type == "Sigmoid":
+        return shares.op.inputs[0]
+    within = tf.clip_by_value(shares, TINY, 1 - TINY)
+    return tf.math.log(within) - tf.math.log1p(-within)
 
 
 def log_probabilities(probabilities: "tf.Tensor") -> "tf.Tensor":

@@ -18,7 +18,7 @@ import numpy as np
 from tasks.contract.progress import listener
 from tasks.contract.state_folder import home
 from tasks.data import Dataset, Split, augment
-from tasks.keras_graph.output_meaning import in_probabilities
+from tasks.keras_graph.output_meaning import as_learned
 from tasks.training import losses as objectives
 from tasks.training.hints import hinted
 from tasks.training.losses import Kept, Objective, Teaching, distillation_targets, softened
@@ -48,8 +48,7 @@ def taught_by(
         ModelError: when the objective gets its model: a layer that is not there, or does not correspond.
 
     """
-    if data.config.problem == "classification":
-        teacher = in_probabilities(teacher)
+    teacher = as_learned(teacher, data.config.problem)
     tell = partial(listener().note, stage)
     kept = keeper(teacher, data, tell) if teaching.mix else None
     objective = softened(data.config.problem, data.variance, teacher, teaching, kept)

@@ -15,7 +15,7 @@ from tasks.contract.problem import Problem, one_for_two
 from tasks.data import Dataset
 from tasks.formats.keras import files as keras
 from tasks.formats.keras.brought_file import look
-from tasks.zoo import autoencoder, cnn, ds_cnn, mlp, mobilenet, resnet6, resnet8
+from tasks.zoo import autoencoder, cnn, ds_cnn, mlp, mobilenet, resnet6, resnet8, unet
 from tasks.zoo.brought import Brought, bring, source_of
 from tasks.zoo.ends import ModelEnds, ends_of
 
@@ -34,7 +34,7 @@ __all__ = [
     "ends_of",
 ]
 
-PREDICTING: tuple[Problem, ...] = ("classification", "regression")
+PREDICTING: tuple[Problem, ...] = ("classification", "multilabel", "regression")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Architecture:
     problems: what it can solve.
     rank: axes of an example: 3 for an image `(height, width, channels)`; 0 takes any shape, flattened.
     smallest: height and width that an image must have at least.
+    steps: 0, or what both must be a multiple of, for one that answers at each pixel.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Architecture:
     problems: tuple[Problem, ...] = PREDICTING
     rank: int = 3
     smallest: int = 4
+    steps: int = 0
 
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -63,6 +65,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         Architecture("resnet6", resnet6.build),
         Architecture("ds_cnn", ds_cnn.build, smallest=2),
         Architecture("mobilenet", mobilenet.build, smallest=32),
+        Architecture("unet", unet.build, problems=("classification", "regression", "reconstruction"), steps=4),
         Architecture("autoencoder", autoencoder.build, problems=("reconstruction",), rank=0),
     )
 }
@@ -140,7 +143,7 @@ def check_model(
     """
     where = f"{field}.model"
     if config.model in ARCHITECTURES:
-        _check_architecture(ARCHITECTURES[config.model], input_shape, problem, where)
+        _check_architecture(ARCHITECTURES[config.model], input_shape, output_shape, problem, where)
     elif FUNCTION.fullmatch(config.model):
         bring(config.model, input_shape, output_shape, problem, trust=config.trust, field=where)
     else:
@@ -153,7 +156,7 @@ def check_model(
             raise ModelError(
                 where, config.model, f"takes examples of shape {file.input_shape}; the data's have {input_shape}"
             )
-        one = problem == "classification" and one_for_two((file.output_units,), output_shape)
+        one = problem == "classification" and one_for_two((file.output_units,), output_shape[-1:])
         if file.output_units not in (None, output_shape[-1]) and not one:
             raise ModelError(
                 where,
@@ -165,7 +168,7 @@ def check_model(
 def build_model(config: ModelConfig, data: Dataset, *, seed: int, field: str = "model") -> "tf.keras.Model":
     """The model that a config names, for these data: float32 raw values `(batch, *input_shape)` in.
 
-    Out comes a value for each class `(batch, classes)`, of a zoo model its probability, or raw values
+    Out comes a value for each class `(batch, …, classes)` or label, of a zoo model its probability, or raw values
     `(batch, *output_shape)`. A zoo model's first layer scales raw values as the data's config asks, and its last gives
     raw units back; a model that is brought does so itself.
 
@@ -185,7 +188,7 @@ def build_model(config: ModelConfig, data: Dataset, *, seed: int, field: str = "
     if config.brought:
         return bring_model(config, data, field).model
     architecture = ARCHITECTURES[config.model]
-    _check_architecture(architecture, data.input_shape, data.config.problem, f"{field}.model")
+    _check_architecture(architecture, data.input_shape, data.output_shape, data.config.problem, f"{field}.model")
     return architecture.build(ends_of(data), config.width)
 
 
@@ -203,7 +206,13 @@ def bring_model(config: ModelConfig, data: Dataset, field: str = "model") -> Bro
     return bring(config.model, *shapes, data.config.problem, trust=config.trust, field=where)
 
 
-def _check_architecture(architecture: Architecture, input_shape: tuple[int, ...], problem: Problem, field: str) -> None:
+def _check_architecture(
+    architecture: Architecture,
+    input_shape: tuple[int, ...],
+    output_shape: tuple[int, ...],
+    problem: Problem,
+    field: str,
+) -> None:
     if problem not in architecture.problems:
         able = [known.name for known in ARCHITECTURES.values() if problem in known.problems]
         raise ModelError(field, architecture.name, f"is not made for {problem}; these are: {', '.join(able)}")
@@ -220,6 +229,19 @@ def _check_architecture(architecture: Architecture, input_shape: tuple[int, ...]
             architecture.name,
             f"needs images of at least {architecture.smallest}x{architecture.smallest}; the data's have shape "
             f"{input_shape}",
+        )
+    if architecture.steps and output_shape[:-1] != input_shape[:-1]:
+        raise ModelError(
+            field,
+            architecture.name,
+            f"answers at each pixel of images {input_shape}; the targets are of shape {output_shape}: `cnn` gives one "
+            "answer for an image",
+        )
+    if architecture.steps and any(size % architecture.steps for size in input_shape[:2]):
+        raise ModelError(
+            field,
+            architecture.name,
+            f"needs a height and width that are multiples of {architecture.steps}; the data's have shape {input_shape}",
         )
 
 

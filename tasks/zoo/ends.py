@@ -1,6 +1,7 @@
 """What every architecture has before and behind it: raw values come in, probabilities or raw values go out."""
 
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ class ModelEnds:
 
     input_scale, input_offset: from raw values to the range that a model learns well in.
     output_scale, output_offset: from a model's last layer, which learns deviations from the mean, to raw units; unused
-        by a classification.
+        for classes and labels.
     """
 
     input_shape: tuple[int, ...]
@@ -43,7 +44,7 @@ def ends_of(data: Dataset) -> ModelEnds:
     spread = np.where(spread > 0, spread, 1.0)  # a value that never varies stays where its mean puts it
     out_mean, out_spread = data.mean, data.std
     if data.config.problem == "regression":
-        targets = data.targets["train"].astype(np.float64)
+        targets = data.targets["train"].astype(np.float64).reshape(-1, data.output_shape[-1])
         out_mean, out_spread = targets.mean(axis=0), targets.std(axis=0)
     return ModelEnds(
         input_shape=data.input_shape,
@@ -65,17 +66,25 @@ def open_end(ends: ModelEnds) -> tuple["tf.Tensor", "tf.Tensor"]:
 
 
 def close_end(ends: ModelEnds, inputs: "tf.Tensor", features: "tf.Tensor", name: str) -> "tf.keras.Model":
-    """The model from `inputs` to what the problem asks for, made of features `(batch, n)`."""
+    """The model from `inputs` to what the problem asks for.
+
+    It is made of features `(batch, n)`; or of `(batch, …, n)` with the places of the answers, each of which answers by
+    its own.
+    """
     import tensorflow as tf
 
     layers = tf.keras.layers
+    last = layers.Dense if len(features.shape) == 2 else partial(layers.Conv2D, kernel_size=1)
+    units = prod(ends.output_shape) if len(features.shape) == 2 else ends.output_shape[-1]
+    called = "logits" if ends.problem in ("classification", "multilabel") else "values"
+    outputs = last(units, name=called)(features)
+    if len(features.shape) == 2 and len(ends.output_shape) > 1:
+        outputs = layers.Reshape(ends.output_shape, name="shape")(outputs)
     if ends.problem == "classification":
-        logits = layers.Dense(ends.output_shape[0], name="logits")(features)
-        outputs = layers.Softmax(name="probabilities")(logits)
+        outputs = layers.Softmax(name="probabilities")(outputs)
+    elif ends.problem == "multilabel":
+        outputs = layers.Activation("sigmoid", name="shares")(outputs)
     else:
-        outputs = layers.Dense(prod(ends.output_shape), name="values")(features)
-        if len(ends.output_shape) > 1:
-            outputs = layers.Reshape(ends.output_shape, name="shape")(outputs)
         outputs = _line(ends.output_scale, ends.output_offset, "output")(outputs)
     return tf.keras.Model(inputs, outputs, name=name)
 

@@ -7,7 +7,7 @@ from made_evidence import MACHINE, evidence_of, made
 from pydantic import ValidationError
 
 from tasks.contract.errors import StoreError
-from tasks.evidence.disclosure import limits, methods
+from tasks.evidence.disclosure import limits
 from tasks.evidence.evidence import Evidence, figures, headline, open_evidence, write_evidence
 from tasks.evidence.page import as_cell, duration, size, verdicts
 from tasks.measuring.intervals import Interval
@@ -149,7 +149,7 @@ def test_a_file_for_tensorrt_is_said_not_to_have_run_there():
     for words in ("were not run in TensorRT", "ONNX Runtime on this machine's processor", "static check of the file"):
         assert words in text
     assert "TensorRT" not in " ".join(limits([made()], "classification", 900, 900, MACHINE, 0.95, 500))
-    assert "TensorRT's documented rules" in methods("classification", 1, 64, 20)["multiply-accumulates"]
+    assert "TensorRT's documented rules" in evidence_of(made()).methods["multiply-accumulates"]
 
 
 def test_the_machine_is_described():

@@ -158,14 +158,14 @@ def test_what_is_trained_is_keras_binary_crossentropy():
     """Its slope too, where a share is so near 0 or 1 that float32 has no digits left for the rest."""
     import tensorflow as tf
 
-    from tasks.keras_graph.output_meaning import in_probabilities
+    from tasks.keras_graph.output_meaning import as_learned
     from tasks.training.losses import cross_entropy
 
     model = network()
     x = np.random.default_rng(0).normal(size=(64, 6)).astype(np.float32) * 3
     y = (x[:, 0] > 0).astype(np.int64)
     model.get_layer("last").bias.assign([1.0])
-    probable = in_probabilities(model)
+    probable = as_learned(model, "classification")
 
     @tf.function
     def ours(x, y):
@@ -175,7 +175,7 @@ def test_what_is_trained_is_keras_binary_crossentropy():
     assert float(ours(x, y)) == pytest.approx(float(theirs), rel=1e-4)
     sure = tf.Variable([[-40.0]])
     head = tf.keras.Sequential([tf.keras.Input((1,)), tf.keras.layers.Activation("sigmoid")])
-    probable = in_probabilities(head)
+    probable = as_learned(head, "classification")
 
     @tf.function
     def slope():

@@ -12,7 +12,7 @@ from tasks.measuring.intervals import (
     RESAMPLES,
     bootstrap_mean,
     independent_difference,
-    interval,
+    mean_interval,
     paired_interval,
     tango,
     tango_statistic,
@@ -184,7 +184,7 @@ def test_differences_that_vanish_when_squared_have_an_interval():
 
 def test_one_model_twice_drops_nothing_yet_tango_has_a_width():
     right = np.array([1.0] * 95 + [0.0] * 5)
-    drop = paired_interval(right, right, "classification")
+    drop = paired_interval(right, right)
     assert drop.estimate == 0
     z = stats.norm.ppf(0.975)
     assert drop.high == pytest.approx(z**2 / (100 + z**2), rel=1e-4)
@@ -195,8 +195,8 @@ def test_pairs_tell_more_than_two_intervals():
     hard = random.normal(size=400)
     teacher = 0.9 + hard
     student = teacher - 0.01 + random.normal(scale=0.01, size=400)
-    paired = paired_interval(teacher, student, "regression")
-    alone = interval(student, "regression")
+    paired = paired_interval(teacher, student)
+    alone = mean_interval(student)
     assert paired.low < 0.01 < paired.high
     assert (paired.high - paired.low) < (alone.high - alone.low) / 20
 

@@ -1,10 +1,13 @@
 """Evidence as validate would give it, with figures that a test chooses."""
 
+import numpy as np
+
 from tasks.evidence.disclosure import limits, methods
 from tasks.evidence.evidence import Evidence, FileEvidence, Reference
 from tasks.formats.audit import Audit, LayerAudit
 from tasks.measuring.intervals import Interval, tango, wilson
 from tasks.measuring.machine import Machine
+from tasks.measuring.measure import measure_of
 from tasks.measuring.scores import Parity
 from tasks.measuring.timing import Latency, Throughput
 
@@ -97,7 +100,7 @@ def evidence_of(*files: FileEvidence, **more) -> Evidence:
         "seed": 0,
         "threads": 1,
         "machine": MACHINE,
-        "methods": methods("classification", 1, 64, 20),
+        "methods": methods(measure_of("auto", "classification", np.array([0, 1])), 1, 64, 20),
         "limits": limits(files, "classification", 200, 200, MACHINE, 0.95, 500),
         "reference": Reference(keras="Keras 3.12.0", brought=True, accuracy=wilson(190, 200), guessing=0.5),
         "files": files,
