@@ -31,7 +31,6 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
 
     """
     scanned = scan(source, config)
-    check_augmentation(config, scanned.input_shape)
     targets: Mapping[str, np.ndarray] = scanned.targets
     classes: tuple[str, ...] = ()
     notes = source.notes
@@ -48,6 +47,9 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
     shapes = {part: values.shape[1:] for part, values in targets.items()}
     if len(set(shapes.values())) > 1:
         raise DataError("data.target", shapes, "every part needs targets of the same shape")
+    behind = {"classification": 0, "multilabel": 1, "regression": 1}.get(config.problem, 0)  # axes that are no places
+    places = 0 if config.problem == "reconstruction" else len(next(iter(shapes.values()))) - behind
+    check_augmentation(config, scanned.input_shape, places)
     keys = groups_of(source, config, scanned)
     times, moments = times_of(source, config, scanned)
     members, duplicates, kin = assign(

@@ -59,17 +59,17 @@ def rows_of(field: str, table: Path, config: DataConfig) -> list[Row]:
 
 
 def as_targets(field: str, problem: str, values: list[list[str]]) -> list[Any]:
-    """Labels as they are written, whole numbers where all are; for a regression numbers, a list for each file.
+    """Labels as they are written, whole numbers where all are; for other problems numbers, a list for each file.
 
     Raises:
-        DataError: a regression's target that is no number, or several labels for one file.
+        DataError: a target that has to be a number and is none, or several labels for one file of a classification.
 
     """
-    if problem == "regression":
+    if problem != "classification":
         try:
             return [[float(value) for value in row] for row in values]
         except ValueError as error:
-            raise DataError(field, str(error), "a regression's targets are numbers, with a decimal point") from error
+            raise DataError(field, str(error), f"targets of a {problem} are numbers, with a decimal point") from error
     if any(len(row) > 1 for row in values):
         raise DataError(field, "several columns", "a classification has one target column; name one")
     labels = [row[0] for row in values]

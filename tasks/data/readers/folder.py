@@ -4,7 +4,7 @@
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,8 @@ import numpy as np
 
 from tasks.contract.errors import DataError
 from tasks.data.config import DataConfig
-from tasks.data.readers import images, sounds
+from tasks.data.readers import images, masks, sounds
+from tasks.data.readers.file_examples import Example, all_faults_at_once, first, without_faulty
 from tasks.data.readers.file_labels import SUFFIXES as TABLES
 from tasks.data.readers.file_labels import as_targets, rows_of, table_in
 from tasks.data.readers.images import Encoded
@@ -23,20 +24,9 @@ from tasks.data.source import OPTIONAL, Chunk, Part, Reader, Source, existing, s
 MEDIA = {"images": images, "sounds": sounds}
 SUFFIXES = images.SUFFIXES + sounds.SUFFIXES
 CHUNK_FILES = 64
-FEW = 5  # files that a message names
 SPLITS = ("train", "validation", "test")
 TEXTS = (".txt", ".md", ".json", ".xml", ".html")
 LAYOUT = "lay the files out as root/class/file, or list file names and labels in root/labels.csv"
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A file: its name below the root, where it is, its target, and its columns beside."""
-
-    name: str
-    path: Path
-    target: Any
-    beside: dict[str, str]
 
 
 @dataclass
@@ -59,15 +49,14 @@ def read(config: DataConfig) -> Source:
     notes = tuple(note for listing in listings.values() for note in listing.notes)
     parts = {split: listing.examples for split, listing in listings.items()}
     medium = medium_of(config, parts)
-    decode = medium.decoder(config)
     if config.corrupt == "skip":
         parts, left_out = without_faulty(parts, medium.fault)
         notes += left_out
-    else:
-        decode = partial(all_faults_at_once, decode, medium.fault, parts)
+    tried = partial(all_faults_at_once, medium.fault, parts)
+    decode, masks_of = partial(tried, medium.decoder(config)), partial(tried, partial(masks.decoded, config=config))
     order = {split: mixed(examples) for split, examples in parts.items()}
     return Source(
-        {split: file_part(examples) for split, examples in order.items()},
+        {split: file_part(examples, masks_of) for split, examples in order.items()},
         decode=decode,
         notes=notes,
         beside=partial(column_beside, order),
@@ -79,15 +68,18 @@ def mixed(examples: list[Example]) -> list[Example]:
     return sorted(examples, key=lambda each: hashlib.blake2b(each.name.encode(), digest_size=8).digest())
 
 
-def file_part(examples: list[Example]) -> Part:
-    """Streams encoded files and their targets."""
+def file_part(examples: list[Example], masks_of: Callable[[Any], np.ndarray]) -> Part:
+    """Streams encoded files and their targets; masks are decoded."""
 
     def stream() -> Iterator[Chunk]:
         for start in range(0, len(examples), CHUNK_FILES):
             taken = examples[start : start + CHUNK_FILES]
             files = np.empty(len(taken), object)
             files[:] = [Encoded(str(each.path), each.path) for each in taken]
-            yield files, np.array([each.target for each in taken])
+            if isinstance(taken[0].target, Path):
+                yield files, masks_of([(each.path, each.target) for each in taken])
+            else:
+                yield files, np.array([each.target for each in taken])
 
     return stream
 
@@ -126,11 +118,11 @@ def by_split(config: DataConfig) -> dict[str, Listing]:
             )
             for split, listing in parts.items()
         }
-    elif config.problem == "regression":
+    elif config.problem in ("regression", "multilabel"):
         raise DataError(
             "data.source",
             config.source,
-            "class folders name classes, not numbers; for a regression list file names and numbers in root/labels.csv",
+            f"class folders name one class each; for a {config.problem} list file names and numbers in root/labels.csv",
         )
     elif not listed:
         for field in ("input", "target"):
@@ -152,6 +144,8 @@ def split_folders(field: str, value: str, config: DataConfig) -> dict[str, Listi
         return {"all": files_listed(field, root, root.parent, config)}
     if table := table_in(root):
         return {"all": files_listed(field, table, root, config)}
+    if masks.has_masks(root):
+        return by_first_folder(field, value, with_masks(field, root, config))
     splits = {name: path for path in folders_in(root) if (name := split_name(path.name)) in SPLITS}
     if "train" not in splits:
         return {"all": files_in(field, root, config)}
@@ -162,13 +156,66 @@ def split_folders(field: str, value: str, config: DataConfig) -> dict[str, Listi
     return {split: files_in(field, splits[split], config) for split in SPLITS if split in splits}
 
 
+def by_first_folder(field: str, value: str, listing: Listing) -> dict[str, Listing]:
+    """The parts of `images/{train,val,test}/…`, or the whole."""
+    parts: dict[str, list[Example]] = {}
+    for each in listing.examples:
+        first_folder, _, below = each.name.partition("/")
+        parts.setdefault(split_name(first_folder) if below else "all", []).append(each)
+    if "train" not in parts:
+        return {"all": listing}
+    if "all" in parts:
+        raise DataError(
+            field, value, "has images in train and elsewhere; keep them in train, validation (or val) and test only"
+        )
+    return {
+        split: Listing(parts[split], listing.notes if split == "train" else ()) for split in SPLITS if split in parts
+    }
+
+
 def files_in(field: str, root: Path, config: DataConfig) -> Listing:
     """The files below a root: by its table, by its class folders, or for a reconstruction all."""
     if table := table_in(root):
         return files_listed(field, table, root, config)
+    if masks.has_masks(root):
+        return with_masks(field, root, config)
     if config.problem == "reconstruction":
         return Listing(without_class(field, root))
     return of_classes(field, root)
+
+
+def with_masks(field: str, root: Path, config: DataConfig) -> Listing:
+    """The images of `images/`, each with the mask of its name in `masks/`.
+
+    Raises:
+        DataError: some of one have none of the other, unless `data.corrupt` is `skip`.
+
+    """
+    folder = root / masks.IMAGES
+    if config.problem == "reconstruction":
+        return Listing(without_class(field, folder), (f"The masks beside {folder.name} are left out.",))
+    found: dict[str, dict[str, Path]] = {}
+    for kind, suffixes in ((masks.IMAGES, images.SUFFIXES), (masks.MASKS, masks.SUFFIXES)):
+        of_kind = [path for path in files_below(root / kind) if path.suffix.lower() in suffixes]
+        found[kind] = {path.relative_to(root / kind).with_suffix("").as_posix(): path for path in of_kind}
+        if len(found[kind]) < len(of_kind):
+            raise DataError(field, str(root / kind), "has files of one name that end differently; keep one of each")
+    pictures, beside = found[masks.IMAGES], found[masks.MASKS]
+    single = sorted(pictures.keys() ^ beside.keys())
+    pairs = [Example(name, pictures[name], beside[name], {}) for name in sorted(pictures.keys() & beside.keys())]
+    if single and (config.corrupt != "skip" or not pairs):
+        raise DataError(
+            field,
+            f"{root}: {len(single):,} of {len(single) + len(pairs):,} names",
+            f"are not both in {masks.IMAGES} and in {masks.MASKS} ({', '.join(masks.SUFFIXES)}): {first(single)}; add "
+            "what is missing, or leave them out: data.corrupt: skip",
+        )
+    if not pairs:
+        raise nothing_in(field, folder, "the folder")
+    note = (
+        f"{len(single):,} names that are not both in {masks.IMAGES} and in {masks.MASKS} are left out: {first(single)}."
+    )
+    return Listing(pairs, (note,) if single else ())
 
 
 def of_classes(field: str, root: Path) -> Listing:
@@ -266,56 +313,6 @@ def medium_of(config: DataConfig, parts: dict[str, list[Example]]) -> Any:
     return MEDIA[kinds[0]]
 
 
-def without_faulty(
-    parts: dict[str, list[Example]], fault: Callable[[Encoded], str]
-) -> tuple[dict[str, list[Example]], tuple[str, ...]]:
-    """Parts without the files that cannot be decoded, and a note that counts these."""
-    faults = faults_of(parts, fault)
-    if not faults:
-        return parts, ()
-    kept = {split: [each for each in examples if str(each.path) not in faults] for split, examples in parts.items()}
-    total = sum(map(len, parts.values()))
-    return kept, (f"{len(faults):,} of {total:,} files cannot be decoded, and are left out: {first([*faults])}.",)
-
-
-def all_faults_at_once(
-    decode: Callable[[np.ndarray], np.ndarray],
-    fault: Callable[[Encoded], str],
-    parts: dict[str, list[Example]],
-    files: np.ndarray,
-) -> np.ndarray:
-    """Decodes; where that fails, every file is tried, so that all that cannot be decoded are named at once.
-
-    Raises:
-        DataError: how many there are, and the first of them.
-
-    """
-    try:
-        return decode(files)
-    except DataError as error:
-        if not (faults := faults_of(parts, fault)):
-            raise
-        listed = first([f"{name} ({why})" for name, why in faults.items()])
-        total = sum(map(len, parts.values()))
-        raise DataError(
-            "data.source",
-            f"{len(faults):,} of {total:,} files",
-            f"cannot be decoded: {listed}; replace or remove them, or leave them out: data.corrupt: skip",
-        ) from error
-
-
-def faults_of(parts: dict[str, list[Example]], fault: Callable[[Encoded], str]) -> dict[str, str]:
-    """Why each of the files that cannot be decoded cannot, by name."""
-    every = (each for examples in parts.values() for each in examples)
-    tried = ((str(each.path), fault(Encoded(str(each.path), each.path))) for each in every)
-    return {name: why for name, why in tried if why}
-
-
-def first(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    return ", ".join(names[:FEW]) + (f" and {len(names) - FEW:,} more" if len(names) > FEW else "")
-
-
 def folders_in(root: Path) -> list[Path]:
     """The folders directly below a root that are not hidden, by name."""
     return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
@@ -336,9 +333,9 @@ def files(config: DataConfig) -> dict[str, Path]:
     """Every file, under its split and its name below the root: the class is part of that name; and the tables."""
     listings = by_split(config)
     tables = {f"{split} table": listing.table for split, listing in listings.items() if listing.table}
-    return tables | {
-        f"{split}/{each.name}": each.path for split, listing in listings.items() for each in listing.examples
-    }
+    every = [(split, each) for split, listing in listings.items() for each in listing.examples]
+    beside = {f"{split} mask/{each.name}": each.target for split, each in every if isinstance(each.target, Path)}
+    return tables | beside | {f"{split}/{each.name}": each.path for split, each in every}
 
 
 def identity(config: DataConfig) -> str:  # noqa: ARG001 - the signature of `Reader.identity`

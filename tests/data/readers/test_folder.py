@@ -1,6 +1,7 @@
 """Folders of images: class folders at any depth, a table of labels, and files that cannot be decoded."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -139,7 +140,7 @@ def test_a_table_of_numbers_is_a_regression_with_as_many_targets_as_columns(tmp_
     data = opened(tmp_path, problem="regression", input="photo", target="age, height")
     assert data.output_shape == (2,)
     np.testing.assert_allclose(labels_of(data, IMAGES), [(n, n / 4) for n in range(40)])
-    with pytest.raises(DataError, match="numbers, with a decimal point"):
+    with pytest.raises(DataError, match="are numbers, with a decimal point"):
         opened(tmp_path, problem="regression", input="age", target="photo")
     with pytest.raises(DataError, match=r"data.target: 'label'.*it has age, photo, height"):
         opened(tmp_path, problem="regression", input="photo")
@@ -237,3 +238,103 @@ def test_what_class_folders_do_not_use(tmp_path: Path) -> None:
     ):
         with pytest.raises(DataError, match=f"data.{field}.*{message}"):
             opened(tmp_path, **{field: value})
+
+
+def labelled(root: Path, mask: Callable[[int], np.ndarray], rows: range = range(24), *, below: str = "") -> Path:
+    """Images, and for each a mask of its name."""
+    for kind in ("images", "masks"):
+        (root / kind / below).mkdir(parents=True, exist_ok=True)
+    for row in rows:
+        (root / "images" / below / f"{row}.png").write_bytes(png(IMAGES[row]))
+        Image.fromarray(mask(row)).save(root / "masks" / below / f"{row}.png")
+    return root
+
+
+def classes_of(row: int) -> np.ndarray:
+    return (IMAGES[row].sum(axis=2) // 256).astype(np.uint8)
+
+
+@pytest.mark.parametrize("mode", ["L", "P"])
+def test_masks_beside_images_are_a_class_for_each_pixel(tmp_path: Path, mode: str) -> None:
+    labelled(tmp_path, classes_of)
+    if mode == "P":
+        for row in range(24):
+            colours = Image.fromarray(classes_of(row)).convert("P")
+            colours.putdata(classes_of(row).ravel().tolist())
+            colours.putpalette(np.random.default_rng(0).integers(0, 256, 768).tolist())
+            colours.save(tmp_path / "masks" / f"{row}.png")
+    data = opened(tmp_path)
+    assert (data.classes, data.output_shape) == (("0", "1", "2"), (4, 4, 3))
+    for label, row in zip(labels_of(data, IMAGES[:24]), range(24), strict=True):
+        np.testing.assert_array_equal(label, classes_of(row))
+    before = fingerprint(data.config)
+    Image.fromarray(classes_of(0) * 0).save(tmp_path / "masks" / "0.png")
+    assert fingerprint(data.config) != before
+    assert opened(tmp_path).digest != data.digest
+    assert opened(tmp_path, problem="reconstruction").output_shape == (4, 4, 3)
+
+
+def test_masks_are_resized_to_the_class_of_the_nearest_pixel_and_images_smoothly(tmp_path: Path) -> None:
+    data = opened(labelled(tmp_path, classes_of), image_size=8)
+    assert data.classes == ("0", "1", "2")
+    expected = {np.kron(classes_of(row), np.ones((2, 2), np.uint8)).tobytes() for row in range(24)}
+    assert {y.astype(np.uint8).tobytes() for split in data.counts for y in data.arrays(split)[1]} == expected
+
+
+@pytest.mark.parametrize("outer", [True, False])
+def test_masks_in_splits(tmp_path: Path, outer: bool) -> None:
+    for split, rows in (("train", range(16)), ("test", range(16, 24))):
+        labelled(tmp_path / split if outer else tmp_path, classes_of, rows, below="" if outer else split)
+    data = opened(tmp_path)
+    assert (sum(data.counts.values()), data.counts["test"]) == (24, 8)
+    assert {x.astype(np.uint8).tobytes() for x in data.arrays("test")[0]} == {
+        image.tobytes() for image in IMAGES[16:24]
+    }
+
+
+def test_masks_of_two_numbers_are_two_classes_where_they_are_named(tmp_path: Path) -> None:
+    labelled(tmp_path, lambda row: np.where(IMAGES[row][..., 0] > 127, 255, 0).astype(np.uint8))
+    data = opened(tmp_path, classes=("0", "255"))
+    assert data.output_shape == (4, 4, 2)
+    np.testing.assert_array_equal(labels_of(data, IMAGES[:1])[0], IMAGES[0][..., 0] > 127)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (lambda row: IMAGES[row], "has RGB pixels; a mask has the number of a class"),
+        (lambda row: classes_of(row)[:3], "4x3, its image 4x4'.*has its image's size"),
+        (lambda row: classes_of(row).astype(np.uint16) + 300, "number the classes of masks from 0 to 255"),
+    ],
+)
+def test_masks_that_are_none(tmp_path: Path, mask: Callable[[int], np.ndarray], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        opened(labelled(tmp_path, mask))
+
+
+def test_what_has_no_mask_or_a_damaged_one_is_named_at_once_or_left_out(tmp_path: Path) -> None:
+    labelled(tmp_path, classes_of)
+    for row in (3, 4):
+        (tmp_path / "masks" / f"{row}.png").write_bytes(b"none")
+    with pytest.raises(DataError, match=r"2 of 24 files.*images/3\.png \(its mask: "):
+        opened(tmp_path)
+    (tmp_path / "masks" / "5.png").unlink()
+    with pytest.raises(DataError, match=r"1 of 24 names.*not both in images and in masks.*: 5; .*data.corrupt: skip"):
+        opened(tmp_path)
+    data = opened(tmp_path, corrupt="skip")
+    assert sum(data.counts.values()) == 21
+    assert [note.split(" ", 1)[0] for note in data.notes[:2]] == ["1", "2"]
+
+
+def test_what_would_move_an_image_away_from_its_mask_is_refused(tmp_path: Path) -> None:
+    labelled(tmp_path, classes_of)
+    for field, value in (("flip", True), ("shift", 1)):
+        with pytest.raises(DataError, match=f"data.{field}.*not the targets of its pixels"):
+            opened(tmp_path, **{field: value})
+    assert opened(tmp_path, brightness=0.1).counts["train"]
+
+
+def test_several_labels_of_each_file_are_columns(tmp_path: Path) -> None:
+    lines = ["file,red,round", *(f"{number}.png,{number % 2},{number // 2 % 2}" for number in range(40))]
+    data = opened(listed(tmp_path, lines), problem="multilabel", target="red,round")
+    np.testing.assert_array_equal(labels_of(data, IMAGES), [(n % 2, n // 2 % 2) for n in range(40)])
