@@ -13,6 +13,9 @@ from flows.recipe import Recipe
 from flows.shipped import RECIPES
 from tasks.contract.errors import RecipeError, shown
 from tasks.contract.own_function import NAME as FUNCTION
+from tasks.data import READERS
+from tasks.data.address import is_address
+from tasks.data.source import no_files
 from tasks.versions.registered import open_registered
 from tasks.versions.version import OpenVersion
 from tasks.zoo import ARCHITECTURES
@@ -23,7 +26,7 @@ RecipeName = Annotated[str, Field(json_schema_extra={"enum": list(RECIPES)})]  #
 RegisteredName = Annotated[str, Field(pattern="^([a-z0-9][a-z0-9_-]{0,62})?$")]
 HINT = f"give the path of a YAML file, or the name of a recipe that is shipped: {', '.join(RECIPES)}"
 PATHS = {"data": ("source", "test_source"), "teacher": ("model",), "student": ("model",)}  # fields that may be paths
-READ_FROM_FILES = ("npz", "parquet", "folder", "table")
+READ_FROM_FILES = tuple(name for name, reader in READERS.items() if reader.files is not no_files)
 MAX_BYTES = 1_000_000  # a recipe is a page of text; more is a mistake or an attack on the parser
 
 
@@ -76,7 +79,7 @@ def _seen_from_here(settings: dict[str, Any], folder: Path) -> None:
 def _is_path(group: str, values: dict[str, Any], value: str) -> bool:
     """Whether a value names a file or folder, and not a model of the zoo, a function, or one of Keras' data sets."""
     if group == "data":
-        return values.get("reader") in READ_FROM_FILES
+        return values.get("reader") in READ_FROM_FILES and not is_address(value)
     return value != "teacher" and value not in ARCHITECTURES and not FUNCTION.fullmatch(value)
 
 

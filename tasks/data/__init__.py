@@ -14,7 +14,8 @@ from tasks.data.artifact import DataArtifact
 from tasks.data.config import TREATMENT, DataConfig, ReaderName
 from tasks.data.dataset import Dataset
 from tasks.data.opening import read_dataset
-from tasks.data.readers import digits, folder, function, keras_datasets, npz, parquet, shapes, table
+from tasks.data.readers import digits, folder, function, keras_datasets, npz, parquet, shapes, table, tfrecord
+from tasks.data.remote import addresses_shown
 from tasks.data.source import OPTIONAL, Reader
 from tasks.data.splits import SPLITS, Split
 
@@ -41,10 +42,12 @@ READERS: dict[ReaderName, Reader] = {
     "parquet": parquet.READER,
     "folder": folder.READER,
     "table": table.READER,
+    "tfrecord": tfrecord.READER,
     "function": function.READER,
 }
 
 
+@addresses_shown()
 def fingerprint(config: DataConfig) -> str:
     """The digest of what `open_data` would read, without decoding it: equal as long as the data set is; sha256, hex.
 
@@ -91,6 +94,7 @@ def content(config: DataConfig) -> str:
     return open_data(config).digest if READERS[config.reader].called else fingerprint(config)
 
 
+@addresses_shown()
 def open_data(config: DataConfig, *, anew: bool = False) -> Dataset:
     """Reads, checks and splits. The last data set is kept, so that the stages of one process read it once.
 
@@ -161,5 +165,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         }
     else:
         summary["variance"] = dataset.variance
+    if dataset.groups:
+        summary["groups"] = {split: len(np.unique(groups)) for split, groups in dataset.groups.items()}
     named = {"columns": dataset.columns, "target_columns": dataset.target_columns, "notes": dataset.notes}
     return summary | {name: list(values) for name, values in named.items() if values}

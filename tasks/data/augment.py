@@ -10,8 +10,13 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-def check_augmentation(config: DataConfig, input_shape: tuple[int, ...]) -> None:
-    """Refuses to augment what is no image, or to move it out of sight.
+def check_augmentation(config: DataConfig, input_shape: tuple[int, ...], places: int) -> None:
+    """Refuses to augment what is no image, or to move it out of sight or away from its targets.
+
+    Args:
+        config: what to do.
+        input_shape: of one example.
+        places: how many axes of an example's targets are those of the image: none where a target is of all of it.
 
     Raises:
         DataError: names the field that asks for it.
@@ -21,6 +26,11 @@ def check_augmentation(config: DataConfig, input_shape: tuple[int, ...]) -> None
         if (value := getattr(config, field)) and len(input_shape) != 3:
             raise DataError(
                 f"data.{field}", value, f"inputs of shape {input_shape} are no images; leave it at its default"
+            )
+    for field in ("flip", "shift"):
+        if (value := getattr(config, field)) and places:
+            raise DataError(
+                f"data.{field}", value, "would move an image, and not the targets of its pixels; leave it out"
             )
     if config.shift >= min(input_shape[:2], default=0) and config.shift:
         raise DataError(

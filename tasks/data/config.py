@@ -5,8 +5,13 @@ from typing import Literal
 from pydantic import BaseModel, Field, JsonValue
 
 from tasks.contract.problem import Problem
+from tasks.data.address import Address
 
-ReaderName = Literal["digits", "shapes", "keras", "npz", "parquet", "folder", "table", "function"]
+ReaderName = Literal["digits", "shapes", "keras", "npz", "parquet", "folder", "table", "tfrecord", "function"]
+
+FeatureType = Literal[
+    "numbers", "image", "text", "tensor", "uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32"
+]
 
 # What decides how a model is trained, but not which examples there are.
 TREATMENT = ("scaling", "flip", "shift", "brightness", "views", "memory_mib")
@@ -17,22 +22,38 @@ def at(position: int) -> dict[str, JsonValue]:
     return {"position": position}
 
 
+class Feature(BaseModel, frozen=True, extra="forbid", title="Feature"):
+    """What a feature of a TFRecord is."""
+
+    name: str = Field(min_length=1, description="Its name in the records.", json_schema_extra=at(0))
+    type: FeatureType = Field(
+        "numbers",
+        description="Lists of numbers, an encoded image, a text, a tensor of tf.io.serialize_tensor, or the bytes of "
+        "an array of this type.",
+        json_schema_extra=at(1),
+    )
+    shape: tuple[int, ...] = Field(
+        (), description="Of one example. Empty: as many values as the first record has.", json_schema_extra=at(2)
+    )
+
+
 class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
     """Which examples a compression learns from and is measured on."""
 
     reader: ReaderName = Field(
         default="digits",
-        description="What reads the source: the handwritten digits of scikit-learn, drawn shapes with a class for each "
-        "pixel, a tf.keras.datasets name, an .npz file, Parquet with encoded images, a folder of images by class, a CSV "
-        "or Parquet table, or a Python function.",
+        description="What reads the source: scikit-learn's handwritten digits, drawn shapes with a class for each "
+        "pixel, a tf.keras.datasets name, an .npz file, Parquet with encoded images, a folder of images or sounds, a "
+        "CSV or Parquet table, TFRecords, or a Python function.",
         json_schema_extra=at(0),
     )
-    source: str = Field(
+    source: Address = Field(
         default="",
-        description="A path, a tf.keras.datasets name, or package.module:function. Digits and shapes need none.",
+        description="A path, an address such as s3://bucket/folder, a tf.keras.datasets name, or "
+        "package.module:function. Digits and shapes need none.",
         json_schema_extra=at(1),
     )
-    test_source: str = Field(
+    test_source: Address = Field(
         default="",
         description="A file or folder of its own for the test split, read like the source. Empty: the source's own "
         "split, or a share of it.",
@@ -84,12 +105,24 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         description="Another number draws other examples into validation and test.",
         json_schema_extra=at(9),
     )
+    group: str = Field(
+        default="",
+        description="A column or key that says what belongs together, such as a patient or a file: no group stands in "
+        "two splits. It is no input, unless data.input names it.",
+        json_schema_extra=at(10),
+    )
+    time: str = Field(
+        default="",
+        description="A column or key of dates or numbers to split by: the last examples are the test split, those "
+        "before them validation. It is no input, unless data.input names it.",
+        json_schema_extra=at(11),
+    )
     limit: int = Field(
         default=0,
         ge=0,
         description="Use only the first so many examples of each part of the source; 0 uses all. More is slower and "
         "more accurate.",
-        json_schema_extra=at(10),
+        json_schema_extra=at(12),
     )
     image_size: int = Field(
         default=0,
@@ -97,23 +130,51 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         le=4096,
         description="Resize encoded images to a square of so many pixels; 0 keeps their size. Larger shows a model "
         "more, and makes it slower.",
-        json_schema_extra=at(11),
+        json_schema_extra=at(13),
     )
     color: Literal["auto", "grey", "rgb"] = Field(
         default="auto",
         description="Channels of encoded images: one, three, or as the first image has them.",
-        json_schema_extra=at(12),
+        json_schema_extra=at(14),
+    )
+    seconds: float = Field(
+        default=0.0,
+        ge=0,
+        le=3600,
+        description="Cut sounds to so many seconds, and fill shorter ones with silence; 0 keeps their length, which "
+        "has to be the same. More shows a model more, and makes it slower.",
+        json_schema_extra=at(15),
+    )
+    mel: int = Field(
+        default=0,
+        ge=0,
+        le=512,
+        description="Bands of a log-mel spectrogram that is made of each sound; 0 keeps the samples. More tells closer "
+        "pitches apart, and makes a model slower.",
+        json_schema_extra=at(16),
+    )
+    corrupt: Literal["refuse", "skip"] = Field(
+        default="refuse",
+        description="What becomes of a folder's files that cannot be decoded, or are listed and not there: they are "
+        "all named at once, or left out and counted.",
+        json_schema_extra=at(17),
+    )
+    features: tuple[Feature, ...] = Field(
+        default=(),
+        description="What the features of TFRecords are, where the first record does not say it: bytes that are no "
+        "image.",
+        json_schema_extra=at(18),
     )
     scaling: Literal["auto", "none", "unit", "standardize"] = Field(
         default="auto",
         description="How the model's first layer treats raw values: to 0..1, to mean 0 and deviation 1, not at all, or "
         "(auto) 'unit' for bytes and 'standardize' for all else.",
-        json_schema_extra=at(13),
+        json_schema_extra=at(19),
     )
     flip: bool = Field(
         default=False,
         description="Mirror half of the training images left to right. Wrong where the sides matter, as in digits.",
-        json_schema_extra=at(14),
+        json_schema_extra=at(20),
     )
     shift: int = Field(
         default=0,
@@ -121,7 +182,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         le=64,
         description="Move training images by up to so many pixels each way. More makes a model surer off-centre, and "
         "slower to learn.",
-        json_schema_extra=at(15),
+        json_schema_extra=at(21),
     )
     brightness: float = Field(
         default=0.0,
@@ -129,7 +190,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         le=0.5,
         description="Brighten or darken training images by up to this share of the values' range. More makes a model "
         "surer in other light, and slower to learn.",
-        json_schema_extra=at(16),
+        json_schema_extra=at(22),
     )
     views: int = Field(
         default=0,
@@ -138,7 +199,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         description="How many changed versions there are of each training image, shown in turn, an epoch each; 0 "
         "changes them anew each epoch. A teacher answers each version once for all epochs and stages, and sees what "
         "the student sees (Beyer et al. 2022): fewer are faster and teach less.",
-        json_schema_extra=at(17),
+        json_schema_extra=at(23),
     )
     memory_mib: int = Field(
         default=512,
@@ -146,8 +207,13 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         le=1 << 20,
         description="Decoded examples stay in memory up to so many MiB (twice as much for a moment); beyond it each "
         "epoch reads the source again. More is faster.",
-        json_schema_extra=at(18),
+        json_schema_extra=at(24),
     )
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The columns that decide splits, and are no inputs."""
+        return tuple(filter(None, (self.group, self.time)))
 
     @property
     def treatment(self) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """A data set that was read, checked and split."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,6 +40,7 @@ class Dataset:
     contents: of each split's examples, a number by its content, in their fixed order.
     columns, target_columns: the names of a table's columns, in the order of an example's values; else none.
     notes: what a person should know of how they were read, in sentences.
+    groups: of each split's examples `(n,)` int64 in their fixed order: equal where `data.group` is; empty without it.
     """
 
     config: DataConfig
@@ -62,6 +63,7 @@ class Dataset:
     columns: tuple[str, ...] = ()
     target_columns: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    groups: Mapping[Split, npt.NDArray[np.int64]] = field(default_factory=dict, repr=False)
     _tensors: dict[Split, Any] = field(default_factory=dict, repr=False)
     _orders: dict[Split, Rows] = field(default_factory=dict, repr=False)
 

@@ -8,8 +8,10 @@ from pydantic import BaseModel, Field
 
 from tasks.contract.errors import DataError
 from tasks.data import READERS, reader_of
+from tasks.data.address import Address
 from tasks.data.config import DataConfig, ReaderName, at
 from tasks.data.labels import listed, numbered
+from tasks.data.remote import addresses_shown
 from tasks.data.sample import Pair, newest, reservoir
 from tasks.data.scan import checked_inputs, checked_targets, limited
 from tasks.data.source import OPTIONAL, Source
@@ -19,8 +21,10 @@ class NewDataConfig(BaseModel, frozen=True, extra="forbid", title="New data"):
     """Where new data are; how they are read is the recipe's."""
 
     reader: ReaderName = Field("npz", description="What reads them; see the recipe's.", json_schema_extra=at(0))
-    source: str = Field(
-        "", description="A path, a tf.keras.datasets name, or package.module:function.", json_schema_extra=at(1)
+    source: Address = Field(
+        "",
+        description="A path, an address, a tf.keras.datasets name, or package.module:function.",
+        json_schema_extra=at(1),
     )
     input: str = Field("", description="As in the recipe: the array or column of inputs.", json_schema_extra=at(2))
     target: str = Field("", description="The array or column of labels or values.", json_schema_extra=at(3))
@@ -52,6 +56,7 @@ class NewData:
     notes: tuple[str, ...] = ()
 
 
+@addresses_shown()
 def open_new(
     config: DataConfig,
     *,

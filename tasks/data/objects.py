@@ -1,6 +1,6 @@
 """What Python code has in hand, as parts of a source: arrays, pandas, datasets of TensorFlow and Keras, chunks."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,34 @@ def columns_of(value: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if not inputs:
         return (), ()
     return inputs, tuple(map(str, y.columns)) if _is_frame(y) else (str(getattr(y, "name", None) or "target"),)
+
+
+def without_columns(value: Any, names: Sequence[str]) -> Any:
+    """A pair whose inputs are a DataFrame without these columns, as far as it has them; all else as it is."""
+    if not (isinstance(value, tuple) and len(value) == 2 and _is_frame(value[0])):
+        return value
+    x, y = value
+    return x[[column for column in x.columns if str(column) not in names]], y
+
+
+def column_beside(value: Any, field: str, name: str) -> np.ndarray:
+    """A column of that name, `(rows,)`, of a pair whose inputs are a DataFrame.
+
+    Raises:
+        DataError: there is none.
+
+    """
+    if not (isinstance(value, tuple) and len(value) == 2 and _is_frame(value[0])):
+        raise DataError(
+            field,
+            name,
+            "is read where a function returns (x, y) with a pandas DataFrame x that has this column; other data a "
+            "function splits itself: return (train, validation, test)",
+        )
+    columns = {str(column): column for column in value[0].columns}
+    if name not in columns:
+        raise DataError(field, name, f"the DataFrame has no such column; it has {', '.join(columns)}")
+    return np.asarray(value[0][columns[name]].to_numpy())
 
 
 def _is_split(value: Any) -> bool:

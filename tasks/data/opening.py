@@ -11,12 +11,13 @@ import numpy as np
 
 from tasks.contract.errors import DataError
 from tasks.data.augment import check_augmentation
+from tasks.data.beside import apart, groups_of, numbered_groups, times_of
 from tasks.data.config import DataConfig
 from tasks.data.dataset import Dataset
 from tasks.data.labels import check_classes, check_labels, note_of, note_of_places, numbered, several
 from tasks.data.scan import Scan, checked_inputs, digests, limited, scan
 from tasks.data.source import Source, rows_per_chunk
-from tasks.data.splits import SPLITS, Membership, RowMask, Split, assign, strata_of
+from tasks.data.splits import SPLITS, Membership, RowMask, Split, assign, rows_of, strata_of
 from tasks.data.statistics import Variance, statistics_of
 
 NOTHING = "there is nothing to learn; the train split's must vary"
@@ -30,7 +31,6 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
 
     """
     scanned = scan(source, config)
-    check_augmentation(config, scanned.input_shape)
     targets: Mapping[str, np.ndarray] = scanned.targets
     classes: tuple[str, ...] = ()
     notes = source.notes
@@ -47,23 +47,28 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
     shapes = {part: values.shape[1:] for part, values in targets.items()}
     if len(set(shapes.values())) > 1:
         raise DataError("data.target", shapes, "every part needs targets of the same shape")
-    members, duplicates = assign(
+    behind = {"classification": 0, "multilabel": 1, "regression": 1}.get(config.problem, 0)  # axes that are no places
+    places = 0 if config.problem == "reconstruction" else len(next(iter(shapes.values()))) - behind
+    check_augmentation(config, scanned.input_shape, places)
+    keys = groups_of(source, config, scanned)
+    times, moments = times_of(source, config, scanned)
+    members, duplicates, kin = assign(
         {part: digests[:, 0] for part, digests in scanned.digests.items()},
         {part: strata_of(values, config.problem) for part, values in targets.items()},
         validation=config.validation,
         test=config.test,
         seed=config.split_seed,
+        groups=keys,
+        times=times,
     )
-    by_split = {split: targets[part][rows] for split, (part, rows) in members.items()}
+    by_split = rows_of(members, targets)
     for split in SPLITS:
         if not len(by_split[split]):
-            raise DataError(
-                "data.source",
-                config.source,
-                f"leaves the {split} split empty: too few examples differ in content; add some, or raise data.limit",
-            )
+            raise empty(config, split)
+    groups = rows_of(members, numbered_groups(keys)) if keys else {}
+    notes += apart(config, members, groups, kin, moments)
     if classes:
-        with column_named(source.targets):
+        with column_named(source.targets), splits_named(config):
             (check_labels if config.problem == "multilabel" else check_classes)(by_split, classes)
     in_memory = splits_in_memory(scanned, members)
     # without the scan's bytes, which the stream would keep alive
@@ -78,7 +83,7 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
             raise DataError("data.input", "the same everywhere", NOTHING)
     return Dataset(
         config=config,
-        digest=digest_of(config, scanned, classes, members, by_split),
+        digest=digest_of(config, scanned, classes, members, by_split, groups),
         input_shape=scanned.input_shape,
         output_shape=output_shape(config, scanned, classes, by_split),
         classes=classes,
@@ -91,12 +96,26 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
         maximum=inputs.maximum,
         dtype=scanned.dtype,
         targets=by_split,
-        contents={split: scanned.digests[part][rows, 0] for split, (part, rows) in members.items()},
+        contents=rows_of(members, {part: digests[:, 0] for part, digests in scanned.digests.items()}),
         stream=stream,
         in_memory=in_memory,
         columns=source.columns,
         target_columns=source.targets,
         notes=notes,
+        groups=groups,
+    )
+
+
+def empty(config: DataConfig, split: Split) -> DataError:
+    """A split without examples, and what would fill it."""
+    for field, what in (("group", "groups"), ("time", "moments")):
+        if column := getattr(config, field):
+            remedy = f"leaves the {split} split empty: it has too few {what}; add some, or leave data.{field} out"
+            return DataError(f"data.{field}", column, remedy)
+    return DataError(
+        "data.source",
+        config.source,
+        f"leaves the {split} split empty: too few examples differ in content; add some, or raise data.limit",
     )
 
 
@@ -109,6 +128,18 @@ def column_named(columns: Sequence[str]) -> Iterator[None]:
         if not columns:
             raise
         raise DataError(error.field, f"{', '.join(columns)}: {error.value}", error.remedy) from error
+
+
+@contextmanager
+def splits_named(config: DataConfig) -> Iterator[None]:
+    """Errors about what a split lacks name what decided the splits, where the recipe did."""
+    try:
+        yield
+    except DataError as error:
+        fields = " and ".join(f"data.{field}" for field in ("group", "time") if getattr(config, field))
+        if not fields:
+            raise
+        raise DataError(error.field, error.value, f"{error.remedy}; or leave {fields} out") from error
 
 
 def variance_of(targets: np.ndarray, names: Sequence[str]) -> Variance:
@@ -214,8 +245,9 @@ def digest_of(
     classes: tuple[str, ...],
     members: Membership,
     targets: Mapping[Split, np.ndarray],
+    groups: Mapping[Split, np.ndarray],
 ) -> str:
-    """Sha256 of what trainings and evidence see: problem, types, class names, every split's examples and targets."""
+    """Sha256 of what is trained and measured on: problem, types, classes, each split's examples, targets, groups."""
     kind = [config.problem, list(scanned.input_shape), scanned.dtype.name, list(classes)]
     digest = hashlib.sha256(json.dumps(kind).encode())
     for split in SPLITS:
@@ -223,4 +255,6 @@ def digest_of(
         digest.update(f"{split} {len(targets[split])} {targets[split].shape[1:]} ".encode())
         digest.update(np.ascontiguousarray(scanned.digests[part][rows]).data)
         digest.update(np.ascontiguousarray(targets[split]).data)
+        if groups:
+            digest.update(groups[split].data)
     return digest.hexdigest()

@@ -1,5 +1,6 @@
 """What a reader hands over: the parts that a source has, as streams of chunks."""
 
+import glob
 import importlib.metadata
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,15 +11,22 @@ from typing import Any
 import numpy as np
 
 from tasks.contract.errors import DataError
+from tasks.data.address import HERE, is_address
 from tasks.data.config import DataConfig
+from tasks.data.remote import local
 
-OPTIONAL = ("source", "test_source", "input", "target", "image_size", "color")  # config fields of some readers only
+# Config fields of some readers only.
+OPTIONAL = (
+    *("source", "test_source", "input", "target", "group", "time"),
+    *("image_size", "color", "seconds", "mel", "corrupt", "features"),
+)
 CHUNK_BYTES = 4 << 20  # large enough that a chunk's overhead vanishes, small enough to hold several beside a model
 
 # Inputs `(n, …)`, or `(n,)` objects that `Source.decode` turns into them; targets `(n,)` or `(n, targets)`, or none for
 # a reconstruction.
 Chunk = tuple[np.ndarray, np.ndarray | None]
 Part = Callable[[], Iterator[Chunk]]
+Beside = Callable[[str, str, str], np.ndarray]  # of a part, a config field and the column that it names: `(rows,)`
 
 
 def as_they_are(inputs: np.ndarray) -> np.ndarray:
@@ -35,6 +43,7 @@ class Source:
     decode: turns the inputs of a chunk into an array `(n, …)`; only what is asked for gets decoded.
     columns, targets: the names of a table's columns, in the order of an example's values; none where nothing has names.
     notes: what a person should know of how it was read, in sentences.
+    beside: gives a column that is neither input nor target, all its rows in the parts' order; none where there is none.
     """
 
     parts: Mapping[str, Part]
@@ -43,6 +52,7 @@ class Source:
     columns: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    beside: Beside | None = None
 
 
 def no_files(config: DataConfig) -> dict[str, Path]:  # noqa: ARG001 - the signature of `Reader.files`
@@ -97,15 +107,17 @@ def rows_per_chunk(row_bytes: int) -> int:
 
 
 def existing(field: str, value: str) -> Path:
-    """The path that a field names.
+    """The path that a field names; of an address, where its files are on this machine.
 
     Raises:
-        DataError: there is none, or the field is empty.
+        DataError: there is none, it cannot be fetched, or the field is empty.
 
     """
     if not value:
         raise DataError(field, value, "this reader needs a path; give one")
-    path = Path(value).expanduser()
+    if is_address(value) and not value.startswith(HERE):
+        return local(field, value)
+    path = Path(value.removeprefix(HERE)).expanduser()
     try:
         if path.exists():
             if not os.access(path, os.R_OK):
@@ -114,6 +126,23 @@ def existing(field: str, value: str) -> Path:
     except (OSError, ValueError) as error:  # a name that is too long, or holds a null byte
         raise DataError(field, value, f"no path that this system can open ({error})") from error
     raise DataError(field, value, f"there is no such file or folder, seen from {Path.cwd()}; correct the path")
+
+
+def listed_files(field: str, value: str) -> list[Path]:
+    """The files that a field names, by name: one, those directly in a folder, or those that a pattern (`*`, `?`) fits.
+
+    Raises:
+        DataError: there is none, or the field is empty.
+
+    """
+    pattern = Path(value).expanduser()
+    if any(sign in value for sign in "*?[") and not is_address(value) and not pattern.exists():
+        files = sorted(file for name in glob.glob(str(pattern), recursive=True) if (file := Path(name)).is_file())
+        if not files:
+            raise DataError(field, value, f"no file fits this pattern, seen from {Path.cwd()}; correct it")
+        return files
+    path = existing(field, value)
+    return [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
 
 
 def files_of(config: DataConfig, suffixes: tuple[str, ...]) -> dict[str, list[tuple[str, Path]]]:

@@ -17,8 +17,8 @@ def drawn(rows: list[tuple[int, int]], seed: int = 0, **shares: float) -> dict[s
     digests = np.array([content for content, _ in rows], np.uint64)
     strata = np.array([label for _, label in rows], np.int64)
     options = {"validation": 0.2, "test": 0.3} | shares
-    members, left_out = assign({"all": digests}, {"all": strata}, seed=seed, **options)
-    assert left_out == 0
+    members, *left_out = assign({"all": digests}, {"all": strata}, seed=seed, **options)
+    assert left_out == [0, 0]
     return {split: mask for split, (_, mask) in members.items()}
 
 
@@ -66,7 +66,7 @@ def test_another_seed_draws_others() -> None:
 def test_a_given_test_part_wins(train: list[int], test: list[int]) -> None:
     digests = {"train": np.array(train, np.uint64), "test": np.array(test, np.uint64)}
     strata = {part: np.zeros(len(values), np.int64) for part, values in digests.items()}
-    members, left_out = assign(digests, strata, validation=0.2, test=0.2, seed=3)
+    members, left_out, _ = assign(digests, strata, validation=0.2, test=0.2, seed=3)
     assert members["test"][1].all()
     assert left_out == sum(content in set(test) for content in train)
     kept = np.count_nonzero(members["train"][1]) + np.count_nonzero(members["validation"][1])
@@ -77,7 +77,7 @@ def test_given_validation_gives_way_to_test_and_wins_over_train() -> None:
     digests = {"train": [1, 2, 3, 4], "validation": [3, 5], "test": [5, 1]}
     parts = {part: np.array(values, np.uint64) for part, values in digests.items()}
     strata = {part: np.zeros(len(values), np.int64) for part, values in digests.items()}
-    members, left_out = assign(parts, strata, validation=0.2, test=0.2, seed=0)
+    members, left_out, _ = assign(parts, strata, validation=0.2, test=0.2, seed=0)
     assert members["train"][1].tolist() == [False, True, False, True]
     assert members["validation"][1].tolist() == [True, False]
     assert left_out == 3

@@ -11,7 +11,7 @@ import numpy as np
 from tasks.contract import own_function
 from tasks.contract.errors import DataError
 from tasks.data.config import DataConfig
-from tasks.data.objects import by_part, columns_of, part_of
+from tasks.data.objects import by_part, column_beside, columns_of, part_of, without_columns
 from tasks.data.source import Reader, Source, column_missing
 
 
@@ -26,13 +26,19 @@ def read(config: DataConfig) -> Source:
 
     """
     function = function_named(config.source)
-    returned = by_part(call(function, config.source))
+    whole = by_part(call(function, config.source))
+    returned = {part: without_columns(value, config.beside) for part, value in whole.items()}
     parts = {
         part: part_of(value, _where(config.source, part), partial(_again, function, config.source, part))
         for part, value in returned.items()
     }
     columns, targets = columns_of(next(iter(returned.values())))
-    return Source(parts, columns=columns, targets=targets)
+    return Source(parts, columns=columns, targets=targets, beside=partial(_beside, whole))
+
+
+def _beside(returned: dict[str, Any], part: str, field: str, column: str) -> np.ndarray:
+    """A column of a DataFrame that is no input, `(rows,)`."""
+    return column_beside(returned[part], field, column)
 
 
 def read_named(config: DataConfig, columns: Sequence[str], targets: Sequence[str]) -> Source:  # noqa: ARG001 - labels are apart
@@ -100,4 +106,4 @@ def identity(config: DataConfig) -> str:
     return digest.hexdigest()
 
 
-READER = Reader(read, identity, fields=("source",), read_named=read_named, called=True)
+READER = Reader(read, identity, fields=("source", "group", "time"), read_named=read_named, called=True)

@@ -1,6 +1,7 @@
 """Encoded images to arrays, with Pillow."""
 
 import io
+import struct
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,10 +12,13 @@ import numpy as np
 
 from tasks.contract.errors import DataError
 from tasks.data.config import DataConfig
+from tasks.data.source import version
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+FIELDS = ("image_size", "color")
 GREY_MODES = ("1", "L", "LA")
 
 
@@ -63,10 +67,38 @@ def pixels_of(image: Encoded, config: DataConfig, expected: tuple[int, ...]) -> 
             if config.image_size:
                 converted = converted.resize((config.image_size, config.image_size), Image.Resampling.BILINEAR)
             pixels = np.array(converted, np.uint8)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except undecodable() as error:
         remedy = f"no image that can be decoded ({error}); replace or remove it"
         raise DataError("data.source", image.name, remedy) from error
     return pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
+
+
+def undecodable() -> tuple[type[Exception], ...]:
+    """What Pillow raises where a file is damaged, or would fill the memory."""
+    from PIL import Image
+
+    damaged = (OSError, ValueError, SyntaxError, EOFError, struct.error)
+    return (*damaged, Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+
+def fault(image: Encoded) -> str:
+    """Why an image cannot be decoded, or nothing."""
+    from PIL import Image
+
+    content = image.content
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as picture:
+                picture.load()
+        except undecodable() as error:
+            return str(error) or type(error).__name__
+    return ""
+
+
+def identity() -> str:
+    """Pillow decides the pixels."""
+    return version("pillow")
 
 
 def color_mode(image: Encoded, picture: "Image", config: DataConfig, expected: tuple[int, ...]) -> str:

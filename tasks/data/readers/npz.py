@@ -7,6 +7,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -15,6 +16,9 @@ import numpy as np
 from tasks.contract.errors import DataError
 from tasks.data.config import DataConfig
 from tasks.data.source import Chunk, Part, Reader, Source, column_missing, existing, rows_per_chunk
+from tasks.data.splits import SPLITS
+
+Place = tuple[str, Path, str]  # the field that names the archive, the archive, and what its members' names end with
 
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError)
 
@@ -28,16 +32,32 @@ def read(config: DataConfig) -> Source:
     """
     x, y = config.input or "x", config.target or "y"
     labelled = config.problem != "reconstruction"
-    parts = archive_parts("data.source", existing("data.source", config.source), x, y, labelled)
+    found = archive_parts("data.source", existing("data.source", config.source), x, y, labelled)
     if config.test_source:
         test = archive_parts("data.test_source", existing("data.test_source", config.test_source), x, y, labelled)
-        parts = {"train" if name == "all" else name: part for name, part in parts.items()}
-        parts["test"] = test.get("test") or test.get("all") or test["train"]
-    return Source(parts)
+        found = {"train" if name == "all" else name: part for name, part in found.items()}
+        found["test"] = test.get("test") or test.get("all") or test["train"]
+    parts = {
+        name: member_part(field, path, x + suffix, y + suffix if labelled else "")
+        for name, (field, path, suffix) in found.items()
+    }
+    return Source(parts, beside=partial(beside, found))
 
 
-def archive_parts(field: str, path: Path, x: str, y: str, labelled: bool) -> dict[str, Part]:
-    """The parts that one archive holds."""
+def beside(found: dict[str, Place], part: str, field: str, key: str) -> np.ndarray:
+    """All of a member that is neither input nor target, `(rows,)`."""
+    _, path, suffix = found[part]
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if key + suffix not in archive:
+                raise column_missing(field, key + suffix, sorted(archive))
+            return np.asarray(archive[key + suffix])
+    except DAMAGED as error:
+        raise DataError(field, f"{path}: {key + suffix}", f"no array that can be read ({error})") from error
+
+
+def archive_parts(field: str, path: Path, x: str, y: str, labelled: bool) -> dict[str, Place]:
+    """Where the parts are that one archive holds."""
     try:
         with zipfile.ZipFile(path) as archive:
             keys = {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
@@ -45,17 +65,13 @@ def archive_parts(field: str, path: Path, x: str, y: str, labelled: bool) -> dic
         raise DataError(
             field, str(path), f"no .npz archive that can be read ({error}); write it with numpy.savez"
         ) from error
-    pairs = (
-        {"all": (x, y)}
-        if x in keys
-        else {s: (f"{x}_{s}", f"{y}_{s}") for s in ("train", "validation", "test") if f"{x}_{s}" in keys}
-    )
-    if not pairs or ("all" not in pairs and "train" not in pairs and field == "data.source"):
+    suffixes = {"all": ""} if x in keys else {s: f"_{s}" for s in SPLITS if f"{x}_{s}" in keys}
+    if not suffixes or ("all" not in suffixes and "train" not in suffixes and field == "data.source"):
         raise column_missing("data.input", x, sorted(keys))
-    for _, target in pairs.values():
-        if labelled and target not in keys:
-            raise column_missing("data.target", target, sorted(keys))
-    return {name: member_part(field, path, key, target if labelled else "") for name, (key, target) in pairs.items()}
+    for suffix in suffixes.values():
+        if labelled and y + suffix not in keys:
+            raise column_missing("data.target", y + suffix, sorted(keys))
+    return {name: (field, path, suffix) for name, suffix in suffixes.items()}
 
 
 def member_part(field: str, path: Path, x: str, y: str) -> Part:
@@ -128,4 +144,4 @@ def identity(config: DataConfig) -> str:  # noqa: ARG001 - the signature of `Rea
     return "npz"
 
 
-READER = Reader(read, identity, files, fields=("source", "test_source", "input", "target"))
+READER = Reader(read, identity, files, fields=("source", "test_source", "input", "target", "group", "time"))

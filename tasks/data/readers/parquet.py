@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,21 @@ import numpy as np
 from tasks.contract.errors import DataError
 from tasks.data.config import DataConfig
 from tasks.data.readers.images import Encoded, decoder
-from tasks.data.source import Chunk, Part, Reader, Source, as_they_are, column_missing, files_of, named, version
+from tasks.data.source import (
+    Chunk,
+    Part,
+    Reader,
+    Source,
+    as_they_are,
+    column_missing,
+    files_of,
+    named,
+    version,
+)
 
 CHUNK_ROWS = 64
 SUFFIXES = (".parquet",)
+FIELDS = ("source", "test_source", "input", "target", "image_size", "color", "group", "time")
 
 
 def read(config: DataConfig) -> Source:
@@ -50,7 +62,31 @@ def read(config: DataConfig) -> Source:
     if len(names) > 1:
         raise DataError("data.classes", names, "the files name different classes; write them with the same names")
     parts = {part: rows_part(files, columns, encoded) for part, files in files_by_part.items()}
-    return Source(parts, names[0] if names else (), decoder(config) if encoded else as_they_are)
+    return Source(
+        parts,
+        names[0] if names else (),
+        decoder(config) if encoded else as_they_are,
+        beside=partial(column_beside, files_by_part),
+    )
+
+
+def column_beside(files_by_part: dict[str, list[tuple[str, Path]]], part: str, field: str, column: str) -> np.ndarray:
+    """All values of a column that is neither input nor target, `(rows,)`, of one part's Parquet files."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    values = []
+    for _, path in files_by_part[part]:
+        try:
+            with pq.ParquetFile(path) as file:
+                if column not in file.schema_arrow.names:
+                    raise column_missing(field, f"{path}: {column}", file.schema_arrow.names)
+                read = file.read(columns=[column]).column(column)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(field, str(path), f"the file is damaged ({error}); write it again") from error
+        refuse_nulls(path, column, read, 0)
+        values.append(np.asarray(read.to_numpy()))
+    return np.concatenate(values)
 
 
 def schema_of(field: str, path: Path) -> Any:
@@ -160,4 +196,4 @@ def identity(config: DataConfig) -> str:  # noqa: ARG001 - the signature of `Rea
     return version("pillow")
 
 
-READER = Reader(read, identity, files, fields=("source", "test_source", "input", "target", "image_size", "color"))
+READER = Reader(read, identity, files, fields=FIELDS)

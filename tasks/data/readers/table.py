@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,12 @@ def read(config: DataConfig) -> Source:
     first_field, first = next(iter(files_by_part.values()))[0]
     schema = schema_of(first_field, first)
     targets = [] if config.problem == "reconstruction" else columns_of("data.target", config.target or "label", schema)
+    for field in ("group", "time"):
+        if (column := getattr(config, field)) and column not in schema.names:
+            raise column_missing(f"data.{field}", column, schema.names)
     if config.input:
         return source_of(config, files_by_part, schema, columns_of("data.input", config.input, schema), targets, [])
-    others = [name for name in schema.names if name not in targets]
+    others = [name for name in schema.names if name not in (*targets, *config.beside)]
     features = [name for name in others if not NO_NAME.fullmatch(name)]
     notes = [unnamed_left_out(schema.names.index(name) + 1, name) for name in others if name not in features]
     return source_of(config, files_by_part, schema, features, targets, notes)
@@ -99,7 +103,30 @@ def source_of(
         check_types(schema, targets, "data.target")
     numeric = [*features, *(targets if config.problem == "regression" else [])]
     parts = {part: rows_part(files, features, targets, numeric) for part, files in files_by_part.items()}
-    return Source(parts, columns=tuple(features), targets=tuple(targets), notes=tuple(notes))
+    beside = partial(column_beside, files_by_part)
+    return Source(parts, columns=tuple(features), targets=tuple(targets), notes=tuple(notes), beside=beside)
+
+
+def column_beside(files_by_part: dict[str, list[tuple[str, Path]]], part: str, field: str, column: str) -> np.ndarray:
+    """All values of a column that is neither input nor target, `(rows,)`, of one part's tables."""
+    import pyarrow as pa
+
+    values = []
+    for source, path in files_by_part[part]:
+        schema = schema_of(source, path)
+        if column not in schema.names:
+            raise column_missing(field, f"{path}: {column}", schema.names)
+        numeric = [column] if pa.types.is_integer(schema.field(column).type) else []
+        try:
+            batches = [batch.column(column) for batch in batches_of(path, schema, [column], numeric)]
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(
+                field, str(path), f"cannot be read as a table ({error}); correct the line or the column"
+            ) from error
+        if any(batch.null_count for batch in batches):
+            raise DataError(field, f"{path}: {column}", "has examples without a value; fill or drop such rows")
+        values += [np.asarray(batch.to_numpy(zero_copy_only=False)) for batch in batches]
+    return np.concatenate(values)
 
 
 def unnamed_left_out(place: int, name: str) -> str:
@@ -247,4 +274,4 @@ def identity(config: DataConfig) -> str:  # noqa: ARG001 - the signature of `Rea
     return version("pyarrow")
 
 
-READER = Reader(read, identity, files, ("source", "test_source", "input", "target"), read_named)
+READER = Reader(read, identity, files, ("source", "test_source", "input", "target", "group", "time"), read_named)

@@ -190,54 +190,6 @@ def test_parquet_says_which_columns_there_are(tmp_path: Path) -> None:
         open_data(DataConfig(reader="parquet", source=str(path), target="kind"))
 
 
-def test_folder_of_classes(tmp_path: Path) -> None:
-    write_folder(tmp_path, {"owl": 20, "bat": 30})
-    (tmp_path / "bat" / "notes.txt").write_text("no image")
-    data = open_data(DataConfig(reader="folder", source=str(tmp_path)))
-    assert data.classes == ("bat", "owl")
-    assert sum(data.counts.values()) == 50
-    assert describe(data)["balance"]["train"] == {"bat": 20, "owl": 14}
-
-
-def test_folder_of_splits(tmp_path: Path) -> None:
-    for split, count in (("train", 9), ("val", 3), ("test", 4)):
-        images = iter(pictures(2 * count, (count + 3, 5)))
-        for name in ("a", "b"):
-            (tmp_path / split / name).mkdir(parents=True)
-            for number in range(count):
-                Image.fromarray(next(images)).save(tmp_path / split / name / f"{number}.png")
-    data = open_data(DataConfig(reader="folder", source=str(tmp_path), image_size=6))
-    assert data.counts == {"train": 18, "validation": 6, "test": 8}
-    assert data.input_shape == (6, 6, 1)
-    with pytest.raises(DataError, match=r"image_size"):
-        open_data(DataConfig(reader="folder", source=str(tmp_path)))
-
-
-def test_folder_with_a_coloured_image_among_grey_ones(tmp_path: Path) -> None:
-    write_folder(tmp_path, {"a": 8, "b": 8}, (4, 4))
-    (tmp_path / "a" / "3.png").write_bytes(png(pictures(1)[0]))
-    with pytest.raises(DataError, match="color"):
-        open_data(DataConfig(reader="folder", source=str(tmp_path)))
-    assert open_data(DataConfig(reader="folder", source=str(tmp_path), color="rgb")).input_shape == (4, 4, 3)
-
-
-def test_folder_with_an_empty_class_or_none(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no class folders"):
-        open_data(DataConfig(reader="folder", source=str(tmp_path)))
-    write_folder(tmp_path, {"a": 4})
-    (tmp_path / "b").mkdir()
-    with pytest.raises(DataError, match="holds no image"):
-        open_data(DataConfig(reader="folder", source=str(tmp_path)))
-
-
-def test_folder_without_classes_for_a_reconstruction(tmp_path: Path) -> None:
-    for number, image in enumerate(pictures(20)):
-        (tmp_path / f"{number}.png").write_bytes(png(image))
-    data = open_data(DataConfig(reader="folder", source=str(tmp_path), problem="reconstruction"))
-    assert data.output_shape == (4, 4, 3)
-    assert data.counts == {"train": 14, "validation": 3, "test": 3}
-
-
 def test_parquet_files_that_name_classes_differently(tmp_path: Path) -> None:
     images = [png(i) for i in pictures(20)]
     for split, names in (("train", "cat,dog"), ("test", "dog,cat")):
