@@ -14,7 +14,18 @@ from tasks.data.artifact import DataArtifact
 from tasks.data.config import TREATMENT, DataConfig, ReaderName
 from tasks.data.dataset import Dataset
 from tasks.data.opening import read_dataset
-from tasks.data.readers import digits, folder, function, keras_datasets, npz, parquet, table, tfrecord
+from tasks.data.readers import (
+    digits,
+    folder,
+    function,
+    huggingface,
+    keras_datasets,
+    npz,
+    parquet,
+    table,
+    tfds,
+    tfrecord,
+)
 from tasks.data.remote import addresses_shown
 from tasks.data.source import OPTIONAL, Reader
 from tasks.data.splits import SPLITS, Split
@@ -42,6 +53,8 @@ READERS: dict[ReaderName, Reader] = {
     "folder": folder.READER,
     "table": table.READER,
     "tfrecord": tfrecord.READER,
+    "huggingface": huggingface.READER,
+    "tfds": tfds.READER,
     "function": function.READER,
 }
 

@@ -7,7 +7,9 @@ from pydantic import BaseModel, Field, JsonValue
 from tasks.contract.problem import Problem
 from tasks.data.address import Address
 
-ReaderName = Literal["digits", "keras", "npz", "parquet", "folder", "table", "tfrecord", "function"]
+ReaderName = Literal[
+    "digits", "keras", "npz", "parquet", "folder", "table", "tfrecord", "huggingface", "tfds", "function"
+]
 
 FeatureType = Literal[
     "numbers", "image", "text", "tensor", "uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32"
@@ -43,8 +45,8 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
     reader: ReaderName = Field(
         default="digits",
         description="What reads the source: the handwritten digits of scikit-learn, a tf.keras.datasets name, an .npz "
-        "file, Parquet with encoded images, a folder of images or sounds, a CSV or Parquet table, TFRecords, or a "
-        "Python function.",
+        "file, Parquet with encoded images, a folder of images or sounds, a CSV or Parquet table, TFRecords, a "
+        "name of Hugging Face's datasets or of tensorflow_datasets, or a Python function.",
         json_schema_extra=at(0),
     )
     source: Address = Field(
