@@ -14,6 +14,7 @@ from tasks.contract.artifact import Target, digest_folder
 from tasks.contract.errors import TargetMissing
 from tasks.evidence.evidence import FILE as EVIDENCE
 from tasks.evidence.evidence import FileEvidence
+from tasks.measuring.scores import are_logits
 from tasks.versions.version import LABELS, SAMPLE, OpenVersion
 
 if TYPE_CHECKING:
@@ -130,11 +131,26 @@ class Contents:
         return names
 
     def labels_mean(self, target: Target) -> str:
-        """What a classifier's answers are, in words."""
-        labels = self.labels
-        if labels and self.sample()[target].shape[1:] == (1,):
-            return f"the share of {labels[1]!r}; the rest is {labels[0]!r}'s"
-        return f"a probability for each of {len(labels)} classes, in the order of their labels"
+        """What the answers of a model of classes or labels are, in words."""
+        labels, answers = self.labels, self.sample()[target]
+        what = "value, as the model gives it," if are_logits(answers) else "probability"
+        where = " at each place" if answers.ndim > 2 else ""
+        if self.version.evidence.problem == "multilabel":
+            return f"a {what} for each of {len(labels)} labels, in their order; any number of them may be there"
+        if labels and answers.shape[-1] == 1:
+            return f"the share of {labels[1]!r}{where}; the rest is {labels[0]!r}'s"
+        return f"a {what} for each of {len(labels)} classes{where}, in the order of their labels"
+
+    def said(self, target: Target) -> str:
+        """What an answer says, as an item that Python makes of `labels` and `scores` `(…)`; empty for numbers."""
+        answers = self.sample()[target]
+        if not self.labels:
+            return ""
+        if self.version.evidence.problem == "multilabel":
+            even = 0 if are_logits(answers) else 0.5
+            return f'"labels": [name for name, score in zip(labels, scores) if score >= {even}]'
+        number = "(scores[..., 0] > 0.5).astype(int)" if answers.shape[-1] == 1 else "scores.argmax(axis=-1)"
+        return f'"classes": {number}.tolist()' if answers.ndim > 2 else f'"label": labels[int({number})]'
 
     @property
     def evidence_sha256(self) -> str:

@@ -46,7 +46,10 @@ def lay_out(folder: Path, contents: Contents) -> None:
             "normalization": {"mean": 0.0, "std": 1.0},
             "range_of_the_examples": [float(examples.min()), float(examples.max())],
         },
-        "output": {**_as_json(model_output), "unit": "probability" if contents.labels else "the target's own"},
+        "output": {
+            **_as_json(model_output),
+            "unit": contents.labels_mean("litert") if contents.labels else "the target's own",
+        },
         "labels": contents.labels,
     }
     (folder / METADATA).write_text(json.dumps(metadata, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -60,7 +63,7 @@ def lay_out(folder: Path, contents: Contents) -> None:
         folder / "predict.py",
         model_input=model_input,
         model_output=model_output,
-        labels=contents.labels,
+        said=contents.said("litert"),
     )
 
 

@@ -34,7 +34,7 @@ def write_question(folder: Path, server: ServerName, target: Target, contents: C
         values = np.asarray(example, np.float32).ravel().tolist()
         body = {"inputs": [{"name": model_input.name, "shape": shape, "datatype": "FP32", "data": values}]}
         address, place = OPEN_INFERENCE[server]
-        ends = {"input": model_input.name, "output": model_output.name}
+        ends = {"input": model_input.name, "output": model_output.name, "said": contents.said(target)}
         render("ask.py.jinja", folder / PROGRAM, address=address, place=place, name=contents.name, **ends)
         about |= {"address": address, "program": PROGRAM}
     (folder / REQUEST).write_text(json.dumps(body) + "\n", encoding="utf-8")

@@ -22,6 +22,7 @@ from tasks.data.readers import (
     keras_datasets,
     npz,
     parquet,
+    shapes,
     table,
     tfds,
     tfrecord,
@@ -47,6 +48,7 @@ __all__ = [
 
 READERS: dict[ReaderName, Reader] = {
     "digits": digits.READER,
+    "shapes": shapes.READER,
     "keras": keras_datasets.READER,
     "npz": npz.READER,
     "parquet": parquet.READER,

@@ -8,7 +8,7 @@ from tasks.contract.problem import Problem
 from tasks.data.address import Address
 
 ReaderName = Literal[
-    "digits", "keras", "npz", "parquet", "folder", "table", "tfrecord", "huggingface", "tfds", "function"
+    "digits", "shapes", "keras", "npz", "parquet", "folder", "table", "tfrecord", "huggingface", "tfds", "function"
 ]
 
 FeatureType = Literal[
@@ -44,15 +44,16 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
 
     reader: ReaderName = Field(
         default="digits",
-        description="What reads the source: the handwritten digits of scikit-learn, a tf.keras.datasets name, an .npz "
-        "file, Parquet with encoded images, a folder of images or sounds, a CSV or Parquet table, TFRecords, a "
-        "name of Hugging Face's datasets or of tensorflow_datasets, or a Python function.",
+        description="What reads the source: scikit-learn's handwritten digits, drawn shapes with a class for each "
+        "pixel, a tf.keras.datasets name, an .npz file, Parquet with encoded images, a folder of images or sounds, a "
+        "CSV or Parquet table, TFRecords, a name of Hugging Face's datasets or of tensorflow_datasets, or a Python "
+        "function.",
         json_schema_extra=at(0),
     )
     source: Address = Field(
         default="",
         description="A path, an address such as s3://bucket/folder, a tf.keras.datasets name, or "
-        "package.module:function. The digits need none.",
+        "package.module:function. Digits and shapes need none.",
         json_schema_extra=at(1),
     )
     test_source: Address = Field(

@@ -62,7 +62,7 @@ def by_class(answers: Outputs) -> Outputs:
 def label_shares(answers: Outputs) -> Floats:
     """Each label's probability, of a multilabel model's answers: those outside 0 to 1 are taken for logits."""
     values = answers.astype(np.float64)
-    return 0.5 + 0.5 * np.tanh(values / 2) if _are_logits(values) else values
+    return 0.5 + 0.5 * np.tanh(values / 2) if are_logits(values) else values
 
 
 def labels_of(answers: Outputs) -> npt.NDArray[np.bool_]:
@@ -206,7 +206,7 @@ def as_probabilities(outputs: Outputs) -> Floats:
     Others for shares of the whole, which the probabilities of integer files are too.
     """
     values = outputs.astype(np.float64)
-    if _are_logits(values):
+    if are_logits(values):
         values = np.exp(values - values.max(axis=-1, keepdims=True))
     values = np.clip(values, SMALLEST_PROBABILITY, None)
     shares: Floats = values / values.sum(axis=-1, keepdims=True)
@@ -216,8 +216,9 @@ def as_probabilities(outputs: Outputs) -> Floats:
 def class_shares(answers: Outputs) -> Outputs:
     """What a classifier's answers are ranked by, class by class: shares as they stand, so that ties stay ties."""
     shares = by_class(answers)
-    return as_probabilities(shares) if _are_logits(shares) else shares
+    return as_probabilities(shares) if are_logits(shares) else shares
 
 
-def _are_logits(values: Outputs) -> bool:
+def are_logits(values: Outputs) -> bool:
+    """Whether answers are no shares, as they lie outside 0 to 1 by more than integers round."""
     return bool(values.min(initial=0) < -1e-3 or values.max(initial=0) > 1 + 1e-3)

@@ -67,7 +67,7 @@ def test_inputs_of_the_wrong_kind(x: np.ndarray, message: str) -> None:
         (Y + 0.5, "whole numbers"),
         (np.arange(1, 61), "labels 1 to 60': number the labels 0"),
         (Y * 1000, "labels 0 to 2000"),
-        (np.eye(3)[Y] + np.eye(3)[0], "one number or name"),
+        (np.eye(3)[Y].round() + np.eye(3)[(Y + 1) % 3], "multilabel"),
         (np.zeros(60, int), "at least two"),
         (np.where(np.arange(60) == 7, 3, Y), "has no '3'"),
         (np.array([1, "a"] * 30, object), "labels are all names"),

@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tasks.training.losses import (
+    DIVERGENCES,
+    LOSSES,
     Teaching,
     cross_entropy,
     distillation_targets,
@@ -168,3 +170,46 @@ def test_a_regression_is_taught_values():
     loss, predictions = objective(constant(2.0)).loss(X, y, None, True)
     assert float(loss) == pytest.approx(0.25 * 4 / 2 + 0.75 * 9 / 2)
     np.testing.assert_allclose(predictions, 2.0)
+
+
+def test_labels_are_learned_as_keras_learns_them():
+    """Binary cross-entropy of each, and where float32 has no digits left of a share its slope is still there."""
+    import tensorflow as tf
+
+    y = tf.constant([[1.0, 0, 1], [0, 0, 1]])
+    logits = tf.Variable([[0.3, -2, 40], [1, 0, -50]])
+
+    @tf.function
+    def slope():
+        with tf.GradientTape() as tape:
+            loss = LOSSES["multilabel"](y, tf.sigmoid(logits), 1.0)
+        return loss, tape.gradient(loss, logits)
+
+    loss, gradient = slope()
+    with tf.GradientTape() as tape:
+        expected = tf.keras.losses.BinaryCrossentropy(from_logits=True)(y, logits)
+    assert float(loss) == pytest.approx(float(expected))
+    np.testing.assert_allclose(gradient, tape.gradient(expected, logits), rtol=1e-5, atol=1e-9)
+    assert gradient[1, 2] < -0.1
+
+
+def test_classes_at_each_place_are_learned_as_keras_learns_them():
+    import tensorflow as tf
+
+    random = np.random.default_rng(0)
+    y, p = random.integers(0, 4, (3, 5, 2)), softmax(random.normal(size=(3, 5, 2, 4))).astype(np.float32)
+    expected = tf.keras.losses.SparseCategoricalCrossentropy()(y, p)
+    assert float(cross_entropy(tf.constant(y, tf.uint8), tf.constant(p))) == pytest.approx(float(expected), rel=1e-4)
+    right = (p.argmax(axis=-1) == y).reshape(3, -1).mean(axis=1)
+    np.testing.assert_allclose(scores("classification", tf.constant(y), tf.constant(p), 1.0), right)
+
+
+@settings(max_examples=20, deadline=None)
+@given(teacher=LOGITS, student=LOGITS, temperature=st.floats(1, 20))
+def test_the_divergence_of_labels_is_that_of_each_ones_share(teacher, student, temperature):
+    p, q = (1 / (1 + np.exp(-each.astype(np.float64))) for each in (teacher, student))
+    targets = distillation_targets("multilabel", p.astype(np.float32))
+    divergence = DIVERGENCES["multilabel"](targets, q.astype(np.float32), temperature)
+    p, q = (1 / (1 + np.exp(-each.astype(np.float64) / temperature)) for each in (teacher, student))
+    each = p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
+    assert float(divergence) == pytest.approx(temperature**2 * each.mean(), rel=1e-2, abs=1e-3)
