@@ -14,7 +14,19 @@ from tasks.data.artifact import DataArtifact
 from tasks.data.config import TREATMENT, DataConfig, ReaderName
 from tasks.data.dataset import Dataset
 from tasks.data.opening import read_dataset
-from tasks.data.readers import digits, folder, function, keras_datasets, npz, parquet, shapes, table, tfrecord
+from tasks.data.readers import (
+    digits,
+    folder,
+    function,
+    huggingface,
+    keras_datasets,
+    npz,
+    parquet,
+    shapes,
+    table,
+    tfds,
+    tfrecord,
+)
 from tasks.data.remote import addresses_shown
 from tasks.data.source import OPTIONAL, Reader
 from tasks.data.splits import SPLITS, Split
@@ -43,6 +55,8 @@ READERS: dict[ReaderName, Reader] = {
     "folder": folder.READER,
     "table": table.READER,
     "tfrecord": tfrecord.READER,
+    "huggingface": huggingface.READER,
+    "tfds": tfds.READER,
     "function": function.READER,
 }
 

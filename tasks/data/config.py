@@ -8,7 +8,9 @@ from tasks.contract.problem import Problem
 from tasks.data.address import Address
 from tasks.data.mistakes import MistakesConfig
 
-ReaderName = Literal["digits", "shapes", "keras", "npz", "parquet", "folder", "table", "tfrecord", "function"]
+ReaderName = Literal[
+    "digits", "shapes", "keras", "npz", "parquet", "folder", "table", "tfrecord", "huggingface", "tfds", "function"
+]
 
 FeatureType = Literal[
     "numbers", "image", "text", "tensor", "uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32"
@@ -45,7 +47,8 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         default="digits",
         description="What reads the source: scikit-learn's handwritten digits, drawn shapes with a class for each "
         "pixel, a tf.keras.datasets name, an .npz file, Parquet with encoded images, a folder of images or sounds, a "
-        "CSV or Parquet table, TFRecords, or a Python function.",
+        "CSV or Parquet table, TFRecords, a name of Hugging Face's datasets or of tensorflow_datasets, or a Python "
+        "function.",
         json_schema_extra=at(0),
     )
     source: Address = Field(

@@ -1,6 +1,8 @@
 """What a reader hands over: the parts that a source has, as streams of chunks."""
 
 import glob
+import hashlib
+import importlib
 import importlib.metadata
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -83,6 +85,36 @@ class Reader:
 def version(library: str) -> str:
     """`name version`, for readers whose result a library shapes."""
     return f"{library} {importlib.metadata.version(library)}"
+
+
+def package(name: str, extra: str) -> Any:
+    """A package that only an extra of ours installs.
+
+    Raises:
+        DataError: it is not here; says how it is installed.
+
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise DataError(
+            "data.reader", extra, f"needs the package {name} ({error}): pip install 'slimline[{extra}]'"
+        ) from error
+
+
+def digest_of(source: Source) -> str:
+    """The digest of everything that a source holds, for those of which only reading tells; sha256, hex."""
+    digest = hashlib.sha256()
+    for name, part in source.parts.items():
+        for chunk in part():
+            for array in chunk:
+                if array is None:
+                    continue
+                digest.update(f"{name} {array.dtype} {array.shape[1:]} ".encode())
+                digest.update(
+                    repr(array.tolist()).encode() if array.dtype == object else np.ascontiguousarray(array).data
+                )
+    return digest.hexdigest()
 
 
 def array_part(inputs: np.ndarray, targets: np.ndarray | None) -> Part:

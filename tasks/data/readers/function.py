@@ -1,6 +1,5 @@
 """A Python function of the user's own, named `package.module:function`: for all that no other reader reads."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,7 +11,7 @@ from tasks.contract import own_function
 from tasks.contract.errors import DataError
 from tasks.data.config import DataConfig
 from tasks.data.objects import by_part, column_beside, columns_of, part_of, without_columns
-from tasks.data.source import Reader, Source, column_missing
+from tasks.data.source import Reader, Source, column_missing, digest_of
 
 
 def read(config: DataConfig) -> Source:
@@ -93,17 +92,7 @@ def call(function: Callable[[], Any], name: str) -> Any:
 
 def identity(config: DataConfig) -> str:
     """The digest of everything that the function returns: only calling it tells."""
-    digest = hashlib.sha256()
-    for name, part in read(config).parts.items():
-        for chunk in part():
-            for array in chunk:
-                if array is None:
-                    continue
-                digest.update(f"{name} {array.dtype} {array.shape[1:]} ".encode())
-                digest.update(
-                    repr(array.tolist()).encode() if array.dtype == object else np.ascontiguousarray(array).data
-                )
-    return digest.hexdigest()
+    return digest_of(read(config))
 
 
 READER = Reader(read, identity, fields=("source", "group", "time"), read_named=read_named, called=True)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from tasks.contract.errors import DataError
 from tasks.data import READERS, SPLITS, DataConfig, describe, fingerprint, open_data
+from tasks.data.source import no_files
 
 RANDOM = np.random.default_rng(7)
 
@@ -279,7 +280,7 @@ def test_keras_images_and_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert data.classes == ("negative", "positive")
 
 
-@pytest.mark.parametrize("reader", [name for name in READERS if name not in ("digits", "shapes", "keras", "function")])
+@pytest.mark.parametrize("reader", [name for name, each in READERS.items() if each.files is not no_files])
 def test_a_path_that_is_not_there(reader: str, tmp_path: Path) -> None:
     for function in (open_data, fingerprint):
         with pytest.raises(DataError, match="no such file"):
