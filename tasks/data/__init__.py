@@ -17,6 +17,7 @@ from tasks.data.opening import read_dataset
 from tasks.data.readers import digits, folder, function, keras_datasets, npz, parquet, table
 from tasks.data.source import OPTIONAL, Reader
 from tasks.data.splits import SPLITS, Split
+from tasks.data.tables.slimline_columns import as_json
 
 __all__ = [
     "READERS",
@@ -155,5 +156,10 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         }
     else:
         summary["variance"] = dataset.variance
-    named = {"columns": dataset.columns, "target_columns": dataset.target_columns, "notes": dataset.notes}
+    named = {
+        "columns": dataset.columns,
+        "target_columns": dataset.target_columns,
+        "encoding": tuple(map(as_json, dataset.encoding)),
+        "notes": dataset.notes,
+    }
     return summary | {name: list(values) for name, values in named.items() if values}

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, Field, JsonValue
 
 from tasks.contract.problem import Problem
+from tasks.data.tables.config import TableConfig
 
 ReaderName = Literal["digits", "keras", "npz", "parquet", "folder", "table", "function"]
 
@@ -23,8 +24,8 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
     reader: ReaderName = Field(
         default="digits",
         description="What reads the source: the handwritten digits of scikit-learn, a tf.keras.datasets name, an .npz "
-        "file, Parquet with encoded images, a folder of images by class, a CSV or Parquet table, or a Python "
-        "function.",
+        "file, Parquet with encoded images, a folder of images by class, a table (CSV, Parquet, ORC, JSON "
+        "lines), or a Python function.",
         json_schema_extra=at(0),
     )
     source: str = Field(
@@ -147,6 +148,12 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         description="Decoded examples stay in memory up to so many MiB (twice as much for a moment); beyond it each "
         "epoch reads the source again. More is faster.",
         json_schema_extra=at(18),
+    )
+    table: TableConfig = Field(
+        default=TableConfig(),
+        title="Columns of a table",
+        description="How a table's columns are read: gaps, categories, dates, encodings.",
+        json_schema_extra=at(19),
     )
 
     @property

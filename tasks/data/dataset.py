@@ -15,6 +15,7 @@ from tasks.data.shuffle import placed, rebatched, shuffled
 from tasks.data.source import rows_per_chunk
 from tasks.data.splits import Digests, Split
 from tasks.data.statistics import Floats, Variance
+from tasks.data.tables.slimline_columns import Column
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -39,6 +40,7 @@ class Dataset:
     dtype: of the raw inputs: uint8 or float32.
     contents: of each split's examples, a number by its content, in their fixed order.
     columns, target_columns: the names of a table's columns, in the order of an example's values; else none.
+    encoding: what a table's columns became, where they did not all stay the numbers that they are.
     notes: what a person should know of how they were read, in sentences.
     """
 
@@ -61,6 +63,7 @@ class Dataset:
     in_memory: dict[Split, np.ndarray] = field(repr=False)
     columns: tuple[str, ...] = ()
     target_columns: tuple[str, ...] = ()
+    encoding: tuple[Column, ...] = ()
     notes: tuple[str, ...] = ()
     _tensors: dict[Split, Any] = field(default_factory=dict, repr=False)
     _orders: dict[Split, Rows] = field(default_factory=dict, repr=False)

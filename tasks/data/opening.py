@@ -33,12 +33,12 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
     check_augmentation(config, scanned.input_shape)
     targets: Mapping[str, np.ndarray] = scanned.targets
     classes: tuple[str, ...] = ()
-    notes = source.notes
+    notes: tuple[str, ...] = ()
     if config.problem == "classification":
         with column_named(source.targets):
             targets, classes = numbered(scanned.targets, config, source.classes)
         if not (config.classes or source.classes):
-            notes += note_of(classes)
+            notes = note_of(classes)
     elif config.classes:
         raise DataError("data.classes", config.classes, f"a {config.problem} has no classes; leave this empty")
     shapes = {part: values.shape[1:] for part, values in targets.items()}
@@ -51,6 +51,11 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
         test=config.test,
         seed=config.split_seed,
     )
+    if source.learned_from and (learned := source.learned_from(*members["train"])):
+        source = learned
+        scanned = scan(source, config)
+        members, alike = apart(members, scanned)
+        duplicates += alike
     by_split = {split: targets[part][rows] for split, (part, rows) in members.items()}
     for split in SPLITS:
         if not len(by_split[split]):
@@ -93,8 +98,21 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
         in_memory=in_memory,
         columns=source.columns,
         target_columns=source.targets,
-        notes=notes,
+        encoding=source.encoding,
+        notes=source.notes + notes,
     )
+
+
+def apart(members: Membership, scanned: Scan) -> tuple[Membership, int]:
+    """Splits without the rows whose content, read another way now, stands in a stronger one; and how many these are."""
+    kept: Membership = {}
+    others = np.empty(0, np.uint64)
+    for split in reversed(SPLITS):
+        part, rows = members[split]
+        digests = scanned.digests[part][:, 0]
+        kept[split] = (part, rows & ~np.isin(digests, others))
+        others = np.concatenate([others, digests[kept[split][1]]])
+    return kept, sum(int(np.count_nonzero(members[split][1] & ~kept[split][1])) for split in SPLITS)
 
 
 @contextmanager

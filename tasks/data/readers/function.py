@@ -13,6 +13,7 @@ from tasks.contract.errors import DataError
 from tasks.data.config import DataConfig
 from tasks.data.objects import by_part, columns_of, part_of
 from tasks.data.source import Reader, Source, column_missing
+from tasks.data.tables.slimline_columns import Column
 
 
 def read(config: DataConfig) -> Source:
@@ -35,7 +36,12 @@ def read(config: DataConfig) -> Source:
     return Source(parts, columns=columns, targets=targets)
 
 
-def read_named(config: DataConfig, columns: Sequence[str], targets: Sequence[str]) -> Source:  # noqa: ARG001 - labels are apart
+def read_named(
+    config: DataConfig,
+    columns: Sequence[str],
+    targets: Sequence[str],  # noqa: ARG001 - labels are apart
+    encoding: Sequence[Column],  # noqa: ARG001 - what it returns is numbers
+) -> Source:
     """New examples, their columns in the order that a model knows; as they stand where they have no names.
 
     Raises:
