@@ -280,7 +280,7 @@ def as_numbers(values: "pd.Series", written: str = "") -> np.ndarray:  # noqa: A
     """Numbers, NaN where one is missing."""
     if values.dtype.kind not in "biuf" and not all(isinstance(value, NUMBERS) for value in values.dropna()):
         raise ValueError("give numbers")
-    return values.to_numpy(np.float64, na_value=np.nan)
+    return np.asarray(values.to_numpy(np.float64, na_value=np.nan))
 
 
 def as_texts(values: "pd.Series", written: str = "") -> np.ndarray:  # noqa: ARG001 - as `as_dates`
@@ -305,7 +305,7 @@ def as_dates(values: "pd.Series", written: str = "") -> np.ndarray:
         raise ValueError("give dates")
     texts = values.map(lambda value: isinstance(value, str)).any()
     dates = pd.to_datetime(values, utc=True, format=(written or "ISO8601") if texts else None)
-    return dates.dt.tz_localize(None).to_numpy("datetime64[us]")
+    return np.asarray(dates.dt.tz_localize(None).to_numpy("datetime64[us]"))
 
 
 def _load_pyfunc(path: str) -> Tensors | Table:

@@ -230,7 +230,7 @@ def inputs(file: TableFile, column: Column, values: np.ndarray) -> np.ndarray:
         DataError: a missing value that nothing fills; infinity.
 
     """
-    if not column.fill and missing(values).any():
+    if column.fill is None and missing(values).any():
         raise gap_in(file, column.name, f"{FILL}, or {LIST}")
     try:
         return inputs_of(column, values)

@@ -30,7 +30,7 @@ def notes_of(found: Learned, whole: Learned, config: DataConfig) -> list[str]:
                 )
         elif column.kind == "date":
             notes.append(_on_date(column))
-        if seen.gaps and column.fill:
+        if seen.gaps and column.inputs and column.fill is not None:
             notes.append(_on_gaps(column, seen, found.rows, config))
     return notes
 
@@ -51,7 +51,7 @@ def notes_of_new(columns: Sequence[Column], rows: Iterable[Rows], part: str = ""
     of = f" of {part}" if part else ""
     notes = [f"Rows{of} with missing values are left out: {dropped:,} of {total:,}."] if dropped else []
     for column, lacking, other in zip(columns, gaps, new, strict=True):
-        if lacking and column.fill:
+        if lacking and column.inputs and column.fill is not None:
             notes.append(f"Column `{column.name}` lacks {lacking:,} of {total:,} values{of}, filled as in training.")
         if other:
             notes.append(
@@ -82,7 +82,7 @@ def _on_gaps(column: Column, seen: Seen, rows: int, config: DataConfig) -> str:
     if column.kind in ("one_hot", "ids"):
         return f"{what}: {_nothing(column)}{flag}."
     rule = RULES[config.table.missing]
-    figure = f", {column.fill[0]:.6g}" if column.kind == "number" and rule != "zero" else ""
+    figure = f", {column.fill[0]:.6g}" if column.fill and column.kind == "number" and rule != "zero" else ""
     return f"{what}: {rule}{figure} stands there{flag}."
 
 

@@ -24,7 +24,7 @@ class Column:
 
     categories: of `one_hot` and `ids`, in their order.
     parts: of a date, those of `PARTS` that vary.
-    fill: what stands where a value is missing, one number for each input; none where missing values are refused.
+    fill: what stands where a value is missing, a number for each input; None where missing values are refused.
     flag: whether there is an input more, which is 1 where a value is missing.
     format: of a date that is written as text, as in strptime; empty is ISO 8601.
     """
@@ -33,14 +33,14 @@ class Column:
     kind: Kind = "number"
     categories: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
-    fill: tuple[float, ...] = ()
+    fill: tuple[float, ...] | None = None
     flag: bool = False
     format: str = ""
 
     @property
     def plain(self) -> bool:
         """Whether it is a number that stays what it is."""
-        return self.kind == "number" and not self.fill and not self.flag
+        return self.kind == "number" and self.fill is None
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -91,10 +91,10 @@ def inputs_of(column: Column, values: Values) -> np.ndarray:
 
     """
     gaps = missing(values)
-    if gaps.any() and not column.fill:
+    if gaps.any() and column.fill is None:
         raise ValueError(f"column {column.name!r} has missing values")
     numbers = _numbers(column, values)
-    if column.fill:
+    if column.fill is not None:
         numbers[gaps] = column.fill
     with np.errstate(over="ignore"):
         if not np.isfinite(numbers.astype(np.float32)).all():
