@@ -1,9 +1,11 @@
 """The files of a table, by kind: what columns each has, and its rows as Arrow's record batches."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from tasks.contract.errors import DataError
 from tasks.data.config import DataConfig
@@ -15,6 +17,8 @@ from tasks.data.tables.first_lines import layout_of, other_encoding
 ROWS = 8192  # of a batch
 TEXT = tuple(kind + packed for kind in (".csv", ".tsv") for packed in ("", ".gz", ".bz2", ".zst"))
 LINES = tuple(kind + packed for kind in (".jsonl", ".ndjson") for packed in ("", ".gz", ".bz2", ".zst"))
+NULL = "__HIVE_DEFAULT_PARTITION__"  # what Hive, Spark and Arrow call a folder of rows that lack the value
+WHOLE = re.compile(r"-?\d{1,18}")
 SUFFIXES = (*TEXT, ".parquet", ".orc", *LINES)
 
 
@@ -47,21 +51,23 @@ def named(config: DataConfig) -> dict[str, Path]:
 
 
 def _folders(config: DataConfig, files: list[tuple[str, Path]]) -> list[Mapping[str, Any]]:
-    """The columns that each file's folders are, below the folder that a field names."""
-    places = []
+    """The columns that each file's folders are, below the folder that a field names; whole numbers, or else texts."""
+    texts: list[dict[str, str | None]] = []
     for field, path in files:
         root = Path(getattr(config, field.removeprefix("data."))).expanduser()
-        places.append(path.relative_to(root).parent.as_posix() + "/" if root.is_dir() else "")
-    if not any("=" in place for place in places):
+        folders = path.relative_to(root).parts[:-1] if root.is_dir() else ()
+        pairs = (folder.split("=", 1) for folder in folders)
+        texts.append({unquote(name): None if value == NULL else unquote(value) for name, value in pairs})
+    names = sorted({name for each in texts for name in each})
+    if not names:
         return [{}] * len(files)
     import pyarrow as pa
-    from pyarrow import dataset
 
-    factory = dataset.HivePartitioning.discover()
-    schema = factory.inspect([place + "file" for place in places])
-    way = dataset.HivePartitioning(schema)
-    each = [dataset.get_partition_keys(way.parse(place)) for place in places]
-    return [{name: pa.scalar(keys.get(name), schema.field(name).type) for name in schema.names} for keys in each]
+    columns = {name: pa.array([each.get(name) for each in texts], pa.string()) for name in names}
+    for name, values in columns.items():
+        if all(WHOLE.fullmatch(value) for value in values.drop_null().to_pylist()):
+            columns[name] = values.cast(pa.int64())
+    return [{name: values[place] for name, values in columns.items()} for place in range(len(files))]
 
 
 def schema_of(file: TableFile, config: TableConfig) -> Any:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tasks.contract.errors import DataError
 from tasks.data import DataConfig, Dataset, describe, open_data
 from tasks.data.new import open_new
-from tasks.data.tables.slimline_columns import Column, from_json
+from tasks.data.tables.slimline_columns import from_json
 
 ROWS = 120
 
