@@ -14,7 +14,7 @@ from tasks.data.artifact import DataArtifact
 from tasks.data.config import TREATMENT, DataConfig, ReaderName
 from tasks.data.dataset import Dataset
 from tasks.data.opening import read_dataset
-from tasks.data.readers import digits, folder, function, keras_datasets, npz, parquet, table
+from tasks.data.readers import digits, folder, function, keras_datasets, npz, parquet, sklearn_sets, table
 from tasks.data.source import OPTIONAL, Reader
 from tasks.data.splits import SPLITS, Split
 from tasks.data.tables.slimline_columns import as_json
@@ -36,6 +36,7 @@ __all__ = [
 
 READERS: dict[ReaderName, Reader] = {
     "digits": digits.READER,
+    "sklearn": sklearn_sets.READER,
     "keras": keras_datasets.READER,
     "npz": npz.READER,
     "parquet": parquet.READER,

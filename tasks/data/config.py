@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, JsonValue
 from tasks.contract.problem import Problem
 from tasks.data.tables.config import TableConfig
 
-ReaderName = Literal["digits", "keras", "npz", "parquet", "folder", "table", "function"]
+ReaderName = Literal["digits", "sklearn", "keras", "npz", "parquet", "folder", "table", "function"]
 
 # What decides how a model is trained, but not which examples there are.
 TREATMENT = ("scaling", "flip", "shift", "brightness", "views", "memory_mib")
@@ -23,14 +23,15 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
 
     reader: ReaderName = Field(
         default="digits",
-        description="What reads the source: the handwritten digits of scikit-learn, a tf.keras.datasets name, an .npz "
-        "file, Parquet with encoded images, a folder of images by class, a table (CSV, Parquet, ORC, JSON "
-        "lines), or a Python function.",
+        description="What reads the source: the handwritten digits of scikit-learn, one of its tables, a "
+        "tf.keras.datasets name, an .npz file, Parquet with encoded images, a folder of images by class, a table (CSV, "
+        "Parquet, ORC, JSON lines), or a Python function.",
         json_schema_extra=at(0),
     )
     source: str = Field(
         default="",
-        description="A path, a tf.keras.datasets name, or package.module:function. The digits need none.",
+        description="A path, a name of scikit-learn or tf.keras.datasets, or package.module:function. The digits need "
+        "none.",
         json_schema_extra=at(1),
     )
     test_source: str = Field(
