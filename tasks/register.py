@@ -176,7 +176,6 @@ def _register(run: StageRun, made: Version, content: str) -> registry.Registered
         examples[:2],
         requirements=[f"{library}=={version(library)}" for library in FORMATS[target].REQUIREMENTS],
         columns=_kept(made.data, "columns"),
-        encoded=bool(_kept(made.data, "encoding")),
     )
     if (folder / "code").is_dir():  # a file where Python would put bytecode beside what MLflow imports from a version
         (folder / "code" / "__pycache__").write_text("A file, so that Python writes nothing into this version.\n")

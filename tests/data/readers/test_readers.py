@@ -350,7 +350,7 @@ def test_keras_images_and_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert data.classes == ("negative", "positive")
 
 
-@pytest.mark.parametrize("reader", [name for name in READERS if name not in ("digits", "keras", "function")])
+@pytest.mark.parametrize("reader", [name for name in READERS if name not in ("digits", "sklearn", "keras", "function")])
 def test_a_path_that_is_not_there(reader: str, tmp_path: Path) -> None:
     for function in (open_data, fingerprint):
         with pytest.raises(DataError, match="no such file"):
