@@ -53,6 +53,7 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
     )
     if source.learned_from and (learned := source.learned_from(*members["train"])):
         source = learned
+        del scanned  # before its bytes are there twice
         scanned = scan(source, config)
         members, alike = apart(members, scanned)
         duplicates += alike

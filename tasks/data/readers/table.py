@@ -12,7 +12,7 @@ import numpy as np
 from tasks.contract.errors import DataError
 from tasks.data.config import DataConfig
 from tasks.data.source import Chunk, Part, Reader, Source, column_missing, version
-from tasks.data.tables.files import TableFile, files_by_part, named, note_of, schema_of
+from tasks.data.tables.files import TableFile, check_text_settings, files_by_part, named, note_of, schema_of
 from tasks.data.tables.learning import Learned, check_categories, kinds_of, learned
 from tasks.data.tables.notes import notes_of, notes_of_new
 from tasks.data.tables.rows import LIST, Rows, gap_in, rows_of
@@ -35,6 +35,7 @@ def read(config: DataConfig) -> Source:
     """
     files = files_by_part(config)
     first = _first(files)
+    check_text_settings(first, config.table)
     schema = schema_of(first, config.table)
     targets = [] if config.problem == "reconstruction" else columns_of("data.target", config.target or "label", schema)
     notes = list(filter(None, [note_of(first, config.table)]))

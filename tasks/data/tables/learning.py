@@ -57,7 +57,7 @@ def kinds_of(files: Sequence[TableFile], names: Sequence[str], config: DataConfi
     kinds: dict[str, Column] = {}
     for name in names:
         kind = plain_type(schema.field(name).type)
-        if name in codes and (is_number(kind) or is_text(kind)):
+        if name in codes and str(kind) != "bool" and (is_number(kind) or is_text(kind)):
             kinds[name] = category(name)
         elif is_number(kind):
             kinds[name] = Column(name)
@@ -92,13 +92,11 @@ def _told(files: Sequence[TableFile], names: Sequence[str], config: DataConfig) 
     """Columns of texts that are numbers or dates, every one of them; nothing for others."""
     import pyarrow as pa
 
-    if not names:
-        return {}
     written = list(dict.fromkeys([config.table.date_format, ""]))
     tried = [Column(""), *(Column("", "date", format=each) for each in written)]
     left = {name: list(tried) for name in names}
     rows = 0
-    for file in files:
+    for file in files if names else ():
         for batch in batches_of(file, config.table, dict.fromkeys(names, pa.string())):
             if config.limit and rows >= config.limit and config.table.missing != "drop":
                 break
@@ -106,7 +104,14 @@ def _told(files: Sequence[TableFile], names: Sequence[str], config: DataConfig) 
             for name, columns in left.items():
                 values = plain(batch.column(name))
                 columns[:] = [column for column in columns if _reads(column, values)]
-    return {name: replace(columns[0], name=name) if columns else None for name, columns in left.items()}
+    told = {name: replace(columns[0], name=name) if columns else None for name, columns in left.items()}
+    if config.table.date_format and not any(column and column.format for column in told.values()):
+        raise DataError(
+            "data.table.date_format",
+            config.table.date_format,
+            f"no column is written so throughout, of those with texts: {', '.join(names) or 'none'}",
+        )
+    return told
 
 
 def _reads(column: Column, values: Any) -> bool:

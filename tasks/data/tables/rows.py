@@ -99,9 +99,11 @@ def _array(labels: Any) -> np.ndarray:
 
 
 def _asked(file: TableFile, name: str, read: Any, batch: Any) -> Values:
+    import pyarrow as pa
+
     try:
         return np.asarray(read(batch.column(name)))
-    except ValueError as error:
+    except (ValueError, pa.ArrowException) as error:
         raise DataError("data.source", f"{file.path}: column {name!r}", f"{error}; correct it, or {LIST}") from error
 
 

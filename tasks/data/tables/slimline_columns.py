@@ -74,7 +74,7 @@ def missing(values: Values) -> np.ndarray:
         return np.asarray(np.isnat(values))
     if values.dtype.kind == "f":
         return np.asarray(np.isnan(values))
-    return np.array([value is None for value in values], bool)
+    return np.asarray(values == np.array(None), bool)
 
 
 def unseen(column: Column, values: Values) -> np.ndarray:

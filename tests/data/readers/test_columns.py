@@ -1,6 +1,8 @@
 """A table's columns that are no numbers, and its gaps: what they become, and that new rows become the same."""
 
 import datetime
+import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from tasks.contract.errors import DataError
 from tasks.data import DataConfig, Dataset, describe, open_data
 from tasks.data.new import open_new
 from tasks.data.tables.slimline_columns import from_json
+from tasks.formats.slimline_pyfunc import File, Table, TensorSpec
 
 ROWS = 120
 
@@ -178,6 +181,7 @@ def test_a_test_set_of_its_own_tells_its_new_categories(tmp_path: Path) -> None:
         ({"gap": [None] * ROWS}, {"missing": "mean"}, r"column 'gap' has no value.*data.input"),
         ({"big": [1e300] * ROWS}, {}, "column 'big' has infinite values"),
         ({"colour=red": range(ROWS)}, {}, r"'colour=red': two inputs would have this name"),
+        ({}, {"date_format": "%Y"}, r"data.table.date_format: '%Y': no column is written so.*colour, when"),
         ({}, {"categorical": "size"}, r"data.table.categorical: 'size'.*width, colour, when"),
     ],
 )
@@ -278,10 +282,11 @@ def test_any_table_is_the_same_numbers_in_every_kind_of_file(tmp_path_factory, d
     table = pa.table({kind: pa.array(values, TYPES[kind]) for kind, values in columns.items()})
     table = table.append_column("label", pa.array([n % 2 for n in range(30)]))
     folder = tmp_path_factory.mktemp("tables")
-    table_config = {"missing": data.draw(st.sampled_from(["zero", "drop", "mean", "indicator"])), "header": "names"}
+    missing = {"missing": data.draw(st.sampled_from(["zero", "drop", "mean", "indicator"]))}
     answers = set()
     for kind in (".parquet", ".csv", ".orc", ".jsonl", ".tsv", ".csv.gz"):
-        config = DataConfig(reader="table", source=str(write(table, folder, kind)), table=table_config)
+        header = {} if kind in (".parquet", ".orc", ".jsonl") else {"header": "names"}
+        config = DataConfig(reader="table", source=str(write(table, folder, kind)), table={**missing, **header})
         try:
             opened = open_data(config)
         except DataError as error:
@@ -290,3 +295,35 @@ def test_any_table_is_the_same_numbers_in_every_kind_of_file(tmp_path_factory, d
         answers.add((opened.columns, opened.digest))
     event("refused" if answers == {"DataError"} else "read")
     assert len(answers) == 1, answers
+
+
+@settings(max_examples=30)
+@given(st.data())
+def test_rows_asked_in_mlflow_and_rows_monitored_become_the_numbers_of_training(tmp_path_factory, data) -> None:
+    """By the profile's JSON alone, in any order of the columns."""
+    kinds = data.draw(st.lists(st.sampled_from(sorted(CELLS)), min_size=1, max_size=4, unique=True))
+    columns = {kind: data.draw(st.lists(CELLS[kind], min_size=30, max_size=30)) for kind in kinds}
+    table = pa.table({kind: pa.array(values, TYPES[kind]) for kind, values in columns.items()})
+    table = table.append_column("label", pa.array([n % 2 for n in range(30)]))
+    missing = data.draw(st.sampled_from(["zero", "median", "indicator"]))
+    categories = data.draw(st.sampled_from(["one_hot", "ids"]))
+    path = tmp_path_factory.mktemp("tables") / "d.parquet"
+    pq.write_table(table, path)
+    config = DataConfig(reader="table", source=str(path), table={"missing": missing, "categories": categories})
+    try:
+        opened = open_data(config)
+    except DataError:
+        event("refused")
+        return
+    order = data.draw(st.permutations(table.column_names))
+    pq.write_table(table.select(order), path)
+    monitored = new_rows(opened, config).x
+    frame = table.select(order).to_pandas(date_as_object=data.draw(st.booleans()))
+    end = TensorSpec("x", "float32", opened.input_shape)
+    model = Table(File(end, end, lambda x: x), json.loads(json.dumps(describe(opened))))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of categories that no training row has
+        asked = model.predict(frame).to_numpy()
+    np.testing.assert_array_equal(asked, monitored)
+    for split, (x, _) in {split: opened.arrays(split) for split in opened.counts}.items():
+        assert set(map(bytes, x)) <= set(map(bytes, asked)), split

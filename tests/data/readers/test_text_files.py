@@ -167,3 +167,10 @@ def test_folders_that_are_columns_are_inputs_and_part_of_what_the_data_are(tmp_p
     before = fingerprint(config)
     (tmp_path / "hive" / "year=2020").rename(tmp_path / "hive" / "year=2023")
     assert fingerprint(config) != before, "the same files say something else"
+
+
+@pytest.mark.parametrize("options", [{"header": "none"}, {"encoding": "cp1252"}])
+def test_settings_of_text_files_where_there_is_none_are_refused(tmp_path: Path, options) -> None:
+    pd.DataFrame({"a": np.arange(ROWS) / 7, "label": np.arange(ROWS) % 2}).to_parquet(tmp_path / "d.parquet")
+    with pytest.raises(DataError, match=rf"data.table.{next(iter(options))}.*d.parquet is no CSV or TSV file"):
+        open_data(DataConfig(reader="table", source=str(tmp_path / "d.parquet"), table=options))
