@@ -205,8 +205,8 @@ def check_categories(found: Learned, config: DataConfig, names: Sequence[str]) -
             raise DataError(
                 "data.input",
                 name,
-                f"looks like dates ({_few(counts)}): write how they are written, such as data.table.date_format: "
-                f"'%d.%m.%Y', or {LIST}",
+                f"looks like dates ({_few(counts)}), and not all are ISO 8601 in one form: write how they are written, "
+                f"such as data.table.date_format: '%d.%m.%Y', or {LIST}",
             )
     apart = [name for name, counts in of.items() if ROWS_EACH * len(counts) > counts.total()]
     many = [

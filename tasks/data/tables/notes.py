@@ -82,7 +82,7 @@ def _on_gaps(column: Column, seen: Seen, rows: int, config: DataConfig) -> str:
     if column.kind in ("one_hot", "ids"):
         return f"{what}: {_nothing(column)}{flag}."
     rule = RULES[config.table.missing]
-    figure = f", {column.fill[0]:.6g}" if column.fill and column.kind == "number" and rule != "zero" else ""
+    figure = f", {column.fill[0]:.6g}," if column.fill and column.kind == "number" and rule != "zero" else ""
     return f"{what}: {rule}{figure} stands there{flag}."
 
 

@@ -14,6 +14,7 @@ from tasks.data.tables.slimline_columns import Column, Values, missing
 from tasks.data.tables.values import is_text, numbers, plain, texts, values_of
 
 LIST = "list the columns to use in data.input"
+NUMBERS = "name a column of numbers in data.target"
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def _rows(file: TableFile, batch: Any, columns: Sequence[Column], targets: Seque
     values = [_asked(file, column.name, lambda array, of=column: values_of(of, array), batch) for column in columns]
     numeric = config.problem == "regression"
     read: list[Any] = [
-        _asked(file, name, numbers, batch) if numeric else _labels(batch.column(name)) for name in targets
+        _asked(file, name, numbers, batch, NUMBERS) if numeric else _labels(batch.column(name)) for name in targets
     ]
     gaps = [np.isnan(each) if numeric else np.asarray(each.is_null(nan_is_null=True)) for each in read]
     kept = np.ones(len(batch), bool)
@@ -98,13 +99,13 @@ def _array(labels: Any) -> np.ndarray:
     return np.asarray(labels.to_numpy(zero_copy_only=False))
 
 
-def _asked(file: TableFile, name: str, read: Any, batch: Any) -> Values:
+def _asked(file: TableFile, name: str, read: Any, batch: Any, way: str = LIST) -> Values:
     import pyarrow as pa
 
     try:
         return np.asarray(read(batch.column(name)))
     except (ValueError, pa.ArrowException) as error:
-        raise DataError("data.source", f"{file.path}: column {name!r}", f"{error}; correct it, or {LIST}") from error
+        raise DataError("data.source", f"{file.path}: column {name!r}", f"{error}; correct it, or {way}") from error
 
 
 def gap_in(file: TableFile, name: str, way: str) -> DataError:

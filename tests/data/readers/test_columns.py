@@ -210,7 +210,7 @@ def test_a_regressions_target_with_marks_for_gaps(tmp_path: Path) -> None:
     dropped = config.model_copy(update={"table": config.table.model_copy(update={"missing": "drop"})})
     assert sum(open_data(dropped).counts.values()) == ROWS - 1
     table.loc[4, "label"] = "many"
-    with pytest.raises(DataError, match=r"column 'label'.*holds text among its numbers.*many"):
+    with pytest.raises(DataError, match=r"column 'label'.*holds text among its numbers.*many.*data.target"):
         open_data(written(table, tmp_path / "e.csv", problem="regression"))
 
 
