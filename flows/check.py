@@ -44,7 +44,7 @@ def try_models(recipe: Recipe, data: Dataset) -> None:
 
 
 def plan(recipe: Recipe, data: Dataset) -> list[tuple[str, str]]:
-    """What a run would do, stage by stage, as (stage, in words)."""
+    """What a run would do, stage by stage, as (stage, in words); what is told of the data stands below their stage."""
     counts = ", ".join(f"{count:,} {split}" for split, count in data.counts.items())
     shape = "x".join(map(str, data.input_shape))
     left_out = (
@@ -60,6 +60,7 @@ def plan(recipe: Recipe, data: Dataset) -> list[tuple[str, str]]:
             "prepare",
             f"{recipe.data.reader} {recipe.data.source}: {shape}, {counts} examples; {left_out}".replace(" :", ":"),
         ),
+        *(("", note) for note in data.notes),
         *brought,
         (
             "teacher",

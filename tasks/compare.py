@@ -134,6 +134,7 @@ def _check_comparable(versions: Mapping[str, OpenVersion], profiles: Mapping[str
     for what, one, other in (
         ("columns", ours.columns, theirs.columns),
         ("targets", ours.target_columns, theirs.target_columns),
+        ("category numbers", _ids(ours), _ids(theirs)),
     ):
         if one and other and set(one) != set(other):  # versions of before names were kept have none
             raise VersionError(
@@ -142,12 +143,29 @@ def _check_comparable(versions: Mapping[str, OpenVersion], profiles: Mapping[str
                 f"knows other {what} than {candidate.uri}: {', '.join(other)}, not {', '.join(one)}. "
                 "Register the candidate under a name of its own (register.name)",
             )
+    notes = []
+    if others := [one["name"] for one in ours.encoding if one.get("fill") and one not in theirs.encoding]:
+        notes.append(
+            f"Missing values of {', '.join(others)} are filled for both as for the candidate; the champion has other "
+            "figures for them in service."
+        )
     if champion.evidence.data != candidate.evidence.data:
         return [
+            *notes,
             "The champion was made from other data: some of these test examples may have been among those that it was "
-            "trained on, which flatters it."
+            "trained on, which flatters it.",
         ]
-    return []
+    return notes
+
+
+def _ids(profile: Profile) -> list[str]:
+    """The categories that an input numbers, with their numbers."""
+    return [
+        f"{column['name']} {number}: {category}"
+        for column in profile.encoding
+        if column.get("kind") == "ids"
+        for number, category in enumerate(column["categories"], start=1)
+    ]
 
 
 def _by_name(call: Predict, profile: Profile, data: Dataset) -> Predict:

@@ -7,6 +7,7 @@ from tasks.contract.errors import DataError, SlimlineError
 from tasks.contract.progress import listener
 from tasks.data import DataConfig, fingerprint
 from tasks.data.new import NewData, open_new
+from tasks.data.tables.slimline_columns import from_json
 from tasks.drift.distributions import Distribution, Drift, drifts
 from tasks.drift.features import Features, features_of
 from tasks.drift.limits import MonitorConfig
@@ -194,6 +195,7 @@ def monitor_version(
         last=config.which == "newest",
         columns=profile.columns,
         target_columns=profile.target_columns,
+        encoding=tuple(map(from_json, profile.encoding)),
     )
     for note in new.notes:
         listener().note("monitor", note)

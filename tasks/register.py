@@ -66,11 +66,15 @@ class RegisterConfig(BaseModel, frozen=True, extra="forbid", title="Register"):
 
 
 def content_digest(
-    files: dict[Target, ModelArtifact], recipe: str, data: DataArtifact, columns: Sequence[str] = ()
+    files: dict[Target, ModelArtifact],
+    recipe: str,
+    data: DataArtifact,
+    columns: Sequence[str] = (),
+    encoding: Sequence[dict[str, Any]] = (),
 ) -> str:
     """What makes two versions the same: the files that ship, the recipe and the data, not when or where it was made.
 
-    A table's `columns` are part of it: its values are the same under other names.
+    A table's `columns` and their `encoding` are part of it: its values are the same under other names.
     """
     content: dict[str, Any] = {
         "files": {target: file.sha256 for target, file in files.items()},
@@ -79,6 +83,8 @@ def content_digest(
     }
     if columns:
         content["columns"] = list(columns)
+    if encoding:
+        content["encoding"] = list(encoding)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -127,7 +133,7 @@ def register_version(
     """
     # where MLflow compares two versions it compares these runs: setting by setting, not one text with another
     tracking.log_parameters(run.run_id, tracking.flatten(yaml.safe_load(recipe), "recipe."))
-    content = content_digest(files, recipe, data, _columns(data))
+    content = content_digest(files, recipe, data, _kept(data, "columns"), _kept(data, "encoding"))
     made = _registered(name, content) or _register(
         run, Version(name, recipe, files, evidence, data, models, config), content
     )
@@ -169,7 +175,7 @@ def _register(run: StageRun, made: Version, content: str) -> registry.Registered
         place_of(target) / FORMATS[target].FILE,
         examples[:2],
         requirements=[f"{library}=={version(library)}" for library in FORMATS[target].REQUIREMENTS],
-        columns=_columns(made.data),
+        columns=_kept(made.data, "columns"),
     )
     if (folder / "code").is_dir():  # a file where Python would put bytecode beside what MLflow imports from a version
         (folder / "code" / "__pycache__").write_text("A file, so that Python writes nothing into this version.\n")
@@ -211,10 +217,10 @@ def _register(run: StageRun, made: Version, content: str) -> registry.Registered
     return registry.register(run.run_id, made.name, folder, tags, figures, card, made.config.description)
 
 
-def _columns(data: DataArtifact) -> list[str]:
-    """The names of a table's columns, in the order of the inputs' values; none where inputs have no names."""
+def _kept(data: DataArtifact, of_table: str) -> list[Any]:
+    """What the data's profile has of a table: the inputs' names, or what its columns became; nothing of other data."""
     kept = json.loads((tracking.fetch(data) / PROFILE).read_text())
-    return list(kept.get("columns", ()))
+    return list(kept.get(of_table, ()))
 
 
 def _profile(made: Version) -> dict[str, Any]:

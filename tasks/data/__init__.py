@@ -23,6 +23,7 @@ from tasks.data.readers import (
     npz,
     parquet,
     shapes,
+    sklearn_sets,
     table,
     tfds,
     tfrecord,
@@ -30,6 +31,7 @@ from tasks.data.readers import (
 from tasks.data.remote import addresses_shown
 from tasks.data.source import OPTIONAL, Reader
 from tasks.data.splits import SPLITS, Split
+from tasks.data.tables.slimline_columns import as_json
 
 __all__ = [
     "READERS",
@@ -49,6 +51,7 @@ __all__ = [
 READERS: dict[ReaderName, Reader] = {
     "digits": digits.READER,
     "shapes": shapes.READER,
+    "sklearn": sklearn_sets.READER,
     "keras": keras_datasets.READER,
     "npz": npz.READER,
     "parquet": parquet.READER,
@@ -181,5 +184,10 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         summary["variance"] = dataset.variance
     if dataset.groups:
         summary["groups"] = {split: len(np.unique(groups)) for split, groups in dataset.groups.items()}
-    named = {"columns": dataset.columns, "target_columns": dataset.target_columns, "notes": dataset.notes}
+    named = {
+        "columns": dataset.columns,
+        "target_columns": dataset.target_columns,
+        "encoding": tuple(map(as_json, dataset.encoding)),
+        "notes": dataset.notes,
+    }
     return summary | {name: list(values) for name, values in named.items() if values}

@@ -7,9 +7,21 @@ from pydantic import BaseModel, Field, JsonValue
 from tasks.contract.problem import Problem
 from tasks.data.address import Address
 from tasks.data.mistakes import MistakesConfig
+from tasks.data.tables.config import TableConfig
 
 ReaderName = Literal[
-    "digits", "shapes", "keras", "npz", "parquet", "folder", "table", "tfrecord", "huggingface", "tfds", "function"
+    "digits",
+    "shapes",
+    "sklearn",
+    "keras",
+    "npz",
+    "parquet",
+    "folder",
+    "table",
+    "tfrecord",
+    "huggingface",
+    "tfds",
+    "function",
 ]
 
 FeatureType = Literal[
@@ -45,15 +57,15 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
 
     reader: ReaderName = Field(
         default="digits",
-        description="What reads the source: scikit-learn's handwritten digits, drawn shapes with a class for each "
-        "pixel, a tf.keras.datasets name, an .npz file, Parquet with encoded images, a folder of images or sounds, a "
-        "CSV or Parquet table, TFRecords, a name of Hugging Face's datasets or of tensorflow_datasets, or a Python "
-        "function.",
+        description="What reads the source: scikit-learn's handwritten digits or one of its tables, drawn shapes with "
+        "a class for each pixel, a tf.keras.datasets name, an .npz file, Parquet with encoded images, a folder of "
+        "images or sounds, a table (CSV, Parquet, ORC, JSON lines), TFRecords, a name of Hugging Face's datasets or of "
+        "tensorflow_datasets, or a Python function.",
         json_schema_extra=at(0),
     )
     source: Address = Field(
         default="",
-        description="A path, an address such as s3://bucket/folder, a tf.keras.datasets name, or "
+        description="A path, an address such as s3://bucket/folder, a name of scikit-learn or tf.keras.datasets, or "
         "package.module:function. Digits and shapes need none.",
         json_schema_extra=at(1),
     )
@@ -240,6 +252,12 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         description="Decoded examples stay in memory up to so many MiB (twice as much for a moment); beyond it each "
         "epoch reads the source again. More is faster.",
         json_schema_extra=at(28),
+    )
+    table: TableConfig = Field(
+        default=TableConfig(),
+        title="Columns of a table",
+        description="How a table's columns are read: gaps, categories, dates, encodings.",
+        json_schema_extra=at(29),
     )
 
     @property

@@ -16,6 +16,7 @@ from tasks.data.shuffle import placed, rebatched, shuffled
 from tasks.data.source import rows_per_chunk
 from tasks.data.splits import Digests, Split, strata_of
 from tasks.data.statistics import Floats, Variance
+from tasks.data.tables.slimline_columns import Column
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -40,6 +41,7 @@ class Dataset:
     dtype: of the raw inputs: uint8 or float32.
     contents: of each split's examples, a number by its content, in their fixed order.
     columns, target_columns: the names of a table's columns, in the order of an example's values; else none.
+    encoding: what a table's columns became, where they did not all stay the numbers that they are.
     notes: what a person should know of how they were read, in sentences.
     groups: of each split's examples `(n,)` int64 in their fixed order: equal where `data.group` is; empty without it.
     slices: of each split's examples `(n,)` texts in their fixed order: what `data.slice` says; empty without it.
@@ -64,6 +66,7 @@ class Dataset:
     in_memory: dict[Split, np.ndarray] = field(repr=False)
     columns: tuple[str, ...] = ()
     target_columns: tuple[str, ...] = ()
+    encoding: tuple[Column, ...] = ()
     notes: tuple[str, ...] = ()
     groups: Mapping[Split, npt.NDArray[np.int64]] = field(default_factory=dict, repr=False)
     slices: Mapping[Split, np.ndarray] = field(default_factory=dict, repr=False)

@@ -15,6 +15,7 @@ from tasks.data.remote import addresses_shown
 from tasks.data.sample import Pair, newest, reservoir
 from tasks.data.scan import checked_inputs, checked_targets, limited
 from tasks.data.source import OPTIONAL, Source
+from tasks.data.tables.slimline_columns import Column
 
 
 class NewDataConfig(BaseModel, frozen=True, extra="forbid", title="New data"):
@@ -67,6 +68,7 @@ def open_new(
     last: bool = False,
     columns: Sequence[str] = (),
     target_columns: Sequence[str] = (),
+    encoding: Sequence[Column] = (),
 ) -> NewData:
     """At most `limit` of the source's examples, drawn from all of them.
 
@@ -80,6 +82,7 @@ def open_new(
         columns: the names of those that the model learned from, which a table's are looked up by; none where it learned
             from arrays, whose values are taken as they stand.
         target_columns: the same of its targets.
+        encoding: what a table's columns became, where they did not all stay numbers.
 
     Raises:
         DataError: a column that is missing, examples of another shape, NaN, labels that the model does not know.
@@ -89,7 +92,7 @@ def open_new(
         config = config.model_copy(update={"problem": "reconstruction"})  # for which no reader looks for labels
     reader = reader_of(config)
     by_name = reader.read_named if columns else None
-    source = by_name(config, columns, target_columns) if by_name else reader.read(config)
+    source = by_name(config, columns, target_columns, encoding) if by_name else reader.read(config)
     kept, available = (newest if last else reservoir)(_checked(source, config, input_shape), limit)
     if kept is None:
         raise DataError("data.source", config.source, "holds no examples")

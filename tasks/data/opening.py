@@ -34,7 +34,7 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
     scanned = scan(source, config)
     targets: Mapping[str, np.ndarray] = scanned.targets
     classes: tuple[str, ...] = ()
-    notes = source.notes
+    notes: tuple[str, ...] = ()
     if config.problem == "classification":
         with column_named(source.targets):
             targets, classes = numbered(scanned.targets, config, source.classes)
@@ -64,6 +64,12 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
         groups=keys,
         times=times,
     )
+    if source.learned_from and (learned := source.learned_from(*members["train"])):
+        source = learned
+        del scanned  # before its bytes are there twice
+        scanned = scan(source, config)
+        members, alike = without_alike(members, scanned)
+        duplicates += alike
     by_split = rows_of(members, targets)
     for split in SPLITS:
         if not len(by_split[split]):
@@ -106,7 +112,8 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
         in_memory=in_memory,
         columns=source.columns,
         target_columns=source.targets,
-        notes=notes,
+        encoding=source.encoding,
+        notes=source.notes + notes,
         groups=groups,
         slices=slices,
     )
@@ -123,6 +130,18 @@ def empty(config: DataConfig, split: Split) -> DataError:
         config.source,
         f"leaves the {split} split empty: too few examples differ in content; add some, or raise data.limit",
     )
+
+
+def without_alike(members: Membership, scanned: Scan) -> tuple[Membership, int]:
+    """Splits without the rows whose content, read another way now, stands in a stronger one; and how many these are."""
+    kept: Membership = {}
+    others = np.empty(0, np.uint64)
+    for split in reversed(SPLITS):
+        part, rows = members[split]
+        digests = scanned.digests[part][:, 0]
+        kept[split] = (part, rows & ~np.isin(digests, others))
+        others = np.concatenate([others, digests[kept[split][1]]])
+    return kept, sum(int(np.count_nonzero(members[split][1] & ~kept[split][1])) for split in SPLITS)
 
 
 @contextmanager

@@ -16,11 +16,12 @@ from tasks.contract.errors import DataError
 from tasks.data.address import HERE, is_address
 from tasks.data.config import DataConfig
 from tasks.data.remote import local
+from tasks.data.tables.slimline_columns import Column
 
 # Config fields of some readers only.
 OPTIONAL = (
     *("source", "test_source", "input", "target", "group", "time", "slice"),
-    *("image_size", "color", "seconds", "mel", "corrupt", "features"),
+    *("image_size", "color", "seconds", "mel", "corrupt", "features", "table"),
 )
 CHUNK_BYTES = 4 << 20  # large enough that a chunk's overhead vanishes, small enough to hold several beside a model
 
@@ -44,8 +45,11 @@ class Source:
     classes: names in label order where the source has them; labels may also be the names themselves.
     decode: turns the inputs of a chunk into an array `(n, …)`; only what is asked for gets decoded.
     columns, targets: the names of a table's columns, in the order of an example's values; none where nothing has names.
+    encoding: what a table's columns become, where they do not all stay the numbers that they are.
     notes: what a person should know of how it was read, in sentences.
     beside: gives a column that is neither input nor target, all its rows in the parts' order; none where there is none.
+    learned_from: the same source, with what it takes from examples taken from those of a part that are trained on, as
+         `(rows,)` booleans; nothing where it takes nothing else from them.
     """
 
     parts: Mapping[str, Part]
@@ -53,8 +57,10 @@ class Source:
     decode: Callable[[np.ndarray], np.ndarray] = as_they_are
     columns: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
+    encoding: tuple[Column, ...] = ()
     notes: tuple[str, ...] = ()
     beside: Beside | None = None
+    learned_from: "Callable[[str, np.ndarray], Source | None] | None" = None
 
 
 def no_files(config: DataConfig) -> dict[str, Path]:  # noqa: ARG001 - the signature of `Reader.files`
@@ -70,7 +76,8 @@ class Reader:
     identity: what decides the examples besides the files' content, such as a library's version. Cheap, decodes nothing.
     files: every file that is read, under a name that does not depend on where it lies.
     fields: those of the config that it uses, of `OPTIONAL`.
-    read_named: opens new data by the names of a model's columns and of its targets; none where columns have no names.
+    read_named: opens new data by the names of a model's columns and of its targets, and by what its columns became;
+        none where columns have no names.
     called: whether what it reads is known by reading alone, as it has no files.
     """
 
@@ -78,7 +85,7 @@ class Reader:
     identity: Callable[[DataConfig], str]
     files: Callable[[DataConfig], dict[str, Path]] = no_files
     fields: tuple[str, ...] = OPTIONAL
-    read_named: Callable[[DataConfig, Sequence[str], Sequence[str]], Source] | None = None
+    read_named: Callable[[DataConfig, Sequence[str], Sequence[str], Sequence[Column]], Source] | None = None
     called: bool = False
 
 
@@ -202,10 +209,10 @@ def files_by_split(field: str, value: str, suffixes: tuple[str, ...]) -> dict[st
     """One field's files, by split; see `files_of`."""
     path = existing(field, value)
     if path.is_file():
-        if path.suffix.lower() not in suffixes:
+        if not path.name.lower().endswith(suffixes):
             raise DataError(field, value, f"this reader reads {' and '.join(suffixes)} files")
         return {"all": [(field, path)]}
-    paths = sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in suffixes)
+    paths = sorted(p for p in partitions(path) if p.is_file() and p.name.lower().endswith(suffixes))
     if not paths:
         raise DataError(field, value, f"the folder holds no {' or '.join(suffixes)} file")
     parts: dict[str, list[tuple[str, Path]]] = {}
@@ -216,6 +223,15 @@ def files_by_split(field: str, value: str, suffixes: tuple[str, ...]) -> dict[st
     if set(parts) == {"all"} or field == "data.test_source":
         return {"all": [(field, file) for file in paths]}
     raise DataError(field, value, "name all of its files train…, validation… and test…, or none")
+
+
+def partitions(folder: Path) -> Iterator[Path]:
+    """What lies in a folder, and in those of its folders that are columns, as Spark writes them: `year=2024/`."""
+    for path in folder.iterdir():
+        if "=" in path.name and path.is_dir():
+            yield from partitions(path)
+        else:
+            yield path
 
 
 def split_name(name: str) -> str:

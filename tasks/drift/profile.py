@@ -34,6 +34,7 @@ class Profile(BaseModel, frozen=True, extra="ignore"):
     classes: tuple[str, ...] = ()
     columns: tuple[str, ...] = Field((), description="Of a table: the inputs' names, in the order of the values.")
     target_columns: tuple[str, ...] = Field((), description="Of a table: the targets' names.")
+    encoding: tuple[dict[str, Any], ...] = Field((), description="Of a table that has more than numbers: its columns.")
     variance: Variance = 1.0
     inputs: dict[str, Distribution] = Field(description="Of each training example's statistics, by name.")
     targets: dict[str, Distribution] = Field(description="Of the training examples' labels or values.")

@@ -5,8 +5,10 @@ A copy of this file goes with every version that takes a table, or whose default
 version is.
 """
 
+import importlib
 import json
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
@@ -172,11 +174,17 @@ class Tensors:
 class Table:
     """A version that takes a table, and the names that belong to its values."""
 
+    encoding: Sequence[Any] = ()  # what columns became, where they did not all stay numbers
+
     def __init__(self, file: File, profile: dict[str, Any]) -> None:
         self.columns: list[str] = profile["columns"]
         self.answered: list[str] = profile.get("classes") or profile.get("target_columns") or self.columns
         if profile.get("classes") and file.output.shape == (1,):  # one sigmoid: the second class's share
             self.answered = self.answered[1:]
+        if encoding := profile.get("encoding", ()):  # beside this file in a version, and in its package in Slimline
+            name = "tasks.data.tables.slimline_columns" if __package__ else "slimline_columns"
+            self.encoder = importlib.import_module(name)
+            self.encoding = [self.encoder.from_json(column) for column in encoding]
         self.file = file
         self.input, self.output, self.type = file.input.name, file.output.name, np.dtype(file.input.dtype)
 
@@ -186,12 +194,13 @@ class Table:
         Args:
             data: a DataFrame, or a dict or list of records that make one; or an array, alone or under the input's name.
                 Of a DataFrame columns are taken by name, in any order, and those that the model does not know are left
-                out. Numbers of all types are taken, and read as the training's were.
+                out. Numbers of all types are taken, and read as the training's were; so are categories, dates and gaps
+                where the training had such. Columns may also be the inputs that those become.
             params: what MLflow passes; there are none.
 
         Raises:
-            ValueError: a column that is missing, that holds something other than finite numbers, or an array of another
-                shape; says which.
+            ValueError: a column that is missing, that holds something other than it did, or an array of another shape;
+                says which.
 
         """
         import pandas as pd
@@ -211,14 +220,36 @@ class Table:
     def _taken(self, frame: "pd.DataFrame") -> np.ndarray:
         """The columns that the model knows `(n, columns)`, in its order."""
         there = [str(name) for name in frame.columns]
-        if missing := [name for name in self.columns if name not in there]:
+        known = [column.name for column in self.encoding] or self.columns
+        if set(known) - set(there) and not set(self.columns) - set(there):
+            known = self.columns  # the inputs themselves
+        if missing := [name for name in known if name not in there]:
             raise ValueError(
-                f"columns {', '.join(map(repr, missing))} are missing: the model takes {', '.join(self.columns)}, and "
+                f"columns {', '.join(map(repr, missing))} are missing: the model takes {', '.join(known)}, and "
                 f"there are {', '.join(there) or 'none'}. Rename them, or give an array in the model's order"
             )
-        if twice := [name for name in self.columns if there.count(name) > 1]:
+        if twice := [name for name in known if there.count(name) > 1]:
             raise ValueError(f"columns {', '.join(map(repr, twice))} stand there twice: drop one of each")
-        return np.stack([self._column(name, frame.iloc[:, there.index(name)]) for name in self.columns], axis=1)
+        columns = [frame.iloc[:, there.index(name)] for name in known]
+        if self.encoding and known is not self.columns:
+            encoded = [self._encoded(column, of) for column, of in zip(self.encoding, columns, strict=True)]
+            return np.concatenate(encoded, axis=1)
+        return np.stack([self._column(name, of) for name, of in zip(known, columns, strict=True)], axis=1)
+
+    def _encoded(self, column: Any, values: "pd.Series") -> np.ndarray:
+        """One column's inputs `(n, inputs)`, as they were in training."""
+        read = {"number": as_numbers, "date": as_dates}.get(column.kind, as_texts)
+        try:
+            taken = read(values, column.format)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"column {column.name!r} holds {values.dtype}, not what it did: {error}") from error
+        if column.categories and (new := self.encoder.unseen(column, taken)).any():
+            warnings.warn(
+                f"column {column.name!r}: {new.sum():,} of {len(new):,} values are categories that no training row "
+                f"had, such as {taken[new][0]!r}",
+                stacklevel=2,
+            )
+        return self._checked(self.encoder.inputs_of(column, taken), f"column {column.name!r}")
 
     def _column(self, name: str, values: "pd.Series") -> np.ndarray:
         if values.dtype.kind not in "biuf" and not all(isinstance(value, NUMBERS) for value in values):
@@ -243,6 +274,38 @@ class Table:
         if self.type.kind == "i" and (cast != numbers).any():
             raise ValueError(f"{where} holds other than whole numbers, which the model takes")
         return cast
+
+
+def as_numbers(values: "pd.Series", written: str = "") -> np.ndarray:  # noqa: ARG001 - as `as_dates`
+    """Numbers, NaN where one is missing."""
+    if values.dtype.kind not in "biuf" and not all(isinstance(value, NUMBERS) for value in values.dropna()):
+        raise ValueError("give numbers")
+    return np.asarray(values.to_numpy(np.float64, na_value=np.nan))
+
+
+def as_texts(values: "pd.Series", written: str = "") -> np.ndarray:  # noqa: ARG001 - as `as_dates`
+    """Categories, None where one is missing; whole numbers and truth as Arrow writes them."""
+
+    def text(value: Any) -> str | None:
+        if isinstance(value, bool | np.bool_):
+            return str(bool(value)).lower()
+        if isinstance(value, float | np.floating) and float(value).is_integer():
+            value = int(value)
+        return str(value).strip() or None
+
+    missing = values.isna()
+    return np.array([None if gap else text(value) for value, gap in zip(values, missing, strict=True)], object)
+
+
+def as_dates(values: "pd.Series", written: str = "") -> np.ndarray:
+    """Dates as datetime64[us] in UTC, NaT where one is missing; `written` as in strptime, or ISO 8601."""
+    import pandas as pd
+
+    if values.dtype.kind in "biuf":
+        raise ValueError("give dates")
+    texts = values.map(lambda value: isinstance(value, str)).any()
+    dates = pd.to_datetime(values, utc=True, format=(written or "ISO8601") if texts else None)
+    return np.asarray(dates.dt.tz_localize(None).to_numpy("datetime64[us]"))
 
 
 def _load_pyfunc(path: str) -> Tensors | Table:

@@ -359,7 +359,8 @@ def save_model(
     """Lay an MLflow model out, whose default flavour is the file `source` at its `place` in the folder.
 
     Its signature has the file's own names and a free batch axis. An ONNX file of tensors is asked by MLflow itself,
-    all else by `slimline_pyfunc`, which goes along. MLflow's signatures of columns refuse whole numbers: left out.
+    all else by `slimline_pyfunc`, which goes along with what encodes columns. MLflow's signatures of columns refuse
+    whole numbers: left out.
     """
     import mlflow
     import numpy as np
@@ -368,6 +369,7 @@ def save_model(
     from mlflow.models import Model, ModelSignature
     from mlflow.types.schema import Schema, TensorSpec
 
+    from tasks.data.tables import slimline_columns
     from tasks.formats import slimline_pyfunc  # not above: all formats come with it
 
     file, loader = slimline_pyfunc.open_file(source), Path(slimline_pyfunc.__file__)
@@ -380,7 +382,7 @@ def save_model(
         "input_example": pd.DataFrame(example, columns=columns) if columns else {file.input.name: example},
         "metadata": {"columns": list(columns)} if columns else None,
         "pip_requirements": list(requirements),
-        "code_paths": None if by_mlflow else [str(loader)],
+        "code_paths": None if by_mlflow else [str(loader), slimline_columns.__file__],
     }
     if source.suffix == ".onnx":
         options |= {"onnx_execution_providers": ["CPUExecutionProvider"], "save_as_external_data": False}

@@ -12,6 +12,7 @@ from tasks.contract.errors import DataError
 from tasks.data.config import DataConfig
 from tasks.data.objects import by_part, column_beside, columns_of, part_of, without_columns
 from tasks.data.source import Reader, Source, column_missing, digest_of
+from tasks.data.tables.slimline_columns import Column
 
 
 def read(config: DataConfig) -> Source:
@@ -40,7 +41,12 @@ def _beside(returned: dict[str, Any], part: str, field: str, column: str) -> np.
     return column_beside(returned[part], field, column)
 
 
-def read_named(config: DataConfig, columns: Sequence[str], targets: Sequence[str]) -> Source:  # noqa: ARG001 - labels are apart
+def read_named(
+    config: DataConfig,
+    columns: Sequence[str],
+    targets: Sequence[str],  # noqa: ARG001 - labels are apart
+    encoding: Sequence[Column],  # noqa: ARG001 - what it returns is numbers
+) -> Source:
     """New examples, their columns in the order that a model knows; as they stand where they have no names.
 
     Raises:

@@ -1,8 +1,8 @@
-"""CSV and Parquet tables: numeric columns are the features, one column (or several numbers) the target."""
+"""Tables: some columns are the inputs, as numbers; one column (or several numbers) is the target."""
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,122 +11,182 @@ import numpy as np
 
 from tasks.contract.errors import DataError
 from tasks.data.config import DataConfig
-from tasks.data.readers.csv_file import SUFFIXES as TEXT
-from tasks.data.readers.csv_file import open_csv
-from tasks.data.source import Chunk, Part, Reader, Source, column_missing, files_of, named, version
+from tasks.data.source import Chunk, Part, Reader, Source, column_missing, version
+from tasks.data.tables.files import TableFile, check_text_settings, files_by_part, named, note_of, schema_of
+from tasks.data.tables.learning import Learned, check_categories, kinds_of, learned
+from tasks.data.tables.notes import notes_of, notes_of_new
+from tasks.data.tables.rows import LIST, NUMERIC, Rows, gap_in, rows_of
+from tasks.data.tables.slimline_columns import Column, inputs_of, missing
+from tasks.data.tables.values import is_number, is_text
 
-CHUNK_ROWS = 8192
-SUFFIXES = (*TEXT, ".parquet")
+FILL = "write data.table.missing: drop, mean, median, zero or indicator"
+Files = dict[str, list[TableFile]]
 
 # What pandas calls a column that has no name: in a CSV nothing, read and written again a number, in Parquet its index.
 NO_NAME = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
 
 
 def read(config: DataConfig) -> Source:
-    """Features float32 `(n, features)` in the order of the columns (or of `data.input`).
+    """Inputs float32 `(n, inputs)` in the order of the columns (or of `data.input`).
 
     Raises:
-        DataError: no table, a column that is missing, not numeric, or has gaps.
+        DataError: no table, a column that is missing, is neither numbers nor categories nor dates, or has gaps.
 
     """
-    files_by_part = files_of(config, SUFFIXES)
-    first_field, first = next(iter(files_by_part.values()))[0]
-    schema = schema_of(first_field, first)
+    files = files_by_part(config)
+    first = _first(files)
+    check_text_settings(first, config.table)
+    schema = schema_of(first, config.table)
     targets = [] if config.problem == "reconstruction" else columns_of("data.target", config.target or "label", schema)
     for field in ("group", "time", "slice"):
         if (column := getattr(config, field)) and column not in schema.names:
             raise column_missing(f"data.{field}", column, schema.names)
+    notes = list(filter(None, [note_of(first, config.table)]))
     if config.input:
-        return source_of(config, files_by_part, schema, columns_of("data.input", config.input, schema), targets, [])
-    others = [name for name in schema.names if name not in (*targets, *config.beside)]
-    features = [name for name in others if not NO_NAME.fullmatch(name)]
-    notes = [unnamed_left_out(schema.names.index(name) + 1, name) for name in others if name not in features]
-    return source_of(config, files_by_part, schema, features, targets, notes)
+        names = columns_of("data.input", config.input, schema)
+    else:
+        others = [name for name in schema.names if name not in (*targets, *config.beside)]
+        names = [name for name in others if not NO_NAME.fullmatch(name)]
+        notes += [unnamed_left_out(schema.names.index(name) + 1, name) for name in others if name not in names]
+    check_columns(config, first, schema, names, targets)
+    whole = "all" if "all" in files else "train"
+    kinds = kinds_of(files[whole], names, config)
+    notes += [
+        f"Column `{column.name}` has numbers as text: they are read as numbers."
+        for column in kinds
+        if column.kind == "number" and is_text(schema.field(column.name).type)
+    ]
+    if all(column.plain for column in kinds) and config.table.missing == "refuse":
+        return source_of(config, files, kinds, targets, notes)
+    rows = partial(used, config, files[whole], kinds, targets)
+    found = learned(kinds, rows(), config)
+    check_categories(found, config, names)
+
+    def learned_from(part: str, trained: np.ndarray) -> Source | None:
+        """What is learned from the rows that are trained on alone; nothing where it is the same."""
+        again = learned(kinds, rows(trained), config) if part == whole else found
+        if again.columns == found.columns:
+            return None
+        return told(again)
+
+    def told(columns: Learned) -> Source:
+        on_them = notes_of(columns, found, config)
+        for part in files:
+            if part != whole:
+                on_them += notes_of_new(columns.columns, used(config, files[part], columns.columns, targets), part)
+        return source_of(config, files, columns.columns, targets, [*notes, *on_them])
+
+    return replace(told(found), learned_from=learned_from)
 
 
-def read_named(config: DataConfig, columns: Sequence[str], targets: Sequence[str]) -> Source:
+def read_named(
+    config: DataConfig, columns: Sequence[str], targets: Sequence[str], encoding: Sequence[Column]
+) -> Source:
     """New rows of a table that a model knows, by the names of its columns, in whatever order they stand now.
 
     Args:
         config: what is read. Its `input` and `target` win: columns that stand for the model's, in the model's order.
-        columns: the model's.
+        columns: the model's inputs.
         targets: the model's.
+        encoding: what the columns became that it learned from; none where all of them are numbers.
 
     Raises:
-        DataError: a column that is missing, also under another name; not numeric, or has gaps.
+        DataError: a column that is missing, also under another name; holds something else, or has gaps.
 
     """
-    files_by_part = files_of(config, SUFFIXES)
-    first_field, first = next(iter(files_by_part.values()))[0]
-    schema = schema_of(first_field, first)
-    features = split(config.input, schema) if config.input else list(columns)
-    if len(set(features)) != len(columns):
-        raise DataError("data.input", config.input, f"the model takes {len(columns)} columns: {', '.join(columns)}")
-    if missing := [name for name in features if name not in schema.names]:
+    files = files_by_part(config)
+    first = _first(files)
+    schema = schema_of(first, config.table)
+    kinds = tuple(encoding) or tuple(map(Column, columns))
+    known = [column.name for column in kinds]
+    names = split(config.input, schema) if config.input else known
+    if len(set(names)) != len(known):
+        raise DataError("data.input", config.input, f"the model takes {len(known)} columns: {', '.join(known)}")
+    if absent := [name for name in names if name not in schema.names]:
         raise DataError(
             "data.source",
-            str(first),
-            f"has no column {', '.join(map(repr, missing))}, which the model knows; it has {', '.join(schema.names)}: "
-            f"rename them, or list in data.input what stands for {', '.join(columns)}, in that order",
+            str(first.path),
+            f"has no column {', '.join(map(repr, absent))}, which the model knows; it has {', '.join(schema.names)}: "
+            f"rename them, or list in data.input what stands for {', '.join(known)}, in that order",
         )
     labels: list[str] = []
     if config.problem != "reconstruction":
         labels = split(config.target, schema) if config.target else list(targets)
-    if missing := [name for name in labels if name not in schema.names]:
-        raise column_missing("data.target", ", ".join(missing), schema.names)
-    others = [
-        name for name in schema.names if name not in (*features, *labels, *targets) and not NO_NAME.fullmatch(name)
-    ]
+    if absent := [name for name in labels if name not in schema.names]:
+        raise column_missing("data.target", ", ".join(absent), schema.names)
+    check_columns(config, first, schema, names, labels)
+    others = [name for name in schema.names if name not in (*names, *labels, *targets) and not NO_NAME.fullmatch(name)]
     notes = [f"Columns that the model does not know are left out: {', '.join(others)}."] if others else []
-    return source_of(config, files_by_part, schema, features, labels, notes)
+    kinds = tuple(replace(column, name=name) for column, name in zip(kinds, names, strict=True))
+    if encoding:
+        every = [file for of in files.values() for file in of]
+        notes += notes_of_new(kinds, rows_of(every, kinds, labels, config))
+    return source_of(config, files, kinds, labels, notes)
 
 
 def source_of(
-    config: DataConfig,
-    files_by_part: dict[str, list[tuple[str, Path]]],
-    schema: Any,
-    features: list[str],
-    targets: list[str],
-    notes: list[str],
+    config: DataConfig, files: Files, columns: Sequence[Column], targets: Sequence[str], notes: Sequence[str]
 ) -> Source:
-    """These columns of the files, once they are looked at."""
+    """These columns of the files as a model gets them."""
+    inputs = tuple(name for column in columns for name in column.inputs)
+    if twice := sorted({name for name in inputs if inputs.count(name) > 1}):
+        raise DataError("data.input", twice[0], "two inputs would have this name; rename the column")
+    if not inputs:
+        raise DataError("data.input", config.input, "no column varies; there is nothing to learn from")
+    parts = {part: rows_part(of, columns, targets, config) for part, of in files.items()}
+    plain = all(column.plain for column in columns)
+    return Source(
+        parts,
+        columns=inputs,
+        targets=tuple(targets),
+        encoding=() if plain else tuple(columns),
+        notes=tuple(notes),
+        beside=partial(column_beside, config, files, columns, targets),
+    )
+
+
+def column_beside(
+    config: DataConfig,
+    files: Files,
+    columns: Sequence[Column],
+    targets: Sequence[str],
+    part: str,
+    field: str,
+    name: str,
+) -> np.ndarray:
+    """All values of a column that is neither input nor target, `(rows,)`, of one part's rows that are used."""
+    for file in files[part]:
+        if name not in (names := schema_of(file, config.table).names):
+            raise column_missing(field, f"{file.path}: {name}", names)
+    values = [rows.beside for rows in rows_of(files[part], columns, targets, config, beside=name)]
+    if any(each.null_count for each in values):
+        raise DataError(field, f"{part}: {name}", "has examples without a value; fill or drop such rows")
+    return np.concatenate([np.asarray(each.to_numpy(zero_copy_only=False)) for each in values])
+
+
+def check_columns(
+    config: DataConfig, file: TableFile, schema: Any, names: Sequence[str], targets: Sequence[str]
+) -> None:
+    """Refuses columns that cannot be inputs, or targets, together.
+
+    Raises:
+        DataError: names them.
+
+    """
     if config.problem == "classification" and len(targets) > 1:
         raise DataError("data.target", config.target, "a classification has one target column; name one")
-    if shared := set(features) & set(targets):
+    if shared := set(names) & set(targets):
         raise DataError(
             "data.input", config.input, f"{', '.join(sorted(shared))} is also the target; take it out of one of the two"
         )
-    if not features:
+    if not names:
         raise DataError("data.input", config.input, "there is no feature column besides the target")
-    check_types(schema, features, "data.input")
-    if config.problem == "regression":
-        check_types(schema, targets, "data.target")
-    numeric = [*features, *(targets if config.problem == "regression" else [])]
-    parts = {part: rows_part(files, features, targets, numeric) for part, files in files_by_part.items()}
-    beside = partial(column_beside, files_by_part)
-    return Source(parts, columns=tuple(features), targets=tuple(targets), notes=tuple(notes), beside=beside)
-
-
-def column_beside(files_by_part: dict[str, list[tuple[str, Path]]], part: str, field: str, column: str) -> np.ndarray:
-    """All values of a column that is neither input nor target, `(rows,)`, of one part's tables."""
-    import pyarrow as pa
-
-    values = []
-    for source, path in files_by_part[part]:
-        schema = schema_of(source, path)
-        if column not in schema.names:
-            raise column_missing(field, f"{path}: {column}", schema.names)
-        numeric = [column] if pa.types.is_integer(schema.field(column).type) else []
-        try:
-            batches = [batch.column(column) for batch in batches_of(path, schema, [column], numeric)]
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(
-                field, str(path), f"cannot be read as a table ({error}); correct the line or the column"
-            ) from error
-        if any(batch.null_count for batch in batches):
-            raise DataError(field, f"{path}: {column}", "has examples without a value; fill or drop such rows")
-        values += [np.asarray(batch.to_numpy(zero_copy_only=False)) for batch in batches]
-    return np.concatenate(values)
+    for target in targets:
+        kind = schema.field(target).type
+        if config.problem in NUMERIC and not (is_number(kind) or is_text(kind)):
+            raise DataError("data.target", target, f"holds {kind}, and targets of a {config.problem} are numbers")
+        if str(kind) == "binary" and file.path.suffix != ".parquet":
+            raise DataError("data.target", target, "holds bytes that are no text in UTF-8; write data.table.encoding")
 
 
 def unnamed_left_out(place: int, name: str) -> str:
@@ -154,119 +214,61 @@ def split(names: str, schema: Any) -> list[str]:
     return [names] if names in schema.names else [name.strip() for name in names.split(",")]
 
 
-def check_types(schema: Any, columns: list[str], field: str) -> None:
-    """Refuses columns that hold no numbers."""
-    from pyarrow import types
-
-    for column in columns:
-        kind = schema.field(column).type
-        if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind)):
-            remedy = f"holds {kind}, not numbers; encode it as numbers, or list the columns to use in data.input"
-            raise DataError(field, column, remedy)
-
-
-def schema_of(field: str, path: Path) -> Any:
-    """A table's Arrow schema; a CSV's is inferred from its first megabytes."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        if path.suffix.lower() == ".parquet":
-            schema = pq.read_schema(path)
-        else:
-            with closing(open_csv(path, {})) as reader:
-                schema = reader.schema
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(field, str(path), f"no table that can be read ({error})") from error
-    if len(set(schema.names)) < len(schema.names):
-        raise DataError(
-            field, str(path), "two columns have the same name; a CSV begins with a line of distinct column names"
-        )
-    return schema
+def used(
+    config: DataConfig,
+    files: Sequence[TableFile],
+    columns: Sequence[Column],
+    targets: Sequence[str],
+    chosen: np.ndarray | None = None,
+) -> Iterator[Rows]:
+    """The rows of a part that are used: the first `data.limit`, and of these the chosen ones, `(rows,)` booleans."""
+    start = 0
+    for rows in rows_of(files, columns, targets, config):
+        taken = np.arange(start, start + len(rows))
+        start += len(rows)
+        kept = taken < config.limit if config.limit else np.ones(len(taken), bool)
+        if chosen is not None:
+            kept &= chosen[np.minimum(taken, len(chosen) - 1)]
+        yield replace(rows, values=[values[kept] for values in rows.values])
+        if config.limit and start >= config.limit:
+            return
 
 
-def rows_part(files: list[tuple[str, Path]], features: list[str], targets: list[str], numeric: Sequence[str]) -> Part:
-    """Streams the rows of several files, one after the other; `numeric` are the columns whose numbers count."""
-    import pyarrow as pa
+def rows_part(
+    files: Sequence[TableFile], columns: Sequence[Column], targets: Sequence[str], config: DataConfig
+) -> Part:
+    """Streams the rows of several files, one after the other."""
 
     def stream() -> Iterator[Chunk]:
-        for field, path in files:
-            schema = schema_of(field, path)
-            for column in (*features, *targets):
-                if column not in schema.names:
-                    raise column_missing(field, f"{path}: {column}", schema.names)
-            check_types(schema, features, "data.input")
-            try:
-                for batch in batches_of(path, schema, [*features, *targets], numeric):
-                    x = np.stack([numbers(path, name, batch.column(name)) for name in features], axis=1)
-                    yield x, target_values(path, targets, batch)
-            except (pa.ArrowException, OSError) as error:
-                raise DataError(
-                    field, str(path), f"cannot be read as a table ({error}); correct the line or the column"
-                ) from error
+        for rows in rows_of(files, columns, targets, config):
+            x = [inputs(rows.file, column, values) for column, values in zip(columns, rows.values, strict=True)]
+            yield np.concatenate(x, axis=1, dtype=np.float32), rows.targets
 
     return stream
 
 
-def batches_of(path: Path, schema: Any, columns: list[str], numeric: Sequence[str]) -> Iterator[Any]:
-    """Record batches of the columns in use; `numeric` are those of them whose numbers count, and not as labels."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if path.suffix.lower() == ".parquet":
-        with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
-            yield from file.iter_batches(CHUNK_ROWS, columns=columns)
-        return
-    # A column that begins with whole numbers may go on with others.
-    types = {name: pa.float64() for name in numeric if pa.types.is_integer(schema.field(name).type)}
-    with closing(open_csv(path, types)) as reader:
-        for batch in reader:
-            for start in range(0, len(batch), CHUNK_ROWS):
-                yield batch.slice(start, CHUNK_ROWS)
-
-
-def numbers(path: Path, column: str, values: Any) -> np.ndarray:
-    """One column as float32 `(n,)`.
+def inputs(file: TableFile, column: Column, values: np.ndarray) -> np.ndarray:
+    """One column's inputs, float64 `(n, inputs)`.
 
     Raises:
-        DataError: a missing value, NaN or infinity.
+        DataError: a missing value that nothing fills; infinity.
 
     """
-    import pyarrow as pa
-
-    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is refused with all else
-        array = np.asarray(values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), np.float32)
-    if values.null_count or not np.isfinite(array).all():
-        raise gap(path, column)
-    return array
-
-
-def target_values(path: Path, targets: list[str], batch: Any) -> np.ndarray | None:
-    """Labels `(n,)` as they stand, or numbers `(n, targets)`."""
-    if not targets:
-        return None
-    values = batch.column(targets[0])
-    if len(targets) == 1:
-        labels = np.asarray(values.to_numpy(zero_copy_only=False))
-        if values.null_count or (labels.dtype == object and (labels == "").any()):
-            raise gap(path, targets[0])
-        return labels
-    return np.stack([numbers(path, name, batch.column(name)) for name in targets], axis=1)
+    if column.fill is None and missing(values).any():
+        raise gap_in(file, column.name, f"{FILL}, or {LIST}")
+    try:
+        return inputs_of(column, values)
+    except ValueError as error:
+        raise DataError("data.source", str(file.path), f"{error}; correct or drop such rows, or {LIST}") from error
 
 
-def gap(path: Path, column: str) -> DataError:
-    """A missing or infinite value."""
-    return DataError(
-        "data.source",
-        str(path),
-        f"column {column!r} has missing or infinite values; fill or drop such rows, or list the columns to use in "
-        "data.input",
-    )
+def _first(files: Files) -> TableFile:
+    return next(iter(files.values()))[0]
 
 
 def files(config: DataConfig) -> dict[str, Path]:
-    """The tables, by part and order."""
-    return named(files_of(config, SUFFIXES))
+    """The tables, by part, order and what their folders say."""
+    return named(config)
 
 
 def identity(config: DataConfig) -> str:  # noqa: ARG001 - the signature of `Reader.identity`
@@ -274,6 +276,5 @@ def identity(config: DataConfig) -> str:  # noqa: ARG001 - the signature of `Rea
     return version("pyarrow")
 
 
-READER = Reader(
-    read, identity, files, ("source", "test_source", "input", "target", "group", "time", "slice"), read_named
-)
+FIELDS = ("source", "test_source", "input", "target", "group", "time", "slice", "table")
+READER = Reader(read, identity, files, FIELDS, read_named)

@@ -54,6 +54,29 @@ def test_digits_are_split_whole_and_in_range() -> None:
     assert (x.shape, x.dtype, y.dtype) == ((100, 8, 8, 1), np.float32, np.int64)
 
 
+@pytest.mark.parametrize("name", ["breast_cancer", "diabetes", "iris", "wine"])
+def test_the_tables_of_scikit_learn_are_as_it_has_them(name: str) -> None:
+    import sklearn.datasets
+
+    theirs = getattr(sklearn.datasets, f"load_{name}")(**({"scaled": False} if name == "diabetes" else {}))
+    problem = "regression" if name == "diabetes" else "classification"
+    data = open_data(DataConfig(reader="sklearn", source=name, problem=problem))
+    assert data.columns == tuple(map(str, theirs.feature_names))
+    assert data.classes == tuple(map(str, theirs.get("target_names", ())))
+    parts = [data.arrays(split) for split in SPLITS]
+    read = {(*map(float, row), float(np.ravel(y)[0])) for x, ys in parts for row, y in zip(x, ys, strict=True)}
+    assert read == {
+        (*map(float, row), float(y)) for row, y in zip(theirs.data.astype(np.float32), theirs.target, strict=True)
+    }
+
+
+def test_a_table_that_scikit_learn_has_not() -> None:
+    with pytest.raises(DataError, match="one of breast_cancer, diabetes, iris, wine"):
+        open_data(DataConfig(reader="sklearn", source="titanic"))
+    with pytest.raises(DataError, match=r"data.problem.*write regression"):
+        open_data(DataConfig(reader="sklearn", source="diabetes"))
+
+
 def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
     code = """
 import sys

@@ -168,11 +168,10 @@ def test_labels_that_do_not_begin_at_0_are_names_in_their_order(tmp_path, names)
 
 def test_what_cannot_be_used_is_told_by_its_column(tmp_path: Path) -> None:
     for name, values, message in (
-        ("when", [f"2024-01-{n % 28 + 1:02}" for n in range(ROWS)], "'when': holds date32"),
-        ("color", ["red", "blue"] * (ROWS // 2), "'color': holds string"),
+        ("mail", [f"a{n}@b.org" for n in range(ROWS)], "mail: 60 texts in 60 rows"),
         ("count", ["", *range(ROWS - 1)], "column 'count' has missing"),
         ("count", ["n/a", *range(ROWS - 1)], "column 'count' has missing"),
-        ("huge", ["1e300", *range(ROWS - 1)], "column 'huge' has missing or infinite"),
+        ("huge", ["1e300", *range(ROWS - 1)], "column 'huge' has infinite"),
     ):
         lines = [[*line, value] for line, value in zip(rows(), [name, *values], strict=True)]
         with pytest.raises(DataError, match=message + r".*data.input"):

@@ -1,0 +1,1 @@
+"""Tables: files of every kind, what their columns hold, and which numbers a model gets of them."""

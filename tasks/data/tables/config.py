@@ -1,0 +1,71 @@
+"""How a table's columns are read."""
+
+import codecs
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, field_validator
+
+Missing = Literal["refuse", "drop", "mean", "median", "zero", "indicator"]
+
+
+def _at(position: int) -> dict[str, Any]:
+    return {"position": position}
+
+
+class TableConfig(BaseModel, frozen=True, extra="forbid", title="Table"):
+    """How text files are read, and which numbers a model gets of columns that hold others or have gaps."""
+
+    missing: Missing = Field(
+        default="refuse",
+        description="What is done with missing values: refuse them, drop their rows, or fill them: with the column's "
+        "mean or median over the training rows, with zero, or (indicator) with the mean and an input more that is 1 "
+        "where a value is missing. A missing category has no input that is 1.",
+        json_schema_extra=_at(0),
+    )
+    categories: Literal["one_hot", "ids"] = Field(
+        default="one_hot",
+        description="What a column of texts becomes: an input for each of its categories, which is 1 there, or one "
+        "input, the category's number from 1. A category that the training rows lack is 0 in either.",
+        json_schema_extra=_at(1),
+    )
+    max_categories: int = Field(
+        default=64,
+        ge=2,
+        le=100_000,
+        description="How many categories of one column become inputs at most. More takes columns with more categories, "
+        "and makes the model larger.",
+        json_schema_extra=_at(2),
+    )
+    categorical: str = Field(
+        default="",
+        description="Columns of numbers that are categories, such as codes, separated by commas. Those of texts are so "
+        "anyway.",
+        json_schema_extra=_at(3),
+    )
+    date_format: str = Field(
+        default="",
+        description="How dates are written, as in strptime: '%d.%m.%Y'. ISO 8601 is read without it.",
+        json_schema_extra=_at(4),
+    )
+    header: Literal["auto", "names", "none"] = Field(
+        default="auto",
+        description="Whether a text file's first line has the columns' names. Auto: what the first lines show; without "
+        "names columns are called column_1, column_2, ….",
+        json_schema_extra=_at(5),
+    )
+    encoding: str = Field(
+        default="",
+        description="A text file's encoding, such as cp1252 or latin-1. Empty: UTF-8, or UTF-16 where the file begins "
+        "with its mark.",
+        json_schema_extra=_at(6),
+    )
+
+    @field_validator("encoding")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name:
+            try:
+                "".encode(codecs.lookup(name).name)  # some codecs of Python's are from bytes to bytes
+            except (LookupError, ValueError) as error:
+                raise ValueError(f"no encoding of text that Python knows ({error}); such as cp1252") from error
+        return name
