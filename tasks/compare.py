@@ -76,6 +76,7 @@ def compare(
         y,
         data.variance,
         names=data.target_columns,
+        groups=data.groups_of("test", config.max_examples),
         confidence=config.confidence,
         seed=seed,
     )

@@ -13,6 +13,7 @@ from tasks.store import tracking
 from tasks.store.stage import StageRun, stage
 from tasks.training.loop import EpochReport, FitConfig, fit
 from tasks.training.losses import Teaching, supervised
+from tasks.training.mistakes import label_loss
 from tasks.training.teacher_answers import taught_by
 from tasks.zoo import ModelConfig, build_model
 
@@ -131,7 +132,7 @@ def distill(
         SlimlineError: the loss is no number any more.
 
     """
-    objective = supervised(data.config.problem, data.variance)
+    objective = supervised(data.config.problem, data.variance, label_loss(data))
     if config.method != "none":
         objective = taught_by(data, teacher, config.teaching, stage="distill")
     fit(student, data, config.fit, objective, seed=seed, report=report, checkpoints=checkpoints)

@@ -18,6 +18,7 @@ from tasks.store import tracking
 from tasks.store.stage import StageRun, stage
 from tasks.training.loop import EpochReport, FitConfig, derived, fit
 from tasks.training.losses import Teaching, supervised
+from tasks.training.mistakes import label_loss
 from tasks.training.teacher_answers import taught_by
 from tasks.training.weight_sparsity import Zeros, sparse, sparsity_by_layer
 
@@ -179,7 +180,7 @@ def prune(
     """
     if config.method == "none":
         return student
-    objective = supervised(data.config.problem, data.variance)
+    objective = supervised(data.config.problem, data.variance, label_loss(data))
     if teacher is not None:
         objective = taught_by(data, teacher, teaching, stage="prune", layers_may_go=True)
     zeros = config.zeros

@@ -24,6 +24,7 @@ from tasks.store import tracking
 from tasks.store.stage import StageRun, stage
 from tasks.training.loop import EpochReport, FitConfig, fit
 from tasks.training.losses import Teaching, supervised
+from tasks.training.mistakes import label_loss
 from tasks.training.teacher_answers import taught_by
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ def quantize(
     quantized = make()
     if not is_fake_quantized(quantized):  # nothing to get used to
         return student
-    objective = supervised(data.config.problem, data.variance)
+    objective = supervised(data.config.problem, data.variance, label_loss(data))
     if teacher is not None:
         objective = taught_by(data, teacher, teaching, stage=f"quantize-{config.route}", layers_may_go=True)
     fit(quantized, data, config.fit, objective, seed=seed, report=report, checkpoints=checkpoints)

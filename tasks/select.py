@@ -91,6 +91,7 @@ def _try(
         y,
         data.variance,
         names=data.target_columns,
+        groups=data.groups_of("validation", config.max_examples),
         confidence=config.confidence,
         seed=seed,
     )

@@ -11,6 +11,7 @@ from tasks.store import tracking
 from tasks.store.stage import StageRun, stage
 from tasks.training.loop import EpochReport, FitConfig, fit
 from tasks.training.losses import supervised
+from tasks.training.mistakes import label_loss
 from tasks.zoo import ModelConfig, build_model
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def train(
         SlimlineError: the loss is no number any more.
 
     """
-    objective = supervised(data.config.problem, data.variance)
+    objective = supervised(data.config.problem, data.variance, label_loss(data))
     fit(model, data, config, objective, seed=seed, report=report, checkpoints=checkpoints)
     return model
 

@@ -126,6 +126,7 @@ def validate(
         y,
         data.variance,
         names=data.target_columns,
+        groups=data.groups_of("test", config.max_examples),
         confidence=config.confidence,
         seed=seed,
     )
@@ -151,9 +152,7 @@ def validate(
         threads=config.threads,
         machine=machine,
         methods=methods(measure, config.threads, config.throughput_batch, config.warmup_rounds),
-        limits=limits(
-            measured, problem, len(x), data.counts["test"], machine, config.confidence, config.latency_rounds
-        ),
+        limits=limits(measured, measure, data.counts["test"], machine, config.confidence, config.latency_rounds),
         reference=Reference(
             keras=library,
             brought=brought is not None,

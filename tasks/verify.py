@@ -118,7 +118,13 @@ def verify(
     if evidence.data == data.digest:
         x, y = data.sample("test", config.max_examples)
         measure = measure_of(
-            evidence.score, evidence.problem, y, data.variance, confidence=evidence.confidence, seed=seed
+            evidence.score,
+            evidence.problem,
+            y,
+            data.variance,
+            groups=data.groups_of("test", config.max_examples),
+            confidence=evidence.confidence,
+            seed=seed,
         )
         for file in runs:
             listener().note("verify", f"asking {version.uri} on {file.target} for {len(x):,} answers")

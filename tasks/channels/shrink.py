@@ -17,7 +17,7 @@ from tasks.channels.select import fewest, order
 from tasks.contract.errors import PruningFailed
 from tasks.data import Dataset
 from tasks.keras_graph.output_meaning import meaning_for, outputs_learned
-from tasks.training.losses import LOSSES
+from tasks.training.mistakes import label_loss
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -90,11 +90,11 @@ def scored(graph: ChannelGraph, data: Dataset, config: ChannelConfig) -> Scores:
         return norm_scale(graph)
     if config.criterion != "taylor":
         return magnitude(graph, 1 if config.criterion == "l1" else 2)
-    by_labels = LOSSES[data.config.problem]
+    by_labels = label_loss(data)
     means = meaning_for(graph.model, data.config.problem)
 
     def loss(y: "tf.Tensor", predictions: "tf.Tensor") -> "tf.Tensor":
-        return by_labels(y, outputs_learned(predictions, means), data.variance)
+        return by_labels(y, outputs_learned(predictions, means))
 
     x, y = data.sample("train", config.examples)
     batches = ((x[start : start + BATCH], y[start : start + BATCH]) for start in range(0, len(x), BATCH))

@@ -42,7 +42,7 @@ def check_augmentation(config: DataConfig, input_shape: tuple[int, ...], places:
 
 def augments(config: DataConfig) -> bool:
     """Whether a config asks for any change."""
-    return config.flip or config.shift > 0 or config.brightness > 0
+    return config.flip or config.shift > 0 or config.brightness > 0 or config.mixes
 
 
 def drawn(

@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field, JsonValue
 
 from tasks.contract.problem import Problem
 from tasks.data.address import Address
+from tasks.data.mistakes import MistakesConfig
 
 ReaderName = Literal[
     "digits", "shapes", "keras", "npz", "parquet", "folder", "table", "tfrecord", "huggingface", "tfds", "function"
@@ -16,7 +17,7 @@ FeatureType = Literal[
 ]
 
 # What decides how a model is trained, but not which examples there are.
-TREATMENT = ("scaling", "flip", "shift", "brightness", "views", "memory_mib")
+TREATMENT = ("scaling", "flip", "shift", "brightness", "mixup", "cutmix", "mistakes", "views", "memory_mib")
 
 
 def at(position: int) -> dict[str, JsonValue]:
@@ -195,6 +196,22 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         "surer in other light, and slower to learn.",
         json_schema_extra=at(22),
     )
+    mixup: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="Show training examples two at a time, one laid over the other (Zhang et al. 2018), by shares of "
+        "Beta(a, a) with this number as a: 0.2 is usual, more mixes more evenly. 0 does not.",
+        json_schema_extra=at(23),
+    )
+    cutmix: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="Put a box of another training image into each (Yun et al. 2019), of a share of Beta(a, a) with "
+        "this number as a: 1 is usual. 0 does not.",
+        json_schema_extra=at(24),
+    )
     views: int = Field(
         default=0,
         ge=0,
@@ -202,7 +219,13 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         description="How many changed versions there are of each training image, shown in turn, an epoch each; 0 "
         "changes them anew each epoch. A teacher answers each version once for all epochs and stages, and sees what "
         "the student sees (Beyer et al. 2022): fewer are faster and teach less.",
-        json_schema_extra=at(23),
+        json_schema_extra=at(25),
+    )
+    mistakes: MistakesConfig = Field(
+        default=MistakesConfig(),
+        title="Mistakes",
+        description="What a wrong class or label costs in training.",
+        json_schema_extra=at(26),
     )
     memory_mib: int = Field(
         default=512,
@@ -210,13 +233,18 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         le=1 << 20,
         description="Decoded examples stay in memory up to so many MiB (twice as much for a moment); beyond it each "
         "epoch reads the source again. More is faster.",
-        json_schema_extra=at(24),
+        json_schema_extra=at(27),
     )
 
     @property
     def beside(self) -> tuple[str, ...]:
         """The columns that decide splits, and are no inputs."""
         return tuple(filter(None, (self.group, self.time)))
+
+    @property
+    def mixes(self) -> bool:
+        """Whether training examples are mixed two at a time."""
+        return bool(self.mixup or self.cutmix)
 
     @property
     def treatment(self) -> dict[str, object]:

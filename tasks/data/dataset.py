@@ -10,6 +10,7 @@ import numpy.typing as npt
 from tasks.data.augment import augment as augmented
 from tasks.data.augment import augments, drawn
 from tasks.data.config import DataConfig
+from tasks.data.mixing import mixed
 from tasks.data.sample import Rows, drawn_order
 from tasks.data.shuffle import placed, rebatched, shuffled
 from tasks.data.source import rows_per_chunk
@@ -110,6 +111,10 @@ class Dataset:
         """
         return self._rows(split, self.drawn(split, count))
 
+    def groups_of(self, split: Split, count: int = 0) -> npt.NDArray[np.int64] | None:
+        """The groups of what `sample` takes `(n,)`, equal where `data.group` is; none without it."""
+        return self.groups[split][self.drawn(split, count)] if self.groups else None
+
     def drawn(self, split: Split, count: int = 0) -> Rows:
         """Which rows `sample` takes, in its order: of each class its share, the same ones for the same content."""
         if split not in self._orders:
@@ -150,7 +155,7 @@ class Dataset:
         view: int | None = None,
         beside: np.ndarray | None = None,
     ) -> "tf.data.Dataset":
-        """A split in batches, the last one smaller: float32 inputs, and targets as `arrays` gives them.
+        """A split in batches, the last one smaller: float32 inputs, and targets as `arrays` gives them, or mixed.
 
         With the same seed come the same batches in the same order with the same augmentation, whatever was drawn
         before. In memory the whole split is shuffled; a streamed one through a pool that takes a quarter of
@@ -185,6 +190,9 @@ class Dataset:
                 if view is None:
                     draws = self._drawn(tf.shape(x)[0], tf.stack([tf.constant(seed, tf.int64), number]))
                 x = augmented(x, draws, self.minimum, self.maximum)
+            if change and self.config.mixes:
+                drawn_from = tf.stack([tf.constant(seed, tf.int64), number])
+                x, y = mixed(x, y, len(self.classes), self.config, drawn_from)
             y = x if self.config.problem == "reconstruction" else y
             if beside is None:
                 return x, y

@@ -96,6 +96,22 @@ def check_labels(targets: Mapping[Split, np.ndarray], classes: Sequence[str]) ->
             raise DataError("data.target", f"{split}: {listed(constant)} always or never", remedy)
 
 
+def check_mistakes(config: DataConfig, classes: int) -> None:
+    """Refuses costs of classes where there are none, or of others than there are.
+
+    Raises:
+        DataError: names the setting.
+
+    """
+    if not config.mistakes.any:
+        return
+    if not classes:
+        raise DataError("data.mistakes", config.mistakes, f"a {config.problem} has no classes; leave it out")
+    weights = config.mistakes.weights
+    if weights and (len(weights) != classes or not all(weight > 0 for weight in weights)):
+        raise DataError("data.mistakes.weights", weights, f"give each of the {classes} classes a number above 0")
+
+
 def note_of(classes: Sequence[str]) -> tuple[str, ...]:
     """What a person should know of whole numbers that were read as the names of classes, or nothing."""
     if classes == _counted(len(classes)) or not all(WHOLE.fullmatch(name) for name in classes):

@@ -14,7 +14,8 @@ from tasks.data.augment import check_augmentation
 from tasks.data.beside import apart, groups_of, numbered_groups, times_of
 from tasks.data.config import DataConfig
 from tasks.data.dataset import Dataset
-from tasks.data.labels import check_classes, check_labels, note_of, note_of_places, numbered, several
+from tasks.data.labels import check_classes, check_labels, check_mistakes, note_of, note_of_places, numbered, several
+from tasks.data.mixing import check_mixing
 from tasks.data.scan import Scan, checked_inputs, digests, limited, scan
 from tasks.data.source import Source, rows_per_chunk
 from tasks.data.splits import SPLITS, Membership, RowMask, Split, assign, rows_of, strata_of
@@ -50,6 +51,8 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
     behind = {"classification": 0, "multilabel": 1, "regression": 1}.get(config.problem, 0)  # axes that are no places
     places = 0 if config.problem == "reconstruction" else len(next(iter(shapes.values()))) - behind
     check_augmentation(config, scanned.input_shape, places)
+    check_mixing(config, scanned.input_shape, places)
+    check_mistakes(config, len(classes))
     keys = groups_of(source, config, scanned)
     times, moments = times_of(source, config, scanned)
     members, duplicates, kin = assign(

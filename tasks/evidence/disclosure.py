@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from tasks.contract.problem import Problem
 from tasks.data.sample import DRAWN
 from tasks.evidence.evidence import FileEvidence
 from tasks.formats.parity import FEW
@@ -68,8 +67,7 @@ def methods(measure: Measure, threads: int, batch: int, warmup: int) -> dict[str
 
 def limits(
     files: Sequence[FileEvidence],
-    problem: Problem,
-    examples: int,
+    measure: Measure,
     available: int,
     machine: Machine,
     confidence: float,
@@ -79,8 +77,7 @@ def limits(
 
     Args:
         files: what was measured.
-        problem: of the data.
-        examples: test examples that were measured on.
+        measure: what measured them.
         available: test examples that there are.
         machine: where it was measured.
         confidence: of the intervals.
@@ -93,11 +90,18 @@ def limits(
         f"Each interval holds with {100 * confidence:g}% confidence by itself; that all of them hold is less likely.",
         "Whoever chooses between many versions by this test split needs another one for the last word.",
     ]
+    examples = len(measure.y)
+    if measure.groups is not None:
+        count = int(measure.groups.max()) + 1
+        sentences.append(
+            f"The test examples stand in {count} groups, which intervals are over: new examples of the same groups, "
+            "such as of a known patient, may be answered better."
+        )
     if examples < available:
         sentences.append(f"Measured on {examples:,} of {available:,} test examples, {DRAWN}.")
     if examples < FEW_EXAMPLES:
         sentences.append(f"{examples} test examples are few: small drops cannot be told from none.")
-    if problem == "classification":
+    if measure.problem == "classification":
         sentences += _rare_classes(files, confidence)
     sentences += [
         "Latency is the model alone, in this process, asked the same example again and again: no decoding, no server, "

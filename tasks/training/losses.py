@@ -25,6 +25,9 @@ BatchLoss = Callable[["tf.Tensor", "tf.Tensor", "tf.Tensor | None", bool], tuple
 Kept = Callable[[Split, int], np.ndarray | None]
 
 
+LabelLoss = Callable[["tf.Tensor", "tf.Tensor"], "tf.Tensor"]  # (targets, predictions) -> a scalar
+
+
 @dataclass(frozen=True)
 class Lesson:
     """An objective that knows its model: the loss, what is trained beside the model, and the answers kept for it."""
@@ -77,24 +80,37 @@ class Teaching(BaseModel, frozen=True, extra="forbid"):
     )
 
 
-def supervised(problem: Problem, variance: Variance) -> Objective:
-    """The labels' loss: cross-entropy, or the mean squared error in units of the targets' variance, each of its own."""
-    by_labels = LOSSES[problem]
+def supervised(problem: Problem, variance: Variance, by_labels: LabelLoss | None = None) -> Objective:
+    """The labels' loss: cross-entropy, or the mean squared error in units of the targets' variance, each of its own.
+
+    `by_labels` takes the place of it.
+    """
+    by_labels = by_labels or _plain(problem, variance)
 
     def lesson(model: Forward) -> Lesson:
         def loss(
             x: "tf.Tensor", y: "tf.Tensor", _soft_targets: "tf.Tensor | None", training: bool
         ) -> tuple["tf.Tensor", "tf.Tensor"]:
             predictions = model(x, training=training)
-            return by_labels(y, predictions, variance), predictions
+            return by_labels(y, predictions), predictions
 
         return Lesson(loss)
 
     return lesson
 
 
+def _plain(problem: Problem, variance: Variance) -> LabelLoss:
+    by_labels = LOSSES[problem]
+    return lambda y, predictions: by_labels(y, predictions, variance)
+
+
 def softened(
-    problem: Problem, variance: Variance, teacher: "tf.keras.Model", teaching: Teaching, kept: Kept | None = None
+    problem: Problem,
+    variance: Variance,
+    teacher: "tf.keras.Model",
+    teaching: Teaching,
+    kept: Kept | None = None,
+    by_labels: LabelLoss | None = None,
 ) -> Objective:
     """The labels' loss mixed with the distance to what the teacher answers to the same, possibly augmented, inputs.
 
@@ -106,8 +122,9 @@ def softened(
     import tensorflow as tf
 
     if not teaching.mix:
-        return supervised(problem, variance)
-    by_labels = LOSSES[problem]
+        return supervised(problem, variance, by_labels)
+    to_teacher = LOSSES[problem]
+    by_labels = by_labels or _plain(problem, variance)
 
     def lesson(model: Forward) -> Lesson:
         def loss(
@@ -119,8 +136,8 @@ def softened(
             if problem in DIVERGENCES:
                 distance = DIVERGENCES[problem](soft_targets, predictions, teaching.temperature)
             else:
-                distance = by_labels(soft_targets, predictions, variance)
-            return teaching.mix * distance + (1 - teaching.mix) * by_labels(y, predictions, variance), predictions
+                distance = to_teacher(soft_targets, predictions, variance)
+            return teaching.mix * distance + (1 - teaching.mix) * by_labels(y, predictions), predictions
 
         return Lesson(loss, kept=kept)
 
@@ -145,7 +162,8 @@ def scores(problem: Problem, y: "tf.Tensor", predictions: "tf.Tensor", variance:
         if problem == "multilabel":
             right = (predictions >= 0.5) == (y >= 0.5)
         else:
-            right = tf.argmax(predictions, axis=-1, output_type=tf.int64) == tf.cast(y, tf.int64)
+            labels = tf.argmax(y, axis=-1) if len(y.shape) == len(predictions.shape) else y  # of mixed ones the first
+            right = tf.argmax(predictions, axis=-1, output_type=tf.int64) == tf.cast(labels, tf.int64)
         return tf.reduce_mean(tf.cast(right, tf.float32), axis=list(range(1, len(right.shape))))
     squares, unit = _squares(y, predictions, variance)
     return 1 - tf.reduce_mean(squares, axis=list(range(1, len(predictions.shape)))) / unit

@@ -22,6 +22,7 @@ from tasks.keras_graph.output_meaning import as_learned
 from tasks.training import losses as objectives
 from tasks.training.hints import hinted
 from tasks.training.losses import Kept, Objective, Teaching, distillation_targets, softened
+from tasks.training.mistakes import label_loss
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -51,7 +52,7 @@ def taught_by(
     teacher = as_learned(teacher, data.config.problem)
     tell = partial(listener().note, stage)
     kept = keeper(teacher, data, tell) if teaching.mix else None
-    objective = softened(data.config.problem, data.variance, teacher, teaching, kept)
+    objective = softened(data.config.problem, data.variance, teacher, teaching, kept, label_loss(data))
     return hinted(objective, teacher, teaching, lost=tell if layers_may_go else None)
 
 

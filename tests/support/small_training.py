@@ -4,6 +4,7 @@ import contextlib
 
 from tasks.training.loop import FitConfig, fit
 from tasks.training.losses import supervised
+from tasks.training.mistakes import label_loss
 from tasks.zoo import ModelConfig, build_model
 
 SHORT = FitConfig(epochs=3, batch_size=32, learning_rate=0.01)
@@ -25,7 +26,7 @@ def trained(data, config=SHORT, *, model="mlp", width=0.25, seed=5, stop_after=0
             raise Stopped
 
     network = build_model(ModelConfig(model=model, width=width), data, seed=seed)
-    objective = supervised(data.config.problem, data.variance)
+    objective = supervised(data.config.problem, data.variance, label_loss(data))
     with contextlib.suppress(Stopped):
         fit(network, data, config, objective, seed=seed, report=report, **options)
     return network, history
