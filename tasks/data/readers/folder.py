@@ -271,14 +271,14 @@ def files_listed(field: str, table: Path, root: Path, config: DataConfig) -> Lis
 
     examples, missing = [], []
     for name, targets, beside in rows_of(field, table, config):
-        path = place(name)
+        picture = place(name)
         target: list[str] | Path | None = targets
         if config.problem == "classification" and targets[0].lower().endswith(masks.SUFFIXES):  # a file of its own
             target = place(targets[0])
-        if path is None or target is None:
-            missing.append(targets[0] if path else name)
+        if picture is None or target is None:
+            missing.append(targets[0] if picture else name)
             continue
-        examples.append(Example(path.relative_to(root).as_posix(), path, target, beside))
+        examples.append(Example(picture.relative_to(root).as_posix(), picture, target, beside))
     listed = {each.path for each in examples}
     if len(listed) < len(examples):
         raise DataError(field, str(table), "lists a file twice, under two names; keep one line of it")
