@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -334,13 +335,12 @@ def folders_in(root: Path) -> list[Path]:
 
 def files_below(root: Path) -> list[Path]:
     """Every image and sound below a root that is not hidden, by name."""
-    return sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        and path.is_file()
-    )
+    found = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = [os.path.join(folder, name) for name in names if name.lower().endswith(SUFFIXES) and name[0] != "."]
+        found += [path for path in paths if os.path.isfile(path)]  # a link may lead nowhere
+    return [Path(path) for path in sorted(found)]
 
 
 def files(config: DataConfig) -> dict[str, Path]:
