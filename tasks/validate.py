@@ -40,6 +40,7 @@ from tasks.measuring.answers import Outputs, Predict, answers_fit, answers_of
 from tasks.measuring.config import ValidateConfig
 from tasks.measuring.machine import describe_machine, load_average
 from tasks.measuring.measure import Measure, measure_of
+from tasks.measuring.parts import classes_of, slices_of
 from tasks.measuring.scores import confusion_matrix, example_scores, further_figures, parity
 from tasks.measuring.timing import Throughput, latency_of
 from tasks.quantization.parameters import is_fake_quantized
@@ -249,12 +250,14 @@ def _check_answers(file: MeasuredFile, call: Predict, answers: Outputs, model: I
 
 def _accuracy(data: Dataset, measure: Measure, answers: Outputs, reference: Outputs) -> dict[str, Any]:
     """The figures of `FileEvidence` that tell how right the answers are, beside the `reference`'s."""
-    problem, y = measure.problem, measure.y
+    problem, y, slices = measure.problem, measure.y, data.slices_of("test", len(measure.y))
     figures: dict[str, Any] = {
         "accuracy": measure.interval(answers),
         "drop": measure.drop(reference, answers),
         "further": further_figures(problem, y, answers, data.target_columns, data.variance),
         "targets": measure.by_target(reference, answers),
+        "classes": classes_of(problem, y, answers, data.classes),
+        "slices": {} if slices is None else slices_of(measure, slices, reference, answers),
     }
     if data.classes:
         before, after = (example_scores(problem, y, each) for each in (reference, answers))

@@ -15,6 +15,7 @@ from tasks.data.source import Source
 from tasks.data.splits import SPLITS, Digests, Membership, Split, rows_of
 
 Times = npt.NDArray[np.float64] | npt.NDArray[np.int64]
+SLICES = 50  # that are shown at most
 DATE = re.compile(r"\d{4}-\d\d-\d\d.*")  # what else NumPy reads as a date does not sort by time for sure
 
 
@@ -27,7 +28,7 @@ def groups_of(source: Source, config: DataConfig, scanned: Scan) -> dict[str, Di
     """
     keys = {}
     for part, values in _columns(source, config, scanned, "group").items():
-        names, place = np.unique(_names(values, config.group, part), return_inverse=True)
+        names, place = np.unique(_names(values, "group", config.group, part), return_inverse=True)
         digests = [hashlib.blake2b(str(name).encode(), digest_size=8).digest() for name in names]
         keys[part] = np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)[place]
     return keys
@@ -49,6 +50,23 @@ def times_of(source: Source, config: DataConfig, scanned: Scan) -> tuple[dict[st
     return {part: _moments(values, config.time, part) for part, values in columns.items()}, columns
 
 
+def slices_of(source: Source, config: DataConfig, scanned: Scan) -> dict[str, np.ndarray]:
+    """The name of each example's slice `(rows,)`, for each part; none without `data.slice`.
+
+    Raises:
+        DataError: no such column, an example without a slice, or more slices than can be shown.
+
+    """
+    columns = _columns(source, config, scanned, "slice").items()
+    slices = {part: _names(values, "slice", config.slice, part) for part, values in columns}
+    count = len({name for names in slices.values() for name in np.unique(names)})
+    if count > SLICES:
+        raise DataError(
+            "data.slice", config.slice, f"has {count} values, and a slice each; make at most {SLICES} of them"
+        )
+    return slices
+
+
 def _columns(source: Source, config: DataConfig, scanned: Scan, field: str) -> dict[str, np.ndarray]:
     """The column that a field names, as far as examples were read, for each part."""
     column: str = getattr(config, field)
@@ -66,25 +84,26 @@ def _columns(source: Source, config: DataConfig, scanned: Scan, field: str) -> d
     return columns
 
 
-def _names(values: np.ndarray, column: str, part: str) -> np.ndarray:
-    """The names of groups, `(rows,)` texts."""
+def _names(values: np.ndarray, kind: str, column: str, part: str) -> np.ndarray:
+    """The names of groups or slices, `(rows,)` texts."""
+    field = f"data.{kind}"
     if values.dtype == object:
         if any(value is None or value != value or value == "" for value in values.tolist()):  # NaN is not itself
-            raise _gap("data.group", column, part)
+            raise _gap(field, column, part)
         values = np.array([value.decode() if isinstance(value, bytes) else str(value) for value in values])
     elif values.dtype.kind == "S":
         values = np.char.decode(values, "utf-8")
     elif values.dtype.kind == "f":
         if not np.isfinite(values).all():
-            raise _gap("data.group", column, part)
+            raise _gap(field, column, part)
         if (values != np.floor(values)).any():
-            raise DataError("data.group", column, "holds fractions; a group is a name or a whole number")
+            raise DataError(field, column, f"holds fractions; a {kind} is a name or a whole number")
         values = values.astype(np.int64)
     elif values.dtype.kind == "M" and np.isnat(values).any():
-        raise _gap("data.group", column, part)
+        raise _gap(field, column, part)
     texts = values.astype(str)
     if (texts == "").any():
-        raise _gap("data.group", column, part)
+        raise _gap(field, column, part)
     return texts
 
 

@@ -121,12 +121,18 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         "before them validation. It is no input, unless data.input names it.",
         json_schema_extra=at(11),
     )
+    slice: str = Field(
+        default="",
+        description="A column or key by which the evidence is shown in slices, such as a site: each has a score and a "
+        "drop of its own, as a mean hides one that lost. It is no input, unless data.input names it.",
+        json_schema_extra=at(12),
+    )
     limit: int = Field(
         default=0,
         ge=0,
         description="Use only the first so many examples of each part of the source; 0 uses all. More is slower and "
         "more accurate.",
-        json_schema_extra=at(12),
+        json_schema_extra=at(13),
     )
     image_size: int = Field(
         default=0,
@@ -134,12 +140,12 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         le=4096,
         description="Resize encoded images to a square of so many pixels; 0 keeps their size. Larger shows a model "
         "more, and makes it slower.",
-        json_schema_extra=at(13),
+        json_schema_extra=at(14),
     )
     color: Literal["auto", "grey", "rgb"] = Field(
         default="auto",
         description="Channels of encoded images: one, three, or as the first image has them.",
-        json_schema_extra=at(14),
+        json_schema_extra=at(15),
     )
     seconds: float = Field(
         default=0.0,
@@ -147,7 +153,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         le=3600,
         description="Cut sounds to so many seconds, and fill shorter ones with silence; 0 keeps their length, which "
         "has to be the same. More shows a model more, and makes it slower.",
-        json_schema_extra=at(15),
+        json_schema_extra=at(16),
     )
     mel: int = Field(
         default=0,
@@ -155,30 +161,30 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         le=512,
         description="Bands of a log-mel spectrogram that is made of each sound; 0 keeps the samples. More tells closer "
         "pitches apart, and makes a model slower.",
-        json_schema_extra=at(16),
+        json_schema_extra=at(17),
     )
     corrupt: Literal["refuse", "skip"] = Field(
         default="refuse",
         description="What becomes of a folder's files that cannot be decoded, or are listed and not there: they are "
         "all named at once, or left out and counted.",
-        json_schema_extra=at(17),
+        json_schema_extra=at(18),
     )
     features: tuple[Feature, ...] = Field(
         default=(),
         description="What the features of TFRecords are, where the first record does not say it: bytes that are no "
         "image.",
-        json_schema_extra=at(18),
+        json_schema_extra=at(19),
     )
     scaling: Literal["auto", "none", "unit", "standardize"] = Field(
         default="auto",
         description="How the model's first layer treats raw values: to 0..1, to mean 0 and deviation 1, not at all, or "
         "(auto) 'unit' for bytes and 'standardize' for all else.",
-        json_schema_extra=at(19),
+        json_schema_extra=at(20),
     )
     flip: bool = Field(
         default=False,
         description="Mirror half of the training images left to right. Wrong where the sides matter, as in digits.",
-        json_schema_extra=at(20),
+        json_schema_extra=at(21),
     )
     shift: int = Field(
         default=0,
@@ -186,7 +192,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         le=64,
         description="Move training images by up to so many pixels each way. More makes a model surer off-centre, and "
         "slower to learn.",
-        json_schema_extra=at(21),
+        json_schema_extra=at(22),
     )
     brightness: float = Field(
         default=0.0,
@@ -194,7 +200,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         le=0.5,
         description="Brighten or darken training images by up to this share of the values' range. More makes a model "
         "surer in other light, and slower to learn.",
-        json_schema_extra=at(22),
+        json_schema_extra=at(23),
     )
     mixup: float = Field(
         default=0.0,
@@ -202,7 +208,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         le=10,
         description="Show training examples two at a time, one laid over the other (Zhang et al. 2018), by shares of "
         "Beta(a, a) with this number as a: 0.2 is usual, more mixes more evenly. 0 does not.",
-        json_schema_extra=at(23),
+        json_schema_extra=at(24),
     )
     cutmix: float = Field(
         default=0.0,
@@ -210,7 +216,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         le=10,
         description="Put a box of another training image into each (Yun et al. 2019), of a share of Beta(a, a) with "
         "this number as a: 1 is usual. 0 does not.",
-        json_schema_extra=at(24),
+        json_schema_extra=at(25),
     )
     views: int = Field(
         default=0,
@@ -219,13 +225,13 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         description="How many changed versions there are of each training image, shown in turn, an epoch each; 0 "
         "changes them anew each epoch. A teacher answers each version once for all epochs and stages, and sees what "
         "the student sees (Beyer et al. 2022): fewer are faster and teach less.",
-        json_schema_extra=at(25),
+        json_schema_extra=at(26),
     )
     mistakes: MistakesConfig = Field(
         default=MistakesConfig(),
         title="Mistakes",
         description="What a wrong class or label costs in training.",
-        json_schema_extra=at(26),
+        json_schema_extra=at(27),
     )
     memory_mib: int = Field(
         default=512,
@@ -233,13 +239,13 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         le=1 << 20,
         description="Decoded examples stay in memory up to so many MiB (twice as much for a moment); beyond it each "
         "epoch reads the source again. More is faster.",
-        json_schema_extra=at(27),
+        json_schema_extra=at(28),
     )
 
     @property
     def beside(self) -> tuple[str, ...]:
-        """The columns that decide splits, and are no inputs."""
-        return tuple(filter(None, (self.group, self.time)))
+        """The columns that decide splits and slices, and are no inputs."""
+        return tuple(filter(None, (self.group, self.time, self.slice)))
 
     @property
     def mixes(self) -> bool:

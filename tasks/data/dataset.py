@@ -42,6 +42,7 @@ class Dataset:
     columns, target_columns: the names of a table's columns, in the order of an example's values; else none.
     notes: what a person should know of how they were read, in sentences.
     groups: of each split's examples `(n,)` int64 in their fixed order: equal where `data.group` is; empty without it.
+    slices: of each split's examples `(n,)` texts in their fixed order: what `data.slice` says; empty without it.
     """
 
     config: DataConfig
@@ -65,6 +66,7 @@ class Dataset:
     target_columns: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     groups: Mapping[Split, npt.NDArray[np.int64]] = field(default_factory=dict, repr=False)
+    slices: Mapping[Split, np.ndarray] = field(default_factory=dict, repr=False)
     _tensors: dict[Split, Any] = field(default_factory=dict, repr=False)
     _orders: dict[Split, Rows] = field(default_factory=dict, repr=False)
 
@@ -114,6 +116,10 @@ class Dataset:
     def groups_of(self, split: Split, count: int = 0) -> npt.NDArray[np.int64] | None:
         """The groups of what `sample` takes `(n,)`, equal where `data.group` is; none without it."""
         return self.groups[split][self.drawn(split, count)] if self.groups else None
+
+    def slices_of(self, split: Split, count: int = 0) -> np.ndarray | None:
+        """The slice of each of what `sample` takes `(n,)` texts, by `data.slice`; none without it."""
+        return self.slices[split][self.drawn(split, count)] if self.slices else None
 
     def drawn(self, split: Split, count: int = 0) -> Rows:
         """Which rows `sample` takes, in its order: of each class its share, the same ones for the same content."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from tasks.contract.errors import DataError
 from tasks.data.augment import check_augmentation
-from tasks.data.beside import apart, groups_of, numbered_groups, times_of
+from tasks.data.beside import apart, groups_of, numbered_groups, slices_of, times_of
 from tasks.data.config import DataConfig
 from tasks.data.dataset import Dataset
 from tasks.data.labels import check_classes, check_labels, check_mistakes, note_of, note_of_places, numbered, several
@@ -69,6 +69,8 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
         if not len(by_split[split]):
             raise empty(config, split)
     groups = rows_of(members, numbered_groups(keys)) if keys else {}
+    named = slices_of(source, config, scanned)
+    slices = rows_of(members, named) if named else {}
     notes += apart(config, members, groups, kin, moments)
     if classes:
         with column_named(source.targets), splits_named(config):
@@ -86,7 +88,7 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
             raise DataError("data.input", "the same everywhere", NOTHING)
     return Dataset(
         config=config,
-        digest=digest_of(config, scanned, classes, members, by_split, groups),
+        digest=digest_of(config, scanned, classes, members, by_split, groups, slices),
         input_shape=scanned.input_shape,
         output_shape=output_shape(config, scanned, classes, by_split),
         classes=classes,
@@ -106,6 +108,7 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
         target_columns=source.targets,
         notes=notes,
         groups=groups,
+        slices=slices,
     )
 
 
@@ -249,6 +252,7 @@ def digest_of(
     members: Membership,
     targets: Mapping[Split, np.ndarray],
     groups: Mapping[Split, np.ndarray],
+    slices: Mapping[Split, np.ndarray],
 ) -> str:
     """Sha256 of what is trained and measured on: problem, types, classes, each split's examples, targets, groups."""
     kind = [config.problem, list(scanned.input_shape), scanned.dtype.name, list(classes)]
@@ -260,4 +264,6 @@ def digest_of(
         digest.update(np.ascontiguousarray(targets[split]).data)
         if groups:
             digest.update(groups[split].data)
+        if slices:
+            digest.update("\0".join(slices[split]).encode())
     return digest.hexdigest()

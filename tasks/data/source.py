@@ -19,7 +19,7 @@ from tasks.data.remote import local
 
 # Config fields of some readers only.
 OPTIONAL = (
-    *("source", "test_source", "input", "target", "group", "time"),
+    *("source", "test_source", "input", "target", "group", "time", "slice"),
     *("image_size", "color", "seconds", "mel", "corrupt", "features"),
 )
 CHUNK_BYTES = 4 << 20  # large enough that a chunk's overhead vanishes, small enough to hold several beside a model

@@ -14,6 +14,7 @@ from tasks.formats.audit import Audit
 from tasks.measuring.arrays import Figure
 from tasks.measuring.intervals import Interval
 from tasks.measuring.machine import Machine
+from tasks.measuring.parts import ClassScore, SliceScore
 from tasks.measuring.scores import Parity
 from tasks.measuring.target_scores import TargetScore
 from tasks.measuring.timing import Latency, Throughput
@@ -45,6 +46,12 @@ class FileEvidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     targets: dict[str, TargetScore] = Field(
         default_factory=dict,
         description="Of several targets, each one's own score and drop; `drop` is the worst's.",
+    )
+    classes: dict[str, ClassScore] = Field(
+        default_factory=dict, description="Each class's or label's own recall and precision, by its name."
+    )
+    slices: dict[str, SliceScore] = Field(
+        default_factory=dict, description="With `data.slice`: each slice's own score and drop, by its name."
     )
     further: dict[str, Figure] = Field(description="Figures that a mean score hides; see `scores.further_figures`.")
     confusion: tuple[tuple[int, ...], ...] = Field(

@@ -96,7 +96,7 @@ def verdicts(evidence: Evidence, file: FileEvidence) -> list[Verdict]:
                 f"It answers {share:.1%} of the examples otherwise than the Keras model it was made from.",
             )
         )
-    sentences += _targets(evidence, file)
+    sentences += [*_targets(evidence, file), *_slices(evidence, file)]
     fallen = _worst_fall(evidence, teacher, file)
     if fallen:
         sentences.append(fallen)
@@ -129,7 +129,19 @@ def _targets(evidence: Evidence, file: FileEvidence) -> list[Verdict]:
         f"{amount(evidence, each.drop.high)})"
         for name, each in file.targets.items()
     ]
-    return [Verdict("open", f"R² by target: {', '.join(scores)}.")] if scores else []
+    return [Verdict("open", f"{evidence.score.replace('r2', 'R²')} by target: {', '.join(scores)}.")] if scores else []
+
+
+def _slices(evidence: Evidence, file: FileEvidence) -> list[Verdict]:
+    """The slice that lost most, and whether that may be chance."""
+    if not file.slices:
+        return []
+    name, worst = max(file.slices.items(), key=lambda each: each[1].drop.low)
+    lost = f"{amount(evidence, worst.drop.estimate)}, from {amount(evidence, worst.drop.low)} to "
+    lost += f"{amount(evidence, worst.drop.high)} on {worst.examples:,} examples"
+    if worst.drop.low > 0:
+        return [Verdict("bad", f"The slice {name} lost most: {lost}.")]
+    return [Verdict("open", f"No slice is shown to have lost; {name} lost most: {lost}.")]
 
 
 def _size(teacher: FileEvidence, file: FileEvidence) -> Verdict:

@@ -1,7 +1,7 @@
 """How right answers to the same examples are, by one metric: figures with their intervals."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,11 @@ class Measure:
             )
             for number in range(before.shape[1])
         }
+
+    def of(self, rows: npt.NDArray[np.bool_]) -> "Measure":
+        """The same of some of the examples."""
+        groups = None if self.groups is None else np.unique(self.groups[rows], return_inverse=True)[1]
+        return replace(self, y=self.y[rows], groups=groups)
 
     def guessing(self, classes: int) -> float:
         """What who always says the same has: the commonest class or labels, or the mean."""

@@ -91,7 +91,7 @@ def home(tmp_path_factory, prefect_server, empty_store):
     folder = tmp_path_factory.mktemp("several")
     for kind, (make, *_) in CASES.items():
         x, y = make()
-        np.savez(folder / f"{kind}.npz", x=x, y=y)
+        np.savez(folder / f"{kind}.npz", x=x, y=y, site=np.array(["east", "west"])[np.arange(len(x)) % 2])
     path = [str(folder), os.path.dirname(__file__), os.path.join(os.path.dirname(__file__), "..", "support")]
     environment = {key: value for key, value in os.environ.items() if key != "TF_USE_LEGACY_KERAS"}
     subprocess.run(
@@ -117,7 +117,13 @@ def recipe(folder, kind):
     return check_settings(
         {
             "name": kind,
-            "data": {"reader": "npz", "source": str(folder / f"{kind}.npz"), "problem": problem, "test": 0.3},
+            "data": {
+                "reader": "npz",
+                "source": str(folder / f"{kind}.npz"),
+                "problem": problem,
+                "test": 0.3,
+                "slice": "site",
+            },
             "teacher": {"model": str(folder / f"{kind}.keras"), "fit": {"epochs": 0}},
             "quantize": {"method": "post_training"},
             "targets": ["onnxruntime", "litert"],
@@ -164,6 +170,15 @@ def test_the_version_answers_and_is_measured_as_keras_does(home, kind, tmp_path)
     assert version.evidence.score == made.validation.metric
     floats = next(file for file in version.evidence.files if file.role == "teacher")
     assert floats.accuracy.estimate == pytest.approx(figure, rel=1e-3)
+
+    data = open_data(made.data)
+    sites = data.slices_of("test", len(x))
+    where = {name: sites == name for name in ("east", "west")}
+    assert {name: each.examples for name, each in floats.slices.items()} == {k: v.sum() for k, v in where.items()}
+    rows = data.drawn("test")
+    for name, each in floats.slices.items():
+        some = rows[sites == name]
+        assert each.score.estimate == pytest.approx(expected(kind, y[some], own[some]), rel=1e-3), name
 
     span = np.ptp(own, axis=tuple(range(own.ndim - 1)))
     (answers,) = mlflow.pyfunc.load_model(f"models:/{kind}/1").predict(x).values()

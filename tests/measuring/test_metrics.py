@@ -184,3 +184,38 @@ def test_another_name_is_answered_with_those_that_there_are(metric, problem, way
         metric_of(metric, problem)
     with pytest.raises(MetricError, match="any answer is right"):
         figure("top_3", "classification", np.array([0, 1, 2]), np.eye(3))
+
+
+def test_a_slice_that_lost_is_seen_where_the_mean_hides_it():
+    from tasks.measuring.parts import slices_of
+
+    random = np.random.default_rng(0)
+    y, slices = random.integers(0, 2, 600), np.where(np.arange(600) < 60, "rare", "common")
+    before = np.eye(2)[y]
+    after = before.copy()
+    after[:60][random.random(60) < 0.4] = 0.5, 0.5
+    after[60:90] = before[60:90]
+    measure = measure_of("accuracy", "classification", y)
+    shown = slices_of(measure, slices, before, after)
+    assert set(shown) == {"rare", "common"}
+    assert shown["common"].drop.estimate == 0
+    own = measure_of("accuracy", "classification", y[:60])
+    assert shown["rare"].drop == own.drop(before[:60], after[:60])
+    assert shown["rare"].drop.low > 0.05
+    one_class = np.where(y == 0, "zeros", "both")
+    assert set(slices_of(measure_of("roc_auc", "classification", y), one_class, before, after)) == set()
+
+
+def test_each_class_has_scikit_learns_recall_and_precision():
+    from tasks.measuring.parts import classes_of
+
+    random = np.random.default_rng(0)
+    y, answers = random.integers(0, 3, 90), random.dirichlet(np.ones(4), 90)
+    answers[:, 3] = 0
+    answered = answers.argmax(axis=1)
+    shown = classes_of("classification", y, answers, ("a", "b", "c", "none"))
+    assert [shown[name].recall for name in "abc"] == pytest.approx(sk.recall_score(y, answered, average=None), rel=1e-5)
+    assert [shown[name].precision for name in "abc"] == pytest.approx(
+        sk.precision_score(y, answered, average=None), rel=1e-5
+    )
+    assert (shown["none"].labels, shown["none"].recall, shown["none"].precision) == (0, None, None)

@@ -41,7 +41,7 @@ def rows_of(field: str, table: Path, config: DataConfig) -> list[Row]:
     if config.problem != "reconstruction":
         target = config.target or "label"
         targets = [target] if target in columns else [name.strip() for name in target.split(",")]
-    named = [("target", name) for name in targets] + [(of, getattr(config, of)) for of in ("group", "time")]
+    named = [("target", name) for name in targets] + [(of, getattr(config, of)) for of in ("group", "time", "slice")]
     for of, name in named:
         if name and name not in columns:
             raise column_missing(f"data.{of}", name, columns)

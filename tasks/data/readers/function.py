@@ -95,4 +95,4 @@ def identity(config: DataConfig) -> str:
     return digest_of(read(config))
 
 
-READER = Reader(read, identity, fields=("source", "group", "time"), read_named=read_named, called=True)
+READER = Reader(read, identity, fields=("source", "group", "time", "slice"), read_named=read_named, called=True)

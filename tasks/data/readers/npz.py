@@ -144,4 +144,4 @@ def identity(config: DataConfig) -> str:  # noqa: ARG001 - the signature of `Rea
     return "npz"
 
 
-READER = Reader(read, identity, files, fields=("source", "test_source", "input", "target", "group", "time"))
+READER = Reader(read, identity, files, fields=("source", "test_source", "input", "target", "group", "time", "slice"))

@@ -25,7 +25,7 @@ from tasks.data.source import (
 
 CHUNK_ROWS = 64
 SUFFIXES = (".parquet",)
-FIELDS = ("source", "test_source", "input", "target", "image_size", "color", "group", "time")
+FIELDS = ("source", "test_source", "input", "target", "image_size", "color", "group", "time", "slice")
 
 
 def read(config: DataConfig) -> Source:

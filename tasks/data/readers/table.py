@@ -33,7 +33,7 @@ def read(config: DataConfig) -> Source:
     first_field, first = next(iter(files_by_part.values()))[0]
     schema = schema_of(first_field, first)
     targets = [] if config.problem == "reconstruction" else columns_of("data.target", config.target or "label", schema)
-    for field in ("group", "time"):
+    for field in ("group", "time", "slice"):
         if (column := getattr(config, field)) and column not in schema.names:
             raise column_missing(f"data.{field}", column, schema.names)
     if config.input:
@@ -274,4 +274,6 @@ def identity(config: DataConfig) -> str:  # noqa: ARG001 - the signature of `Rea
     return version("pyarrow")
 
 
-READER = Reader(read, identity, files, ("source", "test_source", "input", "target", "group", "time"), read_named)
+READER = Reader(
+    read, identity, files, ("source", "test_source", "input", "target", "group", "time", "slice"), read_named
+)

@@ -15,7 +15,7 @@ from tasks.data.readers.images import Encoded, decoder
 from tasks.data.source import Chunk, Part, Reader, Source, as_they_are, column_missing, digest_of, package
 from tasks.data.splits import SPLITS
 
-FIELDS = ("source", "input", "target", "image_size", "color", "group", "time")
+FIELDS = ("source", "input", "target", "image_size", "color", "group", "time", "slice")
 CHUNK_ROWS = 128
 
 

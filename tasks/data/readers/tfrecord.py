@@ -18,7 +18,7 @@ from tasks.data.readers import images
 from tasks.data.readers.images import Encoded, decoder
 from tasks.data.source import Chunk, Part, Reader, Source, as_they_are, column_missing, listed_files, named
 
-FIELDS = ("source", "test_source", "input", "target", "image_size", "color", "group", "time", "features")
+FIELDS = ("source", "test_source", "input", "target", "image_size", "color", "group", "time", "slice", "features")
 CHUNK_RECORDS = 128
 # Writers call shards train-00000-of-00010.tfrecord, train.tfrecord-00000-of-00010, mnist-train.tfrecord-00000-of-00001.
 SPLIT = re.compile(r"(?:^|[^a-z])(?:(train)|(val|valid|validation)|(test))(?:ing)?(?![a-z])")
