@@ -108,7 +108,8 @@ def _with(recipe: Recipe, model: Any, data: Any) -> Recipe:
 
         for field in {"reader", "source", "test_source"} & recipe.data.model_fields_set:
             raise RecipeError(f"data.{field}", getattr(recipe.data, field), "leave it out, as `data` takes its place")
-        settings["data"] |= {"reader": "npz", "source": str(keep_arrays(data, home() / "brought"))}
+        kept = keep_arrays(data, home() / "brought", recipe.data.beside)
+        settings["data"] |= {"reader": "npz", "source": str(kept)}
     return check_settings(settings)
 
 

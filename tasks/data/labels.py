@@ -241,6 +241,8 @@ def check_classes(targets: Mapping[Split, Labels], classes: Sequence[str]) -> No
         present = np.bincount(targets[split].reshape(-1), minlength=len(classes))
         if missing := [name for name, count in zip(classes, present, strict=True) if not count]:
             remedy = "every class needs distinct examples in every split: add some, raise data.limit, or drop the class"
+            if tuple(classes) == _counted(len(classes)):  # such as masks of 0 and 255
+                remedy += _as_they_stand(np.flatnonzero(present))
             raise DataError("data.target", f"{split} has no {listed(missing)}", remedy)
 
 

@@ -34,7 +34,7 @@ class NewDataConfig(BaseModel, frozen=True, extra="forbid", title="New data"):
     def beside(self, recipe: DataConfig) -> DataConfig:
         """What reads them, with the recipe's settings for all but the place."""
         where = {"input": self.input, "target": self.target}
-        if self.reader == recipe.reader and READERS[self.reader].read_named:  # columns have the same names as before
+        if self.reader == recipe.reader:  # whose columns, keys or features have the same names as before
             where = {name: value or getattr(recipe, name) for name, value in where.items()}
         place = {"source": self.source, **where, "test_source": "", "limit": 0}
         unused = set(OPTIONAL) - set(READERS[self.reader].fields)  # which a reader refuses, so that none is passed over

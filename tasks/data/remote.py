@@ -26,7 +26,7 @@ from tasks.data.address import HERE, without_secrets
 
 # What servers say of a file that changes with it; names differ, as fsspec hands them on as they come.
 SUMS = {
-    *("etag", "md5", "md5hash", "content-md5", "digest", "crc", "crc32c", "checksum", "sha256", "blob_id"),
+    *("etag", "md5", "md5hash", "content-md5", "digest", "crc", "crc32c", "checksum", "sha256", "blob_id", "xet_hash"),
     *("generation", "version_id", "versionid"),
 }
 TIMES = {"lastmodified", "last-modified", "last_modified", "modified", "mtime", "updated", "created"}
@@ -83,6 +83,8 @@ def _listed(address: str) -> tuple[Any, list[Listed], str]:
     else:
         name = PurePosixPath(path.split("?")[0] if web else path).name
         return files, [_as_listed(files, path, name, files.info(path))], ""
+    if other := next((place for place in found if root and not place.startswith(f"{root}/")), None):
+        raise ValueError(f"its listing of {root} has {other}, which is not below it")
     listed = [_as_listed(files, place, place.removeprefix(root).strip("/"), info) for place, info in found.items()]
     return files, sorted(listed), PurePosixPath(root).name or "data"
 
@@ -200,6 +202,12 @@ def _keep(file: Path, place: Path) -> None:
     file.replace(place)
 
 
+def _said(error: BaseException) -> str:
+    """What an error says, on one line and without secrets."""
+    said: str = without_secrets(" ".join(str(error).split()))
+    return said
+
+
 @contextmanager
 def _failures(field: str, shown: str) -> Iterator[None]:
     """What protocols raise, as an error with the way out and without secrets."""
@@ -211,10 +219,10 @@ def _failures(field: str, shown: str) -> Iterator[None]:
         remedy = f"needs a package that is not here ({error}): pip install 'slimline[remote]'"
         raise DataError(field, shown, remedy) from error
     except FileNotFoundError as error:  # of the web for all that goes wrong
-        why = f" ({without_secrets(str(error.__cause__))})" if error.__cause__ else ""
+        why = f" ({_said(error.__cause__)})" if error.__cause__ else ""
         raise DataError(field, shown, f"nothing can be read there{why}; correct the address") from error
     except Exception as error:  # each protocol's library has errors of its own
-        why = without_secrets(f"{type(error).__name__}: {error}")
+        why = f"{type(error).__name__}: {_said(error)}"
         raise DataError(field, shown, f"cannot be fetched ({why}); check the address, credentials, network") from error
 
 

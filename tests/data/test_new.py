@@ -135,6 +135,12 @@ def test_the_recipe_s_columns_are_the_new_table_s_but_not_another_reader_s():
     assert (same.input, same.target) == ("a,b", "price")
     assert (other.input, other.target) == ("", "")
     assert NewDataConfig(reader="table", source="new", target="cost").beside(recipe).target == "cost"
+    records = DataConfig(
+        reader="tfrecord", source="old", input="series", features=({"name": "series"},), group="machine"
+    )
+    again = NewDataConfig(reader="tfrecord", source="new").beside(records)
+    assert again == records.model_copy(update={"source": "new"})
+    assert NewDataConfig(reader="npz", source="new.npz").beside(records).features == ()
 
 
 @pytest.mark.parametrize(("y", "expected"), [([1, 2], [0, 1]), ([3, 1], [2, 0])])

@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -107,8 +108,11 @@ def by_split(config: DataConfig) -> dict[str, Listing]:
     listed = [split for split, listing in parts.items() if listing.table]
     if len(listed) not in (0, len(parts)):
         raise DataError("data.source", config.source, f"only {', '.join(listed)} has a table of labels; give each one")
-    if listed and config.problem != "reconstruction":  # labels are whole numbers if they are so everywhere
-        values = [each.target for listing in parts.values() for each in listing.examples]
+    values = [each.target for listing in parts.values() for each in listing.examples]
+    if any(isinstance(each, Path) for each in values):
+        if not all(isinstance(each, Path) for each in values):
+            raise DataError("data.target", config.source, "some targets are masks, and some are none; keep one kind")
+    elif listed and config.problem != "reconstruction":  # labels are whole numbers if they are so everywhere
         targets = iter(as_targets("data.target", config.problem, values))
         parts = {
             split: Listing(
@@ -245,6 +249,8 @@ def without_class(field: str, root: Path) -> list[Example]:
 def files_listed(field: str, table: Path, root: Path, config: DataConfig) -> Listing:
     """The files that a table lists: by their names below the root, by their own names, or by these without an ending.
 
+    Targets that are names of pictures are masks, found in the same way.
+
     Raises:
         DataError: files that are not there, unless `data.corrupt` is `skip`; or names that fit several files.
 
@@ -254,18 +260,26 @@ def files_listed(field: str, table: Path, root: Path, config: DataConfig) -> Lis
         below = path.relative_to(root)
         for name in {below.as_posix(), below.with_suffix("").as_posix(), path.name, path.stem}:
             places.setdefault(name, []).append(path)
-    examples, missing = [], []
-    for name, targets, beside in rows_of(field, table, config):
+
+    def place(name: str) -> Path | None:
         exact = root / name
         found = [exact] if exact in places.get(name, ()) else places.get(name.removeprefix("./"), [])
         if len(found) > 1:
             raise DataError(
                 field, f"{table}: {name}", f"may be {' or '.join(map(str, found[:2]))}: write its path below {root}"
             )
-        if not found:
-            missing.append(name)
+        return found[0] if found else None
+
+    examples, missing = [], []
+    for name, targets, beside in rows_of(field, table, config):
+        picture = place(name)
+        target: list[str] | Path | None = targets
+        if config.problem == "classification" and targets[0].lower().endswith(masks.SUFFIXES):  # a file of its own
+            target = place(targets[0])
+        if picture is None or target is None:
+            missing.append(targets[0] if picture else name)
             continue
-        examples.append(Example(found[0].relative_to(root).as_posix(), found[0], targets, beside))
+        examples.append(Example(picture.relative_to(root).as_posix(), picture, target, beside))
     listed = {each.path for each in examples}
     if len(listed) < len(examples):
         raise DataError(field, str(table), "lists a file twice, under two names; keep one line of it")
@@ -276,6 +290,7 @@ def files_listed(field: str, table: Path, root: Path, config: DataConfig) -> Lis
             remedy = f"are not below {root}: {first(missing)}; correct the names, or leave them out: data.corrupt: skip"
             raise DataError(field, f"{table}: {named}", remedy)
         notes.append(f"{named} are not there, and left out: {first(missing)}.")
+    listed |= {each.target for each in examples if isinstance(each.target, Path)}
     if others := len({path for paths in places.values() for path in paths} - listed):
         notes.append(f"{others:,} files that {table.name} does not list are left out.")
     return Listing(examples, tuple(notes), table)
@@ -320,13 +335,12 @@ def folders_in(root: Path) -> list[Path]:
 
 def files_below(root: Path) -> list[Path]:
     """Every image and sound below a root that is not hidden, by name."""
-    return sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        and path.is_file()
-    )
+    found = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = [os.path.join(folder, name) for name in names if name.lower().endswith(SUFFIXES) and name[0] != "."]
+        found += [path for path in paths if os.path.isfile(path)]  # a link may lead nowhere
+    return [Path(path) for path in sorted(found)]
 
 
 def files(config: DataConfig) -> dict[str, Path]:

@@ -82,7 +82,8 @@ def undecoded(feature: Any) -> Any:
 
 def part_of(part: Any, names: list[str], source: str, *, is_image: bool) -> Part:
     """Streams the rows of a split, which Arrow maps from its file."""
-    rows_in = part if is_image else part.with_format("numpy")
+    columns = part.select_columns(names)  # of all others nothing is decoded
+    rows_in = columns if is_image else columns.with_format("numpy")
 
     def stream() -> Iterator[Chunk]:
         for start in range(0, len(part), CHUNK_ROWS):
@@ -116,7 +117,7 @@ def column_beside(parts: dict[str, Any], part: str, field: str, column: str) -> 
     """A column that is neither input nor target, `(rows,)`."""
     if column not in parts[part].features:
         raise column_missing(field, column, parts[part].features)
-    return np.asarray(parts[part].with_format("numpy")[:][column])
+    return np.asarray(parts[part].select_columns([column]).with_format("numpy")[:][column])
 
 
 def identity(config: DataConfig) -> str:

@@ -294,9 +294,25 @@ def test_masks_in_splits(tmp_path: Path, outer: bool) -> None:
 
 def test_masks_of_two_numbers_are_two_classes_where_they_are_named(tmp_path: Path) -> None:
     labelled(tmp_path, lambda row: np.where(IMAGES[row][..., 0] > 127, 255, 0).astype(np.uint8))
+    with pytest.raises(DataError, match=r"name them as they stand, data.classes: \['0', '255'\]"):
+        opened(tmp_path)
     data = opened(tmp_path, classes=("0", "255"))
     assert data.output_shape == (4, 4, 2)
     np.testing.assert_array_equal(labels_of(data, IMAGES[:1])[0], IMAGES[0][..., 0] > 127)
+
+
+def test_masks_that_a_table_lists_with_groups(tmp_path: Path) -> None:
+    labelled(tmp_path, classes_of)
+    lines = ["image,mask,patient", *(f"images/{row}.png,masks/{row}.png,p{row // 4}" for row in range(24))]
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    data = opened(tmp_path, target="mask", group="patient", test=0.2)
+    for label, row in zip(labels_of(data, IMAGES[:24]), range(24), strict=True):
+        np.testing.assert_array_equal(label, classes_of(row))
+    assert len(data.notes) == 2, "of labels and of groups; nothing is left out"
+    assert {len(np.unique(groups)) * 4 == len(groups) for groups in data.groups.values()} == {True}
+    (tmp_path / "masks" / "7.png").unlink()
+    with pytest.raises(DataError, match=r"1 of 24 listed files.*masks/7\.png"):
+        opened(tmp_path, target="mask")
 
 
 @pytest.mark.parametrize(
