@@ -191,6 +191,7 @@ def monitor_version(
         labels=labels,
         classes=profile.classes,
         input_shape=profile.input_shape,
+        output_shape=profile.output_shape,
         limit=config.max_examples,
         last=config.which == "newest",
         columns=profile.columns,

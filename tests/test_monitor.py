@@ -152,7 +152,7 @@ def test_of_many_a_sample_or_the_last_are_measured(champion, digits, tmp_path):
         (lambda x, y: (x[:, :4], y), r"examples \(4, 8, 1\).*the model takes \(8, 8, 1\)"),
         (lambda x, y: (np.where(x == 3, np.nan, x), y), "NaN or infinite inputs"),
         (lambda x, y: (x, y + 5), "labels 5 to 14': number the labels 0 to 9"),
-        (lambda x, y: (x, y[:, None] * [1, 1]), "a class label is one number or name for each example"),
+        (lambda x, y: (x, y[:, None] * [1, 1]), r"targets \(2,\) an example.*one target"),
     ],
 )
 def test_data_that_cannot_be_measured_are_refused_with_the_way_out(champion, digits, tmp_path, change, message):

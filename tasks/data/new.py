@@ -65,6 +65,7 @@ def open_new(
     classes: tuple[str, ...],
     input_shape: tuple[int, ...],
     limit: int,
+    output_shape: tuple[int, ...] | None = None,
     last: bool = False,
     columns: Sequence[str] = (),
     target_columns: Sequence[str] = (),
@@ -78,6 +79,7 @@ def open_new(
         classes: the model's, which labels are numbered by.
         input_shape: what the model takes.
         limit: examples to keep.
+        output_shape: what the model answers to an example, which targets are looked at by, if given.
         last: whether those are the last ones: the newest, in a file that is added to at its end.
         columns: the names of those that the model learned from, which a table's are looked up by; none where it learned
             from arrays, whose values are taken as they stand.
@@ -105,6 +107,10 @@ def open_new(
         return NewData(x, None, available, notes)
     if config.problem == "classification":
         y = _as_the_model_numbers(y, config, source.classes, classes)
+    expected = output_shape[:-1] if output_shape and config.problem == "classification" else output_shape
+    if expected is not None and y.shape[1:] != expected:
+        places = "one target" if expected == () else f"targets {expected}"
+        raise DataError("data.target", f"targets {y.shape[1:]} an example", f"the model was made for {places}")
     return NewData(x, y, available, notes)
 
 

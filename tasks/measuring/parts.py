@@ -24,7 +24,7 @@ class ClassScore(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 class SliceScore(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """How right the examples of one slice are answered."""
 
-    examples: int = Field(ge=1)
+    examples: int = Field(ge=1, description="Test examples in it.")
     score: Interval = Field(description="The metric on them.")
     drop: Interval = Field(description="By how much it is worse than the reference's on them, in pairs.")
 
