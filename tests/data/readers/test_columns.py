@@ -156,6 +156,21 @@ def test_a_category_that_no_training_row_has_is_no_input(tmp_path: Path) -> None
                 assert any("no training row has" in note for note in data.notes)
 
 
+def test_no_two_splits_share_an_example_also_where_learning_made_them_alike(tmp_path: Path) -> None:
+    """What has a category that no training row has becomes what has none."""
+    place = np.arange(ROWS)
+    rows = pd.DataFrame({"place": place % 20, "label": place % 2})
+    rows["colour"] = np.where(place < 60, None, np.where(place < 64, "rare", np.where(place % 3 == 0, "red", "blue")))
+    alike = []
+    for seed in range(8):
+        config = written(rows, tmp_path / f"{seed}.csv", split_seed=seed, test=0.4, table={"missing": "zero"})
+        data = open_data(config)
+        contents = [set(map(bytes, data.arrays(split)[0])) for split in ("train", "validation", "test")]
+        assert sum(map(len, contents)) == len(set.union(*contents))
+        alike.append("colour=rare" not in data.columns)
+    assert any(alike)
+
+
 def test_a_test_set_of_its_own_tells_its_new_categories(tmp_path: Path) -> None:
     test = written(frame(40, seed=3).assign(colour="mauve"), tmp_path / "t.csv").source
     data = open_data(written(frame(), tmp_path / "d.csv", test_source=test))
