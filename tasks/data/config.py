@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, JsonValue
 from tasks.contract.problem import Problem
 from tasks.data.tables.config import TableConfig
 
-ReaderName = Literal["digits", "sklearn", "keras", "npz", "parquet", "folder", "table", "function"]
+ReaderName = Literal["digits", "keras", "sklearn", "npz", "parquet", "folder", "table", "function"]
 
 # What decides how a model is trained, but not which examples there are.
 TREATMENT = ("scaling", "flip", "shift", "brightness", "views", "memory_mib")

@@ -238,6 +238,17 @@ def test_codes_are_categories_where_that_is_wanted(tmp_path: Path) -> None:
     assert {name for name in open_data(numbers).columns if "code" in name} == {"code=1", "code=2"}
 
 
+def test_texts_that_are_numbers_are_numbers_but_no_codes(tmp_path: Path) -> None:
+    table = frame()[["label"]].assign(size=[f" {n % 7}" for n in range(ROWS)], post=["01067", "53111"] * 60)
+    table.to_parquet(tmp_path / "d.parquet")
+    data = open_data(DataConfig(reader="table", source=str(tmp_path / "d.parquet")))
+    assert data.columns == ("size", "post=01067", "post=53111")
+    assert data.notes[0] == "Column `size` has numbers as text: they are read as numbers."
+    table.assign(size=[b"x"] * ROWS).to_parquet(tmp_path / "d.parquet")
+    with pytest.raises(DataError, match=r"'size': holds binary, and neither numbers nor texts nor dates; .*data.input"):
+        open_data(DataConfig(reader="table", source=str(tmp_path / "d.parquet")))
+
+
 def test_times_are_in_utc_and_their_hours_count(tmp_path: Path) -> None:
     stamps = pd.date_range("2024-03-01T22:30", periods=ROWS, freq="17h", tz="Europe/Berlin")
     pd.DataFrame({"at": stamps, "label": np.arange(ROWS) % 2}).to_parquet(tmp_path / "d.parquet")
