@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 Factors = tuple[float, ...]  # one for all values, or one for each channel
+# Deviations that values lie from 0, from which they are centred before they are scaled: a year is 2,000 and varies by
+# one, and `2024 * scale + offset` leaves of float32 what another runtime rounds otherwise.
+FAR = 100
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,11 @@ def open_end(ends: ModelEnds) -> tuple["tf.Tensor", "tf.Tensor"]:
     import tensorflow as tf
 
     inputs = tf.keras.Input(ends.input_shape, name="input")
-    return inputs, _line(ends.input_scale, ends.input_offset, "preprocessing")(inputs)
+    scale, offset = np.asarray(ends.input_scale), np.asarray(ends.input_offset)
+    if np.abs(offset).max() < FAR:
+        return inputs, _line(ends.input_scale, ends.input_offset, "preprocessing")(inputs)
+    centred = _line((1.0,), _factors(offset / scale), "centre")(inputs)
+    return inputs, _line(ends.input_scale, (0.0,), "preprocessing")(centred)
 
 
 def close_end(ends: ModelEnds, inputs: "tf.Tensor", features: "tf.Tensor", name: str) -> "tf.keras.Model":

@@ -78,6 +78,19 @@ def test_each_value_of_a_table_is_standardized_by_itself(table):
     np.testing.assert_allclose(scaled.std(axis=0), 1, atol=1e-3)
 
 
+def test_values_far_from_0_are_centred_before_they_are_scaled():
+    """Of a year times a scale float32 has no fourth digit, and each runtime rounds it in its own way."""
+    import tensorflow as tf
+
+    scale, offset = (1 / 0.3, 1.0), (-2024 / 0.3, 0.0)
+    ends = ModelEnds((2,), (3,), "classification", input_scale=scale, input_offset=offset)
+    model = ARCHITECTURES["mlp"].build(ends, 0.25)
+    x = np.random.default_rng(0).uniform((2023.5, -1), (2024.5, 1), (200, 2)).astype(np.float32)
+    scaled = tf.keras.Model(model.input, model.get_layer("preprocessing").output)(x).numpy()
+    apart = scaled - (x.astype(np.float64) * scale + offset)
+    assert np.ptp(apart, axis=0).max() < 2e-6
+
+
 def test_a_regression_gives_raw_units_from_the_start(table):
     model = build_model(ModelConfig(model="mlp"), table, seed=0)
     x, y = table.arrays("train")

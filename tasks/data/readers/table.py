@@ -12,7 +12,15 @@ import numpy as np
 from tasks.contract.errors import DataError
 from tasks.data.config import DataConfig
 from tasks.data.source import Chunk, Part, Reader, Source, column_missing, version
-from tasks.data.tables.files import TableFile, check_text_settings, files_by_part, named, note_of, schema_of
+from tasks.data.tables.files import (
+    TableFile,
+    check_text_settings,
+    files_by_part,
+    is_text_file,
+    named,
+    note_of,
+    schema_of,
+)
 from tasks.data.tables.learning import Learned, check_categories, kinds_of, learned
 from tasks.data.tables.notes import notes_of, notes_of_new
 from tasks.data.tables.rows import LIST, NUMERIC, Rows, gap_in, rows_of
@@ -67,16 +75,16 @@ def read(config: DataConfig) -> Source:
         again = learned(kinds, rows(trained), config) if part == whole else found
         if again.columns == found.columns:
             return None
-        return told(again)
+        return encoded(again)
 
-    def told(columns: Learned) -> Source:
+    def encoded(columns: Learned) -> Source:
         on_them = notes_of(columns, found, config)
         for part in files:
             if part != whole:
                 on_them += notes_of_new(columns.columns, used(config, files[part], columns.columns, targets), part)
         return source_of(config, files, columns.columns, targets, [*notes, *on_them])
 
-    return replace(told(found), learned_from=learned_from)
+    return replace(encoded(found), learned_from=learned_from)
 
 
 def read_named(
@@ -185,7 +193,7 @@ def check_columns(
         kind = schema.field(target).type
         if config.problem in NUMERIC and not (is_number(kind) or is_text(kind)):
             raise DataError("data.target", target, f"holds {kind}, and targets of a {config.problem} are numbers")
-        if str(kind) == "binary" and file.path.suffix != ".parquet":
+        if str(kind) == "binary" and is_text_file(file):
             raise DataError("data.target", target, "holds bytes that are no text in UTF-8; write data.table.encoding")
 
 

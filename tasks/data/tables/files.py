@@ -119,6 +119,11 @@ def batches_of(file: TableFile, config: TableConfig, columns: Mapping[str, Any])
             yield pa.RecordBatch.from_arrays(arrays, names=list(columns))
 
 
+def is_text_file(file: TableFile) -> bool:
+    """Whether it is CSV or TSV, packed or not."""
+    return _suffix(file.path) in TEXT
+
+
 def check_text_settings(file: TableFile, config: TableConfig) -> None:
     """Refuses settings of text files where there is none.
 
@@ -128,13 +133,13 @@ def check_text_settings(file: TableFile, config: TableConfig) -> None:
     """
     for setting in ("header", "encoding"):
         value = getattr(config, setting)
-        if value != TableConfig.model_fields[setting].default and _suffix(file.path) not in TEXT:
+        if value != TableConfig.model_fields[setting].default and not is_text_file(file):
             raise DataError(f"data.table.{setting}", value, f"{file.path.name} is no CSV or TSV file; leave it out")
 
 
 def note_of(file: TableFile, config: TableConfig) -> str:
     """What a person should know of how a file was read, or nothing."""
-    return layout_of(file.field, file.path, config).note if _suffix(file.path) in TEXT else ""
+    return layout_of(file.field, file.path, config).note if is_text_file(file) else ""
 
 
 class Kind(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 
 from tasks.contract.errors import DataError
 from tasks.data.config import DataConfig
-from tasks.data.tables.files import TableFile, batches_of, schema_of
+from tasks.data.tables.files import TableFile, batches_of, is_text_file, schema_of
 from tasks.data.tables.first_lines import DATE
 from tasks.data.tables.rows import LIST, Rows
 from tasks.data.tables.slimline_columns import PARTS, Column, Values, missing, parts_of
@@ -65,8 +65,8 @@ def kinds_of(files: Sequence[TableFile], names: Sequence[str], config: DataConfi
             kinds[name] = Column(name, "date")
         elif not is_text(kind):
             raise no_values(files[0], name, kind)
-    told = _told(files, [name for name in names if name not in kinds], config)
-    return tuple(kinds.get(name) or told[name] or category(name) for name in names)
+    inferred = _inferred(files, [name for name in names if name not in kinds], config)
+    return tuple(kinds.get(name) or inferred[name] or category(name) for name in names)
 
 
 def plain_type(kind: Any) -> Any:
@@ -78,7 +78,7 @@ def plain_type(kind: Any) -> Any:
 
 def no_values(file: TableFile, name: str, kind: Any) -> DataError:
     """A column whose type is neither of numbers nor of texts nor of dates."""
-    if str(kind) == "binary":
+    if str(kind) == "binary" and is_text_file(file):
         return DataError(
             file.field,
             f"{file.path}: column {name!r}",
@@ -88,7 +88,7 @@ def no_values(file: TableFile, name: str, kind: Any) -> DataError:
     return DataError("data.input", name, f"holds {kind}, and neither numbers nor texts nor dates; {LIST}")
 
 
-def _told(files: Sequence[TableFile], names: Sequence[str], config: DataConfig) -> dict[str, Column | None]:
+def _inferred(files: Sequence[TableFile], names: Sequence[str], config: DataConfig) -> dict[str, Column | None]:
     """Columns of texts that are numbers or dates, every one of them; nothing for others."""
     import pyarrow as pa
 
@@ -104,14 +104,14 @@ def _told(files: Sequence[TableFile], names: Sequence[str], config: DataConfig) 
             for name, columns in left.items():
                 values = plain(batch.column(name))
                 columns[:] = [column for column in columns if _reads(column, values)]
-    told = {name: replace(columns[0], name=name) if columns else None for name, columns in left.items()}
-    if config.table.date_format and not any(column and column.format for column in told.values()):
+    inferred = {name: replace(columns[0], name=name) if columns else None for name, columns in left.items()}
+    if config.table.date_format and not any(column and column.format for column in inferred.values()):
         raise DataError(
             "data.table.date_format",
             config.table.date_format,
             f"no column is written so throughout, of those with texts: {', '.join(names) or 'none'}",
         )
-    return told
+    return inferred
 
 
 def _reads(column: Column, values: Any) -> bool:
@@ -219,15 +219,15 @@ def check_categories(found: Learned, config: DataConfig, names: Sequence[str]) -
     left = ", ".join(name for name in names if name not in (*apart, *many))
     list_them = f"list the columns to use, data.input: {left or 'of which there is none'}"
     if apart:
-        told = "; ".join(
+        each = "; ".join(
             f"{name}: {len(of[name]):,} texts in {of[name].total():,} rows ({_few(of[name])})" for name in apart
         )
-        raise DataError("data.input", told, f"texts that hardly two rows share tell nothing of new ones: {list_them}")
+        raise DataError("data.input", each, f"texts that hardly two rows share tell nothing of new ones: {list_them}")
     most = max(len(of[name]) for name in many)
-    told = "; ".join(f"{name}: {len(of[name]):,} categories ({_few(of[name])})" for name in many)
+    each = "; ".join(f"{name}: {len(of[name]):,} categories ({_few(of[name])})" for name in many)
     raise DataError(
         "data.input",
-        told,
+        each,
         f"more than data.table.max_categories, {config.table.max_categories}: write data.table.max_categories: {most}, "
         f"or data.table.categories: ids, or {list_them}",
     )

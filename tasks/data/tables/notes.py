@@ -1,4 +1,4 @@
-"""What a person is told of how a table's columns were read: a line each."""
+"""Notes on how a table's columns were read: a line each."""
 
 from collections.abc import Iterable, Sequence
 

@@ -56,8 +56,8 @@ class Column:
 
 def as_json(column: Column) -> dict[str, Any]:
     """What is not as in a plain number's column."""
-    told = {field.name: field.default for field in fields(Column)}
-    return {name: value for name, value in asdict(column).items() if name == "name" or value != told[name]}
+    usual = {field.name: field.default for field in fields(Column)}
+    return {name: value for name, value in asdict(column).items() if name == "name" or value != usual[name]}
 
 
 def from_json(kept: Mapping[str, Any]) -> Column:

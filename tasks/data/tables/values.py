@@ -13,7 +13,7 @@ MARKS = (
     *("", "?", "-", "--", ".", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "#N/A N/A", "NaN", "nan", "-nan", "-NaN"),
     *("NULL", "Null", "null", "None", "none", "NONE", "nil", "-1.#IND", "-1.#QNAN", "1.#IND", "1.#QNAN"),
 )
-CODE = r"^[+-]?0[0-9]"  # a number that begins with a zero names something: a postcode, an article
+CODE = r"^\s*[+-]?0[0-9]"  # a number that begins with a zero names something: a postcode, an article
 
 
 def numbers(values: Any) -> Values:

@@ -156,6 +156,21 @@ def test_a_category_that_no_training_row_has_is_no_input(tmp_path: Path) -> None
                 assert any("no training row has" in note for note in data.notes)
 
 
+def test_no_two_splits_share_an_example_also_where_learning_made_them_alike(tmp_path: Path) -> None:
+    """What has a category that no training row has becomes what has none."""
+    place = np.arange(ROWS)
+    rows = pd.DataFrame({"place": place % 20, "label": place % 2})
+    rows["colour"] = np.where(place < 60, None, np.where(place < 64, "rare", np.where(place % 3 == 0, "red", "blue")))
+    alike = []
+    for seed in range(8):
+        config = written(rows, tmp_path / f"{seed}.csv", split_seed=seed, test=0.4, table={"missing": "zero"})
+        data = open_data(config)
+        contents = [set(map(bytes, data.arrays(split)[0])) for split in ("train", "validation", "test")]
+        assert sum(map(len, contents)) == len(set.union(*contents))
+        alike.append("colour=rare" not in data.columns)
+    assert any(alike)
+
+
 def test_a_test_set_of_its_own_tells_its_new_categories(tmp_path: Path) -> None:
     test = written(frame(40, seed=3).assign(colour="mauve"), tmp_path / "t.csv").source
     data = open_data(written(frame(), tmp_path / "d.csv", test_source=test))
@@ -221,6 +236,17 @@ def test_codes_are_categories_where_that_is_wanted(tmp_path: Path) -> None:
     table.astype({"code": int}).to_parquet(tmp_path / "d.parquet")
     numbers = config.model_copy(update={"source": str(tmp_path / "d.parquet")})
     assert {name for name in open_data(numbers).columns if "code" in name} == {"code=1", "code=2"}
+
+
+def test_texts_that_are_numbers_are_numbers_but_no_codes(tmp_path: Path) -> None:
+    table = frame()[["label"]].assign(size=[f" {n % 7}" for n in range(ROWS)], post=["01067", "53111"] * 60)
+    table.to_parquet(tmp_path / "d.parquet")
+    data = open_data(DataConfig(reader="table", source=str(tmp_path / "d.parquet")))
+    assert data.columns == ("size", "post=01067", "post=53111")
+    assert data.notes[0] == "Column `size` has numbers as text: they are read as numbers."
+    table.assign(size=[b"x"] * ROWS).to_parquet(tmp_path / "d.parquet")
+    with pytest.raises(DataError, match=r"'size': holds binary, and neither numbers nor texts nor dates; .*data.input"):
+        open_data(DataConfig(reader="table", source=str(tmp_path / "d.parquet")))
 
 
 def test_times_are_in_utc_and_their_hours_count(tmp_path: Path) -> None:
