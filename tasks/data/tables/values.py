@@ -1,6 +1,5 @@
 """What a table's columns hold, of whatever type a file has them, as one of three: numbers, texts and dates."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -126,12 +125,3 @@ def is_text(kind: Any) -> bool:
     if types.is_dictionary(kind):
         kind = kind.value_type
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
-
-
-def holds(read: Callable[[Any], Values], values: Any) -> bool:
-    """Whether these are values of the kind that `read` reads."""
-    try:
-        read(values)
-    except ValueError:
-        return False
-    return True
