@@ -28,6 +28,13 @@ def section(title: str, model: Schema, whole: Schema, path: str, default: Any = 
     return f"\n## {title}\n\n{what}\n\n{table(HEADER, rows(model, whole, path, default))}"
 
 
+def listed(whole: Schema) -> list[str]:
+    """The models that lists are of, which have a section of their own to be linked to."""
+    models = [whole, *whole["$defs"].values()]
+    every = [field for model in models for field in model.get("properties", {}).values()]
+    return sorted({field["items"]["$ref"].rsplit("/", 1)[-1] for field in every if "$ref" in field.get("items", {})})
+
+
 def recipe_page() -> str:
     """Every setting of a recipe."""
     from flows.recipe import Recipe
@@ -40,6 +47,7 @@ def recipe_page() -> str:
             parts.append(section(field.name, model, whole, field.name, field.default))
         else:
             plain.append((f"`{field.name}`", kind(field.schema, whole), said(field.default), model["description"]))
+    parts += [section(name, whole["$defs"][name], whole, "") for name in listed(whole)]
     return (
         "# Every setting of a recipe\n\nMade from the schema that `slimline schema` prints. "
         "On the command line a setting has its dotted name: `slimline run recipe.yaml student.width=0.5`. "
