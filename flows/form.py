@@ -17,6 +17,7 @@ from tasks.contract.problem import Problem
 from tasks.data import DataConfig
 from tasks.data.config import ReaderName
 from tasks.distill import DistillConfig, DistillMethod
+from tasks.measuring.config import ValidateConfig
 from tasks.prune import PruneConfig, PruneMethod
 from tasks.quantize import QuantizeConfig, QuantizeMethod
 from tasks.training.loop import FitConfig
@@ -27,6 +28,7 @@ PLACES = {
     "method.distill": "distill.method",
     "method.prune": "prune.method",
     "method.quantize": "quantize.method",
+    "budget.metric": "validate.metric",
 }
 
 
@@ -90,7 +92,9 @@ class Method(Part):
 class Limits(Part):
     """What a version must keep to be registered."""
 
+    metric: str | None = _like(ValidateConfig, "metric")
     max_accuracy_drop: float | None = _like(Budget, "max_accuracy_drop")
+    max_drop: float | None = _like(Budget, "max_drop")
     max_size_bytes: int | None = _like(Budget, "max_size_bytes")
     min_size_ratio: float | None = _like(Budget, "min_size_ratio")
     max_latency_ms: float | None = _like(Budget, "max_latency_ms")

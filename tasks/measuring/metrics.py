@@ -76,7 +76,7 @@ def metric_of(name: str, problem: Problem, variance: Variance = 1.0) -> Metric:
     if metric is None:
         raise MetricError("validate.metric", name, f"there is no such metric; {_known(problem)}")
     if problem not in metric.problems:
-        raise MetricError("validate.metric", name, f"is not made for a {problem}; {_known(problem)}")
+        raise MetricError("validate.metric", name, f"is not made for {problem}; {_known(problem)}")
     return metric
 
 
