@@ -92,9 +92,7 @@ def _known(problem: Problem) -> str:
     names = [SCORE_NAMES[problem], *(metric.name for metric in NAMED if problem in metric.problems)]
     names += ["top_5 (or another number)"] if problem == "classification" else []
     names += ["quantile_0.9 (or another share)"] if problem == "regression" else []
-    return (
-        f"for a {problem}: {', '.join(names)}, or package.module:function (-package.module:function if less is better)"
-    )
+    return f"for {problem}: {', '.join(names)}, or package.module:function (-package.module:function if less is better)"
 
 
 def _of_problem(variance: Variance) -> tuple[Metric, ...]:
