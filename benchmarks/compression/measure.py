@@ -65,8 +65,8 @@ def figures(row: FileRow, folder: Path, subject: Subject, scores: dict[str, "Flo
     content = (folder / form.FILE).read_bytes()
     return row.model_copy(
         update={
-            "accuracy": intervals.interval(scores[name], "classification"),
-            "drop": intervals.paired_interval(scores[FLOAT], scores[name], "classification"),
+            "accuracy": intervals.mean_interval(scores[name], share=True),
+            "drop": intervals.paired_interval(scores[FLOAT], scores[name], share=True),
             "size_bytes": len(content),
             "gzip_bytes": len(gzip.compress(content, compresslevel=6, mtime=0)),
             "macs": audit.macs,

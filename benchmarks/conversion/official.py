@@ -220,10 +220,10 @@ def _row(
     file: OfficialFile, scores: dict[str, SplitScores], times: dict[str, Floats], example: Outputs, seed: int
 ) -> OfficialRow:
     official, own = scores["litert: official int8"], scores[file.title]
-    accuracy = {name: intervals.interval(scored, "classification") for name, scored in own.items()}
+    accuracy = {name: intervals.mean_interval(scored, share=True) for name, scored in own.items()}
     below: dict[str, Interval | None] = dict.fromkeys(own)
     if own is not official:
-        below |= {name: intervals.paired_interval(official[name], own[name], "classification") for name in own}
+        below |= {name: intervals.paired_interval(official[name], own[name], share=True) for name in own}
     form = FORMATS[file.target]
     p25, p50, p75 = (float(value) for value in np.quantile(times[file.title], [0.25, 0.5, 0.75]))
     return OfficialRow(

@@ -100,6 +100,8 @@ def measure(subject: Subject, folder: Path, emulated: int) -> NetworkResult:
             say(f"{name}: asking for {count:,} of them on {processor}")
             emulators[processor], there[processor] = _asked(processor, models, subject.x[:count])
 
+    share = problem == "classification"
+
     def scores(outputs: FileOutputs) -> Floats:
         return example_scores(problem, subject.y[: len(outputs[0])], outputs[0], subject.data.variance)
 
@@ -114,8 +116,8 @@ def measure(subject: Subject, folder: Path, emulated: int) -> NetworkResult:
             integer_share=None if switched else form.audit(file.parent, subject.x[:1]).integer_share,
             steps=None if made == "float" else _steps(file, folder / "full" / form.FILE),
             saturating=None if switched else len(form.saturating(file.parent)),
-            score=intervals.interval(own, problem),
-            below=None if way == FULL else intervals.paired_interval(full, own, problem),
+            score=intervals.mean_interval(own, share=share),
+            below=None if way == FULL else intervals.paired_interval(full, own, share=share),
             same_class=agreement(here["float"][0], outputs) if classes else None,
             mse=None if classes else float(np.square(outputs - subject.y).mean()),
             score_here=float(own[:count].mean()),
@@ -123,7 +125,7 @@ def measure(subject: Subject, folder: Path, emulated: int) -> NetworkResult:
                 processor: There(
                     differ=_differ(models[way], here[way], outputs[way]),
                     score=float(scores(outputs[way]).mean()),
-                    below=intervals.paired_interval(full[:count], scores(outputs[way]), problem),
+                    below=intervals.paired_interval(full[:count], scores(outputs[way]), share=share),
                 )
                 for processor, outputs in there.items()
                 if way in outputs

@@ -24,9 +24,8 @@ NOT_RUN = (
 
 def methods(measure: Measure, threads: int, batch: int, warmup: int) -> dict[str, str]:
     """How each kind of figure was made, by its name."""
-    metric, one_each = measure.metric, measure.y.ndim == 1
-    classes = measure.problem == "classification" and one_each
-    share = classes and metric.means is not None and not metric.lower and measure.groups is None
+    metric, share = measure.metric, measure.share
+    classes = measure.problem == "classification" and measure.y.ndim == 1
     over = "test examples" if measure.groups is None else "groups of test examples (data.group)"
     bootstrap = f"BCa bootstrap (Efron 1987) over {over}, {RESAMPLES} resamples"
     if metric.together is not None:

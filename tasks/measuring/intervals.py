@@ -33,28 +33,25 @@ class Interval(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     high: Figure = Field(description="The upper end.")
 
 
-def is_share(*values: Floats) -> bool:
-    """Whether scores `(n,)` are one right or wrong answer an example, of which the mean is a share."""
-    return all(each.ndim == 1 and bool(np.isin(each, (0, 1)).all()) for each in values)
-
-
-def mean_interval(values: Floats, confidence: float = 0.95, seed: int = 0) -> Interval:
+def mean_interval(values: Floats, confidence: float = 0.95, seed: int = 0, *, share: bool = False) -> Interval:
     """The mean score with its interval: Wilson's for a share of right answers, else BCa bootstrap over examples.
 
-    Of scores `(n, targets)` it is the mean over the targets too.
+    Of scores `(n, targets)` it is the mean over the targets too. `share` says that scores are 1 or 0, one an example.
     """
-    if is_share(values):
+    if share:
         return wilson(int(values.sum()), len(values), confidence)
     return bootstrap_mean(values.reshape(len(values), -1).mean(axis=1), confidence, seed)
 
 
-def paired_interval(reference: Floats, candidate: Floats, confidence: float = 0.95, seed: int = 0) -> Interval:
+def paired_interval(
+    reference: Floats, candidate: Floats, confidence: float = 0.95, seed: int = 0, *, share: bool = False
+) -> Interval:
     """By how much the candidate's mean score lies below the reference's, on the same examples `(n,)`.
 
     Tango's interval for shares of right answers, else BCa bootstrap of the differences. Of scores `(n, targets)` it is
     the worst target's, by the interval's bad end: a budget then holds for every target, and none hides behind another.
     """
-    if is_share(reference, candidate):
+    if share:
         lost = int(((reference == 1) & (candidate == 0)).sum())
         gained = int(((reference == 0) & (candidate == 1)).sum())
         return tango(lost, gained, len(reference), confidence)

@@ -34,6 +34,11 @@ class Measure:
     confidence: float = 0.95
     seed: int = 0
 
+    @property
+    def share(self) -> bool:
+        """Whether the metric is a share of right answers, one an example, each by itself."""
+        return self.metric.share and self.y.ndim == 1 and self.groups is None
+
     def values(self, answers: Outputs) -> Floats | None:
         """Each example's value `(n,)`, or each target's `(n, targets)`; none where the metric has no such."""
         return None if self.metric.means is None else self.metric.means(self.y, answers)
@@ -47,7 +52,7 @@ class Measure:
         """The metric with its interval; of several targets the mean over them."""
         values = self.values(answers)
         if values is not None and self.groups is None:
-            return intervals.mean_interval(values, self.confidence, self.seed)
+            return intervals.mean_interval(values, self.confidence, self.seed, share=self.share)
         figure = self._together(answers) if values is None else _mean_of(values.reshape(len(values), -1).mean(axis=1))
         return intervals.bootstrap_figure(figure, self._units, self.confidence, self.seed)
 
@@ -101,7 +106,7 @@ class Measure:
         if self.metric.lower:
             before, after = after, before
         if self.groups is None:
-            return intervals.paired_interval(before, after, self.confidence, self.seed)
+            return intervals.paired_interval(before, after, self.confidence, self.seed, share=self.share)
         away = (before - after).reshape(len(before), -1)
         return max((self._mean(each) for each in away.T), key=lambda drop: drop.high)
 

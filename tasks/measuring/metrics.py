@@ -36,6 +36,7 @@ class Metric:
 
     lower: whether less is better, as of an error.
     unit: whether it lies between 0 and 1, or is an R², so that a limit of 0.02 means something.
+    share: whether an example's value is 1 or 0 where there is one answer in it.
     means, together: the one or the other.
     places: whether there may be several answers in an example.
     text: what a person reads of it.
@@ -46,6 +47,7 @@ class Metric:
     problems: tuple[Problem, ...]
     lower: bool = False
     unit: bool = True
+    share: bool = False
     means: Means | None = None
     together: Together | None = None
     places: bool = True
@@ -106,6 +108,7 @@ def _of_problem(variance: Variance) -> tuple[Metric, ...]:
             "accuracy",
             "Share of answers whose most probable class is the label",
             ("classification",),
+            share=True,
             means=scores("classification"),
         ),
         Metric(
@@ -128,7 +131,7 @@ def _numbered(name: str) -> Metric | None:
     if match := TOP.fullmatch(name):
         first = int(match[1])
         text = f"Share of answers with the label among the {first} most probable classes"
-        return Metric(name, text, ("classification",), means=lambda y, answers: _top(y, answers, first))
+        return Metric(name, text, ("classification",), share=True, means=lambda y, answers: _top(y, answers, first))
     if match := QUANTILE.fullmatch(name):
         level = float(match[1])
         text = f"Quantile loss at {level:g}, in the target's unit (Koenker and Bassett 1978)"
@@ -208,7 +211,14 @@ NAMED: tuple[Metric, ...] = (
         together=weighted.average_precision,
         places=False,
     ),
-    Metric("log_loss", "Mean -log of the label's probability, in nats", ("classification",), True, False, _log_loss),
+    Metric(
+        "log_loss",
+        "Mean -log of the label's probability, in nats",
+        ("classification",),
+        lower=True,
+        unit=False,
+        means=_log_loss,
+    ),
     Metric(
         "mae",
         "Mean absolute error, in the target's unit",
@@ -256,7 +266,7 @@ def _of_a_function(name: str, problem: Problem) -> Metric:
 
         return figures
 
-    return Metric(name, described, (problem,), lower, False, together=together)
+    return Metric(name, described, (problem,), lower=lower, unit=False, together=together)
 
 
 def _checked(function: Callable[..., Any], name: str) -> Callable[[Labels, Outputs], Any]:

@@ -184,7 +184,7 @@ def test_differences_that_vanish_when_squared_have_an_interval():
 
 def test_one_model_twice_drops_nothing_yet_tango_has_a_width():
     right = np.array([1.0] * 95 + [0.0] * 5)
-    drop = paired_interval(right, right)
+    drop = paired_interval(right, right, share=True)
     assert drop.estimate == 0
     z = stats.norm.ppf(0.975)
     assert drop.high == pytest.approx(z**2 / (100 + z**2), rel=1e-4)

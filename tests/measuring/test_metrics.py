@@ -219,3 +219,12 @@ def test_each_class_has_scikit_learns_recall_and_precision():
         sk.precision_score(y, answered, average=None), rel=1e-5
     )
     assert (shown["none"].labels, shown["none"].recall, shown["none"].precision) == (0, None, None)
+
+
+def test_pixels_that_are_all_right_are_no_share_of_images():
+    """As 20 images, of which none is wrong, they would be worth a drop of a sixth."""
+    y = np.random.default_rng(0).integers(0, 2, (20, 8, 8))
+    measure = measure_of("accuracy", "classification", y)
+    assert measure.drop(np.eye(2)[y], np.eye(2)[y]).high == 0
+    one_each = measure_of("accuracy", "classification", y[:, 0, 0])
+    assert one_each.drop(np.eye(2)[y[:, 0, 0]], np.eye(2)[y[:, 0, 0]]).high == pytest.approx(3.84 / 23.84, rel=1e-2)
