@@ -142,9 +142,9 @@ def trial(folder: Path, about: dict[str, Any], **_: Any) -> TrialResult:
 ADDED = {
     "a reader": (
         ("tasks/data/readers/line.py", READER),
-        ("tasks/data/__init__.py", "from tasks.data.readers import digits", "from tasks.data.readers import line\n"),
+        ("tasks/data/__init__.py", "from tasks.data.readers import (", "from tasks.data.readers import line\n"),
         ("tasks/data/__init__.py", '    "digits": digits.READER', '    "line": line.READER,\n'),
-        ("tasks/data/config.py", '"digits", "keras"', '"line", '),
+        ("tasks/data/config.py", '    "digits",\n    "shapes"', '    "line",\n'),
     ),
     "an architecture": (
         ("tasks/zoo/line.py", ARCHITECTURE),

@@ -14,6 +14,7 @@ Labels = npt.NDArray[np.int64]
 WHOLE = re.compile(r"0|-?[1-9]\d*")  # as `str` writes whole numbers
 FEW = 32  # labels that are written out in a message
 FEW_NOTED = 3  # and in a note
+MOSTLY = 0.5  # of rows that are one-hot, from which others among them are mistakes
 EACH = 3  # examples that a class needs at least: one in each split
 
 
@@ -39,13 +40,8 @@ def numbered(
     labels = {part: _texts(values) for part, values in labels.items()}
     one_hot = all(map(_is_one_hot, labels.values()))
     for part, values in labels.items():
-        if values.ndim == 2 and values.shape[1] > 1 and not one_hot and _is_binary(values):
-            raise DataError(
-                "data.target",
-                f"{part}: {values.shape[1]} zeros and ones each",
-                "several labels at once are data.problem: multilabel; a class for each step or place is "
-                f"(examples, {values.shape[1]}, 1)",
-            )
+        if values.ndim == 2 and values.shape[1] > 1 and not one_hot:
+            _check_rows(part, values)
     labels = {part: _one_each(values, one_hot=one_hot) for part, values in labels.items()}
     if config.classes and names and len(config.classes) != len(names):
         raise DataError("data.classes", config.classes, f"the source has {len(names)} classes: {', '.join(names)}")
@@ -142,6 +138,21 @@ def _texts(values: np.ndarray) -> np.ndarray:
 
 def _is_binary(values: np.ndarray) -> bool:
     return values.dtype.kind in "biuf" and bool(((values == 0) | (values == 1)).all())
+
+
+def _check_rows(part: str, values: np.ndarray) -> None:
+    """Refuses rows of which most, but not all, are one-hot, and zeros and ones side by side that may be two things."""
+    ones = (values == 1).sum(axis=1) == 1 if values.dtype.kind in "biuf" else np.zeros(len(values), bool)
+    hot = ones & ((values == 0).sum(axis=1) == values.shape[1] - 1) if ones.any() else ones
+    if not _is_binary(values) and hot.mean() < MOSTLY:
+        return
+    shown = f"{part}: {values[(~hot).argmax()].tolist()}"
+    raise DataError(
+        "data.target",
+        shown,
+        "a one-hot row is one 1 among zeros. Several labels at once are data.problem: multilabel; a class for each "
+        f"step or place is (examples, {values.shape[1]}, 1)",
+    )
 
 
 def _is_one_hot(values: np.ndarray) -> bool:

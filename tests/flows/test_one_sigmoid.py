@@ -236,5 +236,5 @@ def test_rows_that_are_not_one_hot_are_refused_with_the_way_out(tmp_path, row):
     rows = np.eye(2)[y]
     rows[7] = row
     np.savez(tmp_path / "rows.npz", x=x, y=rows)
-    with pytest.raises(DataError, match=r"one 1 among zeros. Several labels at once .*data.problem: regression"):
+    with pytest.raises(DataError, match=r"one 1 among zeros. Several labels at once .*data.problem: multilabel"):
         open_data(DataConfig(reader="npz", source=str(tmp_path / "rows.npz")))

@@ -117,10 +117,16 @@ def test_the_same_seed_gives_the_same_weights(digits):
 @pytest.mark.parametrize(
     ("model", "shape", "output", "problem", "says"),
     [
-        ("resnet9", (8, 8, 1), (10,), "classification", "cnn, mlp, resnet8, resnet6, ds_cnn, mobilenet, autoencoder"),
+        (
+            "resnet9",
+            (8, 8, 1),
+            (10,),
+            "classification",
+            "resnet6, ds_cnn, mobilenet, unet, autoencoder",
+        ),
         ("cnn", (8,), (10,), "classification", "`mlp` takes any"),
         ("cnn", (2, 8, 1), (10,), "classification", "at least 4x4"),
-        ("cnn", (8, 8, 1), (8, 8, 1), "reconstruction", "these are: autoencoder"),
+        ("cnn", (8, 8, 1), (8, 8, 1), "reconstruction", "these are: unet, autoencoder"),
         ("autoencoder", (8, 8, 1), (10,), "classification", "these are: cnn, mlp"),
         ("nowhere.h5", (8, 8, 1), (10,), "classification", "nor a file that is there"),
         ("no.such.module:build", (8, 8, 1), (10,), "classification", "no module no.such.module"),
