@@ -1,5 +1,7 @@
 """Is this recipe one that can run? Everything that can be known before the first stage is looked at here."""
 
+from typing import Any
+
 from flows.recipe import Recipe
 from tasks.data import Dataset, open_data
 from tasks.measuring.measure import measure_of
@@ -16,12 +18,19 @@ def check(recipe: Recipe) -> Dataset:
 
     """
     data = open_data(recipe.data, anew=True)
-    _, y = data.sample("validation", FEW)
+    y = _few_targets(data)
     measure_of(recipe.validation.metric, recipe.data.problem, y, data.variance).guessing(len(data.classes))
     check_model(recipe.teacher, data.input_shape, data.output_shape, recipe.data.problem, field="teacher")
     if recipe.student.model != "teacher":
         check_model(recipe.student, data.input_shape, data.output_shape, recipe.data.problem, field="student")
     return data
+
+
+def _few_targets(data: Dataset) -> Any:
+    """Some targets, for which nothing is read again; a reconstruction's are its inputs."""
+    if data.config.problem == "reconstruction":
+        return data.sample("validation", FEW)[1]
+    return data.targets["validation"][data.drawn("validation", FEW)]
 
 
 def try_models(recipe: Recipe, data: Dataset) -> None:

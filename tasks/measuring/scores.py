@@ -80,16 +80,6 @@ def constant_answers(problem: Problem, y: npt.NDArray[Any], classes: int) -> Out
     return np.asarray(always >= 0.5 if problem == "multilabel" else always, np.float32)
 
 
-def guessing(problem: Problem, y: npt.NDArray[Any]) -> float:
-    """The mean score of who always says the same: the commonest class or labels, or, as good as nothing, the mean."""
-    if problem == "classification":
-        return float(np.bincount(y.astype(np.int64).reshape(-1)).max() / y.size)
-    if problem == "multilabel":
-        share = y.mean(axis=0)
-        return float(np.maximum(share, 1 - share).mean())
-    return 0.0
-
-
 def good_enough(score: float, floor: float, guess: float, *, lower: bool = False) -> bool:
     """Whether a teacher is worth keeping up with: a floor of 0 asks for better than guessing, one below for nothing.
 

@@ -18,17 +18,21 @@ Labels = npt.NDArray[Any]
 Counts = Callable[[Floats], tuple[Floats, Floats, Floats]]
 
 
-def _counts(y: Labels, answers: Outputs) -> tuple[Counts, int]:
-    """What gives, for weights, each class's right answers, labels and answers `(resamples, classes)`; and the classes.
+def _together(y: Labels, answers: Outputs) -> bool:
+    """Whether these are labels that may stand together: answers then have their very shape."""
+    return y.shape == answers.shape and answers.shape[-1] > 1
 
-    Of labels that may stand together (as `answers` has their shape) a class is a label.
+
+def _counts(y: Labels, answers: Outputs) -> Counts:
+    """What gives, for weights, each class's right answers, labels and answers `(resamples, classes)`.
+
+    Of labels that may stand together a class is a label.
     """
     from scipy.sparse import csr_array
 
-    if y.shape == answers.shape and answers.shape[-1] > 1:
+    if _together(y, answers):
         truth, said = y >= 0.5, labels_of(answers)
         tables = [csr_array(each.astype(np.float64)) for each in (truth & said, truth, said)]
-        classes = answers.shape[-1]
     else:
         shares = by_class(answers)
         classes = shares.shape[-1]
@@ -47,7 +51,7 @@ def _counts(y: Labels, answers: Outputs) -> tuple[Counts, int]:
         right, truth, said = (np.asarray((each.T @ weights.T).T, np.float64) for each in tables)
         return right, truth, said
 
-    return counts, classes
+    return counts
 
 
 def _ratio(above: Floats, below: Floats) -> Floats:
@@ -64,7 +68,7 @@ def _mean(values: Floats) -> Floats:
 
 def balanced_accuracy(y: Labels, answers: Outputs) -> Figure:
     """Recall, meaned over the classes that are there."""
-    counts, _ = _counts(y, answers)
+    counts = _counts(y, answers)
 
     def figure(weights: Floats) -> Floats:
         right, truth, _ = counts(weights)
@@ -75,7 +79,7 @@ def balanced_accuracy(y: Labels, answers: Outputs) -> Figure:
 
 def f1_macro(y: Labels, answers: Outputs) -> Figure:
     """F1 of each class that is there or answered, meaned."""
-    counts, _ = _counts(y, answers)
+    counts = _counts(y, answers)
 
     def figure(weights: Floats) -> Floats:
         right, truth, said = counts(weights)
@@ -86,7 +90,7 @@ def f1_macro(y: Labels, answers: Outputs) -> Figure:
 
 def f1_micro(y: Labels, answers: Outputs) -> Figure:
     """F1 of all classes' counts together; with one class an example it is the accuracy."""
-    counts, _ = _counts(y, answers)
+    counts = _counts(y, answers)
 
     def figure(weights: Floats) -> Floats:
         right, truth, said = (each.sum(axis=1) for each in counts(weights))
@@ -97,7 +101,7 @@ def f1_micro(y: Labels, answers: Outputs) -> Figure:
 
 def mean_iou(y: Labels, answers: Outputs) -> Figure:
     """Intersection over union of each class that is there or answered, over all examples together, meaned."""
-    counts, _ = _counts(y, answers)
+    counts = _counts(y, answers)
 
     def figure(weights: Floats) -> Floats:
         right, truth, said = counts(weights)
@@ -128,7 +132,7 @@ def _ranked(y: Labels, answers: Outputs, of: Callable[[Floats, Floats], Floats])
     Of two classes it is the second one's.
     """
     shares: Outputs
-    if y.shape == answers.shape and answers.shape[-1] > 1:
+    if _together(y, answers):
         shares, truth = label_shares(answers), y >= 0.5
     else:
         shares = class_shares(answers)

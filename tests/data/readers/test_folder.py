@@ -1,33 +1,15 @@
 """Folders of images: class folders at any depth, a table of labels, and files that cannot be decoded."""
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pictures import pictures, png, write_folder
 from PIL import Image
 
 from tasks.contract.errors import DataError
 from tasks.data import DataConfig, Dataset, describe, fingerprint, open_data
-
-
-def png(pixels: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG")
-    return stream.getvalue()
-
-
-def pictures(count: int, shape: tuple[int, ...] = (4, 4, 3)) -> np.ndarray:
-    return np.random.default_rng(count).integers(0, 256, (count, *shape), np.uint8)
-
-
-def write_folder(root: Path, classes: dict[str, int], shape: tuple[int, ...] = (4, 4, 3)) -> None:
-    images = iter(pictures(sum(classes.values()), shape))
-    for name, count in classes.items():
-        (root / name).mkdir(parents=True)
-        for number in range(count):
-            (root / name / f"{number}.png").write_bytes(png(next(images)))
 
 
 def test_folder_of_classes(tmp_path: Path) -> None:

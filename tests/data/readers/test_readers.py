@@ -1,6 +1,5 @@
 """Every reader on the smallest real source of its kind."""
 
-import io
 import json
 import subprocess
 import sys
@@ -10,31 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from pictures import pictures, png
 
 from tasks.contract.errors import DataError
 from tasks.data import READERS, SPLITS, DataConfig, describe, fingerprint, open_data
 from tasks.data.source import no_files
 
 RANDOM = np.random.default_rng(7)
-
-
-def png(pixels: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG")
-    return stream.getvalue()
-
-
-def pictures(count: int, shape: tuple[int, ...] = (4, 4, 3)) -> np.ndarray:
-    return np.random.default_rng(count).integers(0, 256, (count, *shape), np.uint8)
-
-
-def write_folder(root: Path, classes: dict[str, int], shape: tuple[int, ...] = (4, 4, 3)) -> None:
-    images = iter(pictures(sum(classes.values()), shape))
-    for name, count in classes.items():
-        (root / name).mkdir(parents=True)
-        for number in range(count):
-            (root / name / f"{number}.png").write_bytes(png(next(images)))
 
 
 def write_parquet(path: Path, images: list[bytes], labels: np.ndarray | list[str], **metadata: str) -> Path:
