@@ -9,6 +9,7 @@ from tasks.contract.progress import listener
 from tasks.data import DataConfig, Dataset, open_data
 from tasks.drift.profile import Profile, open_profile
 from tasks.evidence.comparison import Comparison, Pair, Side, write_comparison
+from tasks.evidence.measured_on import measured_on
 from tasks.formats import FORMATS
 from tasks.formats.onnx.saturation import note_here
 from tasks.formats.sizes import sizes
@@ -16,7 +17,7 @@ from tasks.measuring import arrays, timing
 from tasks.measuring.answers import Predict, answers_of
 from tasks.measuring.config import ValidateConfig
 from tasks.measuring.machine import comparable, describe_machine, load_average
-from tasks.measuring.measure import Measure, measure_of
+from tasks.measuring.measure import Measure
 from tasks.measuring.timing import latency_of
 from tasks.store import tracking
 from tasks.store.stage import StageRun, stage
@@ -70,16 +71,7 @@ def compare(
             if sentence := note_here(f"The {side}'s {target} file", layers):
                 notes.append(f"{sentence}.")
     x, y = data.sample("test", config.max_examples)
-    measure = measure_of(
-        candidate.evidence.score,
-        problem,
-        y,
-        data.variance,
-        names=data.target_columns,
-        groups=data.groups_of("test", config.max_examples),
-        confidence=config.confidence,
-        seed=seed,
-    )
+    measure = measured_on(data, "test", y, config, seed, metric=candidate.evidence.score)
     pairs = [_pair(target, opened, profiles, data, x, measure, config) for target in shared]
     machine = describe_machine(load_before)
     if not comparable(machine, candidate.evidence.machine):

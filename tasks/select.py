@@ -13,6 +13,7 @@ from tasks.contract.budget import Budget
 from tasks.contract.progress import listener
 from tasks.data import DataArtifact, Dataset, open_prepared
 from tasks.evidence.evidence import Tried, write_choice
+from tasks.evidence.measured_on import measured_on
 from tasks.formats import FORMATS
 from tasks.formats.keras import files as keras
 from tasks.formats.sizes import sizes
@@ -20,7 +21,6 @@ from tasks.measuring import timing
 from tasks.measuring.answers import Outputs, answers_of
 from tasks.measuring.arrays import Floats
 from tasks.measuring.config import ValidateConfig
-from tasks.measuring.measure import measure_of
 from tasks.quantization.conversion import Conversion
 from tasks.store import tracking
 from tasks.store.stage import StageRun, stage
@@ -85,16 +85,7 @@ def _try(
     """One target's candidates, timed in turn."""
     form = FORMATS[target]
     x, y = data.sample("validation", config.max_examples)
-    measure = measure_of(
-        config.metric,
-        data.config.problem,
-        y,
-        data.variance,
-        names=data.target_columns,
-        groups=data.groups_of("validation", config.max_examples),
-        confidence=config.confidence,
-        seed=seed,
-    )
+    measure = measured_on(data, "validation", y, config, seed)
     opens = {file.route: functools.partial(form.load, file.folder, threads=config.threads) for file in files}
     listener().note("choose", f"measuring {len(files)} ways for {target}: {', '.join(opens)}")
     answers = {

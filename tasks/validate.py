@@ -30,6 +30,7 @@ from tasks.drift.profile import Predictions, answer_figures, distributions, writ
 from tasks.evidence.brought_answers import kept_answers
 from tasks.evidence.disclosure import limits, methods
 from tasks.evidence.evidence import Evidence, FileEvidence, Reference, figures, open_choice
+from tasks.evidence.measured_on import measured_on
 from tasks.evidence.page import lay_out
 from tasks.formats import FORMATS
 from tasks.formats.keras import files as keras
@@ -121,16 +122,7 @@ def validate(
     if teacher is None:
         raise ValueError("no file of the teacher to compare with")
     answers, library = brought or (in_keras[teacher.keras].outputs, keras.version())
-    measure = measure_of(
-        config.metric,
-        problem,
-        y,
-        data.variance,
-        names=data.target_columns,
-        groups=data.groups_of("test", config.max_examples),
-        confidence=config.confidence,
-        seed=seed,
-    )
+    measure = measured_on(data, "test", y, config, seed)
     measured: list[FileEvidence] = []
     for target in dict.fromkeys(file.target for file in files):
         here = [file for file in files if file.target == target]
