@@ -61,7 +61,7 @@ def limits(budget: Budget, floor: float, evidence: Evidence) -> list[LimitLine]:
     first, teacher = shipped[0], evidence.teacher(shipped[0].target)
     apart = sum(file.audit.everywhere is False for file in shipped)
     rows = [
-        (budget.accuracy[0], f"{budget.accuracy[1]:g}", f"{max(file.drop.high for file in shipped):.4f}"),
+        (budget.accuracy_of()[0], f"{budget.accuracy_of()[1]:g}", f"{max(file.drop.high for file in shipped):.4f}"),
         ("max_size_bytes", f"{budget.max_size_bytes:,}", f"{first.size_bytes:,}"),
         ("min_size_ratio", f"{budget.min_size_ratio:g}", f"{teacher.size_bytes / first.size_bytes:.2f}"),
         ("max_latency_ms", f"{budget.max_latency_ms:g}", f"{first.latency.p50 * 1000:.4f}"),
@@ -70,7 +70,7 @@ def limits(budget: Budget, floor: float, evidence: Evidence) -> list[LimitLine]:
         ("every_processor", "true", f"{apart} of {len(shipped)} files differ" if apart else "the same"),
     ]
     # 0 sets no limit, but for the drop, where it allows none
-    wanted = [row for row in rows if row[0] == budget.accuracy[0] or getattr(budget, row[0])]
+    wanted = [row for row in rows if row[0] == budget.accuracy_of()[0] or getattr(budget, row[0])]
     table = [(f"budget.{name}", limit, measured) for name, limit, measured in wanted]
     if evidence.reference is not None:
         least = f"{floor:g}" if floor else f"{WORSE[not evidence.lower_is_better]} {evidence.reference.guessing:.4f}"
@@ -128,7 +128,7 @@ def _worst(evidence: Evidence) -> tuple[str, Interval]:
 
 
 def _accuracy(budget: Budget, file: FileEvidence, score: str, *, lower: bool) -> list[str]:
-    drop, (field, limit) = file.drop, budget.accuracy
+    drop, (field, limit) = file.drop, budget.accuracy_of()
     if drop.high <= limit:
         return []
     return [

@@ -176,7 +176,7 @@ def _summary(recipe: Recipe, result: Compression) -> str:
     lines = [
         f"# {result.name} version {result.version}",
         f"`{result.uri}` keeps the budget: {result.score} {served.score:.4f}, at worst {served.drop_high:.4f} "
-        f"worse than the teacher's (budget {recipe.budget.accuracy[1]:g}).",
+        f"worse than the teacher's (budget {recipe.budget.accuracy_of()[1]:g}).",
         f"{teacher.size_bytes / served.size_bytes:.1f} times smaller and {served.speedup:.2f} times as fast as the "
         f"teacher on {served.target}; {served.integer_share:.1%} of its multiply-accumulates run in integer kernels.",
         f"[{result.uri} in MLflow]({result.version_url}) · [the evidence]({_page(result.mlflow_run)}) · "

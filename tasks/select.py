@@ -136,7 +136,7 @@ def budget_of(budget: Budget, target: Target, targets: Iterable[Target]) -> Budg
 def _judged(row: Tried, budget: Budget, *, teacher: Tried) -> Tried:
     """With the limits that it does not keep, and by which share each is missed: from 0 to 1, whatever its unit."""
     at_most = {
-        budget.accuracy[0]: (row.drop.high, budget.accuracy[1]),
+        budget.accuracy_of()[0]: (row.drop.high, budget.accuracy_of()[1]),
         "max_size_bytes": (row.size_bytes, budget.max_size_bytes or math.inf),
         "max_latency_ms": (1000 * row.latency_p50, budget.max_latency_ms or math.inf),
     }

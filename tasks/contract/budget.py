@@ -45,9 +45,17 @@ class Budget(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         json_schema_extra={"position": 7},
     )
 
-    @property
-    def accuracy(self) -> tuple[str, float]:
-        """The limit of what the metric may lose, and the setting that it has it from."""
+    max_drops: dict[str, float] = Field(
+        default={},
+        description="Of a model with several outputs: the max_drop of each one's own metric, by the output's name, "
+        "such as {box: 0.5}; those that are left out take max_drop.",
+        json_schema_extra={"position": 8},
+    )
+
+    def accuracy_of(self, head: str = "") -> tuple[str, float]:
+        """The limit of what an output's metric may lose, and the setting that it has it from."""
+        if head in self.max_drops:
+            return f"max_drops.{head}", self.max_drops[head]
         if self.max_drop:
             return "max_drop", self.max_drop
         return "max_accuracy_drop", self.max_accuracy_drop

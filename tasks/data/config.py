@@ -1,9 +1,10 @@
 """Which data are read, how they are split, and how a training sees them."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, Field, JsonValue
+from pydantic import BaseModel, Field, JsonValue, model_validator
 
+from tasks.contract.named import ONE
 from tasks.contract.problem import Problem
 from tasks.data.address import Address
 from tasks.data.mistakes import MistakesConfig
@@ -30,6 +31,7 @@ FeatureType = Literal[
 
 # What decides how a model is trained, but not which examples there are.
 TREATMENT = ("scaling", "flip", "shift", "brightness", "mixup", "cutmix", "mistakes", "views", "memory_mib")
+NAME = r"^[A-Za-z_]\w*$"  # of an output: what every runtime takes for a tensor's
 
 
 def at(position: int) -> dict[str, JsonValue]:
@@ -49,6 +51,30 @@ class Feature(BaseModel, frozen=True, extra="forbid", title="Feature"):
     )
     shape: tuple[int, ...] = Field(
         (), description="Of one example. Empty: as many values as the first record has.", json_schema_extra=at(2)
+    )
+
+
+class HeadConfig(BaseModel, frozen=True, extra="forbid", title="Output"):
+    """One of several outputs of a model: what it is to answer."""
+
+    name: str = Field(pattern=NAME, description="What the model calls the output.", json_schema_extra=at(0))
+    problem: Problem = Field(
+        "classification", description="Classes, labels, numbers, or the input itself.", json_schema_extra=at(1)
+    )
+    target: str = Field(
+        "",
+        description="Where its labels are, as data.target says it of one output. Empty: where its name says.",
+        json_schema_extra=at(2),
+    )
+    classes: tuple[str, ...] = Field(
+        (), description="Class names in label order; as data.classes.", json_schema_extra=at(3)
+    )
+    weight: float = Field(
+        1.0,
+        gt=0,
+        le=1_000_000,
+        description="What its loss counts beside the others'. More fits this output better, and the others worse.",
+        json_schema_extra=at(4),
     )
 
 
@@ -259,6 +285,47 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         description="How a table's columns are read: gaps, categories, dates, encodings.",
         json_schema_extra=at(29),
     )
+    heads: tuple[HeadConfig, ...] = Field(
+        default=(),
+        title="Outputs",
+        description="Of a model with several outputs, each one by its name, with a problem of its own; they take the "
+        "place of data.problem, target and classes. The first one's figures stand for the version where there is room "
+        "for one.",
+        json_schema_extra=at(30),
+    )
+
+    @model_validator(mode="after")
+    def _outputs_by_name(self) -> Self:
+        names = [head.name for head in self.heads]
+        if len(names) == 1 or len(set(names)) < len(names):
+            raise ValueError(
+                f"heads: {', '.join(names)}: name at least two outputs, each once; one is data.problem, target, classes"
+            )
+        if self.heads and (self.target or self.classes or self.problem != "classification"):
+            raise ValueError("heads: each says its own problem, target and classes; leave data's out")
+        return self
+
+    @property
+    def of_heads(self) -> "dict[str, DataConfig]":
+        """What is read for each output, by its name; for one output the config itself."""
+        if not self.heads:
+            return {ONE: self}
+        return {
+            head.name: self.model_copy(
+                update={
+                    "heads": (),
+                    "problem": head.problem,
+                    "target": head.target or head.name,
+                    "classes": head.classes,
+                }
+            )
+            for head in self.heads
+        }
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """What the loss of each output counts."""
+        return {head.name: head.weight for head in self.heads} or {ONE: 1.0}
 
     @property
     def beside(self) -> tuple[str, ...]:
@@ -273,7 +340,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
     @property
     def treatment(self) -> dict[str, object]:
         """What shapes a training besides the examples: its cache key holds this and the data's digest, never a path."""
-        return self.model_dump(mode="json", include=set(TREATMENT))
+        return self.model_dump(mode="json", include=set(TREATMENT)) | {"weights": self.weights}
 
     def fingerprint(self) -> dict[str, object]:
         """What a stage's cache key holds of the data: their content, and how a training sees them; never a path."""

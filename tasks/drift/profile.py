@@ -12,8 +12,10 @@ import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
 from tasks.contract.errors import StoreError
+from tasks.contract.named import ONE
 from tasks.contract.problem import Problem
 from tasks.data import Dataset
+from tasks.data.heads import Head
 from tasks.data.statistics import Variance
 from tasks.drift.distributions import Distribution, class_distribution, distribution
 from tasks.drift.features import Features, features_of, named
@@ -40,6 +42,26 @@ class Profile(BaseModel, frozen=True, extra="ignore"):
     targets: dict[str, Distribution] = Field(description="Of the training examples' labels or values.")
     predictions: dict[str, Distribution] = Field({}, description="Of the shipped file's answers to the test split.")
     scores: dict[str, Interval] = Field({}, description="Each target's own on the test split, where there are several.")
+    heads: tuple[Head, ...] = Field((), description="Of a model with several outputs, each one.")
+    input_shapes: dict[str, tuple[int, ...]] = Field({}, description="Of a model with several inputs, each one's.")
+
+    @property
+    def each_head(self) -> tuple[Head, ...]:
+        """Every output; the only one has no name."""
+        return self.heads or (
+            Head(
+                problem=self.problem,
+                output_shape=self.output_shape,
+                classes=self.classes,
+                variance=self.variance,
+                target_columns=self.target_columns,
+            ),
+        )
+
+    @property
+    def each_input(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every input of an example, by its name; the only one has none."""
+        return self.input_shapes or {ONE: self.input_shape}
 
 
 def input_distributions(dataset: Dataset) -> dict[str, Distribution]:

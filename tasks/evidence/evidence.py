@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from tasks.contract.artifact import Format, Precision, Role, Target, default_target
 from tasks.contract.errors import StoreError
+from tasks.contract.named import ONE
 from tasks.contract.problem import Problem
 from tasks.formats.audit import Audit
 from tasks.measuring.arrays import Figure
@@ -24,16 +25,9 @@ CHOICE = "choice.json"
 SCHEMA_VERSION = 1  # goes up when a field changes its meaning or its name
 
 
-class FileEvidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
-    """What was measured of one file."""
+class Scored(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """How right a file's answers are: of a model's one output, or of one of several."""
 
-    role: Role
-    target: Target
-    format: Format
-    precision: Precision
-    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="The file's digest, as its artifact has it.")
-    keras_sha256: str = Field(pattern="^([0-9a-f]{64})?$", description="The Keras model's that it was made from.")
-    shipped: bool = Field(description="Whether it is part of the version; the others are there to compare with.")
     accuracy: Interval = Field(description="The metric on the test split.")
     keras_accuracy: Interval | None = Field(
         None, description="That of the Keras model that it was made from; none in evidence of older versions."
@@ -58,6 +52,21 @@ class FileEvidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         (), description="Row: label, column: answer. Empty when there are too many classes, or none."
     )
     parity: Parity = Field(description="How far its outputs are from its Keras model's.")
+
+
+class FileEvidence(Scored, frozen=True, extra="forbid", allow_inf_nan=False):
+    """What was measured of one file. Of several outputs what is said of answers is the first one's."""
+
+    role: Role
+    target: Target
+    format: Format
+    precision: Precision
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="The file's digest, as its artifact has it.")
+    keras_sha256: str = Field(pattern="^([0-9a-f]{64})?$", description="The Keras model's that it was made from.")
+    shipped: bool = Field(description="Whether it is part of the version; the others are there to compare with.")
+    heads: dict[str, Scored] = Field(
+        default_factory=dict, description="Of several outputs, what is said of each one's answers, by its name."
+    )
     size_bytes: int = Field(ge=1, description="On disk.")
     gzip_bytes: int = Field(ge=1, description="Each file compressed with gzip, level 6.")
     parameters: int = Field(ge=0, description="Of the Keras model.")
@@ -74,6 +83,11 @@ class FileEvidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     integer_share: Figure = Field(ge=0, le=1, description="Share of multiply-accumulates in integer kernels.")
     audit: Audit = Field(description="The kernels that really run, layer by layer.")
 
+    @property
+    def each_head(self) -> dict[str, Scored]:
+        """What is said of the answers of each output, by its name; of the only one without a name."""
+        return self.heads or {ONE: self}
+
 
 class Reference(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """What drops are counted from: the teacher, answered by Keras itself and by no file."""
@@ -83,6 +97,27 @@ class Reference(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     accuracy: Interval = Field(description="The metric on the test split.")
     guessing: Figure = Field(description="That of who always says the same: the commonest class, or the mean.")
     targets: dict[str, Interval] = Field(default_factory=dict, description="Of several targets, each one's own.")
+
+
+class HeadEvidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """What one output answers, and what it is measured by."""
+
+    name: str = Field(description="The output's; empty where there is no other.")
+    problem: Problem
+    score: str = Field(description="The metric that decides, by its name.")
+    lower_is_better: bool = False
+    classes: tuple[str, ...] = ()
+    reference: Reference | None = None
+
+    @property
+    def side(self) -> dict[bool, str]:
+        """On which side of another a metric lies that is worse (True), or better."""
+        return {True: "above", False: "below"} if self.lower_is_better else {True: "below", False: "above"}
+
+    @property
+    def title(self) -> str:
+        """What people call its metric: with the output's name where there are others."""
+        return f"{self.name}'s {self.score}" if self.name else self.score
 
 
 class Tried(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -142,10 +177,27 @@ class Evidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     reference: Reference | None = Field(
         None, description="What drops are counted from; none in older evidence, where it is the teacher's float file."
     )
+    heads: tuple[HeadEvidence, ...] = Field(
+        (), description="Of a model with several outputs, each one; what is said of one is said of the first."
+    )
     files: tuple[FileEvidence, ...] = Field(
         min_length=1,
         description="By target in the recipe's order, and within one by role: teacher, student, compressed.",
     )
+
+    @property
+    def each_head(self) -> tuple[HeadEvidence, ...]:
+        """Every output; the only one has no name."""
+        return self.heads or (
+            HeadEvidence(
+                name=ONE,
+                problem=self.problem,
+                score=self.score,
+                lower_is_better=self.lower_is_better,
+                classes=self.classes,
+                reference=self.reference,
+            ),
+        )
 
     @property
     def in_points(self) -> bool:

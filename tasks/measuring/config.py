@@ -65,7 +65,18 @@ class ValidateConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         json_schema_extra={"position": 7},
     )
 
+    metrics: dict[str, str] = Field(
+        {},
+        description="Of a model with several outputs: what decides for each, by the output's name, such as "
+        "{kind: f1_macro, box: mae}; those that are left out take validate.metric.",
+        json_schema_extra={"position": 8},
+    )
+
+    def metric_of(self, head: str) -> str:
+        """The metric of an output, by its name."""
+        return self.metrics.get(head, self.metric)
+
     @property
     def called(self) -> bool:
         """Whether the metric is a function of the user's own: what it gives only calling it tells."""
-        return ":" in self.metric
+        return any(":" in metric for metric in (self.metric, *self.metrics.values()))
