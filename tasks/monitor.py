@@ -60,7 +60,7 @@ def monitor(version: OpenVersion, new: NewData, config: MonitorConfig, *, seed: 
     if unknown and (sentence := unknown(new.x)):
         raise DataError("data.source", sentence, "the model has never seen it: drop such examples, or compress again")
     try:
-        answers = answers_of(call, new.x, profile.output_shape, BATCH, version.uri)
+        answers = answers_of(call, new.x, {h.name: h.output_shape for h in profile.each_head}, BATCH, version.uri)
     except SlimlineError:
         raise
     except Exception as error:  # the runtime's own, which share no class: an id that a table has no row for

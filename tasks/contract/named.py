@@ -64,6 +64,11 @@ def each(values: Array, change: Callable[[Array], Array]) -> Array:
     return packed({name: change(part) for name, part in fields(values).items()})
 
 
+def kind_of(ends: Sequence[tuple[str, npt.DTypeLike, tuple[int, ...]]]) -> np.dtype[Any]:
+    """The type of one example, of each input's or output's name, type and shape: `np.empty(n, …)` makes n of it."""
+    return np.dtype(list(ends)) if len(ends) > 1 else np.dtype((ends[0][1], ends[0][2]))
+
+
 def ordered(values: Array, names: Sequence[str]) -> list[Array]:
     """What records hold in the order of these names; a plain array is the one."""
     if not values.dtype.names:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tasks.contract.named import fields
 from tasks.contract.progress import listener
 from tasks.quantization.parameters import in_integers
 
@@ -61,5 +62,13 @@ def ranking(
     costs = {}
     for layer in layers:
         alone = make([other for other in layers if other != layer])
-        costs[layer] = float(np.square(answers(alone) - expected, dtype=np.float64).mean())
+        pairs = zip(fields(answers(alone)).values(), fields(expected).values(), strict=True)
+        costs[layer] = sum(
+            float(np.square(now - before, dtype=np.float64).mean() / unit(before)) for now, before in pairs
+        )
     return sorted(layers, key=lambda layer: -costs[layer])
+
+
+def unit(answers: np.ndarray) -> float:
+    """What squared changes of one output are counted in, so that one in hundreds does not outweigh shares of one."""
+    return float(np.square(answers, dtype=np.float64).mean()) or 1.0
