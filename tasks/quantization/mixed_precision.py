@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tasks.contract.named import fields
+from tasks.contract.named import field, names_of
 from tasks.contract.progress import listener
 from tasks.quantization.parameters import in_integers
 
@@ -62,13 +62,15 @@ def ranking(
     costs = {}
     for layer in layers:
         alone = make([other for other in layers if other != layer])
-        pairs = zip(fields(answers(alone)).values(), fields(expected).values(), strict=True)
-        costs[layer] = sum(
-            float(np.square(now - before, dtype=np.float64).mean() / unit(before)) for now, before in pairs
-        )
+        costs[layer] = change(answers(alone), expected)
     return sorted(layers, key=lambda layer: -costs[layer])
 
 
-def unit(answers: np.ndarray) -> float:
-    """What squared changes of one output are counted in, so that one in hundreds does not outweigh shares of one."""
-    return float(np.square(answers, dtype=np.float64).mean()) or 1.0
+def change(actual: np.ndarray, expected: np.ndarray) -> float:
+    """The mean squared change of outputs; of several, each in the unit of its own variance, and their sum."""
+
+    def of_one(name: str) -> float:
+        changed, was = (field(each, name).astype(np.float64) for each in (actual, expected))
+        return float(np.square(changed - was).mean() / max(was.var(), np.finfo(np.float32).tiny))
+
+    return sum(map(of_one, names_of(expected)))

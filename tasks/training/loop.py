@@ -129,7 +129,7 @@ def fit(
     import tensorflow as tf
 
     tf.config.experimental.enable_op_determinism()
-    model = as_learned(model, *data.problems)
+    model = as_learned(model, data.problems)
     tf.keras.utils.set_random_seed(seed)
     total = math.ceil(data.counts["train"] / config.batch_size)
     lesson = objective(model)

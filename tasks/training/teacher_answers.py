@@ -50,7 +50,7 @@ def taught_by(
         ModelError: when the objective gets its model: a layer that is not there, or does not correspond.
 
     """
-    teacher = as_learned(teacher, *data.problems)
+    teacher = as_learned(teacher, data.problems)
     tell = partial(listener().note, stage)
     kept = keeper(teacher, data, tell) if teaching.mix else None
     objective = softened(data.heads, teacher, teaching, label_loss(data), kept)
