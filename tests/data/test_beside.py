@@ -225,21 +225,21 @@ def test_arrays_of_a_function_have_no_columns(files: Path, monkeypatch) -> None:
 def test_columns_of_a_program_s_frame_are_kept_beside_its_arrays(tmp_path: Path) -> None:
     both = {"group": "patient", "time": "day"}
     frame, label = FRAME.drop(columns="label"), FRAME["label"]
-    kept = keep_arrays((frame, label), tmp_path, DataConfig(**both).beside)
+    kept = keep_arrays((frame, label), tmp_path, DataConfig(**both).beside).file
     assert open_data(DataConfig(reader="npz", source=str(kept), **both)).digest == opened(**both).digest
     splits = (frame[:200], label[:200]), (frame[200:], label[200:])
-    kept = keep_arrays(splits, tmp_path, ("patient", "day"))
+    kept = keep_arrays(splits, tmp_path, ("patient", "day")).file
     data = open_data(DataConfig(reader="npz", source=str(kept), group="patient"))
     assert {*values_of(data, PATIENT)["test"]} == {*PATIENT[200:]}
     gaps = frame.assign(patient=[None, *PATIENT[1:]])
-    kept = keep_arrays((gaps, label), tmp_path, ("patient", "day"))
+    kept = keep_arrays((gaps, label), tmp_path, ("patient", "day")).file
     with pytest.raises(DataError, match=r"data.group.*without a value"):
         open_data(DataConfig(reader="npz", source=str(kept), group="patient"))
     with pytest.raises(DataError, match=r"data: 'site'.*it has a, b, c, patient, day"):
         keep_arrays((frame, label), tmp_path, ("site", "patient", "day"))
     with pytest.raises(DataError, match=r"data: 'patient'.*pandas DataFrame"):
         keep_arrays((X, Y), tmp_path, ("patient",))
-    with pytest.raises(DataError, match="rename this column"):
+    with pytest.raises(DataError, match="rename one"):
         keep_arrays((frame.rename(columns={"patient": "x"}), label), tmp_path, ("x", "day"))
 
 
