@@ -134,11 +134,8 @@ def test_one_of_each_by_its_name_is_a_plain_array(tmp_path: Path, monkeypatch: p
     assert bool(source.decode(x).dtype.names) == (write is function)
 
 
-@pytest.mark.parametrize("write", WRITTEN)
-def test_a_target_that_is_not_there_is_refused_by_the_head(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write
-) -> None:
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.parametrize("write", [each for each in WRITTEN if each is not function])  # whose chunks alone tell
+def test_a_target_that_is_not_there_is_refused_by_the_head(tmp_path: Path, write) -> None:
     config = DataConfig(reader=write.__name__, **write(tmp_path) | {"heads": ({"name": "kind"}, {"name": "gone"})})
     with pytest.raises(DataError, match=r"data.heads: '.*gone.*it has .*kind"):
         READERS[config.reader].read(config)
