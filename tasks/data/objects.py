@@ -103,8 +103,8 @@ def columns_of(value: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
         return (), ()
     x, y = value[:2]
     inputs = tuple(map(str, x.columns))
-    if isinstance(y, Mapping):
-        return inputs, tuple(map(str, y))
+    if isinstance(y, Mapping):  # which names outputs, and not the numbers that one of them has
+        return inputs, ()
     return inputs, tuple(map(str, y.columns)) if _is_frame(y) else (str(getattr(y, "name", None) or "target"),)
 
 

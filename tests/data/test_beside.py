@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.contract.errors import DataError
+from tasks.contract.named import ONE
 from tasks.data import SPLITS, DataConfig, Dataset, describe, open_data
+from tasks.data.heads import Head
 from tasks.data.in_memory import keep_arrays
 from tasks.data.new import open_new
 from tasks.data.opening import read_dataset
@@ -246,8 +248,8 @@ def test_columns_of_a_program_s_frame_are_kept_beside_its_arrays(tmp_path: Path)
 def test_new_data_need_neither(files: Path) -> None:
     config = DataConfig(reader="table", source=str(files / "new.csv"), group="patient", time="day")
     FRAME[["c", "a", "b"]].to_csv(files / "new.csv", index=False)
-    learned = {"columns": ("a", "b", "c"), "target_columns": ("label",), "input_shape": (3,)}
-    new = open_new(config, labels=False, classes=("0", "1"), limit=1000, **learned)
+    head = Head(problem="classification", output_shape=(2,), classes=("0", "1"), target_columns=("label",))
+    new = open_new(config, labels=False, inputs={ONE: (3,)}, heads=(head,), limit=1000, columns=("a", "b", "c"))
     np.testing.assert_array_equal(new.x, X)
 
 
