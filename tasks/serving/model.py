@@ -15,7 +15,7 @@ from kserve.protocol.infer_type import RequestedOutput
 from kserve.utils.numpy_codec import from_np_dtype
 from prometheus_client import REGISTRY, Gauge, Histogram
 
-from tasks.contract.named import Array, names_of, ordered, packed
+from tasks.contract.named import Array, ordered, packed
 from tasks.formats.slimline_pyfunc import TensorSpec
 from tasks.serving.admission import REFUSED
 from tasks.serving.limits import ServeConfig
@@ -99,7 +99,8 @@ class ServedModel(Model):  # type: ignore[misc]
         at_once = served.seconds * len(x) < SLOW
         answers = served.call(x) if at_once else await self._beside(served, x)
         BATCH.observe(len(x))
-        given = dict(zip((tensor.name for tensor in served.outputs), ordered(answers, names_of(answers)), strict=True))
+        names = [tensor.name for tensor in served.outputs]
+        given = dict(zip(names, ordered(answers, names), strict=True))
         requested = {each.name: each.binary_data for each in payload.request_outputs or ()}
         # an output's own wish, else the request's, which holds for all
         binary = {

@@ -148,7 +148,7 @@ def card(evidence: Evidence, **more) -> str:
         "lineage": {"teacher": "a" * 64},
         "links": {},
     }
-    return render_card(evidence=evidence, **{"data": data, "profile": profile, **more})
+    return render_card(evidence=evidence, **{**settings, **more})
 
 
 def test_the_card(evidence):
