@@ -3,7 +3,9 @@
 from typing import Any
 
 from flows.recipe import Recipe
+from tasks.contract.named import ONE
 from tasks.data import Dataset, open_data
+from tasks.data.heads import Head
 from tasks.measuring.measure import measure_of
 from tasks.zoo import check_model
 
@@ -20,9 +22,10 @@ def check(recipe: Recipe) -> Dataset:
     data = open_data(recipe.data, anew=True)
     y = _few_targets(data)
     measure_of(recipe.validation.metric, recipe.data.problem, y, data.variance).guessing(len(data.classes))
-    check_model(recipe.teacher, data.input_shape, data.output_shape, recipe.data.problem, field="teacher")
+    head = Head(problem=recipe.data.problem, output_shape=data.output_shape)
+    check_model(recipe.teacher, {ONE: data.input_shape}, [head], field="teacher")
     if recipe.student.model != "teacher":
-        check_model(recipe.student, data.input_shape, data.output_shape, recipe.data.problem, field="student")
+        check_model(recipe.student, {ONE: data.input_shape}, [head], field="student")
     return data
 
 

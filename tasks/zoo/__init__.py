@@ -1,7 +1,7 @@
 """Models: architectures by name, and the way from a config to a model that fits the data."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,11 +10,13 @@ from pydantic import BaseModel, Field
 
 from tasks.contract.artifact import digest_file, digest_folder
 from tasks.contract.errors import ModelError
+from tasks.contract.named import ONE
 from tasks.contract.own_function import NAME as FUNCTION
 from tasks.contract.problem import Problem, one_for_two
 from tasks.data import Dataset
-from tasks.formats.keras import files as keras
-from tasks.formats.keras.brought_file import look
+from tasks.data.heads import Head
+from tasks.formats.keras.brought_file import ModelFile, look
+from tasks.formats.keras.ends import Shape, check_counts, fits
 from tasks.zoo import autoencoder, cnn, ds_cnn, mlp, mobilenet, resnet6, resnet8, unet
 from tasks.zoo.brought import Brought, bring, source_of
 from tasks.zoo.ends import ModelEnds, ends_of
@@ -121,20 +123,13 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         return hashlib.sha256(identity.encode()).hexdigest()
 
 
-def check_model(
-    config: ModelConfig,
-    input_shape: tuple[int, ...],
-    output_shape: tuple[int, ...],
-    problem: Problem,
-    field: str = "model",
-) -> None:
+def check_model(config: ModelConfig, inputs: Mapping[str, Shape], heads: Sequence[Head], field: str = "model") -> None:
     """Hold a model against the data before anything runs, with TensorFlow only where nothing else tells.
 
     Args:
         config: which model.
-        input_shape: of one example.
-        output_shape: of one prediction.
-        problem: what it is to solve.
+        inputs: the shape of one example, by the name of each of the data's inputs.
+        heads: what its outputs are to be.
         field: the recipe's name for the config, such as `teacher`, for messages.
 
     Raises:
@@ -143,26 +138,29 @@ def check_model(
     """
     where = f"{field}.model"
     if config.model in ARCHITECTURES:
-        _check_architecture(ARCHITECTURES[config.model], input_shape, output_shape, problem, where)
+        for shape in inputs.values():
+            for head in heads:
+                _check_architecture(ARCHITECTURES[config.model], shape, head.output_shape, head.problem, where)
     elif FUNCTION.fullmatch(config.model):
-        bring(config.model, input_shape, output_shape, problem, trust=config.trust, field=where)
+        bring(config.model, inputs, heads, trust=config.trust, field=where)
     else:
         file = look(_path(config.model, where), trust=config.trust, field=where)
         if file.kind == "savedmodel":
-            bring(config.model, input_shape, output_shape, problem, trust=config.trust, field=where)
-            return
-        keras.check_ends(*file.ends, config.model, where)
-        if file.input_shape is not None and not keras.fits(file.input_shape, input_shape):
-            raise ModelError(
-                where, config.model, f"takes examples of shape {file.input_shape}; the data's have {input_shape}"
-            )
-        one = problem == "classification" and one_for_two((file.output_units,), output_shape[-1:])
-        if file.output_units not in (None, output_shape[-1]) and not one:
-            raise ModelError(
-                where,
-                config.model,
-                f"gives {file.output_units} values; a {problem} of these data needs {output_shape[-1]}",
-            )
+            bring(config.model, inputs, heads, trust=config.trust, field=where)
+        else:
+            _check_file(file, inputs, heads, config.model, where)
+
+
+def _check_file(file: ModelFile, inputs: Mapping[str, Shape], heads: Sequence[Head], name: str, field: str) -> None:
+    """Hold what a file's config says against the data; of several inputs or outputs, how many they are."""
+    check_counts(*file.ends, list(inputs), [head.name for head in heads], name, field)
+    (shape, *more), (head, *others) = inputs.values(), heads
+    if not more and file.input_shape is not None and not fits(file.input_shape, shape):
+        raise ModelError(field, name, f"takes examples of shape {file.input_shape}; the data's have {shape}")
+    units = head.output_shape[-1]
+    one = head.problem == "classification" and one_for_two((file.output_units,), (units,))
+    if not others and file.output_units not in (None, units) and not one:
+        raise ModelError(field, name, f"gives {file.output_units} values; a {head.problem} of these data needs {units}")
 
 
 def build_model(config: ModelConfig, data: Dataset, *, seed: int, field: str = "model") -> "tf.keras.Model":
@@ -202,8 +200,8 @@ def bring_model(config: ModelConfig, data: Dataset, field: str = "model") -> Bro
     where = f"{field}.model"
     if not FUNCTION.fullmatch(config.model):
         _path(config.model, where)
-    shapes = data.input_shape, data.output_shape
-    return bring(config.model, *shapes, data.config.problem, trust=config.trust, field=where)
+    head = Head(problem=data.config.problem, output_shape=data.output_shape)
+    return bring(config.model, {ONE: data.input_shape}, [head], trust=config.trust, field=where)
 
 
 def _check_architecture(

@@ -3,9 +3,12 @@ import pytest
 from zoo_ends import ends_for
 
 from tasks.contract.errors import ModelError
+from tasks.contract.named import ONE
 from tasks.data import DataConfig, open_data
+from tasks.data.heads import Head
 from tasks.zoo import ARCHITECTURES, ModelConfig, ModelEnds, build_model, check_model, ends_of
 
+DIGIT = Head(problem="classification", output_shape=(10,))
 IMAGE = ModelEnds((8, 8, 1), (3,), "classification")
 
 
@@ -134,7 +137,9 @@ def test_the_same_seed_gives_the_same_weights(digits):
 )
 def test_a_model_that_cannot_be_is_refused_by_name(model, shape, output, problem, says):
     with pytest.raises(ModelError, match=r"teacher\.model") as caught:
-        check_model(ModelConfig(model=model), shape, output, problem, field="teacher")
+        check_model(
+            ModelConfig(model=model), {ONE: shape}, [Head(problem=problem, output_shape=output)], field="teacher"
+        )
     assert says in str(caught.value)
     assert model in str(caught.value)
 
@@ -166,7 +171,7 @@ def functions(tmp_path, monkeypatch):
 
 def test_a_function_builds_the_model(functions, digits):
     config = ModelConfig(model="theirs_zoo:build")
-    check_model(config, digits.input_shape, digits.output_shape, "classification")
+    check_model(config, {ONE: digits.input_shape}, [DIGIT])
     first, second = (build_model(config, digits, seed=3) for _ in range(2))
     assert first.output_shape == (None, 10)
     assert [layer.name for layer in first.layers] == [layer.name for layer in second.layers]
@@ -183,7 +188,7 @@ def test_a_function_builds_the_model(functions, digits):
 )
 def test_a_function_that_builds_no_fitting_model_is_refused(functions, digits, name, says):
     with pytest.raises(ModelError) as caught:
-        check_model(ModelConfig(model=f"theirs_zoo:{name}"), digits.input_shape, digits.output_shape, "classification")
+        check_model(ModelConfig(model=f"theirs_zoo:{name}"), {ONE: digits.input_shape}, [DIGIT])
     assert says in str(caught.value)
 
 

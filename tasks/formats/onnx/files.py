@@ -27,7 +27,7 @@ from tasks.formats.onnx.handlers import handlers
 from tasks.formats.onnx.names import layer_of, read, subgraph_protos, written
 from tasks.formats.onnx.static_quantization import static
 from tasks.keras_graph.folding import fold
-from tasks.keras_graph.rebuild import signature_names
+from tasks.keras_graph.names import signature_names
 from tasks.quantization.calibration import CalibrationConfig
 from tasks.quantization.fake_quantization import frozen
 from tasks.quantization.kernel_steps import KernelSteps

@@ -15,7 +15,7 @@ from tasks.formats.audit import Audit, LayerAudit, counted
 from tasks.formats.lookups import without_tables
 from tasks.formats.savedmodel.warmup import write_warmup
 from tasks.keras_graph.folding import fold
-from tasks.keras_graph.rebuild import signature_names
+from tasks.keras_graph.names import signature_names
 from tasks.quantization.fake_quantization import frozen
 from tasks.quantization.parameters import is_fake_quantized
 
