@@ -69,3 +69,13 @@ def ordered(values: Array, names: Sequence[str]) -> list[Array]:
     if not values.dtype.names:
         return [values]
     return [field(values, name) for name in names]
+
+
+def by_name(values: Array, names: Sequence[str]) -> dict[str, Array]:
+    """What a file is fed, by the names of its inputs: a plain array is for its one, whatever that is called.
+
+    Raises:
+        ValueError: the records have no such field.
+
+    """
+    return dict(zip(names, ordered(values, names), strict=True))

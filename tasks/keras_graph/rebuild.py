@@ -347,6 +347,12 @@ def calls_of(model: "tf.keras.Model") -> list[Any]:
     return [node for depth in depths for node in model._nodes_by_depth[depth] if not node.is_input]
 
 
+def inputs_used(model: "tf.keras.Model") -> list[int]:
+    """The numbers of the inputs on which an output hangs."""
+    used = {key for node in calls_of(model) for key in node.flat_input_ids} | {str(id(each)) for each in model.outputs}
+    return [place for place, each in enumerate(model.inputs) if str(id(each)) in used]
+
+
 def _inputs(model: "tf.keras.Model") -> list[Any]:
     import tensorflow as tf
 

@@ -35,8 +35,7 @@ def several(inputs: str = "photo table words", outputs: str = "kind tags price",
     x = layers.Concatenate(name="joined")(parts) if len(parts) > 1 else parts[0]
     shared = layers.Dense(8, activation="relu", name="shared")
     x = shared(shared(layers.Dense(8, name="body")(x)))
-    price = layers.Dense(2, bias_initializer=keras.initializers.Constant(300.0), name="amount")(x)
-    price = layers.Rescaling(1.5, 20.0, name="price")(price)
+    price = layers.Rescaling(80.0, 300.0, name="price")(layers.Dense(2, name="amount")(x))
     made = {
         "kind": lambda: layers.Dense(3, activation="softmax", name="kind")(x),
         "tags": lambda: layers.Dense(4, activation="sigmoid", name="tags")(

@@ -9,7 +9,7 @@ from tasks.contract.problem import one_for_two
 from tasks.data.heads import Head
 from tasks.keras_graph.names import signature_names
 from tasks.keras_graph.output_meaning import meaning
-from tasks.keras_graph.rebuild import calls_of
+from tasks.keras_graph.rebuild import inputs_used
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -140,15 +140,11 @@ def check_heads(model: "tf.keras.Model", heads: Sequence[Head], name: str, field
 
 def idle_inputs(model: "tf.keras.Model") -> str:
     """Which input no output hangs on, which files would not have, and the way out; empty if each counts."""
-    used = {key for node in calls_of(model) for key in node.flat_input_ids} | {str(id(each)) for each in model.outputs}
-    idle = [
-        layer.name for layer, each in zip(model._input_layers, model.inputs, strict=True) if str(id(each)) not in used
-    ]
-    return (
-        f"answers the same whatever its input {idle[0]} is: leave it out of the model, and of data.input"
-        if idle
-        else ""
-    )
+    used = inputs_used(model)
+    idle = [layer.name for place, layer in enumerate(model._input_layers) if place not in used]
+    if not idle:
+        return ""
+    return f"answers the same whatever its input {idle[0]} is: leave it out of the model, and of data.input"
 
 
 def fits(shape: tuple[int | None, ...], sizes: Shape) -> bool:
