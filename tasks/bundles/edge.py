@@ -15,7 +15,7 @@ from tasks.bundles.outputs import Output, need_labels, write_labels
 from tasks.bundles.trial import TrialConfig, TrialResult, opened, timed
 from tasks.contract.artifact import Target
 from tasks.contract.errors import BundleMismatch, ServerFailed
-from tasks.contract.named import Array, fields, names_of, ordered, packed
+from tasks.contract.named import Array, by_name, fields, names_of, packed
 from tasks.formats import FORMATS
 from tasks.formats.tflite.files import FILE
 from tasks.formats.tflite.signature import TFLiteTensor, signature
@@ -42,13 +42,13 @@ def lay_out(folder: Path, contents: Contents) -> None:
     inputs, answers = _in_order(folder / FILE, examples, outputs)
     _save(folder / examples_file(examples), examples)
     profile = json.loads((contents.version.folder / "profile.json").read_text())
-    taken = zip(inputs, ordered(examples, [tensor.called for tensor in inputs]), strict=True)
+    taken = by_name(examples, [tensor.called for tensor in inputs])
     given = [{**_as_json(tensor), "unit": output.mean or "the target's own"} for output, tensor in answers]
     metadata = {
         "name": contents.name,
         "version": contents.number,
         "precision": contents.file("edge", "litert").precision,
-        **_ends("input", [_taken(tensor, values, profile["dtype"]) for tensor, values in taken]),
+        **_ends("input", [_taken(tensor, taken[tensor.called], profile["dtype"]) for tensor in inputs]),
         **_ends("output", given),
         "labels": as_json({output.name: output.labels for output in outputs}),
     }

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tasks.contract.artifact import Artifact, digest_folder
 from tasks.contract.errors import StoreError
-from tasks.contract.named import Array, ordered
+from tasks.contract.named import Array, by_name
 from tasks.contract.state_folder import home
 from tasks.store import database
 from tasks.store.metric_names import metric_name
@@ -379,7 +379,7 @@ def save_model(
     )
     columns = list(profile.get("columns", ()))
     by_mlflow = source.suffix == ".onnx" and not columns and len(file.inputs) == 1
-    tensors = dict(zip(names := [end.name for end in file.inputs], ordered(example, names), strict=True))
+    tensors = by_name(example, [end.name for end in file.inputs])
     options: dict[str, Any] = {
         "signature": ModelSignature(None if columns else inputs, outputs),
         "input_example": pd.DataFrame(example, columns=columns) if columns else tensors,
