@@ -65,8 +65,9 @@ def compress(recipe: Recipe, *, model: Any = None, data: Any = None) -> Compress
             the recipe sets `teacher.fit`.
         data: `(x, y)`, `(train, test)` or `(train, validation, test)` of such pairs, in place of `data.reader` and
             `data.source`: inputs `(n, …)` and one target for each of them, as arrays, lists or pandas; instead of a
-            pair also a `tf.data.Dataset` or a `keras.utils.PyDataset`. Without test data of its own, `data.test` of
-            them is split off.
+            pair also a `tf.data.Dataset` or a `keras.utils.PyDataset`. Several inputs, and the targets of several
+            outputs, are dicts of arrays by the model's names; `recipe.data.heads` says what each output is. Without
+            test data of its own, `data.test` of them is split off.
 
     Raises:
         InvalidInput: something is wrong with the recipe, the model or the data; says what, and the way out.
@@ -108,8 +109,7 @@ def _with(recipe: Recipe, model: Any, data: Any) -> Recipe:
 
         for field in {"reader", "source", "test_source"} & recipe.data.model_fields_set:
             raise RecipeError(f"data.{field}", getattr(recipe.data, field), "leave it out, as `data` takes its place")
-        kept = keep_arrays(data, home() / "brought", recipe.data.beside)
-        settings["data"] |= {"reader": "npz", "source": str(kept)}
+        settings["data"] |= keep_arrays(data, home() / "brought", recipe.data.beside).settings
     return check_settings(settings)
 
 

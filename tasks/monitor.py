@@ -1,18 +1,20 @@
 """Monitor: a registered version on new data: its score, what moved in the data and in its answers, and its latency."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tasks.contract.artifact import EvidenceArtifact
 from tasks.contract.errors import DataError, SlimlineError
 from tasks.contract.progress import listener
 from tasks.data import DataConfig, fingerprint
+from tasks.data.heads import Head
 from tasks.data.new import NewData, open_new
 from tasks.data.tables.slimline_columns import from_json
 from tasks.drift.distributions import Distribution, Drift, drifts
 from tasks.drift.features import Features, features_of
 from tasks.drift.limits import MonitorConfig
-from tasks.drift.profile import answer_figures, joined, open_profile, target_figures
-from tasks.evidence.monitoring import Monitoring, reasons, write_monitoring
+from tasks.drift.of_heads import figures_of_answers, figures_of_targets, named_of
+from tasks.drift.profile import Profile, joined, open_profile
+from tasks.evidence.monitoring import HeadMonitoring, Monitoring, reasons, write_monitoring
 from tasks.evidence.plots import drifts_by_figure
 from tasks.formats import FORMATS
 from tasks.formats.onnx import files as onnx
@@ -59,8 +61,9 @@ def monitor(version: OpenVersion, new: NewData, config: MonitorConfig, *, seed: 
     unknown = unknown_ids(version.files_of(file.target) / onnx.FILE) if file.target == "onnxruntime" else None
     if unknown and (sentence := unknown(new.x)):
         raise DataError("data.source", sentence, "the model has never seen it: drop such examples, or compress again")
+    shapes = {head.name: head.output_shape for head in profile.each_head}
     try:
-        answers = answers_of(call, new.x, profile.output_shape, BATCH, version.uri)
+        answers = answers_of(call, new.x, shapes, BATCH, version.uri)
     except SlimlineError:
         raise
     except Exception as error:  # the runtime's own, which share no class: an id that a table has no row for
@@ -72,51 +75,20 @@ def monitor(version: OpenVersion, new: NewData, config: MonitorConfig, *, seed: 
             "new ids, or compress again",
         ) from error
     y = new.x if profile.problem == "reconstruction" else new.y
-    accuracy, decay, decays = None, None, {}
-    if y is not None:
-        measure = measure_of(
-            evidence.score,
-            profile.problem,
-            y,
-            profile.variance,
-            names=profile.target_columns,
-            confidence=evidence.confidence,
-            seed=seed,
-        )
-        accuracy, lower = measure.interval(answers), evidence.lower_is_better
-        now = measure.by_target(answers, answers)
-        decay = _decay(file.accuracy, accuracy, lower=lower)
-        decays = {  # a version of before these were kept has none
-            name: _decay(profile.scores[name], each.score, lower=lower)
-            for name, each in now.items()
-            if name in profile.scores
-        }
+    heads = {head.name: _scored(version, profile, head, y, answers, seed) for head in profile.each_head}
     times = timing.time_in_turn({"now": call}, new.x[:1], config.latency_rounds, WARM, SECONDS)
-    columns, targets = profile.columns, profile.classes or profile.target_columns
-    moved: dict[str, list[Drift]] = {
-        "inputs": _drifts(profile.inputs, joined(features_of(x, columns) for x in _chunks(new.x)), config),
-        "targets": [],
-        "predictions": _drifts(profile.predictions, answer_figures(profile.problem, new.x, answers, targets), config),
-    }
-    if new.y is not None:
-        moved["targets"] = _drifts(profile.targets, target_figures(profile.problem, new.y, targets), config)
     machine = describe_machine(load_before)
     latency = latency_of(times["now"])
     return _judged(
         Monitoring(
+            **dict(next(iter(heads.values()))),
             uri=version.uri,
-            problem=profile.problem,
-            score=evidence.score,
-            lower_is_better=evidence.lower_is_better,
+            heads=heads if len(heads) > 1 else {},
             examples=len(new.x),
             examples_held=new.available,
             confidence=evidence.confidence,
-            registered=file.accuracy,
-            accuracy=accuracy,
-            decay=decay,
-            decays=decays,
-            columns=columns,
-            **{kind: tuple(each) for kind, each in moved.items()},
+            columns=profile.columns,
+            **_moved(profile, new, answers, config),
             latency=latency,
             registered_latency_p50=file.latency.p50,
             slowdown=latency.p50 / file.latency.p50 if _alike(machine, evidence.machine) else None,
@@ -129,13 +101,58 @@ def monitor(version: OpenVersion, new: NewData, config: MonitorConfig, *, seed: 
     )
 
 
+def _scored(
+    version: OpenVersion, profile: Profile, head: Head, y: Outputs | None, answers: Outputs, seed: int
+) -> HeadMonitoring:
+    """How right one output's answers are, of those of all, and how much worse than registered."""
+    evidence = version.evidence.by_head[head.name]
+    registered, lower = evidence.served().accuracy, evidence.lower_is_better
+    scored = HeadMonitoring(problem=head.problem, score=evidence.score, lower_is_better=lower, registered=registered)
+    if y is None:
+        return scored
+    own, confidence = head.of(answers), evidence.confidence
+    measure = measure_of(
+        scored.score,
+        head.problem,
+        head.of(y),
+        head.variance,
+        names=head.target_columns,
+        confidence=confidence,
+        seed=seed,
+    )
+    now = measure.interval(own)
+    decays = {  # a version of before these were kept has none
+        name: _decay(before, each.score, lower=lower)
+        for name, each in measure.by_target(own, own).items()
+        if (before := profile.scores.get(named_of(head, name)))
+    }
+    return scored.model_copy(update={"accuracy": now, "decay": _decay(registered, now, lower=lower), "decays": decays})
+
+
 def _decay(registered: Interval, now: Interval, *, lower: bool) -> Interval:
     """By how much the metric is worse now; `lower` says that less of it is better."""
     return independent_difference(now, registered) if lower else independent_difference(registered, now)
 
 
-def _drifts(references: dict[str, Distribution], figures: Features, config: MonitorConfig) -> list[Drift]:
-    return drifts(references, figures, limit=config.max_drift, significance=config.significance)
+def _moved(profile: Profile, new: NewData, answers: Outputs, config: MonitorConfig) -> dict[str, tuple[Drift, ...]]:
+    """How far inputs, targets and answers have moved, of several each."""
+    heads = profile.each_head
+    of_targets = {} if new.y is None else _named([(head, figures_of_targets(head, new.y)) for head in heads])
+    of_answers = _named([(head, figures_of_answers(head, new.x, answers)) for head in heads])
+    return {
+        "inputs": _drifts(profile.inputs, joined(features_of(x, profile.columns) for x in _chunks(new.x)), config),
+        "targets": _drifts(profile.targets, of_targets, config) if of_targets else (),
+        "predictions": _drifts(profile.predictions, of_answers, config),
+    }
+
+
+def _named(figures: Sequence[tuple[Head, Features]]) -> Features:
+    """The figures of all outputs."""
+    return {named_of(head, name): values for head, own in figures for name, values in own.items()}
+
+
+def _drifts(references: dict[str, Distribution], figures: Features, config: MonitorConfig) -> tuple[Drift, ...]:
+    return tuple(drifts(references, figures, limit=config.max_drift, significance=config.significance))
 
 
 def _chunks(x: Outputs) -> Iterator[Outputs]:
@@ -164,13 +181,17 @@ def _judged(measured: Monitoring, before: Machine, config: MonitorConfig) -> Mon
 
 def figures(measured: Monitoring) -> dict[str, float]:
     """The run's metrics by name: their course over many runs tells more than one run does."""
-    scored: dict[str, Interval | None] = {measured.score: measured.accuracy, "decay": measured.decay}
+    scored = {measured.score: measured.accuracy, "decay": measured.decay}
+    for name, head in measured.each_head.items():
+        behind = f"{name}/" if name else ""
+        scored |= {f"decay/{behind}{target}": each for target, each in head.decays.items()}
+        if name:
+            scored |= {f"{name}/{head.score}": head.accuracy, f"decay/{name}": head.decay}
     return {
         "degraded": float(bool(measured.reasons)),
         "examples": float(measured.examples),
         "latency_p50_ms": measured.latency.p50 * 1000,
         **{name: each.estimate for name, each in scored.items() if each},
-        **{f"decay/{name}": each.estimate for name, each in measured.decays.items()},
         **{f"drift/{name}": drift.stability_index for name, drift in measured.drifts().items()},
     }
 
@@ -189,13 +210,11 @@ def monitor_version(
     new = open_new(
         data,
         labels=labels,
-        classes=profile.classes,
-        input_shape=profile.input_shape,
-        output_shape=profile.output_shape,
+        inputs=profile.each_input,
+        heads=profile.each_head,
         limit=config.max_examples,
         last=config.which == "newest",
         columns=profile.columns,
-        target_columns=profile.target_columns,
         encoding=tuple(map(from_json, profile.encoding)),
     )
     for note in new.notes:

@@ -128,8 +128,8 @@ class Contents:
     def outputs(self, target: Target) -> tuple[Output, ...]:
         """What each output of a target's file answers."""
         answers, labels = fields(self.sample()[target]), read_labels(self.version.folder)
-        heads = self.version.evidence.each_head
-        return tuple(Output(head.name, head.problem, labels[head.name], answers[head.name]) for head in heads)
+        heads = self.version.evidence.by_head
+        return tuple(Output(name, head.problem, labels[name], answers[name]) for name, head in heads.items())
 
     @property
     def evidence_sha256(self) -> str:

@@ -35,11 +35,18 @@ def packed(arrays: Mapping[str, Array]) -> Array:
     if len(set(names)) < len(names) or len({len(each) for each in arrays.values()}) > 1:
         told = ", ".join(f"{name} {each.shape}" for name, each in arrays.items())
         raise ValueError(f"{told}: need a name of their own each, and as many examples")
-    kinds = [(name, each.dtype, each.shape[1:]) for name, each in zip(names, arrays.values(), strict=True)]
-    records = np.empty(len(next(iter(arrays.values()))), np.dtype(kinds))
-    for name, each in zip(names, arrays.values(), strict=True):
-        records[name] = each
-    return records
+    return records(dict(zip(names, arrays.values(), strict=True)))
+
+
+def records(arrays: Mapping[str, Array]) -> Array:
+    """Arrays `(n, …)` of as many examples as records `(n,)`, by their names as they stand; also of one alone."""
+    made = np.empty(
+        len(next(iter(arrays.values()))),
+        np.dtype([(name, each.dtype, each.shape[1:]) for name, each in arrays.items()]),
+    )
+    for name, each in arrays.items():
+        made[name] = each
+    return made
 
 
 def names_of(values: Array) -> tuple[str, ...]:
@@ -62,6 +69,11 @@ def each(values: Array, change: Callable[[Array], Array]) -> Array:
     if not values.dtype.names:
         return change(values)
     return packed({name: change(part) for name, part in fields(values).items()})
+
+
+def kind_of(ends: Sequence[tuple[str, npt.DTypeLike, tuple[int, ...]]]) -> np.dtype[Any]:
+    """The type of one example, of each input's or output's name, type and shape: `np.empty(n, …)` makes n of it."""
+    return np.dtype(list(ends)) if len(ends) > 1 else np.dtype((ends[0][1], ends[0][2]))
 
 
 def ordered(values: Array, names: Sequence[str]) -> list[Array]:

@@ -3,28 +3,40 @@
 import hashlib
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tasks.contract.errors import DataError
+from tasks.contract.named import fields
 from tasks.data.objects import TAKEN, by_part, column_beside, part_of, without_columns
 
+WEIGHT = "sample_weight"  # the key of the weights that came as the third of `(x, y, weights)`
 
-def keep_arrays(data: Any, folder: Path, beside: Sequence[str] = ()) -> Path:
-    """Write arrays to a file that their content names, unless it is there; returns it.
+
+@dataclass(frozen=True)
+class Kept:
+    """Arrays in a file. `settings`: what reads it, of a recipe's `data`."""
+
+    file: Path
+    settings: dict[str, str]
+
+
+def keep_arrays(data: Any, folder: Path, beside: Sequence[str] = ()) -> Kept:
+    """Write arrays to a file that their content names, unless it is there.
 
     Args:
         data: what `tasks.data.objects.TAKEN` says; inputs `(n, …)` and one target for each. A `y` of None is left out.
         folder: where the file goes; made if it is not there.
-        beside: columns of a DataFrame that are no inputs, but keys of their own.
+        beside: columns of a DataFrame or keys of a dict that are no inputs, but keys of their own.
 
     Raises:
         DataError: it is something else, or holds Python objects; or such a column is not there.
 
     """
-    arrays = _named(data, beside)
+    arrays, inputs = _named(data, beside)
     digest = hashlib.sha256()
     for name, array in arrays.items():
         digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
@@ -35,20 +47,17 @@ def keep_arrays(data: Any, folder: Path, beside: Sequence[str] = ()) -> Path:
         written = folder / f"{file.stem}-{os.getpid()}.npz"
         np.savez(written, allow_pickle=False, **arrays)
         written.replace(file)
-    return file
+    settings = {"reader": "npz", "source": str(file)}
+    return Kept(file, settings | ({"input": ", ".join(inputs)} if len(inputs) > 1 else {}))
 
 
-def _named(data: Any, beside: Sequence[str]) -> dict[str, np.ndarray]:
+def _named(data: Any, beside: Sequence[str]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """All arrays by their keys, and the keys of the inputs without what a split's end with."""
     arrays: dict[str, np.ndarray] = {}
+    inputs: list[str] = []
     for part, whole in by_part(data).items():
-        value = without_columns(whole, beside)
         try:
-            chunks = list(part_of(value, "data" if part == "all" else part)())
-            members = zip("xy", zip(*chunks, strict=True), strict=False)
-            joined = {name: np.concatenate(each) for name, each in members if each[0] is not None}
-            if taken := joined.keys() & set(beside):
-                raise DataError("data", ", ".join(taken), "is what arrays are called; rename this column")
-            joined |= {name: _texts(column_beside(whole, "data", name)) for name in beside}
+            joined, inputs = _of_part(whole, part, beside)
         except DataError as error:
             raise DataError("data", error.value, error.remedy) from error
         except ValueError as error:
@@ -57,7 +66,24 @@ def _named(data: Any, beside: Sequence[str]) -> dict[str, np.ndarray]:
     for name, array in arrays.items():
         if array.dtype.hasobject:
             raise DataError("data", name, f"becomes an array of Python objects; {TAKEN}, as numbers or texts")
-    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}, inputs
+
+
+def _of_part(whole: Any, part: str, beside: Sequence[str]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """One part's arrays by their keys, and which of these are inputs."""
+    streamed = part_of(without_columns(whole, beside), "data" if part == "all" else part)
+    chunks = list(streamed())
+    y = [each for _, each in chunks if each is not None]
+    inputs = {name or "x": values for name, values in fields(np.concatenate([x for x, _ in chunks])).items()}
+    targets = {name or "y": values for name, values in fields(np.concatenate(y)).items()} if y else {}
+    further = {name: _texts(column_beside(whole, "data", name)) for name in beside}
+    if (weights := streamed.weights()) is not None:
+        further[WEIGHT] = weights
+    every = [*inputs, *targets, *further]
+    if twice := {name for name in every if every.count(name) > 1}:
+        remedy = "is what two of inputs, targets and columns are called; rename one (the model's input or output too)"
+        raise DataError("data", ", ".join(sorted(twice)), remedy)
+    return {**inputs, **targets, **further}, [*inputs]
 
 
 def _texts(values: np.ndarray) -> np.ndarray:

@@ -1,19 +1,21 @@
 """New data: examples that came after training, read to be measured on; all of them count, and none are split off."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from pydantic import BaseModel, Field
 
 from tasks.contract.errors import DataError
+from tasks.contract.named import ONE, fields, packed
 from tasks.data import READERS, reader_of
 from tasks.data.address import Address
 from tasks.data.config import DataConfig, ReaderName, at
+from tasks.data.heads import Head
 from tasks.data.labels import listed, numbered
 from tasks.data.remote import addresses_shown
 from tasks.data.sample import Pair, newest, reservoir
-from tasks.data.scan import checked_inputs, checked_targets, limited
+from tasks.data.scan import checked_inputs, checked_targets, limited, target_of
 from tasks.data.source import OPTIONAL, Source
 from tasks.data.tables.slimline_columns import Column
 
@@ -28,11 +30,23 @@ class NewDataConfig(BaseModel, frozen=True, extra="forbid", title="New data"):
         json_schema_extra=at(1),
     )
     input: str = Field("", description="As in the recipe: the array or column of inputs.", json_schema_extra=at(2))
-    target: str = Field("", description="The array or column of labels or values.", json_schema_extra=at(3))
+    target: str = Field(
+        "",
+        description="The array or column of labels or values; of several outputs it is where data.heads says.",
+        json_schema_extra=at(3),
+    )
     labels: bool = Field(True, description="Whether they have any.", json_schema_extra=at(4))
 
     def beside(self, recipe: DataConfig) -> DataConfig:
-        """What reads them, with the recipe's settings for all but the place."""
+        """What reads them, with the recipe's settings for all but the place.
+
+        Raises:
+            DataError: one target, where the recipe says of each output where its targets are.
+
+        """
+        if self.target and recipe.heads:
+            names = ", ".join(of_head.target for of_head in recipe.of_heads.values())
+            raise DataError("data.target", self.target, f"leave it out: the recipe's data.heads read {names}")
         where = {"input": self.input, "target": self.target}
         if self.reader == recipe.reader:  # whose columns, keys or features have the same names as before
             where = {name: value or getattr(recipe, name) for name, value in where.items()}
@@ -46,7 +60,8 @@ class NewDataConfig(BaseModel, frozen=True, extra="forbid", title="New data"):
 class NewData:
     """New examples.
 
-    x: raw inputs float32 `(n, …)`. y: as `Dataset.arrays` gives targets; none where there are no labels.
+    x: raw inputs float32 `(n, …)`; several are records by their names.
+    y: as `Dataset.arrays` gives targets, of several outputs records by their names; none where there are no labels.
     available: how many examples the source has.
     notes: what a person should know of how they were read, in sentences.
     """
@@ -62,40 +77,36 @@ def open_new(
     config: DataConfig,
     *,
     labels: bool,
-    classes: tuple[str, ...],
-    input_shape: tuple[int, ...],
+    inputs: Mapping[str, tuple[int, ...]],
+    heads: Sequence[Head],
     limit: int,
-    output_shape: tuple[int, ...] | None = None,
     last: bool = False,
     columns: Sequence[str] = (),
-    target_columns: Sequence[str] = (),
     encoding: Sequence[Column] = (),
 ) -> NewData:
     """At most `limit` of the source's examples, drawn from all of them.
 
     Args:
-        config: what is read; its problem is the model's.
+        config: what is read; its problems are the model's.
         labels: whether the source has them.
-        classes: the model's, which labels are numbered by.
-        input_shape: what the model takes.
+        inputs: the shape of each input of an example that the model takes, by its name; the only one has none.
+        heads: what the model answers.
         limit: examples to keep.
-        output_shape: what the model answers to an example, which targets are looked at by, if given.
         last: whether those are the last ones: the newest, in a file that is added to at its end.
         columns: the names of those that the model learned from, which a table's are looked up by; none where it learned
             from arrays, whose values are taken as they stand.
-        target_columns: the same of its targets.
         encoding: what a table's columns became, where they did not all stay numbers.
 
     Raises:
         DataError: a column that is missing, examples of another shape, NaN, labels that the model does not know.
 
     """
-    if not labels:
-        config = config.model_copy(update={"problem": "reconstruction"})  # for which no reader looks for labels
+    config = _as_the_model_takes(config, inputs, heads, labels=labels)
     reader = reader_of(config)
     by_name = reader.read_named if columns else None
-    source = by_name(config, columns, target_columns, encoding) if by_name else reader.read(config)
-    kept, available = (newest if last else reservoir)(_checked(source, config, input_shape), limit)
+    targets = [name for head in heads for name in head.target_columns]
+    source = by_name(config, columns, targets, encoding) if by_name else reader.read(config)
+    kept, available = (newest if last else reservoir)(_checked(source, config, inputs), limit)
     if kept is None:
         raise DataError("data.source", config.source, "holds no examples")
     x, y = kept
@@ -105,23 +116,81 @@ def open_new(
         notes = (*notes, f"Measured on {len(x):,} of {available:,} new examples, {how}.")
     if config.problem == "reconstruction":
         return NewData(x, None, available, notes)
-    if config.problem == "classification":
-        y = _as_the_model_numbers(y, config, source.classes, classes)
-    expected = output_shape[:-1] if output_shape and config.problem == "classification" else output_shape
-    if expected is not None and y.shape[1:] != expected:
-        places = "one target" if expected == () else f"targets {expected}"
-        raise DataError("data.target", f"targets {y.shape[1:]} an example", f"the model was made for {places}")
-    return NewData(x, y, available, notes)
+    return NewData(x, packed({head.name: _as_answered(y, head, config, source) for head in heads}), available, notes)
 
 
-def _checked(source: Source, config: DataConfig, input_shape: tuple[int, ...]) -> Iterator[Pair]:
-    """Every example of a source, as the model takes them, with its target."""
+def _as_the_model_takes(
+    config: DataConfig, inputs: Mapping[str, tuple[int, ...]], heads: Sequence[Head], *, labels: bool
+) -> DataConfig:
+    """The config, which reads what a model takes and answers.
+
+    Raises:
+        DataError: it reads the targets of other outputs.
+
+    """
+    if not labels:  # for a reconstruction no reader looks for any
+        config = config.model_copy(update={"problem": "reconstruction", "heads": ()})
+    elif {head.name for head in heads} != set(config.of_heads):
+        asked = ", ".join(config.of_heads) or "one output without a name"
+        raise DataError("data.heads", asked, f"the model answers {', '.join(head.name for head in heads) or 'one'}")
+    if len(inputs) > 1 and not config.input and "input" in READERS[config.reader].fields:
+        return config.model_copy(update={"input": ", ".join(inputs)})
+    return config
+
+
+def _checked(source: Source, config: DataConfig, inputs: Mapping[str, tuple[int, ...]]) -> Iterator[Pair]:
+    """Every example of a source, as the model takes them, with its targets."""
     for part, stream in source.parts.items():
         for encoded, y in limited(stream, config.limit):
-            x = checked_inputs(source.decode(encoded), part)
-            if x.shape[1:] != input_shape:
-                raise DataError("data.source", f"{part}: examples {x.shape[1:]}", f"the model takes {input_shape}")
-            yield np.asarray(x, np.float32), checked_targets(y, len(x), part, config)
+            x = _as_taken(checked_inputs(source.decode(encoded), part), inputs, part)
+            targets = {
+                head: checked_targets(
+                    None if of_head.problem == "reconstruction" else target_of(y, head, of_head), len(x), part, of_head
+                )
+                for head, of_head in config.of_heads.items()
+            }
+            yield x, packed(targets)
+
+
+def _as_taken(x: np.ndarray, inputs: Mapping[str, tuple[int, ...]], part: str) -> np.ndarray:
+    """Inputs `(n, …)` in the model's order, as float32.
+
+    Raises:
+        DataError: one that is missing, or of another shape.
+
+    """
+    there = fields(x)
+    if len(there) == len(inputs) == 1:
+        there = dict(zip(inputs, there.values(), strict=True))
+    if absent := [name for name in inputs if name not in there]:
+        has = ", ".join(filter(None, there)) or "one input without a name"
+        raise DataError("data.input", f"{part}: {has}", f"the model also takes {', '.join(absent) or 'one alone'}")
+    for name, shape in inputs.items():
+        if there[name].shape[1:] != shape:
+            which = f"{part}: {name}" if name else part
+            raise DataError("data.source", f"{which}: examples {there[name].shape[1:]}", f"the model takes {shape}")
+    return packed({name: np.asarray(there[name], np.float32) for name in inputs})
+
+
+def _as_answered(y: np.ndarray, head: Head, config: DataConfig, source: Source) -> np.ndarray:
+    """One output's targets, of those of all: labels by the model's class names.
+
+    Raises:
+        DataError: labels that the model does not know, or targets of another shape.
+
+    """
+    of_head, values = config.of_heads[head.name], head.of(y)
+    expected = head.output_shape
+    if head.problem == "classification":
+        theirs = source.classes if head.name == ONE else source.classes_of.get(of_head.target, ())
+        values, expected = _as_the_model_numbers(values, of_head, theirs, head.classes), expected[:-1]
+    if values.shape[1:] != expected:
+        places = "one target" if expected == () else f"targets {expected}"
+        which = f"{head.name}: " if head.name else ""
+        raise DataError(
+            "data.target", f"{which}targets {values.shape[1:]} an example", f"the model was made for {places}"
+        )
+    return values
 
 
 def _as_the_model_numbers(

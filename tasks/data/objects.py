@@ -6,19 +6,57 @@ from typing import Any
 import numpy as np
 
 from tasks.contract.errors import DataError
-from tasks.data.source import Chunk, Part, array_part, rows_per_chunk
+from tasks.contract.named import fields, packed, records
+from tasks.data.source import Chunk, array_part, rows_per_chunk
 
 TAKEN = (
-    "give (x, y), or a tuple of two or three of these: (train, test) or (train, validation, test). x and y are arrays, "
-    "lists or pandas; instead of such a pair also a tf.data.Dataset, a keras.utils.PyDataset, or an iterable of (x, y) "
-    "chunks"
+    "give (x, y) or (x, y, sample weights), or a tuple of two or three of these: (train, test) or (train, validation, "
+    "test). x and y are arrays, lists or pandas, or several in a dict by the names of a model's inputs and outputs; "
+    "instead of such a pair also a tf.data.Dataset, a keras.utils.PyDataset, or an iterable of (x, y) chunks"
 )
 NAMES = {2: ("train", "test"), 3: ("train", "validation", "test")}
-WEIGHTS = "gave three, (x, y, sample weights): weights are not used, give (x, y)"
 AGAIN = (
     "comes in another order, or with other values, each time it is read: leave shuffling and augmentation out of it, "
     "as each training does these itself"
 )
+
+Elements = Callable[[], Iterator[Any]]  # what is there for some examples: `(x, y)`, `(x, y, weights)`, or chunks of it
+
+
+class Streamed:
+    """One split as a stream of chunks, which keeps the weights that it meets beside them: 8 bytes an example."""
+
+    def __init__(self, elements: Elements, name: str) -> None:
+        """Of elements `(x, y)` or `(x, y, weights)`; `name` is what an error says that was wrong."""
+        self._elements, self._name = elements, name
+        self._weights: list[np.ndarray | None] | None = None
+
+    def __call__(self) -> Iterator[Chunk]:
+        """A pass over all chunks."""
+        met: list[np.ndarray | None] = []
+        for element in self._elements():
+            x, y, weights = _triple(element, self._name)
+            met.append(weights)
+            if self._weights is None or len(met) > len(self._weights):  # another pass may have ended early
+                self._weights = met
+            yield from array_part(x, y)()
+
+    def weights(self) -> np.ndarray | None:
+        """What each example counts, `(rows,)` float64, as far as a pass has come; none where there are none.
+
+        Raises:
+            DataError: only some chunks have weights.
+
+        """
+        if self._weights is None:
+            for _ in self():
+                pass
+        there = [each for each in self._weights or () if each is not None]
+        if not there:
+            return None
+        if len(there) < len(self._weights or ()):
+            raise DataError("data.source", self._name, "gives sample weights with some chunks only; give all, or none")
+        return np.concatenate(there)
 
 
 def by_part(value: Any) -> dict[str, Any]:
@@ -34,7 +72,7 @@ def by_part(value: Any) -> dict[str, Any]:
     return {"all": value}
 
 
-def part_of(value: Any, name: str, again: Callable[[], Any] | None = None) -> Part:
+def part_of(value: Any, name: str, again: Callable[[], Any] | None = None) -> Streamed:
     """One split as a stream of chunks.
 
     Args:
@@ -47,61 +85,67 @@ def part_of(value: Any, name: str, again: Callable[[], Any] | None = None) -> Pa
 
     """
     if isinstance(value, tuple):
-        return array_part(*_pair(value, name))
+        whole = _triple(value, name)
+        array_part(*whole[:2])
+        return Streamed(lambda: iter([whole]), name)
     if _of(value, "tensorflow", "DatasetV2"):
-        return _same_again(_of_dataset(value, name), name)
+        return _same_again(Streamed(_of_dataset(value, name), name), name)
     if _is_indexed(value):
-        return _same_again(_of_indexed(value, name), name)
+        return _same_again(Streamed(_of_indexed(value, name), name), name)
     if isinstance(value, str | bytes | Mapping | np.ndarray) or not isinstance(value, Iterable):
         raise DataError("data.source", name, f"{type(value).__name__} is no data set; {TAKEN}")
-    return _of_chunks(value, name, again)
+    return Streamed(_of_chunks(value, name, again), name)
 
 
 def columns_of(value: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The names of the inputs and targets of a pair, where it is of pandas."""
-    if not (isinstance(value, tuple) and len(value) == 2):
+    if not (_is_example(value) and _is_frame(value[0])):
         return (), ()
-    x, y = value
-    inputs = tuple(map(str, x.columns)) if _is_frame(x) else ()
-    if not inputs:
-        return (), ()
+    x, y = value[:2]
+    inputs = tuple(map(str, x.columns))
+    if isinstance(y, Mapping):  # which names outputs, and not the numbers that one of them has
+        return inputs, ()
     return inputs, tuple(map(str, y.columns)) if _is_frame(y) else (str(getattr(y, "name", None) or "target"),)
 
 
 def without_columns(value: Any, names: Sequence[str]) -> Any:
-    """A pair whose inputs are a DataFrame without these columns, as far as it has them; all else as it is."""
-    if not (isinstance(value, tuple) and len(value) == 2 and _is_frame(value[0])):
+    """A pair whose inputs are a DataFrame, or a dict, without these columns, as far as it has them; else as it is."""
+    if not (_is_example(value) and _has_columns(value[0])):
         return value
-    x, y = value
-    return x[[column for column in x.columns if str(column) not in names]], y
+    x = value[0]
+    if isinstance(x, Mapping):
+        return {name: each for name, each in x.items() if str(name) not in names}, *value[1:]
+    return x[[column for column in x.columns if str(column) not in names]], *value[1:]
 
 
 def column_beside(value: Any, field: str, name: str) -> np.ndarray:
-    """A column of that name, `(rows,)`, of a pair whose inputs are a DataFrame.
+    """A column of that name, `(rows,)`, of a pair whose inputs are a DataFrame or a dict.
 
     Raises:
         DataError: there is none.
 
     """
-    if not (isinstance(value, tuple) and len(value) == 2 and _is_frame(value[0])):
+    if not (_is_example(value) and _has_columns(value[0])):
         raise DataError(
             field,
             name,
-            "is read where a function returns (x, y) with a pandas DataFrame x that has this column; other data a "
-            "function splits itself: return (train, validation, test)",
+            "is read where a function returns (x, y) with a pandas DataFrame or a dict x that has this column; other "
+            "data a function splits itself: return (train, validation, test)",
         )
-    columns = {str(column): column for column in value[0].columns}
+    columns = {str(column): column for column in value[0]}
     if name not in columns:
-        raise DataError(field, name, f"the DataFrame has no such column; it has {', '.join(columns)}")
-    return np.asarray(value[0][columns[name]].to_numpy())
+        kind = "dict" if isinstance(value[0], Mapping) else "DataFrame"
+        raise DataError(field, name, f"the {kind} has no such column; it has {', '.join(columns)}")
+    return _array(value[0][columns[name]], f"{field}: {name}")
+
+
+def _is_example(value: Any) -> bool:
+    """Whether it is `(x, y)` or `(x, y, weights)`."""
+    return isinstance(value, tuple) and len(value) in (2, 3)
 
 
 def _is_split(value: Any) -> bool:
-    return (
-        (isinstance(value, tuple) and len(value) in (2, 3))
-        or _of(value, "tensorflow", "DatasetV2")
-        or _is_indexed(value)
-    )
+    return _is_example(value) or _of(value, "tensorflow", "DatasetV2") or _is_indexed(value)
 
 
 def _of(value: Any, package: str, name: str) -> bool:
@@ -113,28 +157,84 @@ def _is_frame(value: Any) -> bool:
     return hasattr(value, "columns") and hasattr(value, "to_numpy")
 
 
+def _has_columns(value: Any) -> bool:
+    return _is_frame(value) or isinstance(value, Mapping)
+
+
 def _is_indexed(value: Any) -> bool:
     """Whether it is a Keras `PyDataset` or `Sequence`, of whichever Keras: batches by their number."""
     return any(_of(value, package, name) for package in ("keras", "tf_keras") for name in ("PyDataset", "Sequence"))
 
 
-def _pair(value: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Inputs and targets as arrays, of `(x, y)`."""
-    if not isinstance(value, tuple) or len(value) not in (2, 3):
+def _triple(value: Any, name: str) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Inputs, targets and weights as arrays or records, of `(x, y)` or `(x, y, weights)`."""
+    if not _is_example(value):
         raise DataError("data.source", name, f"gave {type(value).__name__}; {TAKEN}")
-    if len(value) == 3:
-        raise DataError("data.source", name, WEIGHTS)
-    x, y = value
-    return _array(x, f"{name}: inputs"), None if y is None else _array(y, f"{name}: targets")
+    x, y, weights = (*value, None)[:3]
+    inputs = _inputs(x, f"{name}: inputs")
+    targets = None if y is None else _targets(y, f"{name}: targets")
+    if weights is None:
+        return inputs, targets, None
+    return inputs, targets, _weights(weights, len(inputs), f"{name}: sample weights")
+
+
+def _inputs(x: Any, name: str) -> np.ndarray:
+    """Inputs `(n, …)`; several, by their names in a dict, as records, where one number is a vector of one."""
+    if not isinstance(x, Mapping):
+        return _array(x, name)
+    arrays = _by_name(x, name)
+    with_axis = {each: array[:, None] if array.ndim == 1 else array for each, array in arrays.items()}
+    try:
+        return packed(with_axis)
+    except ValueError as error:
+        raise DataError("data.source", name, str(error)) from error
+
+
+def _targets(y: Any, name: str) -> np.ndarray:
+    """Targets `(n, …)`; several, by their names in a dict, as records."""
+    if not isinstance(y, Mapping):
+        return _array(y, name)
+    arrays = _by_name(y, name)
+    if len({len(array) for array in arrays.values()}) > 1:
+        counts = ", ".join(f"{each} {len(array)}" for each, array in arrays.items())
+        raise DataError("data.source", f"{name}: {counts}", "give one target of each output for each input")
+    return records(arrays) if len(arrays) > 1 else next(iter(arrays.values()))
+
+
+def _by_name(values: Mapping[Any, Any], name: str) -> dict[str, np.ndarray]:
+    """The arrays of a dict."""
+    if not values:
+        raise DataError("data.source", name, f"an empty dict; {TAKEN}")
+    return {str(each): _array(value, f"{name}: {each}") for each, value in values.items()}
+
+
+def _weights(value: Any, rows: int, name: str) -> np.ndarray:
+    weights = np.array(()) if isinstance(value, Mapping) else _array(value, name)  # one of each output is none
+    if weights.shape != (rows,) or weights.dtype.kind not in "biuf":
+        raise DataError(
+            "data.source",
+            f"{name}: {weights.dtype} {weights.shape} for {rows} inputs",
+            "a sample weight is one number for each input, which counts for all outputs",
+        )
+    return weights.astype(np.float64)
 
 
 def _array(value: Any, name: str) -> np.ndarray:
-    """An array of what stands for one."""
-    if isinstance(value, np.ndarray):
-        return value
-    if isinstance(value, Mapping) or (isinstance(value, tuple) and any(getattr(each, "shape", ()) for each in value)):
+    """An array of what stands for one, whose first axis counts examples."""
+    array = value if isinstance(value, np.ndarray) else _made(value, name)
+    if not array.ndim:
+        raise DataError("data.source", name, f"one {type(value).__name__} is no array of examples; {TAKEN}")
+    return array
+
+
+def _made(value: Any, name: str) -> np.ndarray:
+    if isinstance(value, Mapping) or _are_several(value):
+        kind = type(value).__name__
         raise DataError(
-            "data.source", name, f"{len(value)} arrays in a {type(value).__name__}: give one, as a model takes one"
+            "data.source",
+            name,
+            f"{len(value)} arrays in a {kind}: several inputs or outputs are a dict of arrays, by the model's names of "
+            "them: {'name': array, …}",
         )
     if _is_frame(value):
         return _of_frame(value, name)
@@ -145,6 +245,15 @@ def _array(value: Any, name: str) -> np.ndarray:
         return np.asarray(value)
     except ValueError as error:
         raise DataError("data.source", name, f"no array of it ({error}): every example needs the same shape") from error
+
+
+def _are_several(value: Any) -> bool:
+    """Whether it is a tuple of arrays, or a list of some that are as long and differ: several inputs, no examples."""
+    if not isinstance(value, tuple | list):
+        return False
+    shapes = {tuple(getattr(each, "shape", ())) for each in value}
+    alike = len({shape[:1] for shape in shapes}) == 1
+    return any(shapes) and (isinstance(value, tuple) or (alike and len(shapes) > 1))
 
 
 def _of_frame(frame: Any, name: str) -> np.ndarray:
@@ -160,11 +269,11 @@ def _of_frame(frame: Any, name: str) -> np.ndarray:
     return np.stack([*columns.values()], axis=1)
 
 
-def _of_chunks(first: Iterable[Any], name: str, again: Callable[[], Any] | None) -> Part:
+def _of_chunks(first: Iterable[Any], name: str, again: Callable[[], Any] | None) -> Elements:
     """Streams what is there first, and in each further pass what it is by then."""
     waiting = [first]
 
-    def stream() -> Iterator[Chunk]:
+    def elements() -> Iterator[Any]:
         value = waiting.pop() if waiting else again() if again else first
         chunks = iter(value)
         while True:
@@ -174,27 +283,27 @@ def _of_chunks(first: Iterable[Any], name: str, again: Callable[[], Any] | None)
                 return
             except Exception as error:  # the generator is the user's: it may raise anything
                 raise DataError("data.source", name, f"raised {type(error).__name__}: {error}") from error
-            yield from array_part(*_pair(chunk, name))()
+            yield chunk
 
-    return stream
+    return elements
 
 
-def _of_indexed(batches: Any, name: str) -> Part:
+def _of_indexed(batches: Any, name: str) -> Elements:
     """Streams a Keras data set by the numbers of its batches; it is never told of an epoch's end."""
 
-    def stream() -> Iterator[Chunk]:
+    def elements() -> Iterator[Any]:
         for number in range(len(batches)):
             try:
                 batch = batches[number]
             except Exception as error:  # the class is the user's: it may raise anything
                 raise DataError("data.source", name, f"raised {type(error).__name__}: {error}") from error
-            yield from array_part(*_pair(batch, name))()
+            yield batch
 
-    return stream
+    return elements
 
 
-def _of_dataset(dataset: Any, name: str) -> Part:
-    """Streams a `tf.data.Dataset` of `(x, y)`, or of x alone for a reconstruction; batched or not.
+def _of_dataset(dataset: Any, name: str) -> Elements:
+    """Streams a `tf.data.Dataset` of `(x, y)` or `(x, y, weights)`, or of x alone for a reconstruction; batched or not.
 
     Raises:
         DataError: it has no end, or gives something else; or nothing tells whether it is batched.
@@ -205,23 +314,27 @@ def _of_dataset(dataset: Any, name: str) -> Part:
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise DataError("data.source", name, "the tf.data.Dataset has no end: leave out repeat()")
     spec = dataset.element_spec
-    if isinstance(spec, tuple) and len(spec) == 3:
-        raise DataError("data.source", name, WEIGHTS)
-    specs = spec if isinstance(spec, tuple) and len(spec) == 2 else (spec,)
+    members = spec if _is_example(spec) else (spec,)
+    specs = [each for of in members for each in (of.values() if isinstance(of, Mapping) else [of])]
     if not all(isinstance(each, tf.TensorSpec) for each in specs):
-        raise DataError("data.source", name, f"the tf.data.Dataset gives {spec}; make it give (x, y), a tensor each")
+        raise DataError(
+            "data.source",
+            name,
+            f"the tf.data.Dataset gives {spec}; make it give (x, y), a tensor each, or dicts of tensors by the names "
+            "of inputs and outputs",
+        )
     if not _is_batched([each.shape for each in specs], name):
         example = sum(each.dtype.size * (each.shape.num_elements() or 1) for each in specs if each.dtype != tf.string)
         dataset = dataset.batch(rows_per_chunk(example))
 
-    def stream() -> Iterator[Chunk]:
+    def elements() -> Iterator[Any]:
         try:
             for each in dataset.as_numpy_iterator():
-                yield from array_part(*(each if len(specs) == 2 else (each, None)))()
+                yield each if len(members) > 1 else (each, None)
         except tf.errors.OpError as error:  # what its functions do is the user's
             raise DataError("data.source", name, f"raised {type(error).__name__}: {error.message}") from error
 
-    return stream
+    return elements
 
 
 def _is_batched(shapes: list[Any], name: str) -> bool:
@@ -243,7 +356,7 @@ def _is_batched(shapes: list[Any], name: str) -> bool:
     )
 
 
-def _same_again(part: Part, name: str) -> Part:
+def _same_again(part: Streamed, name: str) -> Streamed:
     """The part, once its first chunk was the same in two passes.
 
     Raises:
@@ -251,13 +364,15 @@ def _same_again(part: Part, name: str) -> Part:
 
     """
     one, two = (next(part(), None) for _ in range(2))
-    if one is not None and two is not None:
-        for here, there in zip(one, two, strict=True):
-            same = (
-                here is there
-                if here is None or there is None
-                else here.dtype == there.dtype and np.array_equal(here, there, equal_nan=here.dtype.kind == "f")
-            )
-            if not same:
-                raise DataError("data.source", name, AGAIN)
+    if one is not None and two is not None and not all(map(_same, one, two)):
+        raise DataError("data.source", name, AGAIN)
     return part
+
+
+def _same(here: np.ndarray | None, there: np.ndarray | None) -> bool:
+    if here is None or there is None:
+        return here is there
+    return here.dtype == there.dtype and all(
+        np.array_equal(one, two, equal_nan=one.dtype.kind == "f")
+        for one, two in zip(fields(here).values(), fields(there).values(), strict=True)
+    )

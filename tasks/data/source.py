@@ -5,30 +5,36 @@ import hashlib
 import importlib
 import importlib.metadata
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tasks.contract.errors import DataError
+from tasks.contract.named import ONE, fields, identifier, packed, records
+from tasks.contract.named import field as field_of
 from tasks.data.address import HERE, is_address
 from tasks.data.config import DataConfig
 from tasks.data.remote import local
 from tasks.data.tables.slimline_columns import Column
 
+BESIDE = ("group", "time", "slice")  # config fields that name a column or key beside inputs and targets
+
 # Config fields of some readers only.
 OPTIONAL = (
-    *("source", "test_source", "input", "target", "group", "time", "slice"),
+    *("source", "test_source", "input", "target", *BESIDE),
     *("image_size", "color", "seconds", "mel", "corrupt", "features", "table"),
 )
 CHUNK_BYTES = 4 << 20  # large enough that a chunk's overhead vanishes, small enough to hold several beside a model
 
 # Inputs `(n, …)`, or `(n,)` objects that `Source.decode` turns into them; targets `(n,)` or `(n, targets)`, or none for
-# a reconstruction.
+# a reconstruction. Several inputs are records by their names; of several outputs the targets are records by what
+# `data.heads` calls each target.
 Chunk = tuple[np.ndarray, np.ndarray | None]
 Part = Callable[[], Iterator[Chunk]]
+Decoder = Callable[[np.ndarray], np.ndarray]
 Beside = Callable[[str, str, str], np.ndarray]  # of a part, a config field and the column that it names: `(rows,)`
 
 
@@ -37,17 +43,70 @@ def as_they_are(inputs: np.ndarray) -> np.ndarray:
     return inputs
 
 
+def decoding(decoders: Mapping[str, Decoder]) -> Decoder:
+    """The decoder of a source whose inputs, by their names, have one each."""
+    names = map(identifier, decoders) if len(decoders) > 1 else (ONE,)
+    by_name = dict(zip(names, decoders.values(), strict=True))
+    return lambda x: packed({name: decode(field_of(x, name)) for name, decode in by_name.items()})
+
+
+def chunk_of(inputs: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray], config: DataConfig) -> Chunk:
+    """A chunk of inputs and targets by their names, of which there are as many examples.
+
+    Of several inputs one number an example is a vector of one, as Keras takes it.
+    """
+    if len(inputs) > 1:
+        inputs = {name: x[:, None] if x.ndim == 1 and x.dtype != object else x for name, x in inputs.items()}
+    if not targets:
+        return packed(inputs), None
+    return packed(inputs), records(targets) if config.heads else next(iter(targets.values()))
+
+
+def asked_of(config: DataConfig, x: str, y: str, there: Collection[str]) -> tuple[list[str], list[str]]:
+    """The names of the inputs and of the targets that a config asks for, each once.
+
+    Args:
+        config: what is read.
+        x: the usual name of the input, where the config says none.
+        y: that of the target.
+        there: what the source has.
+
+    Raises:
+        DataError: one that it has not.
+
+    """
+    inputs = separated(config.input or x, there)
+    targets = targets_of(config, y)
+    for of, names in (("input", inputs), ("heads" if config.heads else "target", targets)):
+        if missing := next((name for name in names if name not in there), None):
+            raise column_missing(f"data.{of}", missing, there)
+    return inputs, targets
+
+
+def targets_of(config: DataConfig, usual: str) -> list[str]:
+    """What a config says of where targets are, of every output that has any, each once."""
+    of_heads = config.of_heads.values()
+    return list(dict.fromkeys(each.target or usual for each in of_heads if each.problem != "reconstruction"))
+
+
+def separated(names: str, there: Collection[str]) -> list[str]:
+    """Names that are separated by commas, each once, unless all of it is the name of one that is there."""
+    return [names] if names in there else list(dict.fromkeys(name.strip() for name in names.split(",")))
+
+
 @dataclass(frozen=True)
 class Source:
     """A data set before it is checked and split.
 
     parts: `all`, or `train` with any of `validation` and `test`; each call streams the same chunks in the same order.
     classes: names in label order where the source has them; labels may also be the names themselves.
+    classes_of: the same of several targets, by what `data.heads` calls each.
     decode: turns the inputs of a chunk into an array `(n, …)`; only what is asked for gets decoded.
     columns, targets: the names of a table's columns, in the order of an example's values; none where nothing has names.
     encoding: what a table's columns become, where they do not all stay the numbers that they are.
     notes: what a person should know of how it was read, in sentences.
     beside: gives a column that is neither input nor target, all its rows in the parts' order; none where there is none.
+    weights: what each example of a part counts `(rows,)`, where the source gives it beside inputs and targets.
     learned_from: the same source, with what it takes from examples taken from those of a part that are trained on, as
          `(rows,)` booleans; nothing where it takes nothing else from them.
     """
@@ -60,6 +119,8 @@ class Source:
     encoding: tuple[Column, ...] = ()
     notes: tuple[str, ...] = ()
     beside: Beside | None = None
+    weights: Callable[[str], np.ndarray | None] | None = None
+    classes_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     learned_from: "Callable[[str, np.ndarray], Source | None] | None" = None
 
 
@@ -114,14 +175,16 @@ def digest_of(source: Source) -> str:
     digest = hashlib.sha256()
     for name, part in source.parts.items():
         for chunk in part():
-            for array in chunk:
-                if array is None:
-                    continue
-                digest.update(f"{name} {array.dtype} {array.shape[1:]} ".encode())
-                digest.update(
-                    repr(array.tolist()).encode() if array.dtype == object else np.ascontiguousarray(array).data
-                )
+            for array in (each for of_chunk in chunk if of_chunk is not None for each in fields(of_chunk).items()):
+                _add(digest, name, *array)
+        if source.weights and (weights := source.weights(name)) is not None:
+            _add(digest, name, "weights", weights)
     return digest.hexdigest()
+
+
+def _add(digest: Any, part: str, name: str, array: np.ndarray) -> None:
+    digest.update(f"{part} {name and name + ' '}{array.dtype} {array.shape[1:]} ".encode())
+    digest.update(repr(array.tolist()).encode() if array.dtype == object else np.ascontiguousarray(array).data)
 
 
 def array_part(inputs: np.ndarray, targets: np.ndarray | None) -> Part:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from tasks.contract.named import fields
+
 COLUMNS = 128  # of a vector that is looked at value by value
 CHANNELS = 16  # of an image or a sequence whose channels are looked at one by one
 
@@ -20,8 +22,18 @@ Features = dict[str, npt.NDArray[np.float64]]
 def features_of(x: np.ndarray, columns: Sequence[str] = ()) -> Features:
     """Figures of raw examples `(n, …)`, each `(n,)`, by name; the same names for every array of that shape.
 
-    `columns` are the names of a table's, which its figures go by.
+    Of several inputs each has its own, behind its name and a slash. `columns` are the names of a table's, which its
+    figures go by.
     """
+    return {
+        f"{name}/{figure}" if name else figure: values
+        for name, part in fields(x).items()
+        for figure, values in _features(part, columns).items()
+    }
+
+
+def _features(x: np.ndarray, columns: Sequence[str]) -> Features:
+    """Figures of one input."""
     values = np.asarray(x, np.float64)
     if values.ndim == 2 and values.shape[1] <= COLUMNS:
         return named(values, columns, "value")

@@ -10,7 +10,6 @@ from pydantic import BaseModel, Field
 
 from tasks.contract.artifact import digest_file, digest_folder
 from tasks.contract.errors import ModelError
-from tasks.contract.named import ONE
 from tasks.contract.own_function import NAME as FUNCTION
 from tasks.contract.problem import Problem, one_for_two
 from tasks.data import Dataset
@@ -138,9 +137,7 @@ def check_model(config: ModelConfig, inputs: Mapping[str, Shape], heads: Sequenc
     """
     where = f"{field}.model"
     if config.model in ARCHITECTURES:
-        for shape in inputs.values():
-            for head in heads:
-                _check_architecture(ARCHITECTURES[config.model], shape, head.output_shape, head.problem, where)
+        _check_architecture(ARCHITECTURES[config.model], inputs, heads, where)
     elif FUNCTION.fullmatch(config.model):
         bring(config.model, inputs, heads, trust=config.trust, field=where)
     else:
@@ -186,7 +183,7 @@ def build_model(config: ModelConfig, data: Dataset, *, seed: int, field: str = "
     if config.brought:
         return bring_model(config, data, field).model
     architecture = ARCHITECTURES[config.model]
-    _check_architecture(architecture, data.input_shape, data.output_shape, data.config.problem, f"{field}.model")
+    _check_architecture(architecture, data.input_shapes, data.heads, f"{field}.model")
     return architecture.build(ends_of(data), config.width)
 
 
@@ -200,20 +197,20 @@ def bring_model(config: ModelConfig, data: Dataset, field: str = "model") -> Bro
     where = f"{field}.model"
     if not FUNCTION.fullmatch(config.model):
         _path(config.model, where)
-    head = Head(problem=data.config.problem, output_shape=data.output_shape)
-    return bring(config.model, {ONE: data.input_shape}, [head], trust=config.trust, field=where)
+    return bring(config.model, data.input_shapes, data.heads, trust=config.trust, field=where)
 
 
 def _check_architecture(
-    architecture: Architecture,
-    input_shape: tuple[int, ...],
-    output_shape: tuple[int, ...],
-    problem: Problem,
-    field: str,
+    architecture: Architecture, inputs: Mapping[str, tuple[int, ...]], heads: Sequence[Head], field: str
 ) -> None:
-    if problem not in architecture.problems:
+    for problem in (head.problem for head in heads if head.problem not in architecture.problems):
         able = [known.name for known in ARCHITECTURES.values() if problem in known.problems]
         raise ModelError(field, architecture.name, f"is not made for {problem}; these are: {', '.join(able)}")
+    if architecture.rank and len(inputs) > 1:
+        raise ModelError(
+            field, architecture.name, f"takes one input, and the data have {', '.join(inputs)}: `mlp` takes any"
+        )
+    input_shape = next(iter(inputs.values()))
     if architecture.rank and len(input_shape) != architecture.rank:
         raise ModelError(
             field,
@@ -228,13 +225,14 @@ def _check_architecture(
             f"needs images of at least {architecture.smallest}x{architecture.smallest}; the data's have shape "
             f"{input_shape}",
         )
-    if architecture.steps and output_shape[:-1] != input_shape[:-1]:
-        raise ModelError(
-            field,
-            architecture.name,
-            f"answers at each pixel of images {input_shape}; the targets are of shape {output_shape}: `cnn` gives one "
-            "answer for an image",
-        )
+    for output_shape in (head.output_shape for head in heads if architecture.steps):
+        if output_shape[:-1] != input_shape[:-1]:
+            raise ModelError(
+                field,
+                architecture.name,
+                f"answers at each pixel of images {input_shape}; the targets are of shape {output_shape}: `cnn` gives "
+                "one answer for an image",
+            )
     if architecture.steps and any(size % architecture.steps for size in input_shape[:2]):
         raise ModelError(
             field,

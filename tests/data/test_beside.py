@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.contract.errors import DataError
+from tasks.contract.named import ONE
 from tasks.data import SPLITS, DataConfig, Dataset, describe, open_data
+from tasks.data.heads import Head
 from tasks.data.in_memory import keep_arrays
 from tasks.data.new import open_new
 from tasks.data.opening import read_dataset
@@ -225,29 +227,29 @@ def test_arrays_of_a_function_have_no_columns(files: Path, monkeypatch) -> None:
 def test_columns_of_a_program_s_frame_are_kept_beside_its_arrays(tmp_path: Path) -> None:
     both = {"group": "patient", "time": "day"}
     frame, label = FRAME.drop(columns="label"), FRAME["label"]
-    kept = keep_arrays((frame, label), tmp_path, DataConfig(**both).beside)
+    kept = keep_arrays((frame, label), tmp_path, DataConfig(**both).beside).file
     assert open_data(DataConfig(reader="npz", source=str(kept), **both)).digest == opened(**both).digest
     splits = (frame[:200], label[:200]), (frame[200:], label[200:])
-    kept = keep_arrays(splits, tmp_path, ("patient", "day"))
+    kept = keep_arrays(splits, tmp_path, ("patient", "day")).file
     data = open_data(DataConfig(reader="npz", source=str(kept), group="patient"))
     assert {*values_of(data, PATIENT)["test"]} == {*PATIENT[200:]}
     gaps = frame.assign(patient=[None, *PATIENT[1:]])
-    kept = keep_arrays((gaps, label), tmp_path, ("patient", "day"))
+    kept = keep_arrays((gaps, label), tmp_path, ("patient", "day")).file
     with pytest.raises(DataError, match=r"data.group.*without a value"):
         open_data(DataConfig(reader="npz", source=str(kept), group="patient"))
     with pytest.raises(DataError, match=r"data: 'site'.*it has a, b, c, patient, day"):
         keep_arrays((frame, label), tmp_path, ("site", "patient", "day"))
     with pytest.raises(DataError, match=r"data: 'patient'.*pandas DataFrame"):
         keep_arrays((X, Y), tmp_path, ("patient",))
-    with pytest.raises(DataError, match="rename this column"):
+    with pytest.raises(DataError, match="rename one"):
         keep_arrays((frame.rename(columns={"patient": "x"}), label), tmp_path, ("x", "day"))
 
 
 def test_new_data_need_neither(files: Path) -> None:
     config = DataConfig(reader="table", source=str(files / "new.csv"), group="patient", time="day")
     FRAME[["c", "a", "b"]].to_csv(files / "new.csv", index=False)
-    learned = {"columns": ("a", "b", "c"), "target_columns": ("label",), "input_shape": (3,)}
-    new = open_new(config, labels=False, classes=("0", "1"), limit=1000, **learned)
+    head = Head(problem="classification", output_shape=(2,), classes=("0", "1"), target_columns=("label",))
+    new = open_new(config, labels=False, inputs={ONE: (3,)}, heads=(head,), limit=1000, columns=("a", "b", "c"))
     np.testing.assert_array_equal(new.x, X)
 
 

@@ -9,11 +9,17 @@ import pytest
 from PIL import Image
 
 from tasks.contract.errors import DataError
+from tasks.contract.named import ONE, field, fields
 from tasks.data import DataConfig
+from tasks.data.heads import Head
 from tasks.data.new import NewDataConfig, _as_the_model_numbers, open_new
 
 MODEL = ("cat", "dog", "owl")
 CONFIG = DataConfig(reader="npz", source="x.npz")
+
+
+def classifier(*classes: str, columns: tuple[str, ...] = ()) -> tuple[Head, ...]:
+    return (Head(problem="classification", output_shape=(len(classes),), classes=classes, target_columns=columns),)
 
 
 @pytest.mark.parametrize(
@@ -61,16 +67,17 @@ def test_a_folder_without_labels_and_one_that_lacks_a_class(tmp_path: Path):
         for number in range(4):
             Image.new("L", (8, 8), 40 * number + len(name)).save(tmp_path / name / f"{number}.png")
     config = DataConfig(reader="folder", source=str(tmp_path))
-    new = open_new(config, labels=True, classes=MODEL, input_shape=(8, 8, 1), limit=100)
+    known = {"inputs": {ONE: (8, 8, 1)}, "heads": classifier(*MODEL), "limit": 100}
+    new = open_new(config, labels=True, **known)
     assert new.x.shape == (8, 8, 8, 1)
     assert sorted(new.y) == [1] * 4 + [2] * 4
-    assert open_new(config, labels=False, classes=MODEL, input_shape=(8, 8, 1), limit=100).y is None
+    assert open_new(config, labels=False, **known).y is None
 
 
 def test_the_last_rows_of_a_table(tmp_path: Path):
     pq.write_table(pa.table({"a": np.arange(20_000.0), "b": np.zeros(20_000)}), tmp_path / "new.parquet")
     config = DataConfig(reader="table", source=str(tmp_path / "new.parquet"))
-    new = open_new(config, labels=False, classes=(), input_shape=(2,), limit=9000, last=True)
+    new = open_new(config, labels=False, inputs={ONE: (2,)}, heads=classifier("0", "1"), limit=9000, last=True)
     assert (new.available, len(new.x)) == (20_000, 9000)
     np.testing.assert_array_equal(new.x[:, 0], np.arange(11_000, 20_000))
 
@@ -91,11 +98,10 @@ def opened(config: DataConfig, *, labels: bool = True):
     return open_new(
         config,
         labels=labels,
-        classes=("0", "1"),
-        input_shape=(3,),
+        inputs={ONE: (3,)},
+        heads=classifier("0", "1", columns=("label",)),
         limit=100,
         columns=KNOWN,
-        target_columns=("label",),
     )
 
 
@@ -149,3 +155,88 @@ def test_labels_of_classes_that_are_numbers_go_by_their_names(y, expected):
     np.testing.assert_array_equal(numbers, expected)
     with pytest.raises(DataError, match="also hold '0'"):
         _as_the_model_numbers(np.array([0, 1]), CONFIG, (), ("1", "2", "3"))
+
+
+# What a model of two inputs and two outputs takes and answers, and examples of it.
+INPUTS = {"image": (4, 4), "age": (1,)}
+KIND = Head(name="kind", problem="classification", output_shape=(3,), classes=MODEL)
+BOX = Head(name="box", problem="regression", output_shape=(2,), variance=(1.0, 1.0))
+IMAGES, AGES = np.random.default_rng(0).random((200, 4, 4), np.float32), np.arange(200, dtype=np.float32)
+NAMES, BOXES = np.array(MODEL)[np.arange(200) % 3], np.stack([AGES, -AGES], axis=1)
+SEVERAL = DataConfig(
+    reader="npz", source="old", input="image, age", heads=({"name": "kind"}, {"name": "box", "problem": "regression"})
+)
+
+
+def several(path: Path, *, config: dict[str, object] | None = None, labels: bool = True, **settings: object):
+    """New data in an archive, with or without what `config` changes of the recipe."""
+    arrays = {"image": IMAGES, "age": AGES, "kind": NAMES, "box": BOXES} | settings
+    np.savez(path / "new.npz", **{name: values for name, values in arrays.items() if values is not None})
+    recipe = SEVERAL.model_copy(update=config or {})
+    read = NewDataConfig(source=str(path / "new.npz"), labels=labels).beside(recipe)
+    return open_new(read, labels=labels, inputs=INPUTS, heads=(KIND, BOX), limit=150)
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_several_inputs_and_outputs_stay_together(tmp_path: Path, last: bool):
+    np.savez(tmp_path / "new.npz", image=IMAGES, age=AGES, kind=NAMES, box=BOXES)
+    config = NewDataConfig(source=str(tmp_path / "new.npz")).beside(SEVERAL)
+    new = open_new(config, labels=True, inputs=INPUTS, heads=(KIND, BOX), limit=150, last=last)
+    rows = field(new.x, "age")[:, 0].astype(int)
+    assert (len(set(rows)), new.available) == (150, 200)
+    assert not last or list(rows) == list(range(50, 200))
+    np.testing.assert_array_equal(field(new.x, "image"), IMAGES[rows])
+    np.testing.assert_array_equal(KIND.of(new.y), rows % 3)
+    np.testing.assert_array_equal(BOX.of(new.y), BOXES[rows])
+
+
+def test_names_of_classes_that_grow_from_chunk_to_chunk_stay_whole_among_others(tmp_path: Path):
+    names = np.where(np.arange(200) < 100, "cat", "hippopotamus")
+    (tmp_path / "grown_names.py").write_text(
+        "import numpy as np\n"
+        "def load():\n"
+        "    for row in range(0, 200, 20):\n"
+        "        rows = np.arange(row, row + 20)\n"
+        "        kind = ['cat' if each < 100 else 'hippopotamus' for each in rows]\n"
+        "        box = np.stack([rows, -rows], axis=1)\n"
+        "        yield {'image': np.ones((20, 4, 4)), 'age': rows}, {'kind': kind, 'box': box}\n"
+    )
+    recipe = SEVERAL.model_copy(update={"reader": "function", "source": "grown_names:load", "input": ""})
+    heads = (KIND.model_copy(update={"classes": ("cat", "hippopotamus"), "output_shape": (2,)}), BOX)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(tmp_path)
+        new = open_new(recipe, labels=True, inputs=INPUTS, heads=heads, limit=30)
+    rows = field(new.x, "age")[:, 0].astype(int)
+    np.testing.assert_array_equal(heads[0].of(new.y), (names[rows] == "hippopotamus").astype(int))
+
+
+def test_without_labels_only_inputs_are_looked_for(tmp_path: Path):
+    new = several(tmp_path, labels=False, kind=None, box=None)
+    assert list(fields(new.x)) == ["image", "age"]
+    assert new.y is None
+
+
+def test_another_reader_s_inputs_are_those_that_the_model_takes(tmp_path: Path):
+    assert list(fields(several(tmp_path, config={"reader": "function", "input": ""}).x)) == ["image", "age"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"config": {"input": "image"}}, r"data.input: 'all: one input without a name'.*also takes image, age"),
+        ({"config": {"heads": ()}}, "data.heads: .*one output without a name.*the model answers kind, box"),
+        ({"age": np.ones((200, 2))}, r"age: examples \(2,\).*the model takes \(1,\)"),
+        ({"age": None}, "data.input: 'age'.*it has box, image, kind"),
+        ({"box": AGES}, r"box: targets \(1,\) an example.*made for targets \(2,\)"),
+        ({"kind": np.where(NAMES == "owl", "fox", NAMES)}, "'fox'"),
+        ({"box": None}, "data.heads: 'box'.*it has age, image, kind"),
+    ],
+)
+def test_what_the_model_does_not_take_or_answer_is_refused_by_name(tmp_path: Path, wrong, message):
+    with pytest.raises(DataError, match=message):
+        several(tmp_path, **wrong)
+
+
+def test_one_target_of_a_recipe_with_several_is_refused():
+    with pytest.raises(DataError, match=r"data.target: 'y': leave it out: the recipe's data.heads read kind, box"):
+        NewDataConfig(source="new.npz", target="y").beside(SEVERAL)

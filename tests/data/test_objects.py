@@ -117,7 +117,7 @@ def test_a_test_set_of_its_own_is_never_trained_on() -> None:
 
 def test_a_reconstruction_needs_no_targets() -> None:
     for given in ((X, None), slices(X).batch(8)):
-        assert opened(given, problem="reconstruction").output_shape == (6, 3)
+        assert opened(given, problem="reconstruction").head.output_shape == (6, 3)
 
 
 def test_texts_of_tensorflow_are_names() -> None:
@@ -136,12 +136,23 @@ def ragged() -> Any:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (lambda: (X, Y, np.ones(60)), "weights are not used, give \\(x, y\\)"),
-        (lambda: slices(X, Y, np.ones(60)), "weights are not used"),
-        (lambda: [(X, Y, np.ones(60))], "weights are not used"),
-        (lambda: ({"a": X, "b": X}, Y), "2 arrays in a dict: give one"),
-        (lambda: ((X, X), Y), "2 arrays in a tuple: give one"),
-        (lambda: slices({"a": X}, Y), "make it give \\(x, y\\), a tensor each"),
+        (lambda: (X, Y, np.ones(59)), r"weights: float64 \(59,\) for 60 inputs': a sample weight is one number"),
+        (lambda: (X, Y, {"a": np.ones(60)}), "a sample weight is one number for each input"),
+        (lambda: slices(X, Y, np.ones((60, 2))), r"\(60, 2\) for 60 inputs': a sample weight is one number"),
+        (lambda: ((X, X), Y), "2 arrays in a tuple: several inputs or outputs are a dict.*by the model's names"),
+        (lambda: ([X, X[:, 0]], Y), "2 arrays in a list: several inputs or outputs are a dict"),
+        (
+            lambda: ({"a": X, "b": X}, (Y, ONE_HOT)),
+            "targets.*2 arrays in a tuple: several inputs or outputs are a dict",
+        ),
+        (lambda: ({"a": X, "b": [X, X[:, 0]]}, Y), "inputs: b'.*2 arrays in a list"),
+        (lambda: ({"a": X, "b": X[:9]}, Y), r"a \(60, 6, 3\), b \(9, 6, 3\): need.*as many examples"),
+        (lambda: ({"a-b": X, "a_b": X}, Y), "need a name of their own each"),
+        (lambda: ({}, Y), "an empty dict; give"),
+        (lambda: ({"a": 5}, Y), "inputs: a': one int is no array of examples"),
+        (lambda: (X, {"kind": Y, "box": Y[:9]}), "kind 60, box 9': give one target of each output for each input"),
+        (lambda: slices({"a": {"b": X}}, Y), "dicts of tensors by the names of inputs and outputs"),
+        (lambda: slices(((X, X), Y)), "a tensor each, or dicts of tensors"),
         (ragged, "a tensor each"),
         (lambda: ([[1, 2], [3]], [0, 1]), "every example needs the same shape"),
         (lambda: slices(X, Y).repeat(), "has no end: leave out repeat"),
@@ -184,11 +195,11 @@ def test_a_function_s_frames_are_known_by_their_columns_later(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     config = DataConfig(reader="function", source="frames:load")
     data = open_data(config)
-    assert (data.columns, data.target_columns) == (("a", "b", "c"), ("kind",))
+    assert (data.columns, data.head.target_columns) == (("a", "b", "c"), ("kind",))
 
     def new(name: str) -> np.ndarray:
         source = config.model_copy(update={"source": f"frames:{name}"})
-        learned = {"columns": data.columns, "target_columns": data.target_columns, "input_shape": (3,)}
+        learned = {"columns": data.columns, "target_columns": data.head.target_columns, "input_shape": (3,)}
         return open_new(source, labels=True, classes=data.classes, limit=60, **learned).x
 
     np.testing.assert_array_equal(new("turned"), new("load"))
@@ -199,7 +210,7 @@ def test_a_function_s_frames_are_known_by_their_columns_later(tmp_path: Path, mo
 def test_a_program_s_data_sets_are_kept_as_the_arrays_they_are(tmp_path: Path) -> None:
     assert keep_arrays(slices(X, Y).batch(7), tmp_path) == keep_arrays((X, Y), tmp_path)
     splits = keep_arrays(((X[:30], Y[:30]), slices(X[30:45], Y[30:45]).batch(4), (X[45:], list(Y[45:]))), tmp_path)
-    with np.load(splits) as kept:
+    with np.load(splits.file) as kept:
         assert sorted(kept) == [f"{name}_{split}" for name in "xy" for split in ("test", "train", "validation")]
         np.testing.assert_array_equal(kept["x_validation"], X[30:45])
     with pytest.raises(DataError, match=r"data: .*no data set"):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tasks.contract.named import packed
 from tasks.drift.features import features_of
 
 
@@ -48,3 +49,13 @@ def test_noise_is_rough_and_blur_is_not():
     blurred = (x + np.roll(x, 1, 1) + np.roll(x, 1, 2) + np.roll(x, (1, 1), (1, 2))) / 4
     plain, soft = features_of(x)["roughness"], features_of(blurred)["roughness"]
     assert (soft < 0.7 * plain).all()
+
+
+def test_each_of_several_inputs_has_figures_of_its_own():
+    images, table = np.random.default_rng(0).random((5, 4, 4, 3)), np.arange(10.0).reshape(5, 2)
+    both = features_of(packed({"image": images, "table": table}))
+    alone = {"image": features_of(images), "table": features_of(table)}
+    assert list(both) == [f"{name}/{figure}" for name, figures in alone.items() for figure in figures]
+    for name, figures in alone.items():
+        for figure, values in figures.items():
+            np.testing.assert_array_equal(both[f"{name}/{figure}"], values)

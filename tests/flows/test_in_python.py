@@ -116,13 +116,13 @@ def test_what_are_no_arrays_is_refused(state, data):
 
 def test_arrays_are_kept_by_their_content(state):
     x, y = arrays()
-    same = {keep_arrays(each, state) for each in ((x, y), (x.copy(), y.copy()), (x[:, ::-1][:, ::-1], [*y]))}
+    same = {keep_arrays(each, state).file for each in ((x, y), (x.copy(), y.copy()), (x[:, ::-1][:, ::-1], [*y]))}
     assert len(same) == 1
     same_bytes = ((x.reshape(20, 2, 2), y), (x.view("i4"), y))
     others = ((x, 1 - y), (x, None), ((x, y), (x, y)), (x.astype("f8"), y), *same_bytes)
-    files = {keep_arrays(each, state) for each in others}
+    files = {keep_arrays(each, state).file for each in others}
     assert len(files | same) == 7
-    with np.load(keep_arrays((x, y), state)) as kept:
+    with np.load(keep_arrays((x, y), state).file) as kept:
         assert (kept["x"] == x).all()
         assert (kept["y"] == y).all()
 

@@ -24,6 +24,21 @@ class Example:
     beside: dict[str, str]
 
 
+def numbers_in(examples: Sequence[Example], name: str) -> np.ndarray:
+    """A column of the table that is an input beside the file, float32 `(n,)`.
+
+    Raises:
+        DataError: there is no table, or it has something else there.
+
+    """
+    try:
+        return np.array([each.beside[name] for each in examples], np.float32)
+    except KeyError as error:
+        raise DataError("data.input", name, "is a column of root/labels.csv, and there is none") from error
+    except ValueError as error:
+        raise DataError("data.input", name, f"is an input beside a file, and those are numbers ({error})") from error
+
+
 def without_faulty(
     parts: dict[str, list[Example]], fault: Callable[[Encoded], str]
 ) -> tuple[dict[str, list[Example]], tuple[str, ...]]:

@@ -14,19 +14,34 @@ from typing import Any
 import numpy as np
 
 from tasks.contract.errors import DataError
+from tasks.contract.named import ONE
 from tasks.data.config import DataConfig
 from tasks.data.readers import images, masks, sounds
-from tasks.data.readers.file_examples import Example, all_faults_at_once, first, without_faulty
+from tasks.data.readers.file_examples import Example, all_faults_at_once, first, numbers_in, without_faulty
 from tasks.data.readers.file_labels import SUFFIXES as TABLES
 from tasks.data.readers.file_labels import as_targets, rows_of, table_in
 from tasks.data.readers.images import Encoded
-from tasks.data.source import OPTIONAL, Chunk, Part, Reader, Source, existing, split_name
+from tasks.data.source import (
+    OPTIONAL,
+    Chunk,
+    Decoder,
+    Part,
+    Reader,
+    Source,
+    as_they_are,
+    chunk_of,
+    decoding,
+    existing,
+    separated,
+    split_name,
+)
 
 MEDIA = {"images": images, "sounds": sounds}
 SUFFIXES = images.SUFFIXES + sounds.SUFFIXES
 CHUNK_FILES = 64
 SPLITS = ("train", "validation", "test")
 TEXTS = (".txt", ".md", ".json", ".xml", ".html")
+MASKS_AND_OTHERS = "has masks, which are the target of one output: for several write a function that returns all"
 LAYOUT = "lay the files out as root/class/file, or list file names and labels in root/labels.csv"
 
 
@@ -54,11 +69,13 @@ def read(config: DataConfig) -> Source:
         parts, left_out = without_faulty(parts, medium.fault)
         notes += left_out
     tried = partial(all_faults_at_once, medium.fault, parts)
-    decode, masks_of = partial(tried, medium.decoder(config)), partial(tried, partial(masks.decoded, config=config))
+    masks_of = partial(tried, partial(masks.decoded, config=config))
+    file, *more = separated(config.input, ())
+    decoders: dict[str, Decoder] = {file: partial(tried, medium.decoder(config)), **dict.fromkeys(more, as_they_are)}
     order = {split: mixed(examples) for split, examples in parts.items()}
     return Source(
-        {split: file_part(examples, masks_of) for split, examples in order.items()},
-        decode=decode,
+        {split: file_part(examples, masks_of, config) for split, examples in order.items()},
+        decode=decoding(decoders),
         notes=notes,
         beside=partial(column_beside, order),
     )
@@ -69,18 +86,23 @@ def mixed(examples: list[Example]) -> list[Example]:
     return sorted(examples, key=lambda each: hashlib.blake2b(each.name.encode(), digest_size=8).digest())
 
 
-def file_part(examples: list[Example], masks_of: Callable[[Any], np.ndarray]) -> Part:
-    """Streams encoded files and their targets; masks are decoded."""
+def file_part(examples: list[Example], masks_of: Callable[[Any], np.ndarray], config: DataConfig) -> Part:
+    """Streams encoded files, what stands beside them in a table, and their targets; masks are decoded."""
+    file, *more = separated(config.input, ())
 
     def stream() -> Iterator[Chunk]:
         for start in range(0, len(examples), CHUNK_FILES):
             taken = examples[start : start + CHUNK_FILES]
             files = np.empty(len(taken), object)
             files[:] = [Encoded(str(each.path), each.path) for each in taken]
+            x = {file: files, **{name: numbers_in(taken, name) for name in more}}
             if isinstance(taken[0].target, Path):
-                yield files, masks_of([(each.path, each.target) for each in taken])
+                y = {ONE: masks_of([(each.path, each.target) for each in taken])}
+            elif isinstance(taken[0].target, dict):
+                y = {name: np.array([each.target[name] for each in taken]) for name in taken[0].target}
             else:
-                yield files, np.array([each.target for each in taken])
+                y = {ONE: np.array([each.target for each in taken])}
+            yield chunk_of(x, y, config)
 
     return stream
 
@@ -110,10 +132,12 @@ def by_split(config: DataConfig) -> dict[str, Listing]:
         raise DataError("data.source", config.source, f"only {', '.join(listed)} has a table of labels; give each one")
     values = [each.target for listing in parts.values() for each in listing.examples]
     if any(isinstance(each, Path) for each in values):
+        if config.heads:
+            raise DataError("data.heads", config.source, f"{MASKS_AND_OTHERS}, and data.reader: function")
         if not all(isinstance(each, Path) for each in values):
             raise DataError("data.target", config.source, "some targets are masks, and some are none; keep one kind")
     elif listed and config.problem != "reconstruction":  # labels are whole numbers if they are so everywhere
-        targets = iter(as_targets("data.target", config.problem, values))
+        targets = iter(as_targets("data.target", config, values))
         parts = {
             split: Listing(
                 [Example(each.name, each.path, next(targets), each.beside) for each in listing.examples],
@@ -122,6 +146,13 @@ def by_split(config: DataConfig) -> dict[str, Listing]:
             )
             for split, listing in parts.items()
         }
+    elif config.heads:
+        raise DataError(
+            "data.heads",
+            config.source,
+            "class folders name one class each; for several outputs list file names and a column for each in "
+            "root/labels.csv",
+        )
     elif config.problem in ("regression", "multilabel"):
         raise DataError(
             "data.source",
@@ -273,11 +304,12 @@ def files_listed(field: str, table: Path, root: Path, config: DataConfig) -> Lis
     examples, missing = [], []
     for name, targets, beside in rows_of(field, table, config):
         picture = place(name)
-        target: list[str] | Path | None = targets
-        if config.problem == "classification" and targets[0].lower().endswith(masks.SUFFIXES):  # a file of its own
-            target = place(targets[0])
+        target: dict[str, list[str]] | Path | None = targets
+        cell = next((cells[0] for cells in targets.values()), "")
+        if config.problem == "classification" and cell.lower().endswith(masks.SUFFIXES):  # a file of its own
+            target = place(cell)
         if picture is None or target is None:
-            missing.append(targets[0] if picture else name)
+            missing.append(cell if picture else name)
             continue
         examples.append(Example(picture.relative_to(root).as_posix(), picture, target, beside))
     listed = {each.path for each in examples}

@@ -11,7 +11,7 @@ from tasks.contract import own_function
 from tasks.contract.errors import DataError
 from tasks.data.config import DataConfig
 from tasks.data.objects import by_part, column_beside, columns_of, part_of, without_columns
-from tasks.data.source import Reader, Source, column_missing, digest_of
+from tasks.data.source import BESIDE, Reader, Source, column_missing, digest_of
 from tasks.data.tables.slimline_columns import Column
 
 
@@ -33,7 +33,13 @@ def read(config: DataConfig) -> Source:
         for part, value in returned.items()
     }
     columns, targets = columns_of(next(iter(returned.values())))
-    return Source(parts, columns=columns, targets=targets, beside=partial(_beside, whole))
+    return Source(
+        parts,
+        columns=columns,
+        targets=targets,
+        beside=partial(_beside, whole),
+        weights=lambda part: parts[part].weights(),
+    )
 
 
 def _beside(returned: dict[str, Any], part: str, field: str, column: str) -> np.ndarray:
@@ -101,4 +107,4 @@ def identity(config: DataConfig) -> str:
     return digest_of(read(config))
 
 
-READER = Reader(read, identity, fields=("source", "group", "time", "slice"), read_named=read_named, called=True)
+READER = Reader(read, identity, fields=("source", *BESIDE), read_named=read_named, called=True)

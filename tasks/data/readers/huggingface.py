@@ -12,10 +12,23 @@ from tasks.contract.errors import DataError
 from tasks.data.config import DataConfig
 from tasks.data.readers import images
 from tasks.data.readers.images import Encoded, decoder
-from tasks.data.source import Chunk, Part, Reader, Source, as_they_are, column_missing, digest_of, package
+from tasks.data.source import (
+    BESIDE,
+    Chunk,
+    Part,
+    Reader,
+    Source,
+    as_they_are,
+    asked_of,
+    chunk_of,
+    column_missing,
+    decoding,
+    digest_of,
+    package,
+)
 from tasks.data.splits import SPLITS
 
-FIELDS = ("source", "input", "target", "image_size", "color", "group", "time", "slice")
+FIELDS = ("source", "input", "target", "image_size", "color", *BESIDE)
 CHUNK_ROWS = 256
 NAME = re.compile(r"(?P<name>[\w.-]+(/[\w.-]+)?)(:(?P<config>[\w.-]+))?(@(?P<revision>[\w./-]+))?")
 CALLED = {"validation": ("validation", "valid", "val", "dev"), "test": ("test",), "train": ("train",)}
@@ -31,20 +44,21 @@ def read(config: DataConfig) -> Source:
     loaded = loaded_by(config)
     parts, notes = by_split(loaded, config.source)
     features = next(iter(parts.values())).features
-    names = [config.input or "image"] + ([config.target or "label"] if config.problem != "reconstruction" else [])
-    for field, name in zip(("data.input", "data.target"), names, strict=False):
-        if name not in features:
-            raise column_missing(field, name, features)
-    is_image = type(features[names[0]]).__name__ == "Image"
-    if is_image:
-        parts = {split: part.cast_column(names[0], undecoded(features[names[0]])) for split, part in parts.items()}
-    classes = getattr(features[names[1]], "names", None) if len(names) > 1 else None
+    inputs, targets = asked_of(config, "image", "label", features)
+    images_in = {name for name in inputs if type(features[name]).__name__ == "Image"}
+    for name in images_in:
+        parts = {split: part.cast_column(name, undecoded(features[name])) for split, part in parts.items()}
+    # labels of several at once, or of numbers, are no places in a list of names
+    of = {each.target or "label": each.problem for each in config.of_heads.values()}
+    named = {name: tuple(getattr(features[name], "names", None) or ()) for name in targets}
+    classes = {name: names for name, names in named.items() if of[name] == "classification"}
     return Source(
-        {split: part_of(part, names, config.source, is_image=is_image) for split, part in parts.items()},
-        tuple(classes or ()) if config.problem == "classification" else (),
-        decoder(config) if is_image else as_they_are,
+        {split: part_of(part, inputs, targets, images_in, config) for split, part in parts.items()},
+        () if config.heads else next(iter(classes.values()), ()),
+        decoding({name: decoder(config) if name in images_in else as_they_are for name in inputs}),
         notes=notes,
         beside=partial(column_beside, parts),
+        classes_of=classes if config.heads else {},
     )
 
 
@@ -80,27 +94,39 @@ def undecoded(feature: Any) -> Any:
     return type(feature)(mode=feature.mode, decode=False)
 
 
-def part_of(part: Any, names: list[str], source: str, *, is_image: bool) -> Part:
-    """Streams the rows of a split, which Arrow maps from its file."""
-    columns = part.select_columns(names)  # of all others nothing is decoded
-    rows_in = columns if is_image else columns.with_format("numpy")
+def part_of(part: Any, inputs: list[str], targets: list[str], images_in: set[str], config: DataConfig) -> Part:
+    """Streams the rows of a split, which Arrow maps from its file; `images_in` are the inputs that are images."""
+    # of all other columns nothing is decoded
+    columns = {name: part.select_columns([name]) for name in dict.fromkeys((*inputs, *targets))}
+    columns |= {name: each.with_format("numpy") for name, each in columns.items() if name not in images_in}
 
     def stream() -> Iterator[Chunk]:
         for start in range(0, len(part), CHUNK_ROWS):
-            rows = rows_in[start : start + CHUNK_ROWS]
-            x = rows[names[0]]
-            if is_image:
-                x = encoded(x, source, start)
-            elif x.dtype.kind in "OSU":
-                raise DataError(
-                    "data.input",
-                    names[0],
-                    "holds texts, or lists of several lengths, where a model takes numbers: write a function of your "
-                    "own that returns them, such as token ids (n, length), and data.reader: function",
-                )
-            yield x[:, None] if not is_image and x.ndim == 1 else x, np.asarray(rows[names[1]]) if names[1:] else None
+            rows = {name: each[start : start + CHUNK_ROWS][name] for name, each in columns.items()}
+            x = {
+                name: encoded(rows[name], config.source, start) if name in images_in else numbers_of(rows[name], name)
+                for name in inputs
+            }
+            yield chunk_of(x, {name: np.asarray(rows[name]) for name in targets}, config)
 
     return stream
+
+
+def numbers_of(values: np.ndarray, name: str) -> np.ndarray:
+    """An input of numbers, `(n, …)`.
+
+    Raises:
+        DataError: it holds something else.
+
+    """
+    if values.dtype.kind in "OSU":
+        raise DataError(
+            "data.input",
+            name,
+            "holds texts, or lists of several lengths, where a model takes numbers: write a function of your "
+            "own that returns them, such as token ids (n, length), and data.reader: function",
+        )
+    return values[:, None] if values.ndim == 1 else values
 
 
 def encoded(values: list[dict[str, Any]], source: str, start: int) -> np.ndarray:

@@ -7,6 +7,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -15,7 +16,19 @@ import numpy as np
 
 from tasks.contract.errors import DataError
 from tasks.data.config import DataConfig
-from tasks.data.source import Chunk, Part, Reader, Source, column_missing, existing, rows_per_chunk
+from tasks.data.source import (
+    BESIDE,
+    Chunk,
+    Part,
+    Reader,
+    Source,
+    chunk_of,
+    column_missing,
+    existing,
+    rows_per_chunk,
+    separated,
+    targets_of,
+)
 from tasks.data.splits import SPLITS
 
 Place = tuple[str, Path, str]  # the field that names the archive, the archive, and what its members' names end with
@@ -26,22 +39,18 @@ DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImp
 def read(config: DataConfig) -> Source:
     """Keys `x` and `y` are the part `all`; `x_train`, `y_train`, `x_validation`, `x_test`, … are parts of their own.
 
+    Several inputs, and the targets of several outputs, are a key each.
+
     Raises:
         DataError: not an archive, a key that is missing, or an array of Python objects.
 
     """
-    x, y = config.input or "x", config.target or "y"
-    labelled = config.problem != "reconstruction"
-    found = archive_parts("data.source", existing("data.source", config.source), x, y, labelled)
+    found = archive_parts("data.source", existing("data.source", config.source), config)
     if config.test_source:
-        test = archive_parts("data.test_source", existing("data.test_source", config.test_source), x, y, labelled)
+        test = archive_parts("data.test_source", existing("data.test_source", config.test_source), config)
         found = {"train" if name == "all" else name: part for name, part in found.items()}
         found["test"] = test.get("test") or test.get("all") or test["train"]
-    parts = {
-        name: member_part(field, path, x + suffix, y + suffix if labelled else "")
-        for name, (field, path, suffix) in found.items()
-    }
-    return Source(parts, beside=partial(beside, found))
+    return Source({name: member_part(place, config) for name, place in found.items()}, beside=partial(beside, found))
 
 
 def beside(found: dict[str, Place], part: str, field: str, key: str) -> np.ndarray:
@@ -56,7 +65,7 @@ def beside(found: dict[str, Place], part: str, field: str, key: str) -> np.ndarr
         raise DataError(field, f"{path}: {key + suffix}", f"no array that can be read ({error})") from error
 
 
-def archive_parts(field: str, path: Path, x: str, y: str, labelled: bool) -> dict[str, Place]:
+def archive_parts(field: str, path: Path, config: DataConfig) -> dict[str, Place]:
     """Where the parts are that one archive holds."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -65,41 +74,46 @@ def archive_parts(field: str, path: Path, x: str, y: str, labelled: bool) -> dic
         raise DataError(
             field, str(path), f"no .npz archive that can be read ({error}); write it with numpy.savez"
         ) from error
-    suffixes = {"all": ""} if x in keys else {s: f"_{s}" for s in SPLITS if f"{x}_{s}" in keys}
+    inputs, targets = keys_of(config)
+    suffixes = {"all": ""} if inputs[0] in keys else {s: f"_{s}" for s in SPLITS if f"{inputs[0]}_{s}" in keys}
     if not suffixes or ("all" not in suffixes and "train" not in suffixes and field == "data.source"):
-        raise column_missing("data.input", x, sorted(keys))
+        raise column_missing("data.input", inputs[0], sorted(keys))
     for suffix in suffixes.values():
-        if labelled and y + suffix not in keys:
-            raise column_missing("data.target", y + suffix, sorted(keys))
+        for of, names in (("input", inputs), ("heads" if config.heads else "target", targets)):
+            if missing := next((name + suffix for name in names if name + suffix not in keys), None):
+                raise column_missing(f"data.{of}", missing, sorted(keys))
     return {name: (field, path, suffix) for name, suffix in suffixes.items()}
 
 
-def member_part(field: str, path: Path, x: str, y: str) -> Part:
-    """Streams two members side by side."""
+def keys_of(config: DataConfig) -> tuple[list[str], list[str]]:
+    """The keys of the inputs and of the targets, without what a split's end with."""
+    return separated(config.input or "x", ()), targets_of(config, "y")
+
+
+def member_part(place: Place, config: DataConfig) -> Part:
+    """Streams members side by side."""
+    field, path, suffix = place
+    inputs, targets = keys_of(config)
+    names = list(dict.fromkeys((*inputs, *targets)))
 
     def stream() -> Iterator[Chunk]:
         try:
-            with zipfile.ZipFile(path) as archive, archive.open(f"{x}.npy") as inputs:
-                shape, dtype = header(field, path, x, inputs)
-                rows = rows_per_chunk(math.prod(shape[1:]) * dtype.itemsize)
-                if not y:
-                    for start in range(0, shape[0], rows):
-                        yield take(inputs, min(rows, shape[0] - start), shape[1:], dtype), None
-                    return
-                with archive.open(f"{y}.npy") as targets:
-                    target_shape, target_dtype = header(field, path, y, targets)
-                    if target_shape[0] != shape[0]:
-                        raise DataError(
-                            field,
-                            str(path),
-                            f"{x} has {shape[0]} rows and {y} has {target_shape[0]}; they must be as many",
-                        )
-                    for start in range(0, shape[0], rows):
-                        count = min(rows, shape[0] - start)
-                        yield (
-                            take(inputs, count, shape[1:], dtype),
-                            take(targets, count, target_shape[1:], target_dtype),
-                        )
+            with zipfile.ZipFile(path) as archive, ExitStack() as opened:
+                members = {name: opened.enter_context(archive.open(f"{name}{suffix}.npy")) for name in names}
+                kinds = {name: header(field, path, name + suffix, member) for name, member in members.items()}
+                counts = {name + suffix: shape[0] for name, (shape, _) in kinds.items()}
+                if len(set(counts.values())) > 1:
+                    told = " and ".join(f"{name} has {count} rows" for name, count in counts.items())
+                    raise DataError(field, str(path), f"{told}; they must be as many")
+                total = counts[inputs[0] + suffix]
+                row_bytes = (math.prod(kinds[name][0][1:]) * kinds[name][1].itemsize for name in inputs)
+                rows = rows_per_chunk(sum(row_bytes))
+                for start in range(0, total, rows):
+                    count = min(rows, total - start)
+                    taken = {name: take(members[name], count, shape[1:], of) for name, (shape, of) in kinds.items()}
+                    yield chunk_of(
+                        {name: taken[name] for name in inputs}, {name: taken[name] for name in targets}, config
+                    )
         except DAMAGED as error:
             raise DataError(
                 field, str(path), f"the archive is damaged ({error}); write it again with numpy.savez"
@@ -144,4 +158,4 @@ def identity(config: DataConfig) -> str:  # noqa: ARG001 - the signature of `Rea
     return "npz"
 
 
-READER = Reader(read, identity, files, fields=("source", "test_source", "input", "target", "group", "time", "slice"))
+READER = Reader(read, identity, files, fields=("source", "test_source", "input", "target", *BESIDE))

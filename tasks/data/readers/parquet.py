@@ -1,4 +1,4 @@
-"""Parquet with one input a row: encoded images (bytes, or Hugging Face's struct around them), or lists of numbers."""
+"""Parquet with an input a column: encoded images (bytes, or Hugging Face's struct around them), or lists of numbers."""
 
 import json
 from collections.abc import Iterator
@@ -12,12 +12,16 @@ from tasks.contract.errors import DataError
 from tasks.data.config import DataConfig
 from tasks.data.readers.images import Encoded, decoder
 from tasks.data.source import (
+    BESIDE,
     Chunk,
     Part,
     Reader,
     Source,
     as_they_are,
+    asked_of,
+    chunk_of,
     column_missing,
+    decoding,
     files_of,
     named,
     version,
@@ -25,7 +29,7 @@ from tasks.data.source import (
 
 CHUNK_ROWS = 64
 SUFFIXES = (".parquet",)
-FIELDS = ("source", "test_source", "input", "target", "image_size", "color", "group", "time", "slice")
+FIELDS = ("source", "test_source", "input", "target", "image_size", "color", *BESIDE)
 
 
 def read(config: DataConfig) -> Source:
@@ -35,39 +39,52 @@ def read(config: DataConfig) -> Source:
         DataError: no Parquet, a column that is missing, holds nulls or is of no readable type.
 
     """
-    import pyarrow as pa
-
-    image, label = config.input or "image", config.target or "label"
-    columns = [image] if config.problem == "reconstruction" else [image, label]
     files_by_part = files_of(config, SUFFIXES)
-    schemas = [(field, path, schema_of(field, path)) for files in files_by_part.values() for field, path in files]
-    for _, _, schema in schemas:
-        for name, column in zip(("data.input", "data.target"), columns, strict=False):
-            if column not in schema.names:
-                raise column_missing(name, column, schema.names)
-    kinds = {kind_of(schema.field(image).type) for _, _, schema in schemas}
-    if len(kinds) > 1 or "" in kinds:
-        types = ", ".join(sorted({str(schema.field(image).type) for _, _, schema in schemas}))
+    schemas = [schema_of(field, path) for files in files_by_part.values() for field, path in files]
+    for schema in schemas:
+        inputs, targets = asked_of(config, "image", "label", schema.names)
+    kinds = {name: kind_in(schemas, name, several=len(inputs) > 1) for name in inputs}
+    for label in targets:
+        refuse_no_target(schemas[0].field(label).type, label)
+    classes = {label: classes_in(schemas, label, alone=len(targets) == 1) for label in targets}
+    return Source(
+        {part: rows_part(files, kinds, targets, config) for part, files in files_by_part.items()},
+        () if config.heads else classes.get(next(iter(targets), ""), ()),
+        decoding({name: decoder(config) if kind == "encoded" else as_they_are for name, kind in kinds.items()}),
+        beside=partial(column_beside, files_by_part),
+        classes_of=classes if config.heads else {},
+    )
+
+
+def kind_in(schemas: list[Any], name: str, *, several: bool) -> str:
+    """What an input's column holds, in every file the same; where there are several inputs also single numbers."""
+    kinds = {kind_of(schema.field(name).type) for schema in schemas}
+    if len(kinds) > 1 or "" in kinds or (kinds == {"number"} and not several):
+        types = ", ".join(sorted({str(schema.field(name).type) for schema in schemas}))
         raise DataError(
             "data.input",
-            image,
+            name,
             f"is {types}; store encoded images (binary) or lists of numbers, the same in every file",
         )
-    encoded = kinds == {"encoded"}
-    if config.problem != "reconstruction" and pa.types.is_nested(schemas[0][2].field(label).type):
+    return kinds.pop()
+
+
+def refuse_no_target(arrow_type: Any, label: str) -> None:
+    """Says what a target may be, where it is something else."""
+    from pyarrow import types
+
+    if types.is_nested(arrow_type) and kind_of(arrow_type) != "numbers":
         raise DataError(
-            "data.target", label, f"is {schemas[0][2].field(label).type}; a target is one number or name a row"
+            "data.target", label, f"is {arrow_type}; a target is one number or name a row, or a list of numbers"
         )
-    names = list(dict.fromkeys(filter(None, (label_names(schema, label) for _, _, schema in schemas))))
+
+
+def classes_in(schemas: list[Any], label: str, *, alone: bool) -> tuple[str, ...]:
+    """The names of a target's classes, as the files say them."""
+    names = list(dict.fromkeys(filter(None, (label_names(schema, label, alone=alone) for schema in schemas))))
     if len(names) > 1:
         raise DataError("data.classes", names, "the files name different classes; write them with the same names")
-    parts = {part: rows_part(files, columns, encoded) for part, files in files_by_part.items()}
-    return Source(
-        parts,
-        names[0] if names else (),
-        decoder(config) if encoded else as_they_are,
-        beside=partial(column_beside, files_by_part),
-    )
+    return names[0] if names else ()
 
 
 def column_beside(files_by_part: dict[str, list[tuple[str, Path]]], part: str, field: str, column: str) -> np.ndarray:
@@ -101,7 +118,7 @@ def schema_of(field: str, path: Path) -> Any:
 
 
 def kind_of(arrow_type: Any) -> str:
-    """`encoded` images, `numbers`, or nothing that can be an input."""
+    """`encoded` images, lists of `numbers`, one `number`, or nothing that can be an input."""
     from pyarrow import types
 
     if types.is_struct(arrow_type) and arrow_type.get_field_index("bytes") >= 0:
@@ -111,13 +128,15 @@ def kind_of(arrow_type: Any) -> str:
     if types.is_list(arrow_type) or types.is_large_list(arrow_type) or types.is_fixed_size_list(arrow_type):
         value = arrow_type.value_type
         return "numbers" if types.is_integer(value) or types.is_floating(value) else ""
-    return ""
+    return "number" if types.is_integer(arrow_type) or types.is_floating(arrow_type) else ""
 
 
-def rows_part(files: list[tuple[str, Path]], columns: list[str], encoded: bool) -> Part:
-    """Streams the rows of several files, one after the other."""
+def rows_part(files: list[tuple[str, Path]], kinds: dict[str, str], targets: list[str], config: DataConfig) -> Part:
+    """Streams the rows of several files, one after the other; `kinds` are those of the inputs."""
     import pyarrow as pa
     import pyarrow.parquet as pq
+
+    columns = list(dict.fromkeys((*kinds, *targets)))
 
     def stream() -> Iterator[Chunk]:
         for field, path in files:
@@ -128,10 +147,15 @@ def rows_part(files: list[tuple[str, Path]], columns: list[str], encoded: bool) 
                     for batch in file.iter_batches(CHUNK_ROWS, columns=columns):
                         for column in columns:
                             refuse_nulls(path, column, batch.column(column), start)
-                        inputs = batch.column(columns[0])
-                        x = as_encoded(inputs, path, start) if encoded else as_numbers(inputs, path, columns[0])
-                        yield x, batch.column(columns[1]).to_numpy(zero_copy_only=False) if len(columns) > 1 else None
-                        start += len(inputs)
+                        x = {
+                            name: as_encoded(batch.column(name), path, start)
+                            if kind == "encoded"
+                            else as_numbers(batch.column(name), path, name)
+                            for name, kind in kinds.items()
+                        }
+                        y = {name: as_numbers(batch.column(name), path, name) for name in targets}
+                        yield chunk_of(x, y, config)
+                        start += len(batch)
             except (pa.ArrowException, OSError) as error:
                 raise DataError(field, str(path), f"the file is damaged ({error}); write it again") from error
 
@@ -161,9 +185,11 @@ def as_encoded(values: Any, path: Path, start: int) -> np.ndarray:
 
 
 def as_numbers(values: Any, path: Path, column: str) -> np.ndarray:
-    """Lists of one length as an array `(n, length)`."""
-    from pyarrow import compute
+    """Lists of one length as an array `(n, length)`; single values as `(n,)`."""
+    from pyarrow import compute, types
 
+    if not types.is_nested(values.type):
+        return np.asarray(values.to_numpy(zero_copy_only=False))
     flat = values.flatten()
     if flat.null_count or len(flat) % len(values) or len(compute.unique(compute.list_value_length(values))) > 1:
         raise DataError(
@@ -174,10 +200,13 @@ def as_numbers(values: Any, path: Path, column: str) -> np.ndarray:
     return np.asarray(flat.to_numpy(zero_copy_only=False)).reshape(len(values), -1)
 
 
-def label_names(schema: Any, label: str) -> tuple[str, ...]:
-    """Class names from the schema's metadata: `label_names` separated by commas, or Hugging Face's ClassLabel."""
+def label_names(schema: Any, label: str, *, alone: bool) -> tuple[str, ...]:
+    """Class names from the schema's metadata: `label_names` separated by commas, or Hugging Face's ClassLabel.
+
+    The first does not say of which target they are: it counts where there is one alone.
+    """
     metadata = schema.metadata or {}
-    if names := metadata.get(b"label_names"):
+    if alone and (names := metadata.get(b"label_names")):
         return tuple(name.strip() for name in names.decode().split(","))
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]

@@ -1,4 +1,4 @@
-"""Tables: some columns are the inputs, as numbers; one column (or several numbers) is the target."""
+"""Tables: some columns are the input, as numbers; one column (or several numbers) is an output's target."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from tasks.contract.errors import DataError
+from tasks.contract.named import ONE
 from tasks.data.config import DataConfig
-from tasks.data.source import Chunk, Part, Reader, Source, column_missing, version
+from tasks.data.source import BESIDE, Chunk, Part, Reader, Source, column_missing, version
 from tasks.data.tables.files import (
     TableFile,
     check_text_settings,
@@ -23,7 +24,7 @@ from tasks.data.tables.files import (
 )
 from tasks.data.tables.learning import Learned, check_categories, kinds_of, learned
 from tasks.data.tables.notes import notes_of, notes_of_new
-from tasks.data.tables.rows import LIST, NUMERIC, Rows, gap_in, rows_of
+from tasks.data.tables.rows import LIST, NUMERIC, Rows, Target, columns_in, gap_in, rows_of
 from tasks.data.tables.slimline_columns import Column, inputs_of, missing
 from tasks.data.tables.values import is_number, is_text
 
@@ -45,15 +46,15 @@ def read(config: DataConfig) -> Source:
     first = _first(files)
     check_text_settings(first, config.table)
     schema = schema_of(first, config.table)
-    targets = [] if config.problem == "reconstruction" else columns_of("data.target", config.target or "label", schema)
-    for field in ("group", "time", "slice"):
+    targets = targets_in(config, schema)
+    for field in BESIDE:
         if (column := getattr(config, field)) and column not in schema.names:
             raise column_missing(f"data.{field}", column, schema.names)
     notes = list(filter(None, [note_of(first, config.table)]))
     if config.input:
         names = columns_of("data.input", config.input, schema)
     else:
-        others = [name for name in schema.names if name not in (*targets, *config.beside)]
+        others = [name for name in schema.names if name not in (*columns_in(targets), *config.beside)]
         names = [name for name in others if not NO_NAME.fullmatch(name)]
         notes += [unnamed_left_out(schema.names.index(name) + 1, name) for name in others if name not in names]
     check_columns(config, first, schema, names, targets)
@@ -117,13 +118,10 @@ def read_named(
             f"has no column {', '.join(map(repr, absent))}, which the model knows; it has {', '.join(schema.names)}: "
             f"rename them, or list in data.input what stands for {', '.join(known)}, in that order",
         )
-    labels: list[str] = []
-    if config.problem != "reconstruction":
-        labels = split(config.target, schema) if config.target else list(targets)
-    if absent := [name for name in labels if name not in schema.names]:
-        raise column_missing("data.target", ", ".join(absent), schema.names)
+    labels = targets_in(config, schema, tuple(targets))
     check_columns(config, first, schema, names, labels)
-    others = [name for name in schema.names if name not in (*names, *labels, *targets) and not NO_NAME.fullmatch(name)]
+    taken = [*names, *columns_in(labels), *targets]
+    others = [name for name in schema.names if name not in taken and not NO_NAME.fullmatch(name)]
     notes = [f"Columns that the model does not know are left out: {', '.join(others)}."] if others else []
     kinds = tuple(replace(column, name=name) for column, name in zip(kinds, names, strict=True))
     if encoding:
@@ -132,8 +130,30 @@ def read_named(
     return source_of(config, files, kinds, labels, notes)
 
 
+def targets_in(config: DataConfig, schema: Any, usual: tuple[str, ...] = ("label",)) -> list[Target]:
+    """Where a table has what is right for each output; `usual` are the columns of the one whose recipe names none.
+
+    Raises:
+        DataError: a column that is missing, or named twice.
+
+    """
+    return [
+        Target(
+            of_head.target if head else ONE,
+            tuple(
+                columns_of("data.heads" if head else "data.target", of_head.target, schema)
+                if of_head.target
+                else there("data.target", usual, schema)
+            ),
+            of_head.problem in NUMERIC,
+        )
+        for head, of_head in config.of_heads.items()
+        if of_head.problem != "reconstruction"
+    ]
+
+
 def source_of(
-    config: DataConfig, files: Files, columns: Sequence[Column], targets: Sequence[str], notes: Sequence[str]
+    config: DataConfig, files: Files, columns: Sequence[Column], targets: Sequence[Target], notes: Sequence[str]
 ) -> Source:
     """These columns of the files as a model gets them."""
     inputs = tuple(name for column in columns for name in column.inputs)
@@ -146,7 +166,7 @@ def source_of(
     return Source(
         parts,
         columns=inputs,
-        targets=tuple(targets),
+        targets=columns_in(targets),
         encoding=() if plain else tuple(columns),
         notes=tuple(notes),
         beside=partial(column_beside, config, files, columns, targets),
@@ -157,7 +177,7 @@ def column_beside(
     config: DataConfig,
     files: Files,
     columns: Sequence[Column],
-    targets: Sequence[str],
+    targets: Sequence[Target],
     part: str,
     field: str,
     name: str,
@@ -173,7 +193,7 @@ def column_beside(
 
 
 def check_columns(
-    config: DataConfig, file: TableFile, schema: Any, names: Sequence[str], targets: Sequence[str]
+    config: DataConfig, file: TableFile, schema: Any, names: Sequence[str], targets: Sequence[Target]
 ) -> None:
     """Refuses columns that cannot be inputs, or targets, together.
 
@@ -181,20 +201,23 @@ def check_columns(
         DataError: names them.
 
     """
-    if config.problem == "classification" and len(targets) > 1:
-        raise DataError("data.target", config.target, "a classification has one target column; name one")
-    if shared := set(names) & set(targets):
+    for target in targets:
+        if not target.numeric and len(target.columns) > 1:
+            listed = ", ".join(target.columns)
+            raise DataError("data.target", listed, "a classification has one target column; name one")
+    if shared := set(names) & set(columns_in(targets)):
         raise DataError(
             "data.input", config.input, f"{', '.join(sorted(shared))} is also the target; take it out of one of the two"
         )
     if not names:
         raise DataError("data.input", config.input, "there is no feature column besides the target")
     for target in targets:
-        kind = schema.field(target).type
-        if config.problem in NUMERIC and not (is_number(kind) or is_text(kind)):
-            raise DataError("data.target", target, f"holds {kind}, and targets of a {config.problem} are numbers")
-        if str(kind) == "binary" and is_text_file(file):
-            raise DataError("data.target", target, "holds bytes that are no text in UTF-8; write data.table.encoding")
+        for name in target.columns:
+            kind = schema.field(name).type
+            if target.numeric and not (is_number(kind) or is_text(kind)):
+                raise DataError("data.target", name, f"holds {kind}, and targets that are no classes are numbers")
+            if str(kind) == "binary" and is_text_file(file):
+                raise DataError("data.target", name, "holds bytes that are no text in UTF-8; write data.table.encoding")
 
 
 def unnamed_left_out(place: int, name: str) -> str:
@@ -208,13 +231,18 @@ def unnamed_left_out(place: int, name: str) -> str:
 
 def columns_of(field: str, names: str, schema: Any) -> list[str]:
     """The columns that a field names, one or several separated by commas."""
-    columns = split(names, schema)
-    for column in columns:
-        if column not in schema.names:
-            raise column_missing(field, column, schema.names)
+    columns = there(field, split(names, schema), schema)
     if len(set(columns)) < len(columns):
         raise DataError(field, names, "names a column twice")
     return columns
+
+
+def there(field: str, columns: Sequence[str], schema: Any) -> list[str]:
+    """These columns, once all of them are in the table."""
+    for column in columns:
+        if column not in schema.names:
+            raise column_missing(field, column, schema.names)
+    return list(columns)
 
 
 def split(names: str, schema: Any) -> list[str]:
@@ -226,7 +254,7 @@ def used(
     config: DataConfig,
     files: Sequence[TableFile],
     columns: Sequence[Column],
-    targets: Sequence[str],
+    targets: Sequence[Target],
     chosen: np.ndarray | None = None,
 ) -> Iterator[Rows]:
     """The rows of a part that are used: the first `data.limit`, and of these the chosen ones, `(rows,)` booleans."""
@@ -243,7 +271,7 @@ def used(
 
 
 def rows_part(
-    files: Sequence[TableFile], columns: Sequence[Column], targets: Sequence[str], config: DataConfig
+    files: Sequence[TableFile], columns: Sequence[Column], targets: Sequence[Target], config: DataConfig
 ) -> Part:
     """Streams the rows of several files, one after the other."""
 
@@ -284,5 +312,5 @@ def identity(config: DataConfig) -> str:  # noqa: ARG001 - the signature of `Rea
     return version("pyarrow")
 
 
-FIELDS = ("source", "test_source", "input", "target", "group", "time", "slice", "table")
+FIELDS = ("source", "test_source", "input", "target", *BESIDE, "table")
 READER = Reader(read, identity, files, FIELDS, read_named)

@@ -16,9 +16,22 @@ from tasks.contract.errors import DataError
 from tasks.data.config import DataConfig, Feature
 from tasks.data.readers import images
 from tasks.data.readers.images import Encoded, decoder
-from tasks.data.source import Chunk, Part, Reader, Source, as_they_are, column_missing, listed_files, named
+from tasks.data.source import (
+    BESIDE,
+    Chunk,
+    Part,
+    Reader,
+    Source,
+    as_they_are,
+    asked_of,
+    chunk_of,
+    column_missing,
+    decoding,
+    listed_files,
+    named,
+)
 
-FIELDS = ("source", "test_source", "input", "target", "image_size", "color", "group", "time", "slice", "features")
+FIELDS = ("source", "test_source", "input", "target", "image_size", "color", *BESIDE, "features")
 CHUNK_RECORDS = 128
 # Writers call shards train-00000-of-00010.tfrecord, train.tfrecord-00000-of-00010, mnist-train.tfrecord-00000-of-00001.
 SPLIT = re.compile(r"(?:^|[^a-z])(?:(train)|(val|valid|validation)|(test))(?:ing)?(?![a-z])")
@@ -40,18 +53,16 @@ def read(config: DataConfig) -> Source:
     for field, path in (file for files in parts.values() for file in files):
         check_end(field, path)
     first = first_record(*next(iter(parts.values()))[0])
-    names = [config.input or "image"] + ([config.target or "label"] if config.problem != "reconstruction" else [])
-    features = [
-        feature_of(config, field, name, first)
-        for field, name in zip(("data.input", "data.target"), names, strict=False)
-    ]
-    for feature, field in zip(features[1:], ("data.target",), strict=False):
-        if feature.type == "image":
-            raise DataError(field, feature.name, "holds images; a target is numbers, or a text")
-    notes = [f"{feature.name} is {feature.type} {shape_of(feature)}".rstrip() for feature in features]
+    inputs, targets = asked_of(config, "image", "label", sorted(first.features.feature))
+    x = {name: feature_of(config, "data.input", name, first) for name in inputs}
+    y = {name: feature_of(config, "data.target", name, first) for name in targets}
+    if image := next((name for name, feature in y.items() if feature.type == "image"), ""):
+        raise DataError("data.target", image, "holds images; a target is numbers, or a text")
+    every = (*x.values(), *y.values())
+    notes = [f"{feature.name} is {feature.type} {shape_of(feature)}".rstrip() for feature in every]
     return Source(
-        {part: record_part(files, features) for part, files in parts.items()},
-        decode=decoder(config) if features[0].type == "image" else as_they_are,
+        {part: record_part(files, x, y, config) for part, files in parts.items()},
+        decode=decoding({name: decoder(config) if each.type == "image" else as_they_are for name, each in x.items()}),
         notes=(f"Features of the records: {', '.join(notes)}.",),
         beside=partial(feature_beside, config, parts, first),
     )
@@ -137,14 +148,16 @@ def shape_of(feature: Feature) -> str:
     return "x".join(map(str, feature.shape))
 
 
-def record_part(files: Files, features: list[Feature]) -> Part:
+def record_part(files: Files, inputs: dict[str, Feature], targets: dict[str, Feature], config: DataConfig) -> Part:
     """Streams the records of several files, one after the other."""
+    features = [*inputs.values(), *targets.values()]
 
     def stream() -> Iterator[Chunk]:
         for field, path in files:
             for start, records in records_of(field, path):
                 values = parsed(field, path, start, records, features)
-                yield values[0], values[1] if len(values) > 1 else None
+                x, y = values[: len(inputs)], values[len(inputs) :]
+                yield chunk_of(dict(zip(inputs, x, strict=True)), dict(zip(targets, y, strict=True)), config)
 
     return stream
 

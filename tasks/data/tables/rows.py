@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tasks.contract.errors import DataError
+from tasks.contract.named import ONE, records
 from tasks.data.config import DataConfig
 from tasks.data.source import column_missing
 from tasks.data.tables.files import TableFile, batches_of, schema_of
@@ -19,11 +20,29 @@ NUMBERS = "name a column of numbers in data.target"
 
 
 @dataclass(frozen=True)
+class Target:
+    """What is right for one output, in a table.
+
+    name: what `data.heads` calls it; `ONE` where there is no other output.
+    columns: where it is. numeric: whether it is numbers, and no names.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    numeric: bool
+
+
+def columns_in(targets: Sequence[Target]) -> tuple[str, ...]:
+    """The columns of all targets, each once."""
+    return tuple(dict.fromkeys(name for target in targets for name in target.columns))
+
+
+@dataclass(frozen=True)
 class Rows:
     """Some rows of a file as they were read.
 
     values: each column's `(n,)`, in the columns' order.
-    targets: labels `(n,)` as they stand, numbers `(n, targets)`, or none.
+    targets: labels `(n,)` as they stand, numbers `(n, targets)`, or none; of several outputs records of these.
     dropped: how many rows with gaps stood among them.
     beside: an Arrow array `(n,)` of the column that was asked for beside these.
     """
@@ -41,7 +60,7 @@ class Rows:
 def rows_of(
     files: Sequence[TableFile],
     columns: Sequence[Column],
-    targets: Sequence[str],
+    targets: Sequence[Target],
     config: DataConfig,
     *,
     beside: str = "",
@@ -54,10 +73,10 @@ def rows_of(
     """
     for file in files:
         schema = schema_of(file, config.table)
-        names = [*dict.fromkeys((*(column.name for column in columns), *targets, *filter(None, [beside])))]
+        names = [*dict.fromkeys((*(each.name for each in columns), *columns_in(targets), *filter(None, [beside])))]
         if absent := next((name for name in names if name not in schema.names), None):
             raise column_missing(file.field, f"{file.path}: {absent}", schema.names)
-        labels = (*(() if config.problem in NUMERIC else targets), beside)
+        labels = (*columns_in([target for target in targets if not target.numeric]), beside)
         categories = {column.name for column in columns if column.kind in ("one_hot", "ids")}
         types = {name: _read_as(schema.field(name).type, name in categories, name in labels) for name in names}
         for batch in batches_of(file, config.table, types):
@@ -74,28 +93,41 @@ def _read_as(kind: Any, category: bool, label: bool) -> Any:
 
 
 def _rows(
-    file: TableFile, batch: Any, columns: Sequence[Column], targets: Sequence[str], config: DataConfig, beside: str
+    file: TableFile, batch: Any, columns: Sequence[Column], targets: Sequence[Target], config: DataConfig, beside: str
 ) -> Rows:
     import pyarrow as pa
 
     values = [_asked(file, column.name, lambda array, of=column: values_of(of, array), batch) for column in columns]
-    numeric = config.problem in NUMERIC
-    read: list[Any] = [
-        _asked(file, name, numbers, batch, NUMBERS) if numeric else _labels(batch.column(name)) for name in targets
+    read = [[_target(file, name, batch, numeric=target.numeric) for name in target.columns] for target in targets]
+    gaps = [
+        (name, np.isnan(each) if target.numeric else np.asarray(each.is_null(nan_is_null=True)))
+        for target, of_target in zip(targets, read, strict=True)
+        for name, each in zip(target.columns, of_target, strict=True)
     ]
-    gaps = [np.isnan(each) if numeric else np.asarray(each.is_null(nan_is_null=True)) for each in read]
     kept = np.ones(len(batch), bool)
     if config.table.missing == "drop":
-        for gap in (*map(missing, values), *gaps):
+        for gap in (*map(missing, values), *(gap for _, gap in gaps)):
             kept &= ~gap
-    elif lacking := next((name for name, gap in zip(targets, gaps, strict=True) if gap.any()), None):
+    elif lacking := next((name for name, gap in gaps if gap.any()), None):
         raise gap_in(file, lacking, "drop such rows, data.table.missing: drop")
-    y = None
-    if targets:
-        y = np.stack(read, axis=1)[kept] if numeric else _array(read[0].filter(pa.array(kept)))
+    y = {
+        target.name: np.stack(each, axis=1)[kept] if target.numeric else _array(each[0].filter(pa.array(kept)))
+        for target, each in zip(targets, read, strict=True)
+    }
     whole = kept.all()
     rest = batch.column(beside).filter(pa.array(kept)) if beside else None
-    return Rows(file, [each if whole else each[kept] for each in values], y, int(np.count_nonzero(~kept)), rest)
+    return Rows(
+        file,
+        [each if whole else each[kept] for each in values],
+        y[ONE] if ONE in y else records(y) if y else None,
+        int(np.count_nonzero(~kept)),
+        rest,
+    )
+
+
+def _target(file: TableFile, name: str, batch: Any, *, numeric: bool) -> Any:
+    """A target's column: numbers `(n,)`, or labels as Arrow has them."""
+    return _asked(file, name, numbers, batch, NUMBERS) if numeric else _labels(batch.column(name))
 
 
 def _labels(values: Any) -> Any:

@@ -227,10 +227,7 @@ def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
             interpreter.set_tensor(inputs[name]["index"], as_steps(values, inputs[name]))
         interpreter.invoke()
         return packed(
-            {
-                name: as_values(interpreter.get_tensor(details["index"]), details)
-                for name, details in outputs.items()
-            }
+            {name: as_values(interpreter.get_tensor(details["index"]), details) for name, details in outputs.items()}
         )
 
     return run

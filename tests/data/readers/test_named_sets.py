@@ -13,10 +13,31 @@ import pytest
 from PIL import Image
 
 from tasks.contract.errors import DataError
-from tasks.data import DataConfig, fingerprint, open_data
+from tasks.data import READERS, DataConfig, fingerprint, open_data
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 5, 4, 3), np.uint8)
 NUMBERS = np.random.default_rng(1).random((40, 6)).astype(np.float32)
+
+# Two inputs and two outputs of the same rows, and what is to come of them.
+SEVERAL = {
+    "input": "image, numbers",
+    "heads": ({"name": "answer", "target": "label"}, {"name": "size", "problem": "regression", "target": "numbers"}),
+}
+
+
+def check_several(config: DataConfig, split: str) -> None:
+    """What a reader gives of `SEVERAL` in a split, in whatever order."""
+    source = READERS[config.reader].read(DataConfig(**config.model_dump() | SEVERAL))
+    assert (source.classes, source.classes_of) == ((), {"label": ("no", "yes")})
+    chunks = [(source.decode(x), y) for x, y in source.parts[split]()]
+    x, y = (np.concatenate(each) for each in zip(*chunks, strict=True))
+    assert (x.dtype.names, y.dtype.names) == (("image", "numbers"), ("label", "numbers"))
+    np.testing.assert_array_equal(x["numbers"], y["numbers"])
+    rows = [np.flatnonzero((numbers == NUMBERS).all(axis=1))[0] for numbers in x["numbers"]]
+    assert sorted(rows) == list(range(30) if split == "train" else range(30, 40))
+    np.testing.assert_array_equal(x["image"], IMAGES[rows])
+    np.testing.assert_array_equal(y["label"], np.array(rows) % 2)
+
 
 HERE = {name: importlib.util.find_spec(name) is not None for name in ("datasets", "tensorflow_datasets")}
 
@@ -84,6 +105,7 @@ def test_a_data_set_of_hugging_face(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     numbers = open_data(config.model_copy(update={"input": "numbers", "group": "patient"}))
     np.testing.assert_array_equal(numbers.arrays("test")[0], NUMBERS[30:])
     assert sum(numbers.counts.values()) == 38, "of patient 7 two rows are in test"
+    check_several(config, "train")
     assert len(fingerprint(config)) == 64
     for wrong, message in (
         ({"input": "text"}, "holds texts.*token ids"),
@@ -142,6 +164,7 @@ def test_a_data_set_of_tensorflow_datasets(tmp_path: Path, monkeypatch: pytest.M
     numbers = open_data(config.model_copy(update={"input": "numbers", "group": "patient"}))
     assert {row.tobytes() for row in numbers.arrays("test")[0]} == {row.tobytes() for row in NUMBERS[30:]}
     assert sum(numbers.counts.values()) == 38
+    check_several(config, "test")
     assert len(fingerprint(config)) == 64
     for wrong, message in (
         ({"input": "text"}, "holds texts.*token ids"),
