@@ -48,7 +48,7 @@ def lay_out(folder: Path, contents: Contents) -> None:
         "name": contents.name,
         "version": contents.number,
         "precision": contents.file("edge", "litert").precision,
-        **_ends("input", [_taken(tensor, taken[tensor.called], profile["dtype"]) for tensor in inputs]),
+        **_ends("input", [_taken(tensor, taken[tensor.called], _type_of(tensor, profile)) for tensor in inputs]),
         **_ends("output", given),
         "labels": as_json({output.name: output.labels for output in outputs}),
     }
@@ -95,11 +95,15 @@ def _ends(kind: str, told: list[dict[str, Any]]) -> dict[str, Any]:
     return {kind: told[0]} if len(told) == 1 else {f"{kind}s": told}
 
 
-def _taken(tensor: TFLiteTensor, values: Array, dtype: Any) -> dict[str, Any]:
-    of_it = dtype.get(tensor.called, "") if isinstance(dtype, dict) else dtype
+def _type_of(tensor: TFLiteTensor, profile: Mapping[str, Any]) -> str:
+    """The type of an input's values in the data."""
+    return str(profile.get("inputs_like", {}).get(tensor.called, profile)["dtype"])
+
+
+def _taken(tensor: TFLiteTensor, values: Array, dtype: str) -> dict[str, Any]:
     return {
         **_as_json(tensor),
-        "unit": f"raw values as in the data ({of_it}): the model itself subtracts and divides",
+        "unit": f"raw values as in the data ({dtype}): the model itself subtracts and divides",
         "normalization": {"mean": 0.0, "std": 1.0},
         "range_of_the_examples": [float(values.min()), float(values.max())],
     }

@@ -12,7 +12,7 @@ from tasks.contract.artifact import digest_files
 from tasks.contract.named import Array, packed
 from tasks.data.heads import Head
 from tasks.drift.profile import write_profile
-from tasks.evidence.evidence import HeadEvidence, Scored, write_evidence
+from tasks.evidence.evidence import HeadEvidence, Reference, Scored, write_evidence
 from tasks.formats import FORMATS
 from tasks.keras_graph.asked import asked
 from tasks.store import tracking
@@ -80,10 +80,9 @@ def lay_out(folder: Path, *targets: str) -> tuple[OpenVersion, Array, Array]:
     libraries = [f"{library}=={version(library)}" for library in FORMATS[first].REQUIREMENTS]
     source = made_at / first / FORMATS[first].FILE
     tracking.save_model(folder, source, place_of(first) / FORMATS[first].FILE, x[:2], libraries, profile())
-    files, sample = [], {"examples": x}
+    files, sample, scored = [], {"examples": x}, made()
     for target in targets:
         _copied(made_at / target, folder / place_of(target))
-        scored = made()
         heads = {head.name: Scored(**{name: getattr(scored, name) for name in Scored.model_fields}) for head in HEADS}
         names = [
             file.relative_to(made_at / target).as_posix() for file in (made_at / target).rglob("*") if file.is_file()
@@ -101,7 +100,13 @@ def lay_out(folder: Path, *targets: str) -> tuple[OpenVersion, Array, Array]:
     evidence = evidence_of(
         *files,
         heads=tuple(
-            HeadEvidence(name=head.name, problem=head.problem, score=score, classes=head.classes)
+            HeadEvidence(
+                name=head.name,
+                problem=head.problem,
+                score=score,
+                classes=head.classes,
+                reference=Reference(keras="Keras 2", brought=True, accuracy=scored.accuracy, guessing=0.5),
+            )
             for head, score in zip(HEADS, ("accuracy", "mae"), strict=True)
         ),
     )
