@@ -83,7 +83,7 @@ def lay_out(folder: Path, *targets: str) -> tuple[OpenVersion, Array, Array]:
     files, sample, scored = [], {"examples": x}, made()
     for target in targets:
         _copied(made_at / target, folder / place_of(target))
-        heads = {head.name: Scored(**{name: getattr(scored, name) for name in Scored.model_fields}) for head in HEADS}
+        each = {head.name: Scored(**{name: getattr(scored, name) for name in Scored.model_fields}) for head in HEADS}
         names = [
             file.relative_to(made_at / target).as_posix() for file in (made_at / target).rglob("*") if file.is_file()
         ]
@@ -93,23 +93,21 @@ def lay_out(folder: Path, *targets: str) -> tuple[OpenVersion, Array, Array]:
                 format=FORMAT_OF[target],
                 shipped=True,
                 sha256=digest_files(made_at / target, names),
-                heads=heads,
+                heads=each,
             )
         )
         sample[target] = FORMATS[target].load(made_at / target)(x)
-    evidence = evidence_of(
-        *files,
-        heads=tuple(
-            HeadEvidence(
-                name=head.name,
-                problem=head.problem,
-                score=score,
-                classes=head.classes,
-                reference=Reference(keras="Keras 2", brought=True, accuracy=scored.accuracy, guessing=0.5),
-            )
-            for head, score in zip(HEADS, ("accuracy", "mae"), strict=True)
-        ),
+    heads = tuple(
+        HeadEvidence(
+            name=head.name,
+            problem=head.problem,
+            score=score,
+            classes=head.classes,
+            reference=Reference(keras="Keras 2", brought=True, accuracy=scored.accuracy, guessing=0.5),
+        )
+        for head, score in zip(HEADS, ("accuracy", "mae"), strict=True)
     )
+    evidence = evidence_of(scored).model_copy(update={"files": tuple(files), "heads": heads})
     (folder / "evidence").mkdir()
     write_evidence(evidence, folder / "evidence")
     write_profile(profile(), folder)
