@@ -9,7 +9,7 @@ import pytest
 from made_evidence import evidence_of, made
 
 from tasks.data.artifact import DataArtifact
-from tasks.drift.profile import Profile
+from tasks.data.heads import Head
 from tasks.evidence.card import render_card
 from tasks.evidence.evidence import Evidence, Tried, figures, open_evidence
 from tasks.evidence.page import About, as_cell, figures_of, lay_out, render_page, verdicts
@@ -126,25 +126,15 @@ def card(evidence: Evidence, **more) -> str:
         uri="runs:/1/profile",
         run="1",
         digest="d" * 64,
-        input_shape=(8, 8, 1),
-        output_shape=(2,),
-        classes=evidence.classes,
+        input_shapes={"": (8, 8, 1)},
+        heads=(Head(problem=evidence.problem, output_shape=(2,), classes=evidence.classes),),
         counts={"train": 1200, "validation": 100, "test": 200},
         duplicates=2,
-    )
-    profile = Profile(
-        problem=evidence.problem,
-        input_shape=data.input_shape,
-        output_shape=data.output_shape,
-        classes=data.classes,
-        inputs={},
-        targets={},
     )
     settings = {
         "name": "digits",
         "description": "",
         "data": data,
-        "profile": profile,
         "lineage": {"teacher": "a" * 64},
         "links": {},
     }
