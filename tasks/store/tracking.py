@@ -359,7 +359,7 @@ def save_model(
     """Lay an MLflow model out, whose default flavour is the file `source` at its `place` in the folder.
 
     Its signature has the file's own names, in the profile's order, and a free batch axis; MLflow's of columns refuse
-    whole numbers: left out. An ONNX file of one tensor is asked by MLflow itself, which takes several of a DataFrame
+    whole numbers: left out. An ONNX file between two tensors is asked by MLflow itself, which has several in DataFrames
     only where each is a number; all else by `slimline_pyfunc`, which goes along with what encodes columns.
     """
     import mlflow
@@ -378,7 +378,7 @@ def save_model(
         for ends in (file.inputs, file.outputs)
     )
     columns = list(profile.get("columns", ()))
-    by_mlflow = source.suffix == ".onnx" and not columns and len(file.inputs) == 1
+    by_mlflow = source.suffix == ".onnx" and not columns and len(file.inputs) == len(file.outputs) == 1
     tensors = by_name(example, [end.name for end in file.inputs])
     options: dict[str, Any] = {
         "signature": ModelSignature(None if columns else inputs, outputs),

@@ -136,7 +136,6 @@ def test_tensorflow_serving_s_request_names_inputs_and_fits_the_signature(bundle
 def test_the_edge_program_takes_an_npz_by_name(bundles, made, tmp_path):
     folder = Path(shutil.copytree(bundles["edge"], tmp_path / "edge"))
     page = (folder / "README.md").read_text()
-    assert "python predict.py examples.npz" in page
     assert "`labels_kind.txt`" in page
     x = several_ends.examples(5, seed=4)
     np.savez(folder / "mine.npz", **dict(reversed(fields(x).items())))

@@ -190,8 +190,8 @@ def test_times_of_a_runtime_that_is_not_here_are_not_shown(evidence, tmp_path):
     rows = [line for line in card(both).splitlines() if "| TensorRT |" in line]
     assert len(rows) == 2
     assert all("| not run |" in line and "100 µs" not in line for line in rows)
-    assert "speedup" not in figures(elsewhere[1], "accuracy")
-    assert "size_bytes" in figures(elsewhere[1], "accuracy")
+    assert "speedup" not in figures(both, elsewhere[1])
+    assert "size_bytes" in figures(both, elsewhere[1])
     (sentence,) = [verdict.text for verdict in verdicts(both, elsewhere[1]) if "not measured" in verdict.text]
     assert "TensorRT" in sentence
     assert any("are predicted to run" in verdict.text for verdict in verdicts(both, elsewhere[1]))
