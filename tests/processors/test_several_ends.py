@@ -36,3 +36,10 @@ def test_one_output_of_two_is_looked_at_by_itself(version, monkeypatch):
     finally:
         place.write_bytes(whole)
     assert by_target == {"onnxruntime": True, "litert": False}
+
+
+def test_integers_are_the_same_everywhere(tmp_path):
+    version, _, _ = several_ends.lay_out(tmp_path / "version", "onnxruntime", "litert", integers=True)
+    results = everywhere(version)
+    assert results.holds, [file for file in results.files if not file.holds]
+    assert all(file.steps is not None for file in results.files)

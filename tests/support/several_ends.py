@@ -15,6 +15,7 @@ from tasks.drift.profile import write_profile
 from tasks.evidence.evidence import HeadEvidence, Reference, Scored, write_evidence
 from tasks.formats import FORMATS
 from tasks.keras_graph.asked import asked
+from tasks.quantization.fake_quantization import fake_quantized
 from tasks.store import tracking
 from tasks.versions.labels import write_labels
 from tasks.versions.manifest import write_manifest
@@ -65,16 +66,22 @@ def profile() -> dict[str, Any]:
     }
 
 
-def lay_out(folder: Path, *targets: str) -> tuple[OpenVersion, Array, Array]:
-    """A version with a file for each target in float, the first one MLflow's, its examples, and Keras's answers."""
-    two, x = model(), examples(16)
+def lay_out(folder: Path, *targets: str, integers: bool = False) -> tuple[OpenVersion, Array, Array]:
+    """A version with a file for each target, the first one MLflow's, its examples, and Keras's answers.
+
+    In float, or in integers, which LiteRT's have at their ends too.
+    """
+    x = examples(16)
+    two = fake_quantized(model(), examples(64, seed=1)) if integers else model()
     y = asked(two, x)
+    precision = "int8" if integers else "float32"
     first = targets[0]
     made_at = folder.parent / f"{folder.name}-files"
     for target in targets:
         place = made_at / target
         place.mkdir(parents=True)
-        FORMATS[target].write(two, place, "float32", classes=())
+        ends = {"integer_io": True} if integers and target == "litert" else {}
+        FORMATS[target].write(two, place, precision, classes=(), **ends)
         if target == "savedmodel":
             FORMATS[target].warm_up(place, x[:2])
     libraries = [f"{library}=={version(library)}" for library in FORMATS[first].REQUIREMENTS]
@@ -92,6 +99,7 @@ def lay_out(folder: Path, *targets: str) -> tuple[OpenVersion, Array, Array]:
                 target=target,
                 format=FORMAT_OF[target],
                 shipped=True,
+                precision=precision,
                 sha256=digest_files(made_at / target, names),
                 heads=each,
             )
