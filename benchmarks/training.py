@@ -127,7 +127,7 @@ def work(arm: str, file: Path, epochs: int, architecture: str, width: float, mem
     if arm.startswith("keras"):
         plain(model, data, epochs)
         return
-    objective = supervised("classification", 1.0)
+    objective = supervised(plain("classification", 1.0))
     if arm.startswith("taught"):
         teacher = build_model(ModelConfig(model=architecture, width=2 * width), data, seed=SEED + 1)
         objective = taught_by(data, teacher, Teaching(), stage="distill")

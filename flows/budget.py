@@ -36,7 +36,7 @@ def hold(budget: Budget, floor: float, evidence: Evidence, present: Callable[[],
         BudgetNotKept: with a line for each limit: by how much, and which knob to turn; and with what was presented.
 
     """
-    broken = [*_floor(floor, evidence), *breaches(budget, evidence)]
+    broken = [*_floors(floor, evidence), *breaches(budget, evidence)]
     if broken:
         broken += _none_inside(evidence)
         lines = "".join(f"\n- {line}" for line in broken)
@@ -56,12 +56,11 @@ class LimitLine(BaseModel, frozen=True):
 
 def limits(budget: Budget, floor: float, evidence: Evidence) -> list[LimitLine]:
     """Every limit that a version must keep, the teacher's floor among them."""
-    broken = [*_floor(floor, evidence), *breaches(budget, evidence)]
+    broken = [*_floors(floor, evidence), *breaches(budget, evidence)]
     shipped = [file for file in evidence.files if file.shipped]
     first, teacher = shipped[0], evidence.teacher(shipped[0].target)
     apart = sum(file.audit.everywhere is False for file in shipped)
     rows = [
-        (budget.accuracy_of()[0], f"{budget.accuracy_of()[1]:g}", f"{max(file.drop.high for file in shipped):.4f}"),
         ("max_size_bytes", f"{budget.max_size_bytes:,}", f"{first.size_bytes:,}"),
         ("min_size_ratio", f"{budget.min_size_ratio:g}", f"{teacher.size_bytes / first.size_bytes:.2f}"),
         ("max_latency_ms", f"{budget.max_latency_ms:g}", f"{first.latency.p50 * 1000:.4f}"),
@@ -69,24 +68,42 @@ def limits(budget: Budget, floor: float, evidence: Evidence) -> list[LimitLine]:
         ("min_integer_share", f"{budget.min_integer_share:g}", f"{first.integer_share:.3f}"),
         ("every_processor", "true", f"{apart} of {len(shipped)} files differ" if apart else "the same"),
     ]
-    # 0 sets no limit, but for the drop, where it allows none
-    wanted = [row for row in rows if row[0] == budget.accuracy_of()[0] or getattr(budget, row[0])]
-    table = [(f"budget.{name}", limit, measured) for name, limit, measured in wanted]
-    if evidence.reference is not None:
-        least = f"{floor:g}" if floor else f"{WORSE[not evidence.lower_is_better]} {evidence.reference.guessing:.4f}"
-        _, worst = _worst(evidence)
-        table.insert(0, ("teacher.floor", least, f"{worst.estimate:.4f}"))
+    table = [line for of_head in evidence.by_head.values() for line in _of_head(budget, floor, of_head)]
+    # 0 sets no limit, but for a drop, where it allows none
+    table += [(f"budget.{name}", limit, measured) for name, limit, measured in rows if getattr(budget, name)]
     return [
         LimitLine(field=field, limit=limit, measured=measured, kept=not any(line.startswith(field) for line in broken))
         for field, limit, measured in table
     ]
 
 
+def _of_head(budget: Budget, floor: float, evidence: Evidence) -> list[tuple[str, str, str]]:
+    """The limits of one output's metric, beside what was measured."""
+    name, limit = budget.accuracy_of(evidence.name)
+    worst = max(file.drop.high for file in evidence.files if file.shipped)
+    line = (_called(f"budget.{name}", evidence), f"{limit:g}", f"{worst:.4f}")
+    if evidence.reference is None:
+        return [line]
+    least = f"{floor:g}" if floor else f"{WORSE[not evidence.lower_is_better]} {evidence.reference.guessing:.4f}"
+    return [(_called("teacher.floor", evidence), least, f"{_worst(evidence)[1].estimate:.4f}"), line]
+
+
+def _called(setting: str, evidence: Evidence) -> str:
+    """A setting that every output has to keep, with the output that it is asked of."""
+    named = not evidence.name or setting.endswith(f".{evidence.name}")
+    return setting if named else f"{setting} ({evidence.name})"
+
+
 def breaches(budget: Budget, evidence: Evidence) -> list[str]:
     """Every limit that the evidence does not keep: which, by how much, and which knob to turn."""
     shipped = [file for file in evidence.files if file.shipped]
     first, teacher = shipped[0], evidence.teacher(shipped[0].target)
-    breaches = [_accuracy(budget, file, evidence.score, lower=evidence.lower_is_better) for file in shipped]
+    breaches = [
+        _accuracy(budget, file, of_head)
+        for of_head in evidence.by_head.values()
+        for file in of_head.files
+        if file.shipped
+    ]
     breaches += [_everywhere(budget, file) for file in shipped]
     breaches += [_size(budget, first, teacher), _latency(budget, first), _integers(budget, first)]
     return [breach for each in breaches for breach in each]
@@ -102,8 +119,13 @@ def _none_inside(evidence: Evidence) -> list[str]:
     ]
 
 
+def _floors(floor: float, evidence: Evidence) -> list[str]:
+    """A teacher that only guesses is kept up with by anything; of several outputs the floor is the first one's."""
+    heads = evidence.by_head.values()
+    return [line for number, head in enumerate(heads) for line in _floor(min(floor, 0) if number else floor, head)]
+
+
 def _floor(floor: float, evidence: Evidence) -> list[str]:
-    """A teacher that only guesses is kept up with by anything."""
     reference = evidence.reference
     if reference is None:
         return []
@@ -113,9 +135,9 @@ def _floor(floor: float, evidence: Evidence) -> list[str]:
         return []
     least = f"{floor:g}" if floor else f"better than guessing, {reference.guessing:.4f}"
     return [
-        f"teacher.floor: the teacher's {evidence.score}{of} is {score:.4f} on the test split, and is to be {least}. "
-        "Train it longer (teacher.fit.epochs) or otherwise (teacher.fit.learning_rate), look at the data, or set "
-        "teacher.floor to what is enough, or to -1"
+        f"{_called('teacher.floor', evidence)}: the teacher's {evidence.score}{of} is {score:.4f} on the test split, "
+        f"and is to be {least}. Train it longer (teacher.fit.epochs) or otherwise (teacher.fit.learning_rate), look at "
+        "the data, or set teacher.floor to what is enough, or to -1"
     ]
 
 
@@ -127,14 +149,14 @@ def _worst(evidence: Evidence) -> tuple[str, Interval]:
     return worst([("", reference.accuracy), *reference.targets.items()], key=lambda each: each[1].estimate)
 
 
-def _accuracy(budget: Budget, file: FileEvidence, score: str, *, lower: bool) -> list[str]:
-    drop, (field, limit) = file.drop, budget.accuracy_of()
+def _accuracy(budget: Budget, file: FileEvidence, evidence: Evidence) -> list[str]:
+    drop, (field, limit) = file.drop, budget.accuracy_of(evidence.name)
     if drop.high <= limit:
         return []
     return [
-        f"budget.{field} = {limit:g}: the {file.target} file's {score} may be "
-        f"{drop.high:.4f} {WORSE[lower]} the teacher's (measured {drop.estimate:.4f}, interval {drop.low:.4f} to "
-        f"{drop.high:.4f}). "
+        f"{_called(f'budget.{field}', evidence)} = {limit:g}: the {file.target} file's {evidence.score} may be "
+        f"{drop.high:.4f} {WORSE[evidence.lower_is_better]} the teacher's (measured {drop.estimate:.4f}, interval "
+        f"{drop.low:.4f} to {drop.high:.4f}). "
         "Train or distill longer (distill.fit.epochs), prune less (prune.sparsity), widen the student (student.width), "
         "or measure on more test examples (data.test)"
     ]

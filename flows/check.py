@@ -19,10 +19,11 @@ def check(recipe: Recipe) -> Dataset:
     """
     data = open_data(recipe.data, anew=True)
     y = _few_targets(data)
-    measure_of(recipe.validation.metric, recipe.data.problem, y, data.variance).guessing(len(data.classes))
-    check_model(recipe.teacher, data.input_shape, data.output_shape, recipe.data.problem, field="teacher")
-    if recipe.student.model != "teacher":
-        check_model(recipe.student, data.input_shape, data.output_shape, recipe.data.problem, field="student")
+    for head in data.heads:
+        metric = recipe.validation.metric_of(head.name)
+        measure_of(metric, head.problem, head.of(y), head.variance).guessing(len(head.classes))
+    for role, model in recipe.models.items():
+        check_model(model, data.input_shapes, data.heads, field=role)
     return data
 
 
@@ -55,7 +56,8 @@ def try_models(recipe: Recipe, data: Dataset) -> None:
 def plan(recipe: Recipe, data: Dataset) -> list[tuple[str, str]]:
     """What a run would do, stage by stage, as (stage, in words); what is told of the data stands below their stage."""
     counts = ", ".join(f"{count:,} {split}" for split, count in data.counts.items())
-    shape = "x".join(map(str, data.input_shape))
+    shapes = {name: "x".join(map(str, shape)) for name, shape in data.input_shapes.items()}
+    shape = ", ".join(f"{name} {each}".strip() for name, each in shapes.items())
     left_out = (
         f"{data.duplicates} duplicates across splits left out" if data.duplicates else "no duplicates across splits"
     )

@@ -137,12 +137,22 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _limit_in_the_metrics_unit(self) -> Self:
-        if has_own_unit(self.validation.metric) and not self.budget.max_drop:
-            raise ValueError(
-                f"validate.metric: {self.validation.metric!r} has a unit of its own, in which a "
-                f"budget.max_accuracy_drop of {self.budget.max_accuracy_drop:g} says nothing: set budget.max_drop to "
-                "how much worse than the teacher's it may be"
-            )
+        heads = self.data.of_heads
+        for setting, named in (
+            ("validate.metrics", self.validation.metrics),
+            ("budget.max_drops", self.budget.max_drops),
+        ):
+            if unknown := sorted(set(named) - set(heads)):
+                there = ", ".join(filter(None, heads)) or "none: data has one output"
+                raise ValueError(f"{setting}: {', '.join(unknown)}: data.heads names {there}")
+        for head in heads:
+            metric, (limit, value) = self.validation.metric_of(head), self.budget.accuracy_of(head)
+            if has_own_unit(metric) and limit == "max_accuracy_drop":
+                setting = f"budget.max_drops.{head}" if head else "budget.max_drop"
+                raise ValueError(
+                    f"validate.metric: {metric!r} has a unit of its own, in which a budget.max_accuracy_drop of "
+                    f"{value:g} says nothing: set {setting} to how much worse than the teacher's it may be"
+                )
         return self
 
     @model_validator(mode="before")
@@ -198,7 +208,7 @@ class Recipe(BaseModel):
             targets=self.targets,
             precision="int8" if ships and self.quantize.fake_quantizes else "float32",
             floor=self.teacher.floor if taught else -1,
-            metric=self.validation.metric,
+            metrics={head: self.validation.metric_of(head) for head in self.data.of_heads},
             examples=self.validation.max_examples,
         )
 

@@ -5,7 +5,7 @@ in Keras 2, and that with its norms folded, are compared with them; and with the
 target, asked for one example at a time, two, and many.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,16 +14,19 @@ from pydantic import BaseModel, Field
 
 from tasks.contract.artifact import ModelArtifact, Precision, Role, Target
 from tasks.contract.errors import AnswersDiffer, ModelError
+from tasks.contract.named import each, fields
 from tasks.contract.progress import listener
 from tasks.data import DataArtifact, Dataset, open_prepared
+from tasks.data.heads import Head
 from tasks.evidence.brought_answers import keep_answers
 from tasks.formats import FORMATS
 from tasks.formats.keras import files as keras
 from tasks.formats.parity import FEW, targets_apart
+from tasks.keras_graph.asked import asked
 from tasks.keras_graph.folding import fold
 from tasks.measuring.agreement import furthest
 from tasks.measuring.arrays import Outputs
-from tasks.measuring.measure import measure_of
+from tasks.measuring.measure import Measure, measure_of
 from tasks.measuring.scores import good_enough
 from tasks.quantization.fake_quantization import fake_quantized
 from tasks.store.stage import StageRun, stage
@@ -51,7 +54,7 @@ class Door(BaseModel, frozen=True, extra="forbid"):
     targets: tuple[Target, ...] = Field(description="The runtimes that files of it are made for.")
     precision: Precision = Field(description="Of those; int8 if they are to have a fake-quantized model's ranges.")
     floor: float = Field(description="Its least score; 0 asks for better than guessing, less for nothing.")
-    metric: str = Field("auto", description="What that is, as `validate.metric` names it.")
+    metrics: dict[str, str] = Field({}, description="What that is of each output, as `validate.metric` names it.")
     examples: int = Field(description="How many of the test split it is asked; all if 0.")
 
 
@@ -75,7 +78,7 @@ def as_it_came(brought: Brought, x: Outputs, batch: int, name: str, field: str) 
         raise ModelError(
             field, name, f"does not answer the data's examples in {brought.keras} ({type(error).__name__}: {error})"
         ) from error
-    if not np.isfinite(answers).all():
+    if not all(np.isfinite(values).all() for values in fields(answers).values()):
         raise ModelError(field, name, "answers test examples with NaN or infinity: look at its weights and the data")
     for complaint, other in others.items():
         difference = furthest(other, answers[: len(other)])
@@ -93,7 +96,7 @@ def check_model(brought: Brought, answers: Outputs, x: Outputs, name: str, field
     """
     expected = answers[: len(x)]
     for what, model in (("in Keras 2", brought.model), ("with its norms folded", fold(brought.model))):
-        difference = furthest(model.predict(x, verbose=0), expected)
+        difference = furthest(asked(model, x), expected)
         if difference.share > 1:
             raise ModelError(
                 field,
@@ -130,8 +133,10 @@ def check_files(
     raise AnswersDiffer(f"files of the {role} would not answer as it does:{lines}\n{way_out}")
 
 
-def check_floor(model: "tf.keras.Model", data: Dataset, floor: float, metric: str, name: str) -> None:
+def check_floor(model: "tf.keras.Model", data: Dataset, floor: float, metrics: Mapping[str, str], name: str) -> None:
     """Refuse a teacher that is no better than guessing, or below the score that was asked for, on the validation split.
+
+    Of several outputs each has to be better than guessing, and the floor is the first one's.
 
     Raises:
         ModelError: says how good it is, and what is likely: inputs on another scale than it was trained on, or other
@@ -139,22 +144,30 @@ def check_floor(model: "tf.keras.Model", data: Dataset, floor: float, metric: st
 
     """
     x, y = data.arrays("validation")
-    measure = measure_of(metric, data.config.problem, y, data.variance, names=data.target_columns)
+    for number, head in enumerate(data.heads):
+        measure = measure_of(metrics[head.name], head.problem, head.of(y), head.variance, names=head.target_columns)
+        _check_floor(model, x, head, measure, 0 if number else floor, name)
+
+
+def _check_floor(model: "tf.keras.Model", x: Outputs, head: Head, measure: Measure, floor: float, name: str) -> None:
     lower, sign = measure.metric.lower, measure.metric.sign
-    least = floor or measure.guessing(len(data.classes))
+    least = floor or measure.guessing(len(head.classes))
 
     def score(inputs: Outputs) -> float:
-        answers = np.asarray(model.predict(inputs, verbose=0), np.float32)
+        answers = head.of(asked(model, inputs))
         values = measure.values(answers)
         if values is None:
             return measure.figure(answers)
-        each = values.mean(axis=0)  # of several targets the worst: none hides behind another
-        return float(each.max() if lower else each.min())
+        of_targets = values.mean(axis=0)  # of several targets the worst: none hides behind another
+        return float(of_targets.max() if lower else of_targets.min())
 
     reached = score(x)
     if good_enough(reached, floor, least, lower=lower):
         return
-    tried = {"divided by 255": score(x / 255), "from -1 to 1, x / 127.5 - 1": score(x / 127.5 - 1)}
+    tried = {
+        "divided by 255": score(each(x, lambda values: values / 255)),
+        "from -1 to 1, x / 127.5 - 1": score(each(x, lambda values: values / 127.5 - 1)),
+    }
     better = max(tried, key=lambda how: sign * tried[how])
     likely = (
         f"With values {better} it has {tried[better]:.3f}: it was trained on those, so put that step into the model "
@@ -164,10 +177,11 @@ def check_floor(model: "tf.keras.Model", data: Dataset, floor: float, metric: st
         "Train it here (teacher.fit.epochs), or take it as it is (teacher.floor: -1)"
     )
     what = f"and teacher.floor = {floor:g} is not reached" if floor else "no better than guessing"
+    of_head = f" at output {head.name}" if head.name else ""
     raise ModelError(
         "teacher.model",
         name,
-        f"has {measure.metric.name} {reached:.3f} on the validation split, {what} ({least:.3f}). {likely}",
+        f"has {measure.metric.name} {reached:.3f}{of_head} on the validation split, {what} ({least:.3f}). {likely}",
     )
 
 
@@ -195,7 +209,7 @@ def bring(model: ModelConfig, data: Dataset, role: Role, door: Door, seed: int) 
     answers = as_it_came(brought, x, MANY, model.model, field)
     check_model(brought, answers, x[:MANY], model.model, field)
     if door.floor >= 0:
-        check_floor(brought.model, data, door.floor, door.metric, model.model)
+        check_floor(brought.model, data, door.floor, door.metrics, model.model)
     check_files(brought.model, door.targets, door.precision, data, role)
     return brought, answers
 

@@ -2,14 +2,16 @@
 
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tasks.contract.artifact import EvidenceArtifact, Target
 from tasks.contract.errors import VersionError
+from tasks.contract.named import Array, packed
 from tasks.contract.progress import listener
 from tasks.data import DataConfig, Dataset, open_data
 from tasks.drift.profile import Profile, open_profile
-from tasks.evidence.comparison import Comparison, Pair, Side, write_comparison
-from tasks.evidence.measured_on import measured_on
+from tasks.evidence.comparison import ComparedHead, Comparison, Pair, Side, write_comparison
+from tasks.evidence.measured_on import Measures, measured_on
 from tasks.formats import FORMATS
 from tasks.formats.onnx.saturation import note_here
 from tasks.formats.sizes import sizes
@@ -17,7 +19,6 @@ from tasks.measuring import arrays, timing
 from tasks.measuring.answers import Predict, answers_of
 from tasks.measuring.config import ValidateConfig
 from tasks.measuring.machine import comparable, describe_machine, load_average
-from tasks.measuring.measure import Measure
 from tasks.measuring.timing import latency_of
 from tasks.store import tracking
 from tasks.store.stage import StageRun, stage
@@ -51,7 +52,6 @@ def compare(
 
     """
     load_before = load_average()
-    problem = data.config.problem
     candidate = versions[CANDIDATE][1]
     opened = {side: version for side, (_, version) in versions.items()}
     profiles = {side: open_profile(version.folder) for side, version in opened.items()}
@@ -71,8 +71,9 @@ def compare(
             if sentence := note_here(f"The {side}'s {target} file", layers):
                 notes.append(f"{sentence}.")
     x, y = data.sample("test", config.max_examples)
-    measure = measured_on(data, "test", y, config, seed, metric=candidate.evidence.score)
-    pairs = [_pair(target, opened, profiles, data, x, measure, config) for target in shared]
+    metrics = {head: evidence.score for head, evidence in candidate.evidence.by_head.items()}
+    measures = measured_on(data, "test", y, config, seed, metrics=metrics)
+    pairs = [_pair(target, opened, profiles, data, x, measures, config, seed) for target in shared]
     machine = describe_machine(load_before)
     if not comparable(machine, candidate.evidence.machine):
         notes.append(
@@ -83,9 +84,8 @@ def compare(
         name=name,
         candidate=versions[CANDIDATE][0],
         champion=versions[CHAMPION][0] if CHAMPION in versions else None,
-        problem=problem,
-        score=measure.metric.name,
-        lower_is_better=measure.metric.lower,
+        problem=data.heads[0].problem,
+        **_metrics(measures),
         data=data.digest,
         examples=len(x),
         confidence=config.confidence,
@@ -93,6 +93,16 @@ def compare(
         notes=tuple(notes),
         pairs=tuple(pairs),
     )
+
+
+def _metrics(measures: Measures) -> dict[str, Any]:
+    """What the first output is compared by, and of several each one."""
+    heads = [
+        ComparedHead(name=name, score=each.metric.name, lower_is_better=each.metric.lower)
+        for name, each in measures.items()
+    ]
+    first = {"score": heads[0].score, "lower_is_better": heads[0].lower_is_better}
+    return {**first, "heads": tuple(heads) if len(heads) > 1 else ()}
 
 
 def _check_comparable(versions: Mapping[str, OpenVersion], profiles: Mapping[str, Profile], data: Dataset) -> list[str]:
@@ -114,8 +124,11 @@ def _check_comparable(versions: Mapping[str, OpenVersion], profiles: Mapping[str
         return ["There is no champion: the candidate has only its budget to keep."]
     champion = versions[CHAMPION]
     ours, theirs = profiles[CANDIDATE], profiles[CHAMPION]
-    shapes = [profile.input_shape for profile in profiles.values()]
-    questions = [(version.evidence.problem, version.evidence.classes) for version in versions.values()]
+    shapes = [profile.each_input for profile in profiles.values()]
+    questions = [
+        {name: (of_head.problem, of_head.classes) for name, of_head in version.evidence.by_head.items()}
+        for version in versions.values()
+    ]
     if shapes[0] != shapes[1] or questions[0] != questions[1]:
         raise VersionError(
             "champion",
@@ -162,13 +175,17 @@ def _ids(profile: Profile) -> list[str]:
 
 def _by_name(call: Predict, profile: Profile, data: Dataset) -> Predict:
     """A version's file, asked with these data's columns in its own order, and with its targets in theirs."""
+    if len(data.inputs) > 1 or len(data.heads) > 1:
+        return lambda x: _in_order(call(x), data)
     order = _places(profile.columns, data.columns)
-    values = data.config.problem in (
-        "regression",
-        "multilabel",
-    )  # of a classification the one target is no answer's name
-    back = _places(data.target_columns, profile.target_columns) if values else []
+    values = data.head.problem in ("regression", "multilabel")  # of a classification the one target names no answer
+    back = _places(data.head.target_columns, profile.target_columns) if values else []
     return lambda x: call(x[:, order] if order else x)[:, back or slice(None)]
+
+
+def _in_order(answers: Array, data: Dataset) -> Array:
+    """Answers `(n, …)` of several outputs in the order of the data's."""
+    return packed({head.name: head.of(answers) for head in data.heads})
 
 
 def _places(names: Sequence[str], order: Sequence[str]) -> list[int]:
@@ -182,8 +199,9 @@ def _pair(
     profiles: Mapping[str, Profile],
     data: Dataset,
     x: arrays.Outputs,
-    measure: Measure,
+    measures: Measures,
     config: ValidateConfig,
+    seed: int,
 ) -> Pair:
     """One target's files: both asked for their answers, then timed in turn."""
     form = FORMATS[target]
@@ -192,16 +210,22 @@ def _pair(
     listener().note("compare", f"asking {' and '.join(opens)} on {target} for {len(x):,} answers, and timing them")
     answers = {
         side: answers_of(
-            _by_name(opened(), profiles[side], data), x, data.output_shape, config.throughput_batch, f"{side} {target}"
+            _by_name(opened(), profiles[side], data), x, data.output_shapes, config.throughput_batch, f"{side} {target}"
         )
         for side, opened in opens.items()
     }
     times = timing.time_anew(opens, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds)
+    first = data.heads[0]
+    scores = {
+        side: {head.name: measures[head.name].interval(head.of(own)) for head in data.heads}
+        for side, own in answers.items()
+    }
     sides = {
         side: Side(
             precision=next(file.precision for file in version.shipped() if file.target == target),
             sha256=version.digest_of(target),
-            accuracy=measure.interval(answers[side]),
+            accuracy=scores[side][first.name],
+            scores=scores[side] if len(data.heads) > 1 else {},
             latency=latency_of(times[side]),
             size_bytes=sizes(folders[side], target)[0],
             integer_share=form.audit(folders[side], x[:1]).integer_share,
@@ -210,12 +234,15 @@ def _pair(
     }
     if CHAMPION not in sides:
         return Pair(target=target, candidate=sides[CANDIDATE])
+    both = [answers[side] for side in (CHAMPION, CANDIDATE)]
+    drops = {head.name: measures[head.name].drop(*map(head.of, both)) for head in data.heads}
     return Pair(
         target=target,
         candidate=sides[CANDIDATE],
         champion=sides[CHAMPION],
-        drop=measure.drop(answers[CHAMPION], answers[CANDIDATE]),
-        speedup=timing.ratio_interval(times[CHAMPION], times[CANDIDATE], config.confidence, measure.seed),
+        drop=drops[first.name],
+        drops=drops if len(drops) > 1 else {},
+        speedup=timing.ratio_interval(times[CHAMPION], times[CANDIDATE], config.confidence, seed),
     )
 
 
@@ -236,7 +263,11 @@ def compare_versions(
             versions[side] = (number, open_registered(f"models:/{name}/{number}"))
     comparison = compare(name, versions, open_data(data), config, seed=seed)
     for pair in comparison.pairs:
-        figures = {"drop": pair.drop, "speedup": pair.speedup}
+        figures = {
+            "drop": pair.drop,
+            "speedup": pair.speedup,
+            **{f"{name}/drop": each for name, each in pair.drops.items()},
+        }
         tracking.log_metrics(
             run.run_id, {f"{pair.target}/{figure}": value.estimate for figure, value in figures.items() if value}
         )

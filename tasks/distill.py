@@ -119,8 +119,8 @@ def distill(
     """Train a student in place under a teacher, which is left as it was; returns it with the weights of its best epoch.
 
     Args:
-        student: from `(batch, *data.input_shape)` to `(batch, *data.output_shape)`.
-        teacher: of the same shapes.
+        student: its inputs and outputs in the order of the data's.
+        teacher: likewise.
         data: what is learned.
         config: how; method `none` learns from the labels alone.
         seed: the same one gives the same weights.
@@ -132,7 +132,7 @@ def distill(
         SlimlineError: the loss is no number any more.
 
     """
-    objective = supervised(data.config.problem, data.variance, label_loss(data))
+    objective = supervised(label_loss(data))
     if config.method != "none":
         objective = taught_by(data, teacher, config.teaching, stage="distill")
     fit(student, data, config.fit, objective, seed=seed, report=report, checkpoints=checkpoints)

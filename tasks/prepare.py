@@ -3,7 +3,8 @@
 from tasks.contract.artifact import digest_folder
 from tasks.contract.progress import listener
 from tasks.data import DataArtifact, DataConfig, describe, open_data
-from tasks.drift.profile import distributions, input_distributions, target_figures, write_profile
+from tasks.drift.of_heads import targets_like
+from tasks.drift.profile import input_distributions, write_profile
 from tasks.store import tracking
 from tasks.store.stage import StageRun, stage
 
@@ -28,8 +29,7 @@ def prepare_examples(run: StageRun, data: DataConfig) -> DataArtifact:
     profile = describe(dataset)
     for note in dataset.notes:
         listener().note("prepare", note)
-    targets = target_figures(data.problem, dataset.targets["train"], dataset.classes or dataset.target_columns)
-    kept = {"inputs": input_distributions(dataset), "targets": distributions(targets, len(dataset.classes))}
+    kept = {"inputs": input_distributions(dataset), "targets": targets_like(dataset.heads, dataset.targets["train"])}
     shown = {kind: {name: each.model_dump() for name, each in figures.items()} for kind, figures in kept.items()}
     write_profile({**profile, **shown}, folder)
     tracking.log_dataset(run.run_id, data.reader, dataset.digest, data.source or data.reader, profile, "prepare")
@@ -42,9 +42,8 @@ def prepare_examples(run: StageRun, data: DataConfig) -> DataArtifact:
         uri=tracking.keep_folder(run.run_id, folder, "profile"),
         run=run.run_id,
         digest=dataset.digest,
-        input_shape=dataset.input_shape,
-        output_shape=dataset.output_shape,
-        classes=dataset.classes,
+        input_shapes=dataset.input_shapes,
+        heads=dataset.heads,
         counts=dataset.counts,
         duplicates=dataset.duplicates,
         config=data,

@@ -180,7 +180,7 @@ def prune(
     """
     if config.method == "none":
         return student
-    objective = supervised(data.config.problem, data.variance, label_loss(data))
+    objective = supervised(label_loss(data))
     if teacher is not None:
         objective = taught_by(data, teacher, teaching, stage="prune", layers_may_go=True)
     zeros = config.zeros

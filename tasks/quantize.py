@@ -13,6 +13,7 @@ from tasks.contract.progress import listener
 from tasks.data import DataArtifact, Dataset, open_prepared
 from tasks.evidence import plots
 from tasks.formats.keras import files as keras
+from tasks.keras_graph.asked import asked
 from tasks.measuring.scores import example_scores
 from tasks.quantization.calibration import Calibration, CalibrationConfig
 from tasks.quantization.conversion import Conversion
@@ -204,7 +205,7 @@ def quantize(
     quantized = make()
     if not is_fake_quantized(quantized):  # nothing to get used to
         return student
-    objective = supervised(data.config.problem, data.variance, label_loss(data))
+    objective = supervised(label_loss(data))
     if teacher is not None:
         objective = taught_by(data, teacher, teaching, stage=f"quantize-{config.route}", layers_may_go=True)
     fit(quantized, data, config.fit, objective, seed=seed, report=report, checkpoints=checkpoints)
@@ -221,18 +222,15 @@ def _mixed(
     """As many layers in integers as the validation split's score allows."""
     x, y = data.sample("validation", config.calibration_examples)
 
-    def answers(model: "tf.keras.Model") -> np.ndarray:
-        outputs: np.ndarray = model.predict(x, verbose=0)
-        return outputs
-
     def score(outputs: np.ndarray) -> np.ndarray:
-        return np.asarray(example_scores(data.config.problem, y, outputs, data.variance).mean(axis=0))
+        each = [example_scores(head.problem, head.of(y), head.of(outputs), head.variance) for head in data.heads]
+        return np.concatenate([np.atleast_1d(scores.mean(axis=0)) for scores in each])
 
     def drop(outputs: np.ndarray) -> float:
-        return float((score(expected) - score(outputs)).max())  # of several targets the worst one's
+        return float((score(expected) - score(outputs)).max())  # of several outputs and targets the worst one's
 
-    expected = answers(student)
-    return mixed(make, answers, drop, expected, config.tolerance)
+    expected = asked(student, x)
+    return mixed(make, lambda model: asked(model, x), drop, expected, config.tolerance)
 
 
 @stage("quantize-{config.route}")

@@ -10,6 +10,7 @@ import numpy as np
 
 from tasks.contract.artifact import ChoiceArtifact, ModelArtifact, Precision, Target, digest_folder
 from tasks.contract.budget import Budget
+from tasks.contract.named import ONE
 from tasks.contract.progress import listener
 from tasks.data import DataArtifact, Dataset, open_prepared
 from tasks.evidence.evidence import Tried, write_choice
@@ -17,6 +18,7 @@ from tasks.evidence.measured_on import measured_on
 from tasks.formats import FORMATS
 from tasks.formats.keras import files as keras
 from tasks.formats.sizes import sizes
+from tasks.keras_graph.asked import asked
 from tasks.measuring import timing
 from tasks.measuring.answers import Outputs, answers_of
 from tasks.measuring.arrays import Floats
@@ -85,27 +87,30 @@ def _try(
     """One target's candidates, timed in turn."""
     form = FORMATS[target]
     x, y = data.sample("validation", config.max_examples)
-    measure = measured_on(data, "validation", y, config, seed)
+    measures = measured_on(data, "validation", y, config, seed)
     opens = {file.route: functools.partial(form.load, file.folder, threads=config.threads) for file in files}
     listener().note("choose", f"measuring {len(files)} ways for {target}: {', '.join(opens)}")
     answers = {
         file.route: answers_of(
-            opens[file.route](), x, data.output_shape, config.throughput_batch, f"{file.route} {target}"
+            opens[file.route](), x, data.output_shapes, config.throughput_batch, f"{file.route} {target}"
         )
         for file in files
     }
     times = timing.time_anew(opens, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds)
     rows = []
     for file in files:
-        drop = measure.drop(teacher_answers, answers[file.route])
+        own = answers[file.route]
+        drops = {head.name: measures[head.name].drop(head.of(teacher_answers), head.of(own)) for head in data.heads}
+        first = data.heads[0]
         audit = form.audit(file.folder, x[:1])
         rows.append(
             Tried(
                 route=file.route,
                 target=target,
                 precision=file.precision,
-                accuracy=measure.interval(answers[file.route]),
-                drop=drop,
+                accuracy=measures[first.name].interval(first.of(own)),
+                drop=drops[first.name],
+                drops=drops if len(drops) > 1 else {},
                 size_bytes=sizes(file.folder, target)[0],
                 latency_p50=float(np.median(times[file.route])),
                 speedup=timing.ratio_interval(times[TEACHER], times[file.route], config.confidence, seed),
@@ -129,14 +134,18 @@ def budget_of(budget: Budget, target: Target, targets: Iterable[Target]) -> Budg
     if target == next(iter(targets)):
         return budget
     return Budget(
-        max_accuracy_drop=budget.max_accuracy_drop, max_drop=budget.max_drop, every_processor=budget.every_processor
+        max_accuracy_drop=budget.max_accuracy_drop,
+        max_drop=budget.max_drop,
+        max_drops=budget.max_drops,
+        every_processor=budget.every_processor,
     )
 
 
 def _judged(row: Tried, budget: Budget, *, teacher: Tried) -> Tried:
     """With the limits that it does not keep, and by which share each is missed: from 0 to 1, whatever its unit."""
+    drops = [(*budget.accuracy_of(head), drop.high) for head, drop in (row.drops or {ONE: row.drop}).items()]
     at_most = {
-        budget.accuracy_of()[0]: (row.drop.high, budget.accuracy_of()[1]),
+        **{name: (drop, limit) for name, limit, drop in drops},
         "max_size_bytes": (row.size_bytes, budget.max_size_bytes or math.inf),
         "max_latency_ms": (1000 * row.latency_p50, budget.max_latency_ms or math.inf),
     }
@@ -194,7 +203,7 @@ def choose_files(
     x, _ = dataset.sample("validation", config.max_examples)
     rows = choose(
         candidates,
-        np.asarray(teacher.predict(x, batch_size=config.throughput_batch, verbose=0), np.float32),
+        asked(teacher, x, config.throughput_batch),
         dataset,
         config,
         budget=budget,

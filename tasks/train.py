@@ -30,7 +30,7 @@ def train(
     """Train a model in place on the labels alone; returns it with the weights of its best epoch.
 
     Args:
-        model: from `(batch, *data.input_shape)` to `(batch, *data.output_shape)`.
+        model: its inputs and outputs in the order of the data's.
         data: what is learned.
         config: how; with no epochs the model comes back as it is.
         seed: the same one gives the same weights.
@@ -41,7 +41,7 @@ def train(
         SlimlineError: the loss is no number any more.
 
     """
-    objective = supervised(data.config.problem, data.variance, label_loss(data))
+    objective = supervised(label_loss(data))
     fit(model, data, config, objective, seed=seed, report=report, checkpoints=checkpoints)
     return model
 

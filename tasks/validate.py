@@ -8,10 +8,8 @@ import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tasks.contract.artifact import (
     FORMAT_OF,
@@ -24,32 +22,33 @@ from tasks.contract.artifact import (
     default_target,
 )
 from tasks.contract.errors import AnswersDiffer, SlimlineError
+from tasks.contract.named import fields
 from tasks.contract.progress import listener
 from tasks.data import DataArtifact, Dataset, open_prepared
-from tasks.drift.profile import Predictions, answer_figures, distributions, write_predictions
+from tasks.drift.distributions import Distribution
+from tasks.drift.of_heads import answers_like
+from tasks.drift.profile import Predictions, write_predictions
 from tasks.evidence.brought_answers import kept_answers
 from tasks.evidence.disclosure import limits, methods
-from tasks.evidence.evidence import Evidence, FileEvidence, Reference, figures, open_choice
-from tasks.evidence.measured_on import measured_on
+from tasks.evidence.evidence import Evidence, FileEvidence, figures, open_choice
+from tasks.evidence.measured_on import Measures, measured_on
 from tasks.evidence.page import lay_out
+from tasks.evidence.scored import heads_measured, of_first, of_first_head, scored
 from tasks.formats import FORMATS
 from tasks.formats.keras import files as keras
 from tasks.formats.parity import answers_apart, difference_message, sizes_apart
 from tasks.formats.sizes import sizes
+from tasks.keras_graph.asked import asked
 from tasks.measuring import timing
-from tasks.measuring.answers import Outputs, Predict, answers_fit, answers_of
+from tasks.measuring.answers import Outputs, Predict, answers_of, are_answers
 from tasks.measuring.config import ValidateConfig
 from tasks.measuring.machine import describe_machine, load_average
-from tasks.measuring.measure import Measure, measure_of
-from tasks.measuring.parts import classes_of, slices_of
-from tasks.measuring.scores import confusion_matrix, example_scores, further_figures, parity
 from tasks.measuring.timing import Throughput, latency_of
 from tasks.quantization.parameters import is_fake_quantized
 from tasks.quantization.sensitivity import Slack, slack
 from tasks.store import tracking
 from tasks.store.stage import StageRun, stage
 
-MOST_CLASSES = 64  # of a confusion matrix that is kept: beyond it the page cannot show it and the JSON grows
 ROLES: tuple[Role, ...] = ("teacher", "student", "compressed")
 
 
@@ -93,7 +92,7 @@ def validate(
     *,
     seed: int,
     brought: tuple[Outputs, str] | None = None,
-    on_answers: Callable[[MeasuredFile, Outputs, npt.NDArray[Any], Outputs], None] = lambda *_: None,
+    on_answers: Callable[[MeasuredFile, Outputs, Outputs], None] = lambda *_: None,
 ) -> Evidence:
     """Measure files on the test split.
 
@@ -104,7 +103,7 @@ def validate(
         seed: of the bootstrap.
         brought: what the teacher answered to the test split as it was brought, and in which Keras; none if it was
             trained here.
-        on_answers: called with each file, the test split's examples and targets, and the file's answers `(n, …)`.
+        on_answers: called with each file, the test split's examples, and the file's answers `(n, …)`.
 
     Raises:
         ConversionError: a file answers with something other than one finite output for each example.
@@ -114,7 +113,6 @@ def validate(
 
     """
     load_before = load_average()
-    problem = data.config.problem
     x, y = data.sample("test", config.max_examples)
     models = {file.keras: file for file in files}
     in_keras = {folder: _in_keras(file, x, data, config) for folder, file in models.items()}
@@ -122,37 +120,27 @@ def validate(
     if teacher is None:
         raise ValueError("no file of the teacher to compare with")
     answers, library = brought or (in_keras[teacher.keras].outputs, keras.version())
-    measure = measured_on(data, "test", y, config, seed)
+    measures = measured_on(data, "test", y, config, seed)
     measured: list[FileEvidence] = []
     for target in dict.fromkeys(file.target for file in files):
         here = [file for file in files if file.target == target]
         here.sort(key=lambda file: ROLES.index(file.role))
         if here[0].role != "teacher":
             raise ValueError(f"no file of the teacher for {target} to compare with")
-        measured += _measure_target(here, data, x, measure, in_keras, answers, config, on_answers)
+        measured += _measure_target(here, data, x, measures, in_keras, answers, config, seed, on_answers)
     machine = describe_machine(load_before)
     return Evidence(
-        problem=problem,
-        score=measure.metric.name,
-        lower_is_better=measure.metric.lower,
+        **of_first_head(heads_measured(data, measures, answers, library, brought is not None)),
         data=data.digest,
         examples=len(x),
         examples_held=data.counts["test"],
         duplicates=data.duplicates,
-        classes=data.classes,
         confidence=config.confidence,
         seed=seed,
         threads=config.threads,
         machine=machine,
-        methods=methods(measure, config.threads, config.throughput_batch, config.warmup_rounds),
-        limits=limits(measured, measure, data.counts["test"], machine, config.confidence, config.latency_rounds),
-        reference=Reference(
-            keras=library,
-            brought=brought is not None,
-            accuracy=measure.interval(answers),
-            guessing=measure.guessing(len(data.classes)),
-            targets={name: target.score for name, target in measure.by_target(answers, answers).items()},
-        ),
+        methods=methods(measures, config.threads, config.throughput_batch, config.warmup_rounds),
+        limits=limits(measured, measures, data.counts["test"], machine, config.confidence, config.latency_rounds),
         files=tuple(measured),
     )
 
@@ -161,11 +149,12 @@ def _measure_target(
     files: Sequence[MeasuredFile],
     data: Dataset,
     x: Outputs,
-    measure: Measure,
+    measures: Measures,
     models: Mapping[Path, InKeras],
     reference: Outputs,
     config: ValidateConfig,
-    on_answers: Callable[[MeasuredFile, Outputs, npt.NDArray[Any], Outputs], None],
+    seed: int,
+    on_answers: Callable[[MeasuredFile, Outputs, Outputs], None],
 ) -> list[FileEvidence]:
     """One target's files, the teacher's first: all opened, all asked for their answers, then timed in turn.
 
@@ -174,12 +163,12 @@ def _measure_target(
     form = FORMATS[files[0].target]
     calls = {file.title: form.load(file.folder, threads=config.threads) for file in files}
     answers = {
-        file.title: answers_of(calls[file.title], x, data.output_shape, config.throughput_batch, file.title)
+        file.title: answers_of(calls[file.title], x, data.output_shapes, config.throughput_batch, file.title)
         for file in files
     }
     for file in files:
         _check_answers(file, calls[file.title], answers[file.title], models[file.keras], x, config.throughput_batch)
-        on_answers(file, x, measure.y, answers[file.title])
+        on_answers(file, x, answers[file.title])
     listener().note("validate", f"timing the {len(files)} files for {files[0].target} in turn")
     batch = np.resize(x, (config.throughput_batch, *x.shape[1:]))  # repeats the examples when there are too few
     rounds = max(timing.FEWEST_ROUNDS, config.latency_rounds // 10)
@@ -200,9 +189,7 @@ def _measure_target(
             sha256=file.sha256,
             keras_sha256=file.keras_sha256,
             shipped=file.shipped,
-            keras_accuracy=measure.interval(model.outputs),
-            **_accuracy(data, measure, answers[file.title], reference),
-            parity=parity(data.config.problem, model.outputs, answers[file.title]),
+            **of_first(scored(data, measures, answers[file.title], model.outputs, reference)),
             size_bytes=size_bytes,
             gzip_bytes=gzip_bytes,
             parameters=model.parameters,
@@ -210,7 +197,7 @@ def _measure_target(
             macs=audit.macs,
             ran=form.RUNS_HERE,
             latency=latency_of(times[file.title]),
-            speedup=timing.ratio_interval(times[files[0].title], times[file.title], config.confidence, measure.seed),
+            speedup=timing.ratio_interval(times[files[0].title], times[file.title], config.confidence, seed),
             throughput=Throughput(
                 examples_per_second=len(batch) / float(np.median(batch_times[file.title])),
                 batch=len(batch),
@@ -240,36 +227,17 @@ def _check_answers(file: MeasuredFile, call: Predict, answers: Outputs, model: I
         )
 
 
-def _accuracy(data: Dataset, measure: Measure, answers: Outputs, reference: Outputs) -> dict[str, Any]:
-    """The figures of `FileEvidence` that tell how right the answers are, beside the `reference`'s."""
-    problem, y, slices = measure.problem, measure.y, data.slices_of("test", len(measure.y))
-    figures: dict[str, Any] = {
-        "accuracy": measure.interval(answers),
-        "drop": measure.drop(reference, answers),
-        "further": further_figures(problem, y, answers, data.target_columns, data.variance),
-        "targets": measure.by_target(reference, answers),
-        "classes": classes_of(problem, y, answers, data.classes),
-        "slices": {} if slices is None else slices_of(measure, slices, reference, answers),
-    }
-    if data.classes:
-        before, after = (example_scores(problem, y, each) for each in (reference, answers))
-        figures |= {"lost": int((before > after).sum()), "gained": int((before < after).sum())}
-    if problem == "classification" and len(data.classes) <= MOST_CLASSES:
-        matrix = confusion_matrix(y, answers, len(data.classes))
-        figures["confusion"] = tuple(tuple(int(count) for count in row) for row in matrix)
-    return figures
-
-
 def _in_keras(file: MeasuredFile, x: Outputs, data: Dataset, config: ValidateConfig) -> InKeras:
     """The answers of the Keras model that a file was made from."""
     listener().note("validate", f"asking the Keras model of the {file.role} for {len(x):,} answers")
     model = keras.load(file.keras)
-    outputs = np.asarray(model.predict(x, batch_size=config.throughput_batch, verbose=0), dtype=np.float32)
-    if not answers_fit(outputs.shape[1:], data.output_shape) or not np.isfinite(outputs).all():
+    outputs = asked(model, x, config.throughput_batch)
+    if not are_answers(outputs, data.output_shapes):
+        told = ", ".join(f"{name} {values.shape[1:]}".strip() for name, values in fields(outputs).items())
+        wanted = ", ".join(f"{name} {shape}".strip() for name, shape in data.output_shapes.items())
         raise SlimlineError(
-            f"the {file.role}'s Keras model answers the test examples in the shape {outputs.shape} (expected "
-            f"{(len(x), *data.output_shape)}) or with NaN or infinity: train it with a smaller learning_rate, or look "
-            "at the data"
+            f"the {file.role}'s Keras model answers the test examples in the shape {told} (expected {wanted}) or with "
+            "NaN or infinity: train it with a smaller learning_rate, or look at the data"
         )
     # Ranges and counters of quantization-aware training are bookkeeping, not the model's parameters.
     ranges = {
@@ -322,11 +290,11 @@ def validate_files(
         for (role, target), name in played.items()
     ]
     dataset = open_prepared(data)
-    predictions: list[Predictions] = []
+    predictions: list[dict[str, Distribution]] = []
 
-    def keep(file: MeasuredFile, x: Outputs, y: npt.NDArray[Any], answers: Outputs) -> None:
+    def keep(file: MeasuredFile, x: Outputs, answers: Outputs) -> None:
         if file.shipped and file.target == default_target(shipped):
-            predictions.append(_predictions(dataset, x, y, answers, config))
+            predictions.append(answers_like(dataset.heads, x, answers))
 
     evidence = validate(
         measured,
@@ -340,7 +308,7 @@ def validate_files(
         evidence = evidence.model_copy(update={"tried": open_choice(tracking.fetch(choice))})
     served = evidence.served()
     for file in sorted(evidence.files, key=lambda file: file is served):  # MLflow shows a name's last value
-        metrics = figures(file, evidence.score)
+        metrics = figures(evidence, file)
         model = files[played[file.role, file.target]][file.target].uri
         tracking.log_metrics(run.run_id, metrics, model=model, data=dataset.digest)
         tracking.log_metrics(
@@ -349,20 +317,8 @@ def validate_files(
     folder = run.work / "evidence"
     folder.mkdir()
     lay_out(evidence, folder)
-    write_predictions(predictions[0], folder)
+    write_predictions(Predictions(predictions=predictions[0], scores=evidence.served().scores), folder)
     return run.keep_evidence(folder)
-
-
-def _predictions(
-    data: Dataset, x: Outputs, y: npt.NDArray[Any], answers: Outputs, config: ValidateConfig
-) -> Predictions:
-    """What answers to the test split are like, for those to new data to be compared with."""
-    problem, names = data.config.problem, data.target_columns
-    measure = measure_of(config.metric, problem, y, data.variance, names=names)
-    return Predictions(
-        predictions=distributions(answer_figures(problem, x, answers, data.classes or names), len(data.classes)),
-        scores={name: target.score for name, target in measure.by_target(answers, answers).items()},
-    )
 
 
 def roles(models: Collection[str], shipped: Mapping[Target, str], target: Target) -> dict[Role, str]:

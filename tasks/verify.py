@@ -121,7 +121,7 @@ def verify(
             evidence.score,
             evidence.problem,
             y,
-            data.variance,
+            data.heads[0].variance,
             groups=data.groups_of("test", config.max_examples),
             confidence=evidence.confidence,
             seed=seed,
@@ -130,7 +130,7 @@ def verify(
             listener().note("verify", f"asking {version.uri} on {file.target} for {len(x):,} answers")
             form, folder = FORMATS[file.target], version.files_of(file.target)
             call = form.load(folder, threads=config.threads)
-            answers = answers_of(call, x, data.output_shape, config.throughput_batch, file.target)
+            answers = answers_of(call, x, data.output_shapes, config.throughput_batch, file.target)
             accuracy = measure.interval(answers)
             times = timing.time_in_turn(
                 {"now": call}, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds

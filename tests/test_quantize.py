@@ -9,7 +9,7 @@ from tasks.quantization.calibration import CalibrationConfig
 from tasks.quantization.parameters import is_fake_quantized
 from tasks.quantize import QuantizeConfig, quantize
 from tasks.training.loop import FitConfig, fit
-from tasks.training.losses import Teaching, supervised
+from tasks.training.losses import Teaching, plain, supervised
 from tasks.training.weight_sparsity import sparsity_by_layer
 
 
@@ -35,7 +35,7 @@ def student(data):
         model,
         data,
         FitConfig(epochs=8, batch_size=32, learning_rate=5e-3),
-        supervised("classification", 1.0),
+        supervised(plain("classification", 1.0)),
         seed=0,
         report=lambda *epoch: None,
     )

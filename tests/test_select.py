@@ -35,7 +35,7 @@ def models(data):
     def learned(width):
         tf.keras.utils.set_random_seed(width)
         layers = tf.keras.layers
-        inputs = tf.keras.Input(data.input_shape, name="image")
+        inputs = tf.keras.Input(data.input.shape, name="image")
         x = layers.Conv2D(width, 3, activation="relu", name="conv")(layers.Rescaling(1 / 16, name="scale")(inputs))
         x = layers.Dense(10, activation="softmax", name="out")(layers.Flatten(name="flat")(x))
         model = tf.keras.Model(inputs, x, name=f"width{width}")

@@ -180,7 +180,7 @@ def test_problems_that_score_by_r2(problem, tmp_path):
     source = DataConfig(reader="npz", source=str(tmp_path / "table.npz"), problem=problem, input="x", target="y")
     data = open_data(source)
     tf.keras.utils.set_random_seed(0)
-    outputs = data.output_shape[0]
+    outputs = data.head.output_shape[0]
     kernel = np.eye(5) if problem == "reconstruction" else np.arange(1, 6)[:, None]
     files = []
     for role, noise in (("teacher", 0.0), ("compressed", 0.2)):

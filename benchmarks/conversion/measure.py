@@ -197,7 +197,7 @@ def _one(
     audit = form.audit(folder, subject.x[:1])
     problem = subject.data.config.problem
     score, keras_score = (
-        float(example_scores(problem, subject.y, outputs, subject.data.variance).mean())
+        float(example_scores(problem, subject.y, outputs, subject.data.head.variance).mean())
         for outputs in (actual, expected)
     )
     row = RouteRow(

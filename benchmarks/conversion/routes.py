@@ -18,7 +18,7 @@ from tasks.keras_graph.rebuild import Copies, kind, rebuild
 from tasks.quantization.parameters import nudged
 from tasks.quantize import QuantizeConfig, quantize
 from tasks.training.loop import FitConfig, fit
-from tasks.training.losses import Teaching, supervised
+from tasks.training.losses import Teaching, plain, supervised
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -100,7 +100,7 @@ def tfmot_trained(subject: Subject, tuning: FitConfig, seed: int) -> "tf.keras.M
     core = quantize_model(_between(before.output, end, subject.name))
     output = core(before.output)
     model = tf.keras.Model(whole.inputs, output if after is None else after(output), name=subject.name)
-    objective = supervised(subject.data.config.problem, subject.data.variance)
+    objective = supervised(plain(subject.data.config.problem, subject.data.head.variance))
     fit(model, subject.data, tuning, objective, seed=seed, report=reporter(f"{subject.name}: tfmot, fine-tuning"))
     return model
 

@@ -70,7 +70,7 @@ SHAPES: dict[str, SubjectShape] = {
 class Subject:
     """A trained model and what it is measured on.
 
-    x: test inputs `(n, *data.input_shape)`, float32. y: their targets. examples: `(calibration, ...)` train inputs that
+    x: test inputs `(n, *data.input.shape)`, float32. y: their targets. examples: `(calibration, ...)` train inputs that
     every post-training route sets its ranges by.
     """
 

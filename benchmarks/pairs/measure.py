@@ -103,7 +103,7 @@ def measure(subject: Subject, folder: Path, emulated: int) -> NetworkResult:
     share = problem == "classification"
 
     def scores(outputs: FileOutputs) -> Floats:
-        return example_scores(problem, subject.y[: len(outputs[0])], outputs[0], subject.data.variance)
+        return example_scores(problem, subject.y[: len(outputs[0])], outputs[0], subject.data.head.variance)
 
     def row(way: str) -> WayRow:
         made, switched = WAYS[way].made, WAYS[way].switched

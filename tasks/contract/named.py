@@ -71,8 +71,23 @@ def each(values: Array, change: Callable[[Array], Array]) -> Array:
     return packed({name: change(part) for name, part in fields(values).items()})
 
 
+def kind_of(ends: Sequence[tuple[str, npt.DTypeLike, tuple[int, ...]]]) -> np.dtype[Any]:
+    """The type of one example, of each input's or output's name, type and shape: `np.empty(n, …)` makes n of it."""
+    return np.dtype(list(ends)) if len(ends) > 1 else np.dtype((ends[0][1], ends[0][2]))
+
+
 def ordered(values: Array, names: Sequence[str]) -> list[Array]:
     """What records hold in the order of these names; a plain array is the one."""
     if not values.dtype.names:
         return [values]
     return [field(values, name) for name in names]
+
+
+def by_name(values: Array, names: Sequence[str]) -> dict[str, Array]:
+    """What a file is fed, by the names of its inputs: a plain array is for its one, whatever that is called.
+
+    Raises:
+        ValueError: the records have no such field.
+
+    """
+    return dict(zip(names, ordered(values, names), strict=True))

@@ -13,6 +13,7 @@ from tasks.contract.errors import DataError
 from tasks.data.artifact import DataArtifact
 from tasks.data.config import TREATMENT, DataConfig, ReaderName
 from tasks.data.dataset import Dataset
+from tasks.data.heads import Head, Input
 from tasks.data.opening import read_dataset
 from tasks.data.readers import (
     digits,
@@ -77,7 +78,10 @@ def fingerprint(config: DataConfig) -> str:
     """
     reader = reader_of(config)
     read = {
-        "config": config.model_dump(mode="json", exclude={*TREATMENT, "source", "test_source"}),
+        "config": config.model_dump(
+            mode="json",
+            exclude={**dict.fromkeys((*TREATMENT, "source", "test_source"), True), "heads": {"__all__": {"weight"}}},
+        ),
         "identity": reader.identity(config),
         "files": {name: digest_file(path) for name, path in reader.files(config).items()},
     }
@@ -149,45 +153,62 @@ def reader_of(config: DataConfig) -> Reader:
     return reader
 
 
-def _balance(targets: np.ndarray, dataset: Dataset) -> list[int]:
-    """How often each class, or each of several labels, stands in targets."""
-    if dataset.config.problem == "multilabel":
-        return [int(count) for count in targets.sum(axis=0)]
-    return [int(count) for count in np.bincount(targets.reshape(-1), minlength=len(dataset.classes))]
+def _balance(targets: np.ndarray, head: Head) -> dict[str, int]:
+    """How often each class, or each of several labels, stands in targets, by its name."""
+    if head.problem == "multilabel":
+        counts = targets.sum(axis=0).astype(int)
+    else:
+        counts = np.bincount(targets.reshape(-1), minlength=len(head.classes))
+    return dict(zip(head.classes, counts.tolist(), strict=True))
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
-    """What a person wants to know of a data set before trusting it, as JSON values."""
+    """What a person wants to know of a data set before trusting it, as JSON values.
+
+    Of several inputs or outputs what is said of one is said of the first, and `heads` and `inputs_like` say it of each.
+    """
     summary: dict[str, Any] = {
         "reader": dataset.config.reader,
-        "problem": dataset.config.problem,
         "digest": dataset.digest,
-        "input_shape": list(dataset.input_shape),
-        "output_shape": list(dataset.output_shape),
-        "dtype": dataset.dtype.name,
         "counts": dict(dataset.counts),
         "duplicates": dataset.duplicates,
-        "mean": dataset.mean.tolist(),
-        "std": dataset.std.tolist(),
-        "minimum": dataset.minimum,
-        "maximum": dataset.maximum,
-        "scaling": dataset.scaling,
         "streamed": dataset.streamed,
+        **_of_input(dataset, dataset.inputs[0]),
+        **_of_head(dataset, dataset.heads[0]),
     }
-    if dataset.classes:
-        balance = {split: _balance(dataset.targets[split], dataset) for split in SPLITS}
-        summary["classes"] = list(dataset.classes)
-        summary["balance"] = {
-            split: dict(zip(dataset.classes, counts, strict=True)) for split, counts in balance.items()
-        }
-    else:
-        summary["variance"] = dataset.variance
     if dataset.groups:
         summary["groups"] = {split: len(np.unique(groups)) for split, groups in dataset.groups.items()}
+    if len(dataset.inputs) > 1:
+        summary["input_shapes"] = {name: list(shape) for name, shape in dataset.input_shapes.items()}
+        summary["inputs_like"] = {each.name: _of_input(dataset, each) for each in dataset.inputs}
+    if len(dataset.heads) > 1:
+        summary["heads"] = [head.model_dump(mode="json") for head in dataset.heads]
+        summary["heads_like"] = {head.name: _of_head(dataset, head) for head in dataset.heads}
     named = {
         "columns": dataset.columns,
-        "target_columns": dataset.target_columns,
         "encoding": tuple(map(as_json, dataset.encoding)),
         "notes": dataset.notes,
     }
     return summary | {name: list(values) for name, values in named.items() if values}
+
+
+def _of_input(dataset: Dataset, one: Input) -> dict[str, Any]:
+    return {
+        "input_shape": list(one.shape),
+        "dtype": one.dtype.name,
+        "mean": one.mean.tolist(),
+        "std": one.std.tolist(),
+        "minimum": one.minimum,
+        "maximum": one.maximum,
+        "scaling": dataset.scaling(one.name),
+    }
+
+
+def _of_head(dataset: Dataset, head: Head) -> dict[str, Any]:
+    summary: dict[str, Any] = {"problem": head.problem, "output_shape": list(head.output_shape)}
+    if head.target_columns:
+        summary["target_columns"] = list(head.target_columns)
+    if not head.classes:
+        return summary | {"variance": head.variance}
+    balance = {split: _balance(head.of(dataset.targets[split]), head) for split in SPLITS}
+    return summary | {"classes": list(head.classes), "balance": balance}

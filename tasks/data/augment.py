@@ -10,18 +10,24 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-def check_augmentation(config: DataConfig, input_shape: tuple[int, ...], places: int) -> None:
+def check_augmentation(config: DataConfig, input_shape: tuple[int, ...], places: int, *, several: bool) -> None:
     """Refuses to augment what is no image, or to move it out of sight or away from its targets.
 
     Args:
         config: what to do.
         input_shape: of one example.
         places: how many axes of an example's targets are those of the image: none where a target is of all of it.
+        several: whether an example has several inputs.
 
     Raises:
         DataError: names the field that asks for it.
 
     """
+    for field in ("flip", "shift", "brightness", "mixup"):
+        if several and (value := getattr(config, field)):
+            raise DataError(
+                f"data.{field}", value, "changes examples with one input, and these have several; leave it out"
+            )
     for field in ("flip", "shift", "brightness"):
         if (value := getattr(config, field)) and len(input_shape) != 3:
             raise DataError(

@@ -310,6 +310,10 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
             )
         if self.heads and (self.target or self.classes or self.problem != "classification"):
             raise ValueError("heads: each says its own problem, target and classes; leave data's out")
+        if self.heads and any(head.problem == "reconstruction" for head in self.heads):
+            raise ValueError("heads: a reconstruction is of the one input; give that as the target of a regression")
+        if self.heads and (self.mixes or self.mistakes.weights):
+            raise ValueError("heads: mixup, cutmix and mistakes.weights are for one output; leave them out")
         return self
 
     @property
@@ -324,6 +328,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
                     "problem": head.problem,
                     "target": head.target or head.name,
                     "classes": head.classes,
+                    "mistakes": MistakesConfig() if head.problem == "regression" else self.mistakes,
                 }
             )
             for head in self.heads

@@ -2,20 +2,22 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tasks.contract.named import ONE, each, fields, kind_of
+from tasks.contract.problem import Problem
 from tasks.data.augment import augment as augmented
 from tasks.data.augment import augments, drawn
 from tasks.data.config import DataConfig
+from tasks.data.heads import Head, Input, Scaling
 from tasks.data.mixing import mixed
 from tasks.data.sample import Rows, drawn_order
 from tasks.data.shuffle import placed, rebatched, shuffled
 from tasks.data.source import rows_per_chunk
 from tasks.data.splits import Digests, Split, strata_of
-from tasks.data.statistics import Floats, Variance
 from tasks.data.tables.slimline_columns import Column
 
 if TYPE_CHECKING:
@@ -30,17 +32,12 @@ class Dataset:
     """Examples in three splits that share none.
 
     digest: sha256 of the problem, class names, and each split's examples and targets in order.
-    input_shape: of one example. output_shape: `(…, classes)`, `(labels,)`, `(…, targets)` or the input's.
-    classes: names in label order, of classes or of labels that may stand together; else empty.
+    inputs, heads: what an example has, and what is right for each output; see `one` for data with one of each.
     counts: examples in each split.
     duplicates: examples left out of a split because their content stands in another.
-    variance: of the train targets, one number each where there are several; for a reconstruction of its values,
-        averaged over them; 1.0 for a classification.
-    mean, std: `(channels,)` of the raw train inputs; a vector's values each count as a channel.
-    minimum, maximum: of the raw train inputs.
-    dtype: of the raw inputs: uint8 or float32.
+    targets: of each split's examples in their fixed order, as `arrays` gives them; `(n, 0)` of a reconstruction.
     contents: of each split's examples, a number by its content, in their fixed order.
-    columns, target_columns: the names of a table's columns, in the order of an example's values; else none.
+    columns: the names of a table's columns, in the order of an example's values; else none.
     encoding: what a table's columns became, where they did not all stay the numbers that they are.
     notes: what a person should know of how they were read, in sentences.
     groups: of each split's examples `(n,)` int64 in their fixed order: equal where `data.group` is; empty without it.
@@ -49,23 +46,15 @@ class Dataset:
 
     config: DataConfig
     digest: str
-    input_shape: tuple[int, ...]
-    output_shape: tuple[int, ...]
-    classes: tuple[str, ...]
+    inputs: tuple[Input, ...]
+    heads: tuple[Head, ...]
     counts: dict[str, int]
     duplicates: int
-    variance: Variance
-    mean: Floats
-    std: Floats
-    minimum: float
-    maximum: float
-    dtype: np.dtype
     targets: dict[Split, np.ndarray] = field(repr=False)
     contents: dict[Split, Digests] = field(repr=False)
     stream: Callable[..., Iterator[np.ndarray]] = field(repr=False)
     in_memory: dict[Split, np.ndarray] = field(repr=False)
     columns: tuple[str, ...] = ()
-    target_columns: tuple[str, ...] = ()
     encoding: tuple[Column, ...] = ()
     notes: tuple[str, ...] = ()
     groups: Mapping[Split, npt.NDArray[np.int64]] = field(default_factory=dict, repr=False)
@@ -74,16 +63,48 @@ class Dataset:
     _orders: dict[Split, Rows] = field(default_factory=dict, repr=False)
 
     @property
+    def input(self) -> Input:
+        """The one input."""
+        (one,) = self.inputs
+        return one
+
+    @property
+    def head(self) -> Head:
+        """The one output."""
+        (one,) = self.heads
+        return one
+
+    @property
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of one example, by the input's name."""
+        return {each.name: each.shape for each in self.inputs}
+
+    @property
+    def output_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of one prediction, by the output's name."""
+        return {head.name: head.output_shape for head in self.heads}
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What each output is to solve."""
+        return tuple(head.problem for head in self.heads)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names in label order, of classes or of labels that may stand together; of the one output, else none."""
+        return self.heads[0].classes if len(self.heads) == 1 else ()
+
+    @property
     def streamed(self) -> bool:
         """Whether the examples exceed `data.memory_mib` and are read anew each epoch."""
         return not self.in_memory
 
-    @property
-    def scaling(self) -> Literal["none", "unit", "standardize"]:
-        """How the model's first layer treats raw values: the config's answer, with `auto` resolved."""
+    def scaling(self, name: str = ONE) -> Scaling:
+        """How a model's first layer treats an input's raw values: the config's answer, with `auto` resolved."""
         if self.config.scaling != "auto":
             return self.config.scaling
-        return "unit" if self.dtype == np.uint8 else "standardize"
+        dtype = next(each.dtype for each in self.inputs if each.name == name)
+        return "unit" if dtype == np.uint8 else "standardize"
 
     def examples(self, split: Split) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """A split's examples in their fixed order, as chunks.
@@ -127,16 +148,17 @@ class Dataset:
     def drawn(self, split: Split, count: int = 0) -> Rows:
         """Which rows `sample` takes, in its order: of each class its share, the same ones for the same content."""
         if split not in self._orders:
-            strata = strata_of(self.targets[split], self.config.problem)
+            by_head = [strata_of(head.of(self.targets[split]), head.problem) for head in self.heads]
+            strata = next((strata for strata in by_head if strata.any()), by_head[0])
             self._orders[split] = drawn_order(self.contents[split], strata)
         return self._orders[split][: count or None]
 
     def _rows(self, split: Split, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """Inputs and targets of some rows, of which there is at least one, in their order."""
         if self.in_memory:
-            inputs = self.in_memory[split][rows].astype(np.float32, copy=False)
+            inputs = each(self.in_memory[split][rows], lambda values: values.astype(np.float32, copy=False))
             return inputs, self._targets(split, inputs, rows)
-        inputs = np.empty((len(rows), *self.input_shape), np.float32)
+        inputs = np.empty(len(rows), kind_of([(one.name, np.float32, one.shape) for one in self.inputs]))
         wanted = np.zeros(self.counts[split], bool)
         wanted[rows] = True
         places, start = np.argsort(rows), 0
@@ -166,6 +188,8 @@ class Dataset:
     ) -> "tf.data.Dataset":
         """A split in batches, the last one smaller: float32 inputs, and targets as `arrays` gives them, or mixed.
 
+        Of several inputs, targets or rows beside them, which are records in memory, each is a tuple of tensors here.
+
         With the same seed come the same batches in the same order with the same augmentation, whatever was drawn
         before. In memory the whole split is shuffled; a streamed one through a pool that takes a quarter of
         `data.memory_mib`.
@@ -191,27 +215,28 @@ class Dataset:
         if change and view is not None:
             fixed = self._drawn(self.counts[split], tf.constant([self.config.split_seed, view], tf.int64))
 
-        def finish(number: "tf.Tensor", batch: "tuple[tf.Tensor, ...]") -> "tuple[tf.Tensor, ...]":
-            x, y, rows = parts(*batch)
-            x = tf.cast(x, tf.float32)
-            if change:
-                draws = {name: tf.gather(values, rows) for name, values in fixed.items()}
-                if view is None:
-                    draws = self._drawn(tf.shape(x)[0], tf.stack([tf.constant(seed, tf.int64), number]))
-                x = augmented(x, draws, self.minimum, self.maximum)
-            if change and self.config.mixes:
+        def changed(x: "tf.Tensor", y: Any, number: "tf.Tensor", rows: "tf.Tensor") -> Any:
+            draws = {name: tf.gather(values, rows) for name, values in fixed.items()}
+            if view is None:
+                draws = self._drawn(tf.shape(x)[0], tf.stack([tf.constant(seed, tf.int64), number]))
+            x = augmented(x, draws, self.input.minimum, self.input.maximum)
+            if self.config.mixes:
                 drawn_from = tf.stack([tf.constant(seed, tf.int64), number])
-                x, y = mixed(x, y, len(self.classes), self.config, drawn_from)
+                return mixed(x, y, len(self.head.classes), self.config, drawn_from)
+            return x, y
+
+        def finish(number: "tf.Tensor", batch: "tuple[Any, ...]") -> "tuple[Any, ...]":
+            x, y, rows = parts(*batch)
+            x = tf.nest.map_structure(lambda values: tf.cast(values, tf.float32), x)
+            if change:
+                x, y = changed(x, y, number, rows)
             y = x if self.config.problem == "reconstruction" else y
-            if beside is None:
-                return x, y
-            taken = tf.numpy_function(lambda rows: np.asarray(beside[rows]), [rows], tf.float32, stateful=False)
-            return x, y, tf.ensure_shape(taken, (None, *beside.shape[1:]))
+            return (x, y) if beside is None else (x, y, taken_rows(beside, rows))
 
         return batches.enumerate().map(finish, num_parallel_calls=2, deterministic=True).prefetch(2)
 
     def _drawn(self, count: "int | tf.Tensor", seed: "tf.Tensor") -> "dict[str, tf.Tensor]":
-        return drawn(count, seed, self.config, self.minimum, self.maximum)
+        return drawn(count, seed, self.config, self.input.minimum, self.input.maximum)
 
     def _chunks(self, split: Split) -> Iterator[np.ndarray]:
         """Raw inputs in their fixed order."""
@@ -232,32 +257,66 @@ class Dataset:
         import tensorflow as tf
 
         if split not in self._tensors:
-            self._tensors[split] = (tf.constant(self.in_memory[split]), tf.constant(self.targets[split]))
-            self.in_memory[split] = self._tensors[split][0].numpy()  # the tensor's own memory, instead of a second copy
+            x, y = (as_tensors(values) for values in (self.in_memory[split], self.targets[split]))
+            self._tensors[split] = (x, y)
+            if len(self.inputs) == 1:
+                self.in_memory[split] = x.numpy()  # the tensor's own memory, instead of a second copy
         x, y = self._tensors[split]
         order = np.arange(self.counts[split])
         if shuffle_seed is not None:
             np.random.default_rng(shuffle_seed).shuffle(order)
         rows = tf.data.Dataset.from_tensor_slices((order,)).batch(batch_size)
-        return rows, lambda taken: (tf.gather(x, taken), tf.gather(y, taken), taken)
+
+        def gathered(values: Any, taken: "tf.Tensor") -> Any:
+            return tf.nest.map_structure(lambda each: tf.gather(each, taken), values)
+
+        return rows, lambda taken: (gathered(x, taken), gathered(y, taken), taken)
 
     def _streamed_batches(self, split: Split, batch_size: int, shuffle_seed: int | None) -> Batches:
         """Batches from a new pass over the source."""
         import tensorflow as tf
 
-        def batches() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        def batches() -> Iterator[tuple[Any, Any, np.ndarray]]:
             chunks = placed(self._chunks(split))
             if shuffle_seed is not None:
-                row_bytes = int(np.prod(self.input_shape)) * self.dtype.itemsize
+                row_bytes = sum(int(np.prod(each.shape)) * each.dtype.itemsize for each in self.inputs)
                 pool = max((self.config.memory_mib << 18) // row_bytes, batch_size)
                 chunks = shuffled(chunks, pool, np.random.default_rng(shuffle_seed))
             for x, rows in rebatched(chunks, batch_size):
-                yield x, self.targets[split][rows], rows
+                yield in_tuples(x), in_tuples(self.targets[split][rows]), rows
 
-        y = self.targets[split]
-        signature = (
-            tf.TensorSpec((None, *self.input_shape), self.dtype),
-            tf.TensorSpec((None, *y.shape[1:]), y.dtype),
-            tf.TensorSpec((None,), np.int64),
-        )
+        def spec(values: np.ndarray) -> Any:
+            return tf.nest.map_structure(
+                lambda each: tf.TensorSpec((None, *each.shape[1:]), each.dtype), in_tuples(values)
+            )
+
+        x = np.empty(0, kind_of([(one.name, one.dtype, one.shape) for one in self.inputs]))
+        signature = (spec(x), spec(self.targets[split]), tf.TensorSpec((None,), np.int64))
         return tf.data.Dataset.from_generator(batches, output_signature=signature), lambda *parts: parts
+
+
+def in_tuples(values: np.ndarray) -> Any:
+    """What records hold as a tuple in their order; a plain array as it is."""
+    return tuple(fields(values).values()) if values.dtype.names else values
+
+
+def as_tensors(values: np.ndarray) -> Any:
+    """The same as tensors, one or a tuple."""
+    import tensorflow as tf
+
+    return tf.nest.map_structure(tf.constant, in_tuples(values))
+
+
+def taken_rows(values: np.ndarray, rows: "tf.Tensor") -> Any:
+    """Rows of float32 values, which may be mapped from a file, as tensors: one or a tuple."""
+    import tensorflow as tf
+
+    kinds = [(each.dtype, each.shape[1:]) for each in fields(values[:1]).values()]
+    taken = tf.numpy_function(
+        lambda rows: list(fields(np.asarray(values[rows])).values()),
+        [rows],
+        [kind for kind, _ in kinds],
+        stateful=False,
+    )
+    shaped = tuple(tf.ensure_shape(each, (None, *shape)) for each, (_, shape) in zip(taken, kinds, strict=True))
+    return shaped if values.dtype.names else shaped[0]

@@ -2,26 +2,27 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
 from tasks.contract.errors import DataError
+from tasks.contract.named import ONE, field, packed
 from tasks.data.augment import check_augmentation
 from tasks.data.beside import apart, groups_of, numbered_groups, slices_of, times_of
 from tasks.data.config import DataConfig
 from tasks.data.dataset import Dataset
-from tasks.data.labels import check_classes, check_labels, check_mistakes, note_of, note_of_places, numbered, several
+from tasks.data.heads import Input
 from tasks.data.mixing import check_mixing
 from tasks.data.scan import Scan, checked_inputs, digests, limited, scan
 from tasks.data.source import Source, rows_per_chunk
 from tasks.data.splits import SPLITS, Membership, RowMask, Split, assign, rows_of, strata_of
-from tasks.data.statistics import Variance, statistics_of
-
-NOTHING = "there is nothing to learn; the train split's must vary"
+from tasks.data.statistics import statistics_of
+from tasks.data.targets import Targets, check_splits, heads_of, targets_of
 
 
 def read_dataset(source: Source, config: DataConfig) -> Dataset:
@@ -32,32 +33,16 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
 
     """
     scanned = scan(source, config)
-    targets: Mapping[str, np.ndarray] = scanned.targets
-    classes: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    if config.problem == "classification":
-        with column_named(source.targets):
-            targets, classes = numbered(scanned.targets, config, source.classes)
-        if not (config.classes or source.classes):
-            notes += note_of(classes)
-        notes += note_of_places(next(iter(targets.values())))
-    elif config.problem == "multilabel":
-        classes = several(scanned.targets, config, source.classes or source.targets)
-    elif config.classes:
-        raise DataError("data.classes", config.classes, f"a {config.problem} has no classes; leave this empty")
-    shapes = {part: values.shape[1:] for part, values in targets.items()}
-    if len(set(shapes.values())) > 1:
-        raise DataError("data.target", shapes, "every part needs targets of the same shape")
-    behind = {"classification": 0, "multilabel": 1, "regression": 1}.get(config.problem, 0)  # axes that are no places
-    places = 0 if config.problem == "reconstruction" else len(next(iter(shapes.values()))) - behind
-    check_augmentation(config, scanned.input_shape, places)
+    asked = targets_of(source, config, scanned)
+    several = scanned.dtype.names is not None
+    places = max(each.places for each in asked)
+    check_augmentation(config, scanned.input_shape, places, several=several)
     check_mixing(config, scanned.input_shape, places)
-    check_mistakes(config, len(classes))
     keys = groups_of(source, config, scanned)
     times, moments = times_of(source, config, scanned)
     members, duplicates, kin = assign(
         {part: digests[:, 0] for part, digests in scanned.digests.items()},
-        {part: strata_of(values, config.problem) for part, values in targets.items()},
+        strata_by_part(asked),
         validation=config.validation,
         test=config.test,
         seed=config.split_seed,
@@ -70,48 +55,34 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
         scanned = scan(source, config)
         members, alike = without_alike(members, scanned)
         duplicates += alike
-    by_split = rows_of(members, targets)
+    by_split = {each.name: rows_of(members, each.parts) for each in asked}
+    counts = {split: int(np.count_nonzero(rows)) for split, (_, rows) in members.items()}
     for split in SPLITS:
-        if not len(by_split[split]):
+        if not counts[split]:
             raise empty(config, split)
     groups = rows_of(members, numbered_groups(keys)) if keys else {}
     named = slices_of(source, config, scanned)
     slices = rows_of(members, named) if named else {}
-    notes += apart(config, members, groups, kin, moments)
-    if classes:
-        with column_named(source.targets), splits_named(config):
-            (check_labels if config.problem == "multilabel" else check_classes)(by_split, classes)
+    notes = tuple(note for each in asked for note in each.notes) + apart(config, members, groups, kin, moments)
+    with splits_named(config):
+        check_splits(asked, by_split)
     in_memory = splits_in_memory(scanned, members)
     # without the scan's bytes, which the stream would keep alive
     stream = partial(stream_split, source, config, replace(scanned, in_memory=None), members)
-    inputs = statistics_of([in_memory["train"]] if in_memory else stream("train"))
-    variance: Variance = 1.0
-    if config.problem == "regression":
-        variance = variance_of(by_split["train"], source.targets)
-    elif config.problem == "reconstruction":
-        variance = inputs.variance
-        if not variance > 0:
-            raise DataError("data.input", "the same everywhere", NOTHING)
+    inputs = inputs_of(scanned, (lambda: [in_memory["train"]]) if in_memory else partial(stream, "train"))
+    targets = {split: packed({name: values[split] for name, values in by_split.items()}) for split in SPLITS}
     return Dataset(
         config=config,
-        digest=digest_of(config, scanned, classes, members, by_split, groups, slices),
-        input_shape=scanned.input_shape,
-        output_shape=output_shape(config, scanned, classes, by_split),
-        classes=classes,
-        counts={split: len(by_split[split]) for split in SPLITS},
+        digest=digest_of(config, scanned, asked, members, targets, groups, slices),
+        inputs=inputs,
+        heads=heads_of(config, asked, by_split, inputs),
+        counts={split: counts[split] for split in SPLITS},
         duplicates=duplicates,
-        variance=variance,
-        mean=inputs.mean,
-        std=inputs.std,
-        minimum=inputs.minimum,
-        maximum=inputs.maximum,
-        dtype=scanned.dtype,
-        targets=by_split,
+        targets=targets,
         contents=rows_of(members, {part: digests[:, 0] for part, digests in scanned.digests.items()}),
         stream=stream,
         in_memory=in_memory,
         columns=source.columns,
-        target_columns=source.targets,
         encoding=source.encoding,
         notes=source.notes + notes,
         groups=groups,
@@ -119,12 +90,32 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
     )
 
 
+def strata_by_part(asked: Sequence[Targets]) -> dict[str, npt.NDArray[np.int64]]:
+    """What each split gets its share of, for each part: the classes of the first output that has one an example."""
+    strata = [{part: strata_of(values, each.config.problem) for part, values in each.parts.items()} for each in asked]
+    return next((each for each in strata if any(values.any() for values in each.values())), strata[0])
+
+
+def inputs_of(scanned: Scan, train: Callable[[], Iterable[np.ndarray]]) -> tuple[Input, ...]:
+    """Every input of an example, with what its values are like in the train split, which is read once for each."""
+    inputs = []
+    for name in scanned.dtype.names or (ONE,):
+        shape, dtype = scanned.input_shape, scanned.dtype
+        if name != ONE:
+            shape, dtype = scanned.dtype[name].shape, scanned.dtype[name].base
+        like = statistics_of(field(chunk, name) for chunk in train())
+        inputs.append(
+            Input(name, shape, dtype, like.mean, like.std, like.minimum, like.maximum, variance=like.variance)
+        )
+    return tuple(inputs)
+
+
 def empty(config: DataConfig, split: Split) -> DataError:
     """A split without examples, and what would fill it."""
-    for field, what in (("group", "groups"), ("time", "moments")):
-        if column := getattr(config, field):
-            remedy = f"leaves the {split} split empty: it has too few {what}; add some, or leave data.{field} out"
-            return DataError(f"data.{field}", column, remedy)
+    for setting, what in (("group", "groups"), ("time", "moments")):
+        if column := getattr(config, setting):
+            remedy = f"leaves the {split} split empty: it has too few {what}; add some, or leave data.{setting} out"
+            return DataError(f"data.{setting}", column, remedy)
     return DataError(
         "data.source",
         config.source,
@@ -145,17 +136,6 @@ def without_alike(members: Membership, scanned: Scan) -> tuple[Membership, int]:
 
 
 @contextmanager
-def column_named(columns: Sequence[str]) -> Iterator[None]:
-    """Errors about labels bear the name of their column, where it has one."""
-    try:
-        yield
-    except DataError as error:
-        if not columns:
-            raise
-        raise DataError(error.field, f"{', '.join(columns)}: {error.value}", error.remedy) from error
-
-
-@contextmanager
 def splits_named(config: DataConfig) -> Iterator[None]:
     """Errors about what a split lacks name what decided the splits, where the recipe did."""
     try:
@@ -165,32 +145,6 @@ def splits_named(config: DataConfig) -> Iterator[None]:
         if not fields:
             raise
         raise DataError(error.field, error.value, f"{error.remedy}; or leave {fields} out") from error
-
-
-def variance_of(targets: np.ndarray, names: Sequence[str]) -> Variance:
-    """Of targets `(n, …, targets)` over the examples: of each, so that none hides behind the scale of another.
-
-    Raises:
-        DataError: one is the same everywhere.
-
-    """
-    variances = tuple(float(value) for value in statistics_of([targets]).variances)
-    if constant := [number for number, value in enumerate(variances) if not value > 0]:
-        called = names or [f"target {number}" for number in range(len(variances))]
-        constants = ", ".join(called[number] for number in constant)
-        raise DataError("data.target", f"{constants}: the same everywhere", NOTHING)
-    return variances if len(variances) > 1 else variances[0]
-
-
-def output_shape(
-    config: DataConfig, scanned: Scan, classes: tuple[str, ...], targets: Mapping[Split, np.ndarray]
-) -> tuple[int, ...]:
-    """One prediction's shape."""
-    if config.problem == "reconstruction":
-        return scanned.input_shape
-    if config.problem == "classification":
-        return (*targets["train"].shape[1:], len(classes))
-    return targets["train"].shape[1:]
 
 
 def splits_in_memory(scanned: Scan, members: Membership) -> dict[Split, np.ndarray]:
@@ -267,20 +221,23 @@ def stream_split(
 def digest_of(
     config: DataConfig,
     scanned: Scan,
-    classes: tuple[str, ...],
+    asked: Sequence[Targets],
     members: Membership,
     targets: Mapping[Split, np.ndarray],
     groups: Mapping[Split, np.ndarray],
     slices: Mapping[Split, np.ndarray],
 ) -> str:
     """Sha256 of what is trained and measured on: problem, types, classes, each split's examples, targets, groups."""
-    kind = [config.problem, list(scanned.input_shape), scanned.dtype.name, list(classes)]
+    if config.heads or scanned.dtype.names:
+        kind: list[object] = [str(scanned.dtype), *([each.name, each.config.problem, each.classes] for each in asked)]
+    else:
+        kind = [config.problem, list(scanned.input_shape), scanned.dtype.name, list(asked[0].classes)]
     digest = hashlib.sha256(json.dumps(kind).encode())
     for split in SPLITS:
         part, rows = members[split]
         digest.update(f"{split} {len(targets[split])} {targets[split].shape[1:]} ".encode())
         digest.update(np.ascontiguousarray(scanned.digests[part][rows]).data)
-        digest.update(np.ascontiguousarray(targets[split]).data)
+        digest.update(np.ascontiguousarray(targets[split]).view(np.uint8).data)
         if groups:
             digest.update(groups[split].data)
         if slices:

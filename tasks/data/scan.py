@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.contract.errors import DataError
+from tasks.contract.named import ONE, field, fields, packed
 from tasks.data.config import DataConfig
 from tasks.data.source import Chunk, Part, Source
 
@@ -21,15 +22,17 @@ DIGEST_BYTES = 16
 class Scan:
     """What the first pass read.
 
+    input_shape, dtype: of an example; of several inputs they are in the type of the records that these make.
     digests: `(rows, 2)` for each part: blake2b of the example's bytes.
-    targets: labels `(rows, …)` or numbers `(rows, …, targets)` for each part; `(rows, 0)` for a reconstruction.
+    targets: for each output, and each part: labels `(rows, …)` or numbers `(rows, …, targets)`; `(rows, 0)` for a
+        reconstruction.
     in_memory: each part's checked inputs as bytes, or None if they exceed the memory they may take.
     """
 
     input_shape: tuple[int, ...]
     dtype: np.dtype
     digests: dict[str, npt.NDArray[np.uint64]]
-    targets: dict[str, np.ndarray]
+    targets: dict[str, dict[str, np.ndarray]]
     in_memory: dict[str, bytearray] | None
 
 
@@ -43,12 +46,13 @@ def scan(source: Source, config: DataConfig) -> Scan:
     shape: tuple[int, ...] | None = None
     dtype: np.dtype | None = None
     of_parts: dict[str, npt.NDArray[np.uint64]] = {}
-    targets: dict[str, np.ndarray] = {}
+    targets: dict[str, dict[str, np.ndarray]] = {head: {} for head in config.of_heads}
     # One block that grows in place: as many small ones, memory would stay in pieces that cannot be given back.
     in_memory: dict[str, bytearray] | None = {part: bytearray() for part in source.parts}
     spare = config.memory_mib << 20
     for part, stream in source.parts.items():
-        part_digests, part_targets = bytearray(), []
+        part_digests = bytearray()
+        part_targets: dict[str, list[np.ndarray]] = {head: [] for head in targets}
         for encoded, y in limited(stream, config.limit):
             x = checked_inputs(source.decode(encoded), part)
             shape, dtype = shape or x.shape[1:], dtype or x.dtype
@@ -56,16 +60,18 @@ def scan(source: Source, config: DataConfig) -> Scan:
                 value = f"{part}: {x.dtype} {x.shape[1:]} after {dtype} {shape}"
                 raise DataError("data.source", value, "every example needs the same shape and type")
             part_digests += digests(x).tobytes()
-            part_targets.append(checked_targets(y, len(x), part, config))
+            for head, of_head in config.of_heads.items():
+                part_targets[head].append(checked_targets(target_of(y, head, of_head), len(x), part, of_head))
             spare -= x.nbytes
             if spare < 0:
                 in_memory = None
             if in_memory is not None:
-                in_memory[part] += x.data
-        if not part_targets:
+                in_memory[part] += x.view(np.uint8).data
+        if not part_digests:
             raise DataError("data.source", config.source, f"the part {part!r} is empty; it needs examples")
         of_parts[part] = np.frombuffer(bytes(part_digests), "<u8").reshape(-1, 2)
-        targets[part] = joined(part_targets, part)
+        for head, chunks in part_targets.items():
+            targets[head][part] = joined(chunks, part)
     assert shape is not None
     assert dtype is not None
     return Scan(shape, dtype, of_parts, targets, in_memory)
@@ -73,7 +79,8 @@ def scan(source: Source, config: DataConfig) -> Scan:
 
 def digests(x: np.ndarray) -> npt.NDArray[np.uint64]:
     """Blake2b of each example's bytes: `(n, 2)`."""
-    each = b"".join(hashlib.blake2b(row, digest_size=DIGEST_BYTES).digest() for row in x)
+    rows = x.view(np.uint8).reshape(len(x), -1)
+    each = b"".join(hashlib.blake2b(row.data, digest_size=DIGEST_BYTES).digest() for row in rows)
     return np.frombuffer(each, "<u8").reshape(-1, 2)
 
 
@@ -90,12 +97,14 @@ def limited(part: Part, limit: int) -> Iterator[Chunk]:
 
 
 def checked_inputs(x: np.ndarray, where: str) -> np.ndarray:
-    """Inputs `(n, …)` as uint8 if they are, else float32.
+    """Inputs `(n, …)` as uint8 if they are, else float32; of several each.
 
     Raises:
         DataError: no numbers, examples without an axis or without values, NaN, infinity (also in float32 only).
 
     """
+    if x.dtype.names:
+        return packed({name: checked_inputs(values, f"{where}: {name}") for name, values in fields(x).items()})
     if x.dtype.kind not in "biuf":
         raise DataError("data.input", f"{where}: {x.dtype} inputs", "inputs are numbers of at most 64 bits")
     if x.ndim < 2 or 0 in x.shape[1:]:
@@ -109,6 +118,29 @@ def checked_inputs(x: np.ndarray, where: str) -> np.ndarray:
     if not np.isfinite(numbers).all():
         raise DataError("data.input", f"{where}: NaN or infinite inputs", "replace or drop such examples")
     return numbers
+
+
+def target_of(y: np.ndarray | None, head: str, config: DataConfig) -> np.ndarray | None:
+    """One output's targets `(n, …)`, of those of all.
+
+    Args:
+        y: what a chunk has.
+        head: the output's name.
+        config: what is read for it.
+
+    Raises:
+        DataError: there are none of that name, or the output has none and they have.
+
+    """
+    if y is None or (head == ONE and not y.dtype.names):
+        return y
+    if head == ONE:
+        heads = ", ".join(f"{{name: {name}, problem: …}}" for name in y.dtype.names or ())
+        raise DataError("data.heads", "none", f"the targets have names: say what each is, data.heads: [{heads}]")
+    if config.target not in (y.dtype.names or ()):
+        remedy = f"the source has no such target; it has {', '.join(y.dtype.names or ()) or 'one, without a name'}"
+        raise DataError("data.heads", config.target, remedy)
+    return field(y, config.target)
 
 
 def checked_targets(y: np.ndarray | None, rows: int, where: str, config: DataConfig) -> np.ndarray:

@@ -1,14 +1,15 @@
 """What compare measured of a candidate and a champion, as it is kept, and whether the candidate is worse."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
 from tasks.contract.artifact import Precision, Target
 from tasks.contract.errors import StoreError
+from tasks.contract.named import ONE
 from tasks.contract.problem import Problem
-from tasks.evidence.evidence import Evidence
+from tasks.evidence.evidence import Evidence, FileEvidence
 from tasks.measuring.arrays import Figure
 from tasks.measuring.intervals import Interval
 from tasks.measuring.machine import Machine
@@ -34,6 +35,19 @@ class PromoteConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False,
         json_schema_extra={"position": 1},
     )
 
+    tolerances: dict[str, float] = Field(
+        {},
+        description="Of a model with several outputs: the tolerance of each one's own metric, by the output's name; "
+        "those that are left out take tolerance.",
+        json_schema_extra={"position": 2},
+    )
+
+    def tolerance_of(self, head: str) -> tuple[str, float]:
+        """How much worse an output's metric may be, and the setting that says so."""
+        if head in self.tolerances:
+            return f"tolerances.{head}", self.tolerances[head]
+        return "tolerance", self.tolerance
+
 
 class Side(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """What was measured of one version's file."""
@@ -41,6 +55,7 @@ class Side(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     precision: Precision
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     accuracy: Interval = Field(description="The metric on the test split.")
+    scores: dict[str, Interval] = Field({}, description="Of several outputs, each one's metric, by its name.")
     latency: Latency
     size_bytes: int = Field(ge=1)
     integer_share: Figure = Field(ge=0, le=1)
@@ -56,9 +71,23 @@ class Pair(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         None,
         description="By how much the candidate's metric is worse than the champion's, in pairs; `high` is the bad end.",
     )
+    drops: dict[str, Interval] = Field({}, description="Of several outputs, each one's, by its name.")
     speedup: Interval | None = Field(
         None, description="The champion's median latency over the candidate's; `low` is the bad end."
     )
+
+
+class ComparedHead(BaseModel, frozen=True, extra="forbid"):
+    """What an output is compared by."""
+
+    name: str = Field(description="The output's; empty where there is no other.")
+    score: str = Field(description="The metric that decides, by its name.")
+    lower_is_better: bool = Field(description="Whether less of it is better.")
+
+    @property
+    def title(self) -> str:
+        """What people call the metric: with the output's name where there are others."""
+        return f"{self.name}'s {self.score}" if self.name else self.score
 
 
 class Comparison(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -76,7 +105,13 @@ class Comparison(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     confidence: Figure = Field(gt=0, lt=1, description="Of every interval, one at a time, with both ends.")
     machine: Machine
     notes: tuple[str, ...] = Field(description="What this comparison does not say.")
+    heads: tuple[ComparedHead, ...] = Field((), description="Of several outputs, each one; `score` is the first's.")
     pairs: tuple[Pair, ...] = Field(min_length=1, description="By target; the candidate's first one first.")
+
+    @property
+    def each_head(self) -> tuple[ComparedHead, ...]:
+        """Every output; the only one has no name."""
+        return self.heads or (ComparedHead(name=ONE, score=self.score, lower_is_better=self.lower_is_better),)
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> None:
@@ -103,17 +138,13 @@ def worse(comparison: Comparison, config: PromoteConfig) -> list[str]:
 
     Accuracy counts for every target's file, latency and size for the candidate's first: as for the budget.
     """
-    side = "above" if comparison.lower_is_better else "below"
     rule = f"promote.tolerance = {config.tolerance:g}"
     reasons = []
     for pair in comparison.pairs if config.first == "accuracy" else comparison.pairs[:1]:
         if pair.champion is None or pair.drop is None or pair.speedup is None:
             continue
-        if config.first == "accuracy" and pair.drop.high > config.tolerance:
-            reasons.append(
-                f"{rule}: the {pair.target} file's {comparison.score} may be {pair.drop.high:.4f} {side} the "
-                f"champion's (measured {pair.drop.estimate:.4f}, interval {pair.drop.low:.4f} to {pair.drop.high:.4f})"
-            )
+        if config.first == "accuracy":
+            reasons += [line for head in comparison.each_head for line in _less_right(head, pair, config)]
         slower = 1 / pair.speedup.low - 1
         if config.first == "latency" and slower > config.tolerance:
             reasons.append(
@@ -129,6 +160,18 @@ def worse(comparison: Comparison, config: PromoteConfig) -> list[str]:
     return reasons
 
 
+def _less_right(head: ComparedHead, pair: Pair, config: PromoteConfig) -> list[str]:
+    """In what one output's answers are worse, in words."""
+    drop, (setting, tolerance) = pair.drops.get(head.name, pair.drop), config.tolerance_of(head.name)
+    if drop is None or drop.high <= tolerance:
+        return []
+    side = "above" if head.lower_is_better else "below"
+    return [
+        f"promote.{setting} = {tolerance:g}: the {pair.target} file's {head.title} may be {drop.high:.4f} {side} the "
+        f"champion's (measured {drop.estimate:.4f}, interval {drop.low:.4f} to {drop.high:.4f})"
+    ]
+
+
 def brought_up_to_date(evidence: Evidence, comparison: Comparison) -> Evidence:
     """A candidate's evidence with what was measured of its files now, for the budget.
 
@@ -136,16 +179,19 @@ def brought_up_to_date(evidence: Evidence, comparison: Comparison) -> Evidence:
     """
     now = {pair.target: pair.candidate for pair in comparison.pairs}
     files = [
-        file.model_copy(
-            update={
-                name: getattr(now[file.target], name) for name in ("accuracy", "latency", "size_bytes", "integer_share")
-            }
-        )
-        if file.shipped and file.target in now
-        else file
+        file.model_copy(update=_measured_now(file, now[file.target])) if file.shipped and file.target in now else file
         for file in evidence.files
     ]
     return evidence.model_copy(update={"files": tuple(files)})
+
+
+def _measured_now(file: FileEvidence, side: Side) -> dict[str, Any]:
+    heads = {
+        name: scored.model_copy(update={"accuracy": side.scores.get(name, scored.accuracy)})
+        for name, scored in file.heads.items()
+    }
+    names = ("accuracy", "latency", "size_bytes", "integer_share")
+    return {"heads": heads, **{name: getattr(side, name) for name in names}}
 
 
 def as_markdown(comparison: Comparison) -> str:
@@ -165,19 +211,28 @@ def _table(pair: Pair, comparison: Comparison) -> list[str]:
     """One target's figures, narrow enough for the form on which a person approves."""
     sides = [side for side in (pair.champion, pair.candidate) if side]
     numbers = [number for number in (comparison.champion, comparison.candidate) if number]
+    heads = comparison.each_head
     rows: list[list[str]] = [
         [pair.target, *(f"{number} ({side.precision})" for number, side in zip(numbers, sides, strict=True))],
-        [comparison.score, *(f"{side.accuracy.estimate:.4f}" for side in sides)],
+        *([head.title, *(f"{_score(side, head).estimate:.4f}" for side in sides)] for head in heads),
         ["p50", *(f"{side.latency.p50 * 1000:.3f} ms" for side in sides)],
         ["size", *(f"{side.size_bytes / 1024:,.1f} KiB" for side in sides)],
         ["in integers", *(f"{side.integer_share:.1%}" for side in sides)],
     ]
     if pair.champion and pair.drop and pair.speedup:
         larger = pair.candidate.size_bytes / pair.champion.size_bytes
-        rows[0].append("candidate's")
-        rows[1].append(f"{-pair.drop.estimate:+.4f} ({-pair.drop.high:+.4f} to {-pair.drop.low:+.4f})")
-        rows[2].append(f"{pair.speedup.estimate:.2f}x as fast ({pair.speedup.low:.2f} to {pair.speedup.high:.2f})")
-        rows[3].append(f"{larger:.2f}x as large")
-        rows[4].append("")
+        drops = [pair.drops.get(head.name, pair.drop) for head in heads]
+        further = [
+            "candidate's",
+            *(f"{-drop.estimate:+.4f} ({-drop.high:+.4f} to {-drop.low:+.4f})" for drop in drops),
+            f"{pair.speedup.estimate:.2f}x as fast ({pair.speedup.low:.2f} to {pair.speedup.high:.2f})",
+            f"{larger:.2f}x as large",
+            "",
+        ]
+        rows = [[*row, more] for row, more in zip(rows, further, strict=True)]
     head, *body = (f"| {' | '.join(row)} |" for row in rows)
     return [head, f"| --- |{' ---: |' * (len(rows[0]) - 1)}", *body]
+
+
+def _score(side: Side, head: ComparedHead) -> Interval:
+    return side.scores.get(head.name, side.accuracy)

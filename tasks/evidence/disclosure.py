@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from tasks.data.sample import DRAWN
-from tasks.evidence.evidence import FileEvidence
+from tasks.evidence.evidence import FileEvidence, Scored
+from tasks.evidence.measured_on import Measures
 from tasks.formats.parity import FEW
 from tasks.measuring.agreement import FLOAT
 from tasks.measuring.intervals import BLOCKS, RESAMPLES, wilson
@@ -22,18 +23,32 @@ NOT_RUN = (
 )
 
 
-def methods(measure: Measure, threads: int, batch: int, warmup: int) -> dict[str, str]:
-    """How each kind of figure was made, by its name."""
-    metric, share = measure.metric, measure.share
+def methods(measures: Measures, threads: int, batch: int, warmup: int) -> dict[str, str]:
+    """How each kind of figure was made, by its name; of several outputs scores have the output's name behind theirs."""
+    several = {name: _scores(measure) for name, measure in measures.items()}
+    first, *_ = measures.values()
+    scores = {
+        f"{kind} of {name}" if name else kind: text for name, each in several.items() for kind, text in each.items()
+    }
+    return {"samples": _samples(first), **scores, **_files(threads, batch, warmup)}
+
+
+def _samples(measure: Measure) -> str:
     classes = measure.problem == "classification" and measure.y.ndim == 1
+    return (
+        "Where some examples stand for all (ranges of integers, how much a channel matters, a limit of "
+        f"examples to measure on) they are {DRAWN}{', of each class its share' if classes else ''}."
+    )
+
+
+def _scores(measure: Measure) -> dict[str, str]:
+    metric, share = measure.metric, measure.share
     over = "test examples" if measure.groups is None else "groups of test examples (data.group)"
     bootstrap = f"BCa bootstrap (Efron 1987) over {over}, {RESAMPLES} resamples"
     if metric.together is not None:
         bootstrap += f", the metric reckoned anew for each, and a jackknife of {BLOCKS} blocks"
     worse = "less" if metric.lower else "more"
     return {
-        "samples": "Where some examples stand for all (ranges of integers, how much a channel matters, a limit of "
-        f"examples to measure on) they are {DRAWN}{', of each class its share' if classes else ''}.",
         "score": f"{metric.text}; over the test examples, {worse} is better.",
         "score interval": "Wilson's score interval (Wilson 1927)." if share else f"{bootstrap}.",
         "drop": "By how much this file's score is worse than that of the teacher in Keras, as it was brought if it "
@@ -41,6 +56,11 @@ def methods(measure: Measure, threads: int, batch: int, warmup: int) -> dict[str
         "drop interval": "Tango's score interval for paired proportions (Tango 1998)."
         if share
         else f"{bootstrap}, of the differences in pairs.",
+    }
+
+
+def _files(threads: int, batch: int, warmup: int) -> dict[str, str]:
+    return {
         "parity": "Outputs of the file against those of the Keras model that it was made from, over all test examples. "
         f"Evidence is only made of files that answer as it does: in float32 to {FLOAT:g} of each output's own range, "
         "in integers to a few steps in the mean where the model has their ranges, and as much so when the first "
@@ -66,7 +86,7 @@ def methods(measure: Measure, threads: int, batch: int, warmup: int) -> dict[str
 
 def limits(
     files: Sequence[FileEvidence],
-    measure: Measure,
+    measures: Measures,
     available: int,
     machine: Machine,
     confidence: float,
@@ -76,7 +96,7 @@ def limits(
 
     Args:
         files: what was measured.
-        measure: what measured them.
+        measures: what measured them, of each output.
         available: test examples that there are.
         machine: where it was measured.
         confidence: of the intervals.
@@ -89,6 +109,7 @@ def limits(
         f"Each interval holds with {100 * confidence:g}% confidence by itself; that all of them hold is less likely.",
         "Whoever chooses between many versions by this test split needs another one for the last word.",
     ]
+    measure, *_ = measures.values()
     examples = len(measure.y)
     if measure.groups is not None:
         count = int(measure.groups.max()) + 1
@@ -100,8 +121,10 @@ def limits(
         sentences.append(f"Measured on {examples:,} of {available:,} test examples, {DRAWN}.")
     if examples < FEW_EXAMPLES:
         sentences.append(f"{examples} test examples are few: small drops cannot be told from none.")
-    if measure.problem == "classification":
-        sentences += _rare_classes(files, confidence)
+    for name, each in measures.items():
+        if each.problem == "classification":
+            scored = files[0].heads[name] if files[0].heads else files[0]
+            sentences += _rare_classes(scored, confidence)
     sentences += [
         "Latency is the model alone, in this process, asked the same example again and again: no decoding, no server, "
         "no network. Each timed call comes right behind another of the same file, so that caches are warm.",
@@ -132,9 +155,9 @@ def limits(
     return (*sentences, *_integers(files))
 
 
-def _rare_classes(files: Sequence[FileEvidence], confidence: float) -> list[str]:
+def _rare_classes(scored: Scored, confidence: float) -> list[str]:
     """Says how little the rarest class tells, where it is rare."""
-    rows = [sum(row) for row in files[0].confusion]
+    rows = [sum(row) for row in scored.confusion]
     rarest = min((row for row in rows if row), default=FEW_OF_A_CLASS)
     if rarest >= FEW_OF_A_CLASS:
         return []

@@ -84,9 +84,14 @@ class FileEvidence(Scored, frozen=True, extra="forbid", allow_inf_nan=False):
     audit: Audit = Field(description="The kernels that really run, layer by layer.")
 
     @property
-    def each_head(self) -> dict[str, Scored]:
-        """What is said of the answers of each output, by its name; of the only one without a name."""
-        return self.heads or {ONE: self}
+    def scores(self) -> dict[str, Interval]:
+        """Those that a later measurement is compared with beside the first output's: of each target and output."""
+        own = {name: each.score for name, each in self.targets.items()}
+        if not self.heads:
+            return own
+        return {name: head.accuracy for name, head in self.heads.items()} | {
+            f"{name}/{target}": each.score for name, head in self.heads.items() for target, each in head.targets.items()
+        }
 
 
 class Reference(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -100,24 +105,14 @@ class Reference(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
 
 class HeadEvidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
-    """What one output answers, and what it is measured by."""
+    """One of several outputs: what is said of it beside its answers."""
 
-    name: str = Field(description="The output's; empty where there is no other.")
+    name: str = Field(description="The output's.")
     problem: Problem
     score: str = Field(description="The metric that decides, by its name.")
-    lower_is_better: bool = False
-    classes: tuple[str, ...] = ()
-    reference: Reference | None = None
-
-    @property
-    def side(self) -> dict[bool, str]:
-        """On which side of another a metric lies that is worse (True), or better."""
-        return {True: "above", False: "below"} if self.lower_is_better else {True: "below", False: "above"}
-
-    @property
-    def title(self) -> str:
-        """What people call its metric: with the output's name where there are others."""
-        return f"{self.name}'s {self.score}" if self.name else self.score
+    lower_is_better: bool = Field(False, description="Whether less of it is better.")
+    classes: tuple[str, ...] = Field((), description="Class names in label order.")
+    reference: Reference
 
 
 class Tried(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -128,6 +123,9 @@ class Tried(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     precision: Precision
     accuracy: Interval = Field(description="The mean score on the validation split.")
     drop: Interval = Field(description="By how much that lies below the teacher's in Keras, in pairs.")
+    drops: dict[str, Interval] = Field(
+        default_factory=dict, description="Of several outputs, each one's, by its name; `drop` is the first one's."
+    )
     size_bytes: int = Field(ge=1)
     latency_p50: Figure = Field(gt=0, description="Seconds, at batch 1.")
     speedup: Interval = Field(description="The teacher's median latency over this one's.")
@@ -157,6 +155,7 @@ class Evidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Everything measured on one test split, on one machine, in one process."""
 
     schema_version: Literal[1] = 1
+    name: str = Field("", description="Of which output this is, where it is of one of several; see `by_head`.")
     problem: Problem
     score: str = Field(description="The metric that decides, by its name: accuracy, r2, or another.")
     lower_is_better: bool = Field(False, description="Whether less of it is better, as of an error.")
@@ -186,23 +185,33 @@ class Evidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     )
 
     @property
-    def each_head(self) -> tuple[HeadEvidence, ...]:
-        """Every output; the only one has no name."""
-        return self.heads or (
-            HeadEvidence(
-                name=ONE,
-                problem=self.problem,
-                score=self.score,
-                lower_is_better=self.lower_is_better,
-                classes=self.classes,
-                reference=self.reference,
-            ),
-        )
+    def by_head(self) -> "dict[str, Evidence]":
+        """What is said of each output by itself, by its name, as if it were the only one; that one has no name."""
+        if not self.heads:
+            return {ONE: self}
+        return {
+            head.name: self.model_copy(
+                update={
+                    **dict(head),
+                    "name": head.name,
+                    "heads": (),
+                    "files": tuple(
+                        file.model_copy(update={**dict(file.heads[head.name]), "heads": {}}) for file in self.files
+                    ),
+                }
+            )
+            for head in self.heads
+        }
 
     @property
     def in_points(self) -> bool:
         """Whether people say the metric in percent and its differences in points: a share of right answers."""
         return self.score.endswith("accuracy") or self.score.startswith("top_")
+
+    @property
+    def title(self) -> str:
+        """What people call the metric: with the output's name where there are others."""
+        return f"{self.name}'s {self.score}" if self.name else self.score
 
     @property
     def side(self) -> dict[bool, str]:
@@ -242,8 +251,31 @@ class Evidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
             yield target, [file for file in self.files if file.target == target]
 
 
-def figures(file: FileEvidence, score: str) -> dict[str, float]:
-    """A file's figures by name, for metrics that are searched and plotted; `score` is what its mean score is called."""
+def figures(evidence: Evidence, file: FileEvidence) -> dict[str, float]:
+    """A file's figures by name, for metrics that are searched and plotted.
+
+    Of several outputs the first one's figures have their names alone, and each one's stand behind its name and a slash.
+    """
+    scored: dict[str, float] = {}
+    for head in evidence.heads:
+        own = _scored(file.heads[head.name], head.score)
+        scored |= {f"{head.name}/{name}": value for name, value in own.items()}
+    return {**_measured(file), **_scored(file, evidence.score), **scored}
+
+
+def _scored(file: Scored, score: str) -> dict[str, float]:
+    return {
+        score: file.accuracy.estimate,
+        f"{score}_low": file.accuracy.low,
+        f"{score}_high": file.accuracy.high,
+        "drop": file.drop.estimate,
+        "drop_high": file.drop.high,
+        **file.further,
+        "parity_max": file.parity.max_absolute,
+    }
+
+
+def _measured(file: FileEvidence) -> dict[str, float]:
     times = {
         "latency_p50_ms": file.latency.p50 * 1000,
         "latency_p95_ms": file.latency.p95 * 1000,
@@ -253,13 +285,6 @@ def figures(file: FileEvidence, score: str) -> dict[str, float]:
         "examples_per_second": file.throughput.examples_per_second,
     }
     return {
-        score: file.accuracy.estimate,
-        f"{score}_low": file.accuracy.low,
-        f"{score}_high": file.accuracy.high,
-        "drop": file.drop.estimate,
-        "drop_high": file.drop.high,
-        **file.further,
-        "parity_max": file.parity.max_absolute,
         "size_bytes": file.size_bytes,
         "gzip_bytes": file.gzip_bytes,
         "parameters": file.parameters,
@@ -285,7 +310,14 @@ def headline(evidence: Evidence) -> dict[str, float]:
 
 def _headline(evidence: Evidence, file: FileEvidence) -> dict[str, float]:
     times = {"latency_p50_ms": file.latency.p50 * 1000, "speedup": file.speedup.estimate} if file.ran else {}
+    others = {
+        f"{head.name}/{name}": value
+        for head in evidence.heads
+        for name, value in _scored(file.heads[head.name], head.score).items()
+        if name in (head.score, "drop", "drop_high")
+    }
     return {
+        **others,
         evidence.score: file.accuracy.estimate,
         "drop": file.drop.estimate,
         "drop_high": file.drop.high,

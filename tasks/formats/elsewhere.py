@@ -2,7 +2,7 @@
 
 A program, never imported: another processor's Python has NumPy and the runtimes, and nothing of ours. It asks as the
 formats' `load` do, with one thread, but opens every file as it is, and feeds and reads each tensor in the file's own
-type, so that integers stay integers.
+type, so that integers stay integers. Several inputs are records, with a field for each by its name.
 """
 
 import json
@@ -15,7 +15,7 @@ import numpy as np
 
 
 def ask_onnxruntime(model: bytes, inputs: np.ndarray, settings: dict[str, str]) -> list[np.ndarray]:
-    """All outputs of an ONNX file for its one input, by a session with these settings."""
+    """All outputs of an ONNX file, by a session with these settings."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -24,21 +24,35 @@ def ask_onnxruntime(model: bytes, inputs: np.ndarray, settings: dict[str, str]) 
     for name, value in settings.items():
         options.add_session_config_entry(name, value)
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    outputs: list[np.ndarray] = session.run(None, {session.get_inputs()[0].name: inputs})
+    outputs: list[np.ndarray] = session.run(None, fed(inputs, [end.name for end in session.get_inputs()]))
     return outputs
 
 
 def ask_litert(model: bytes, inputs: np.ndarray, _: dict[str, str]) -> list[np.ndarray]:
-    """All outputs of a TFLite file for its one input; LiteRT has no settings of that kind."""
+    """All outputs of a TFLite file; LiteRT has no settings of that kind."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=model, num_threads=1)
-    (first,) = interpreter.get_input_details()
-    interpreter.resize_tensor_input(first["index"], inputs.shape)
+    details = interpreter.get_input_details()
+    if len(details) == 1:
+        taken = {details[0]["index"]: inputs}
+    else:  # they stand in an order of their own
+        named = interpreter.get_signature_runner().get_input_details()
+        taken = {named[name]["index"]: values for name, values in fed(inputs, list(named)).items()}
+    for index, values in taken.items():
+        interpreter.resize_tensor_input(index, values.shape)
     interpreter.allocate_tensors()
-    interpreter.set_tensor(first["index"], inputs)
+    for index, values in taken.items():
+        interpreter.set_tensor(index, values)
     interpreter.invoke()
     return [interpreter.get_tensor(output["index"]) for output in interpreter.get_output_details()]
+
+
+def fed(inputs: np.ndarray, names: list[str]) -> dict[str, np.ndarray]:
+    """A file's inputs by name: the fields of records, or the one array."""
+    if inputs.dtype.names is None:
+        return {names[0]: inputs}
+    return {name: np.ascontiguousarray(inputs[name]) for name in names}
 
 
 ASK = {"onnxruntime": ask_onnxruntime, "litert": ask_litert}

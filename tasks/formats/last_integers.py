@@ -118,8 +118,12 @@ def tflite_visible(model: bytes) -> Visible:
             queue += [tensor for tensor in taken if tensor not in queue]
     if len(outputs) == len(graph.outputs):
         return Visible(model, scales)
+    for signature in proto.signatureDefs or ():  # it counts the outputs, and knows the inputs by their names
+        for number in range(len(graph.outputs), len(outputs)):
+            entry = schema.TensorMapT()
+            entry.name, entry.tensorIndex = f"integers_{number}", outputs[number]
+            signature.outputs.append(entry)
     graph.outputs = outputs
-    proto.signatureDefs = []  # it counts the outputs that were there
     return Visible(packed(proto, len(model)), scales)
 
 

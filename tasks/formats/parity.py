@@ -10,12 +10,14 @@ import numpy as np
 
 from tasks.contract.artifact import Precision, Target
 from tasks.contract.errors import SlimlineError
+from tasks.contract.named import field, names_of, packed
 from tasks.formats import FORMATS
-from tasks.keras_graph.rebuild import calls_of
-from tasks.measuring.agreement import Difference, furthest, mean_steps
+from tasks.keras_graph.asked import asked
+from tasks.keras_graph.rebuild import calls_of, inputs_used
+from tasks.measuring.agreement import Difference, furthest, mean_steps, worst
 from tasks.measuring.answers import Predict
 from tasks.measuring.arrays import Outputs
-from tasks.quantization.sensitivity import Slack, slack
+from tasks.quantization.sensitivity import OutputSlack, Slack, slack
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -39,7 +41,7 @@ def answers_apart(
     than the model: what those cost is measured, and bounded by the budget.
 
     Args:
-        actual: of the file, `(n, …)`.
+        actual: of the file, `(n, …)`, or records of several outputs, each of which is looked at by itself.
         expected: of the model, which is fake-quantized if the file has integers.
         target: the runtime.
         precision: of the file.
@@ -49,13 +51,21 @@ def answers_apart(
     if precision == "float32":
         difference = furthest(actual, expected)
     elif precision == "int8" and by is not None:
-        step = by.step or max(float(np.ptp(expected)), TINY) / 255
-        most, most_shift = FORMATS[target].STEPS
-        restless = RESTLESS * np.array([by.unrest, by.shift]) / step
-        difference = mean_steps(actual, expected, step, most + restless[0], most_shift + restless[1])
+        each = (
+            _steps_apart(field(actual, name), field(expected, name), target, by[name])._replace(name=name)
+            for name in names_of(expected)
+        )
+        difference = worst(each)
     else:
         return None
     return difference if difference.share > 1 else None
+
+
+def _steps_apart(actual: Outputs, expected: Outputs, target: Target, by: OutputSlack) -> Difference:
+    step = by.step or max(float(np.ptp(expected)), TINY) / 255
+    most, most_shift = FORMATS[target].STEPS
+    restless = RESTLESS * np.array([by.unrest, by.shift]) / step
+    return mean_steps(actual, expected, step, most + restless[0], most_shift + restless[1])
 
 
 def sizes_apart(
@@ -109,15 +119,15 @@ def first_layer_apart(model: "tf.keras.Model", target: Target, precision: Precis
         The layer's name and kind, for messages; nothing if a file of the whole model answers right.
 
     """
-    import tensorflow as tf
-
-    if not _apart(model, target, precision, x):
+    output = next((each for each in model.outputs if _apart(*_up_to(each, model, x), target, precision)), None)
+    if output is None:
         return ""
-    nodes = [node for node in calls_of(model) if hasattr(node.outputs, "dtype") and node.outputs.dtype.is_floating]
+    whole, x = _up_to(output, model, x)
+    nodes = [node for node in calls_of(whole) if hasattr(node.outputs, "dtype") and node.outputs.dtype.is_floating]
     low, high = 0, len(nodes) - 1  # the last is apart, as the model is
     while low < high:
         middle = (low + high) // 2
-        if _apart(tf.keras.Model(model.inputs, nodes[middle].outputs), target, precision, x):
+        if _apart(*_up_to(nodes[middle].outputs, whole, x), target, precision):
             high = middle
         else:
             low = middle + 1
@@ -126,11 +136,21 @@ def first_layer_apart(model: "tf.keras.Model", target: Target, precision: Precis
     return f"'{layer.name}' ({type(layer).__name__})"
 
 
-def _apart(model: "tf.keras.Model", target: Target, precision: Precision, x: Outputs) -> bool:
+def _up_to(tensor: "tf.Tensor", model: "tf.keras.Model", x: Outputs) -> tuple["tf.keras.Model", Outputs]:
+    """A model up to a tensor, with the inputs that this hangs on, and the examples for those."""
+    import tensorflow as tf
+
+    used = inputs_used(tf.keras.Model(model.inputs, tensor))
+    part = tf.keras.Model([model.inputs[place] for place in used], tensor, name=model.name)
+    names = [names_of(x)[place] for place in used]
+    return part, packed({name: field(x, name) for name in names})
+
+
+def _apart(model: "tf.keras.Model", x: Outputs, target: Target, precision: Precision) -> bool:
     """Whether a file made of a model answers otherwise; not if none can be made, which is another fault."""
     try:
         with _written(model, target, precision) as call:
-            expected = model.predict(x, verbose=0)
+            expected = asked(model, x)
             by = slack(model, x) if precision == "int8" else None
             return answers_apart(call(x), expected, target, precision, by=by) is not None
     except SlimlineError:
@@ -172,7 +192,7 @@ def targets_apart(
         What is wrong by target, in words, with the layer; targets that answer right are not in it.
 
     """
-    expected = model.predict(x, batch_size=batch, verbose=0)
+    expected = asked(model, x, batch)
     by = slack(model, x) if precision == "int8" else None
     messages: dict[Target, str] = {}
     for target in targets:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks.contract.named import Array, ordered, packed
-from tasks.keras_graph.rebuild import signature_names
+from tasks.keras_graph.names import signature_names
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -20,10 +20,14 @@ def asked(model: "tf.keras.Model", x: Array, batch: int = 32) -> Array:
         batch: how many it is asked at once.
 
     """
-    taken = ordered(x, x.dtype.names or ())
-    answers: Any = model.predict(taken if len(taken) > 1 else taken[0], batch_size=batch, verbose=0)
-    if len(model.outputs) == 1:
-        return np.asarray(answers[0] if isinstance(answers, list) else answers, np.float32)
-    several = answers.values() if isinstance(answers, dict) else answers
+    import tensorflow as tf
+
+    several = tf.nest.flatten(model.predict(as_called(x), batch_size=batch, verbose=0))
     named = zip(signature_names(model)[1], several, strict=True)
     return packed({name: np.asarray(each, np.float32) for name, each in named})
+
+
+def as_called(x: Array) -> Any:
+    """Examples as a model of Keras 2 is called with them: an array, or a list of them in the order of its inputs."""
+    taken = ordered(x, x.dtype.names or ())
+    return taken if len(taken) > 1 else taken[0]

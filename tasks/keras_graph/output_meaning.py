@@ -1,11 +1,14 @@
 """What a classifier's outputs mean: read from its graph and its values, never by adding anything to it."""
 
+import operator
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from tasks.contract.problem import Problem
 from tasks.keras_graph.activations import activation_of
+from tasks.keras_graph.names import pinned, signature_names, unpinned
 from tasks.keras_graph.rebuild import kind
 
 if TYPE_CHECKING:
@@ -23,17 +26,17 @@ LOOKED_AT = 8  # random inputs, where the graph does not show it
 PASSING = frozenset({"Activation", "ActivityRegularization", "Dropout", "Flatten", "QuantizeLayer", "Reshape"})
 
 
-def meaning(model: "tf.keras.Model") -> Meaning:
-    """What a model's one output `(batch, …, classes)`, or `(batch, …, 1)` for two classes, means.
+def meaning(model: "tf.keras.Model", number: int = 0) -> Meaning:
+    """What a model's output of this number, `(batch, …, classes)`, or `(batch, …, 1)` for two classes, means.
 
     A softmax or a sigmoid at the end is seen in the graph, as a layer, an activation or an operation, behind what only
     hands values on; a softmax of any other make by values that are probabilities for whatever comes in.
     """
-    tensor = model.outputs[0]
+    tensor = model.outputs[number]
     while True:
-        layer, node, _ = tensor._keras_history
+        layer, node, place = tensor._keras_history
         if hasattr(layer, "_is_graph_network"):  # a model inside
-            return meaning(layer)
+            return meaning(layer, place)
         known = _made_by(layer)
         if known is not None:
             return known
@@ -43,26 +46,38 @@ def meaning(model: "tf.keras.Model") -> Meaning:
         if parents[0].shape[-1] != tensor.shape[-1]:  # other values stand together than before
             break
         tensor = parents[0]
-    return "probabilities" if _sum_to_one(model) else "logits"
+    return "probabilities" if _sum_to_one(model, number) else "logits"
 
 
-def as_learned(model: "tf.keras.Model", problem: Problem) -> "tf.keras.Model":
+def as_learned(model: "tf.keras.Model", problems: Problem | Sequence[Problem]) -> "tf.keras.Model":
     """A model with its outputs as a loss takes them: the same layers and weights.
 
     Of classes they are probabilities, of labels a share each. It is looked through and trained like the model that it
     was made of, and never kept.
+
+    Args:
+        model: any.
+        problems: one for each output, in their order; one alone for a model with one output.
+
     """
     import tensorflow as tf
 
-    outputs = outputs_learned(model.outputs[0], meaning_for(model, problem))
-    return model if outputs is model.outputs[0] else tf.keras.Model(model.inputs, outputs, name=model.name)
+    each = [problems] if isinstance(problems, str) else problems
+    outputs = []
+    for number, (tensor, problem) in enumerate(zip(model.outputs, each, strict=True)):
+        own = unpinned(tensor)
+        learned = outputs_learned(own, meaning_for(model, problem, number))
+        outputs.append(tensor if learned is own else learned)
+    if all(map(operator.is_, outputs, model.outputs)):
+        return model
+    return tf.keras.Model(model.inputs, pinned(outputs, signature_names(model)[1]), name=model.name)
 
 
-def meaning_for(model: "tf.keras.Model", problem: Problem) -> Meaning | None:
-    """What has to be made of a model's outputs for a loss: nothing of numbers, nor of what labels' sigmoids give."""
+def meaning_for(model: "tf.keras.Model", problem: Problem, number: int = 0) -> Meaning | None:
+    """What has to be made of a model's output for a loss: nothing of numbers, nor of what labels' sigmoids give."""
     if problem not in ("classification", "multilabel"):
         return None
-    means = meaning(model)
+    means = meaning(model, number)
     if problem == "multilabel":
         return "labels" if means == "logits" else None
     return means
@@ -103,7 +118,7 @@ def _linear(layer: Any) -> bool:
     return activation_of(layer) == "linear"
 
 
-def _sum_to_one(model: "tf.keras.Model") -> bool:
+def _sum_to_one(model: "tf.keras.Model", number: int) -> bool:
     import tensorflow as tf
 
     draw = np.random.default_rng(0)
@@ -112,5 +127,6 @@ def _sum_to_one(model: "tf.keras.Model") -> bool:
         batch, *shape = tensor.shape
         values = draw.uniform(0, 2, (batch or LOOKED_AT, *(axis or 32 for axis in shape)))  # ids too: 0 and 1
         inputs.append(tf.cast(values, tensor.dtype))
-    values = model(inputs[0] if len(inputs) == 1 else inputs, training=False).numpy()
+    answers = tf.nest.flatten(model(inputs[0] if len(inputs) == 1 else inputs, training=False))
+    values = answers[number].numpy()
     return bool((values >= 0).all() and (np.abs(values.sum(axis=-1) - 1) < SUMS).all())

@@ -4,9 +4,8 @@ A model is walked call by call in its own order, and each call of a layer is ans
 is a functional model with the same inputs, made of new layers; the one that was handed in stays as it was.
 """
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +14,12 @@ import numpy as np
 from tasks.contract.errors import ConversionError
 from tasks.keras_graph.activations import (
     activation_name,
-    activation_of,
     check_activations,
     ends_with_activation,
     standing_for,
     stands_alone,
 )
+from tasks.keras_graph.names import pinned, signature_names
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -51,6 +50,18 @@ class Call:
     followers: tuple["tf.keras.layers.Layer", ...]  # who takes its tensors, once for each time
     leaves: bool  # whether an output of the model is among its tensors
     uses: int  # how often the model calls this layer in all
+
+
+@dataclass(frozen=True)
+class End:
+    """An input of a model to be.
+
+    place: of the old model's input that it stands for. shape: of one example.
+    """
+
+    place: int
+    name: str
+    shape: tuple[int, ...]
 
 
 Answer = Callable[[Call], Any]
@@ -111,8 +122,16 @@ def rebuild(
     return _assembled(model, inputs, _walk(model, sources, follow))
 
 
-def taking_floats(model: "tf.keras.Model") -> "tf.keras.Model":
-    """The model with float32 at its inputs, from which those of other types are made, and weights of its own.
+def with_ends(
+    model: "tf.keras.Model", inputs: Sequence[End], outputs: Sequence[int], names: Sequence[str]
+) -> "tf.keras.Model":
+    """The model with other inputs and outputs of the same tensors, all its inputs float32, and weights of its own.
+
+    Args:
+        model: nested models in it stay as they are.
+        inputs: in their new order, each of the old ones once.
+        outputs: the numbers of the old ones in their new order.
+        names: what the outputs are called in every format, if there are several.
 
     Raises:
         ConversionError: the model is no graph of layers.
@@ -122,14 +141,14 @@ def taking_floats(model: "tf.keras.Model") -> "tf.keras.Model":
 
     _check_graph(model)
     copies = Copies()
-    inputs = [
-        tf.keras.Input(tensor.shape[1:], batch_size=tensor.shape[0], name=layer.name)
-        for tensor, layer in zip(model.inputs, model._input_layers, strict=True)
+    made = {end.place: tf.keras.Input(end.shape, name=end.name) for end in inputs}
+    ours = [made[place] for place in range(len(model.inputs))]
+    cast = [
+        tensor if old.dtype == tf.float32 else tf.cast(tensor, old.dtype)
+        for tensor, old in zip(ours, model.inputs, strict=True)
     ]
-    cast_inputs = [tf.cast(ours, theirs.dtype) for ours, theirs in zip(inputs, model.inputs, strict=True)]
-    return _assembled(
-        model, inputs, _walk(model, cast_inputs, lambda node, args, kwargs: copies.call(node.layer, args, kwargs))
-    )
+    given = _walk(model, cast, lambda node, args, kwargs: copies.call(node.layer, args, kwargs))
+    return tf.keras.Model(list(made.values()), pinned([given[number] for number in outputs], names), name=model.name)
 
 
 def flat(model: "tf.keras.Model") -> "tf.keras.Model":
@@ -328,6 +347,12 @@ def calls_of(model: "tf.keras.Model") -> list[Any]:
     return [node for depth in depths for node in model._nodes_by_depth[depth] if not node.is_input]
 
 
+def inputs_used(model: "tf.keras.Model") -> list[int]:
+    """The numbers of the inputs on which an output hangs."""
+    used = {key for node in calls_of(model) for key in node.flat_input_ids} | {str(id(each)) for each in model.outputs}
+    return [place for place, each in enumerate(model.inputs) if str(id(each)) in used]
+
+
 def _inputs(model: "tf.keras.Model") -> list[Any]:
     import tensorflow as tf
 
@@ -356,32 +381,6 @@ def _assembled(model: "tf.keras.Model", inputs: list[Any], outputs: list[Any]) -
     import tensorflow as tf
 
     shape = model._nested_inputs
-    named_inputs = dict(zip(shape, inputs, strict=True)) if isinstance(shape, dict) else inputs
+    named_inputs = dict(zip(sorted(shape), inputs, strict=True)) if isinstance(shape, dict) else inputs
+    outputs = pinned(outputs, signature_names(model)[1])
     return tf.keras.Model(named_inputs, tf.nest.pack_sequence_as(model._nested_outputs, outputs), name=model.name)
-
-
-def signature_names(model: "tf.keras.Model") -> tuple[list[str], list[str]]:
-    """What the inputs and outputs are called in every format.
-
-    Inputs keep their layers' names. One output is `probabilities` if a softmax gives it, else `output`; of several,
-    each is called as the layer that it comes from.
-    """
-    inputs = [_identifier(layer.name) for layer in model._input_layers]
-    layers = model._output_layers
-    if len(layers) > 1:
-        return inputs, [_identifier(_source(layer)) for layer in layers]
-    softmax = kind(layers[0]) == "Softmax" or activation_of(layers[0]) == "softmax"
-    return inputs, ["probabilities" if softmax else "output"]
-
-
-def _source(layer: "tf.keras.layers.Layer") -> str:
-    """The name of the layer whose output a range layer quantizes, or else of the layer itself."""
-    if kind(layer) == "QuantizeLayer":
-        layer = layer._inbound_nodes[0].parent_nodes[0].layer
-    name = layer.layer.name if kind(layer) == "QuantizeWrapperV2" else layer.name
-    return str(name)
-
-
-def _identifier(name: str) -> str:
-    """A name that every runtime takes for a tensor's."""
-    return re.sub(r"\W", "_", name)

@@ -4,10 +4,12 @@ Each output channel may be off by a share of its own range, what its values span
 of the largest of all would let a score of 0 to 1 go wrong unseen beside boxes in pixels.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
+from tasks.contract.named import ONE, field, names_of
 from tasks.measuring.arrays import Outputs
 
 # What float32 is off by, as a share: of a channel's own range, after some hundred layers that sum up in another order;
@@ -20,28 +22,33 @@ class Difference(NamedTuple):
     """Where answers are furthest from what they stand for.
 
     channel: of the outputs, counted from 0. size: by how much, in the output's unit. span: of that channel's values.
-    share: the size over what was allowed; up to 1 is as it should be.
+    share: the size over what was allowed; up to 1 is as it should be. name: of several named outputs the one that it is.
     """
 
     channel: int
     size: float
     span: float
     share: float
+    name: str = ONE
 
     def __str__(self) -> str:
         """In words."""
         off = f"{self.size:.3g} off" if np.isfinite(self.size) else "no number"
-        return f"output {self.channel} is {off}, where its values span {self.span:.3g}"
+        where = f"{self.name}[{self.channel}]" if self.name != ONE else str(self.channel)
+        return f"output {where} is {off}, where its values span {self.span:.3g}"
 
 
 def furthest(actual: Outputs, expected: Outputs) -> Difference:
     """The output channel that is furthest from what it should be.
 
     Args:
-        actual: answers `(n, …, channels)`.
+        actual: answers `(n, …, channels)`, or records of them.
         expected: what they should be, of the same shape; what is no number there is never agreed with.
 
     """
+    if expected.dtype.names:
+        each = (furthest(field(actual, name), field(expected, name))._replace(name=name) for name in names_of(expected))
+        return worst(each)
     expected = _rows(expected)
     off = np.abs(_rows(actual) - expected)
     off[~np.isfinite(off)] = np.inf
@@ -53,6 +60,11 @@ def furthest(actual: Outputs, expected: Outputs) -> Difference:
     shares = np.nan_to_num(sizes / np.maximum(limits, np.finfo(np.float32).tiny), nan=np.inf)
     channel = int(np.argmax(shares))
     return Difference(channel, float(sizes[channel]), float(spans[channel]), float(shares[channel]))
+
+
+def worst(differences: Iterable[Difference]) -> Difference:
+    """The one that is furthest over what was allowed."""
+    return max(differences, key=lambda difference: difference.share)
 
 
 def mean_steps(actual: Outputs, expected: Outputs, step: float, most: float, most_shift: float) -> Difference:

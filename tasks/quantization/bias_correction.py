@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tasks.keras_graph.asked import as_called
 from tasks.keras_graph.rebuild import kind
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def correct_biases(
     Args:
         quantized: fake-quantized, with its ranges set.
         model: the float model that it was made of, whose layers bear the same names.
-        examples: raw inputs `(n, ...)`, float32.
+        examples: raw inputs `(n, ...)`, float32, or records of them.
         batch: how many examples are looked at together.
 
     Returns:
@@ -58,7 +59,8 @@ def _means(model: "tf.keras.Model", examples: np.ndarray, batch: int) -> list[np
 
     totals = [np.zeros(output.shape[-1]) for output in model.outputs]
     for start in range(0, len(examples), batch):
-        outputs = tf.nest.flatten(model(tf.constant(examples[start : start + batch]), training=False))
+        inputs = tf.nest.map_structure(tf.constant, as_called(examples[start : start + batch]))
+        outputs = tf.nest.flatten(model(inputs, training=False))
         for total, tensor in zip(totals, outputs, strict=True):
             # an example whose steps are all masked has no mean over them, in either model
             total += np.nansum(tensor.numpy().reshape(-1, total.size), axis=0, dtype=np.float64)

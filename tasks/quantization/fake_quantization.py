@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tasks.keras_graph.asked import as_called
 from tasks.keras_graph.folding import fold, split
 from tasks.keras_graph.rebuild import KERNELS, RANGE, Call, Copies, free_names, kernel_of, kind, rebuild
 from tasks.quantization.bias_correction import correct_biases
@@ -148,7 +149,7 @@ def fake_quantized(
 
     Args:
         model: any graph of layers; what only training needs is left out.
-        examples: raw inputs `(n, ...)`, float32, that look like what the model will see.
+        examples: raw inputs `(n, ...)`, float32, or records of them, that look like what the model will see.
         keep_zeros: weights that are zero stay zero through training.
         float_layers: names of layers that stay in float.
         calibration: how a range follows from the values; see `calibration.chosen_range`.
@@ -188,7 +189,8 @@ def _seen(look: "tf.keras.Model", examples: np.ndarray, batch: int, *, counting:
     ask = tf.function(look)
     # zero is in every range: padding and Relu need it exactly
     low, high = np.zeros(len(look.outputs)), np.zeros(len(look.outputs))
-    batches = [tf.constant(examples[start : start + batch]) for start in range(0, len(examples), batch)]
+    parts = (examples[start : start + batch] for start in range(0, len(examples), batch))
+    batches = [tf.nest.map_structure(tf.constant, as_called(part)) for part in parts]
     for inputs in batches:
         outputs = tf.nest.flatten(ask(inputs, training=False))
         low = np.fmin(low, [np.fmin.reduce(tensor, axis=None) for tensor in outputs])

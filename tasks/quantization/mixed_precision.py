@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tasks.contract.named import field, names_of
 from tasks.contract.progress import listener
 from tasks.quantization.parameters import in_integers
 
@@ -61,5 +62,15 @@ def ranking(
     costs = {}
     for layer in layers:
         alone = make([other for other in layers if other != layer])
-        costs[layer] = float(np.square(answers(alone) - expected, dtype=np.float64).mean())
+        costs[layer] = change(answers(alone), expected)
     return sorted(layers, key=lambda layer: -costs[layer])
+
+
+def change(actual: np.ndarray, expected: np.ndarray) -> float:
+    """The mean squared change of outputs; of several, each in the unit of its own variance, and their sum."""
+
+    def of_one(name: str) -> float:
+        changed, was = (field(each, name).astype(np.float64) for each in (actual, expected))
+        return float(np.square(changed - was).mean() / max(was.var(), np.finfo(np.float32).tiny))
+
+    return sum(map(of_one, names_of(expected)))

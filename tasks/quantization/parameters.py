@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tasks.keras_graph.names import unpinned
 from tasks.keras_graph.rebuild import KERNELS, kind
 from tasks.quantization.kernel_steps import KernelSteps
 
@@ -37,9 +38,9 @@ def ends(layer: "tf.keras.layers.Layer") -> tuple[float, float]:
     return layer.quantizer.init_min, layer.quantizer.init_max
 
 
-def output_step(model: "tf.keras.Model") -> float:
-    """The step of a fake-quantized model's one output; 0 if it is not quantized, as behind a layer in float."""
-    layer = model._output_layers[0]
+def output_step(model: "tf.keras.Model", number: int = 0) -> float:
+    """The step of a fake-quantized model's output; 0 if it is not quantized, as behind a layer in float."""
+    layer = unpinned(model.outputs[number])._keras_history.layer
     if kind(layer) != "QuantizeLayer":
         return 0.0
     low, high = ends(layer)

@@ -6,10 +6,13 @@ another way altogether: of two MobileNets as Keras draws them, files that were r
 from Keras in the mean, where trained and small models are within a tenth of a step.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from tasks.contract.named import field, names_of
+from tasks.keras_graph.asked import asked
 from tasks.keras_graph.rebuild import kind
 from tasks.measuring.arrays import Outputs
 from tasks.quantization.parameters import kernel_variable, output_step
@@ -21,8 +24,8 @@ HAIR = 2.0**-14  # of each kernel: the same integers, whose sums are this much l
 FEW = 64  # examples that are asked
 
 
-class Slack(NamedTuple):
-    """What an integer file's answers are compared by.
+class OutputSlack(NamedTuple):
+    """What an integer file's answers at an output are compared by.
 
     step: the size of the output's steps; 0 if it is not quantized. unrest: by how much the model's own answers move,
     in the mean of the output channel that moves most, in the outputs' unit; shift: by how much they do so to one side.
@@ -33,19 +36,29 @@ class Slack(NamedTuple):
     shift: float
 
 
+Slack = Mapping[str, OutputSlack]  # by output; of one alone it is `ONE`'s
+
+
 def slack(model: "tf.keras.Model", x: Outputs) -> Slack:
     """That of a fake-quantized model, asked a few of these examples `(n, …)`; its weights are what they were then."""
     few = x[:FEW]
-    before = np.asarray(model.predict(few, verbose=0), np.float64)
+    before = asked(model, few)
     kernels = [kernel_variable(layer) for layer in model.layers if kind(layer) == "QuantizeWrapperV2"]
     values = [kernel.numpy() for kernel in kernels]
     try:
         for kernel, value in zip(kernels, values, strict=True):
             kernel.assign(value * (1 + HAIR))
-        after = np.asarray(model.predict(few, verbose=0), np.float64)
+        after = asked(model, few)
     finally:
         for kernel, value in zip(kernels, values, strict=True):
             kernel.assign(value)
-    moved = (after - before).reshape(-1, before.shape[-1])
+    return {
+        name: _of_output(output_step(model, number), field(before, name), field(after, name))
+        for number, name in enumerate(names_of(before))
+    }
+
+
+def _of_output(step: float, before: Outputs, after: Outputs) -> OutputSlack:
+    moved = (after.astype(np.float64) - before.astype(np.float64)).reshape(-1, before.shape[-1])
     unrest, shift = (each.max(initial=0) for each in (np.abs(moved).mean(axis=0), np.abs(moved.mean(axis=0))))
-    return Slack(output_step(model), float(unrest), float(shift))
+    return OutputSlack(step, float(unrest), float(shift))

@@ -1,7 +1,7 @@
 """What a student learns from inside its teacher: layers of both that are to show the same, each in its own measure."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tasks.contract.errors import ModelError
 from tasks.keras_graph.rebuild import kind
@@ -60,16 +60,16 @@ def hinted(
         seen = tf.keras.Model(teacher.inputs, teacher_features)
         both = tf.keras.Model(student.inputs, [*student.outputs, *own])
         outputs: list[tf.Tensor] = []
+        count = len(student.outputs)
 
-        def forward(x: "tf.Tensor", training: bool) -> "tf.Tensor":  # one pass for predictions and layers
-            predictions, *outputs[:] = both(x, training=training)
-            return predictions
+        def forward(x: Any, training: bool) -> Any:  # one pass for predictions and layers
+            predictions = both(x, training=training)
+            outputs[:] = predictions[count:]
+            return predictions[0] if count == 1 else predictions[:count]
 
         base = objective(forward)
 
-        def loss(
-            x: "tf.Tensor", y: "tf.Tensor", soft_targets: "tf.Tensor | None", training: bool
-        ) -> "tuple[tf.Tensor, tf.Tensor]":
+        def loss(x: Any, y: Any, soft_targets: Any, training: bool) -> "tuple[tf.Tensor, Any]":
             total, predictions = base.loss(x, y, soft_targets, training)
             targets = tf.nest.flatten(seen(x, training=False))
             for ours, theirs, mapping in zip(outputs, targets, maps, strict=True):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, Field
@@ -16,7 +16,7 @@ from tasks.contract.errors import SlimlineError
 from tasks.data import Dataset
 from tasks.keras_graph.output_meaning import as_learned
 from tasks.training.checkpoint import Progress, Values, resume, save
-from tasks.training.losses import Lesson, Objective, scores
+from tasks.training.losses import Lesson, Objective, mean_scores, one_each
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -107,7 +107,7 @@ def fit(
     that an objective changes without naming them among its lesson's weights.
 
     Args:
-        model: Keras 2 model from `(batch, *data.input_shape)` to `(batch, *data.output_shape)`.
+        model: Keras 2 model, its inputs and outputs in the order of the data's.
         data: what is learned (train) and what the best epoch is chosen by (validation).
         config: how.
         objective: what is made small. A model's own regularisation losses are added; a teacher's answers that its
@@ -129,7 +129,7 @@ def fit(
     import tensorflow as tf
 
     tf.config.experimental.enable_op_determinism()
-    model = as_learned(model, data.config.problem)
+    model = as_learned(model, data.problems)
     tf.keras.utils.set_random_seed(seed)
     total = math.ceil(data.counts["train"] / config.batch_size)
     lesson = objective(model)
@@ -248,19 +248,18 @@ def _steps(
     """One epoch's training and one validation, each compiled once: sums stay inside TensorFlow until the end."""
     import tensorflow as tf
 
-    problem, variance = data.config.problem, data.variance
     sums = tf.Variable(tf.zeros(3, tf.float64), trainable=False, name="sums")  # losses, scores, examples
 
-    def note(loss: "tf.Tensor", y: "tf.Tensor", predictions: "tf.Tensor") -> None:
-        count = tf.cast(tf.shape(predictions)[0], tf.float64)
-        score = tf.reduce_sum(tf.cast(scores(problem, y, predictions, variance), tf.float64))
+    def note(loss: "tf.Tensor", y: Any, predictions: Any) -> None:
+        count = tf.cast(tf.shape(one_each(predictions)[0])[0], tf.float64)
+        score = tf.reduce_sum(tf.cast(mean_scores(data.heads, y, predictions), tf.float64))
         sums.assign_add(tf.stack([tf.cast(loss, tf.float64) * count, score, count]))
 
-    def next_of(batches: "Iterator[tuple[tf.Tensor, ...]]") -> "tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]":
+    def next_of(batches: "Iterator[tuple[Any, ...]]") -> tuple[Any, Any, Any]:
         x, y, *soft_targets = next(batches)
         return x, y, soft_targets[0] if soft_targets else None
 
-    def steps(batches: "Iterator[tuple[tf.Tensor, ...]]", first: "tf.Tensor", count: "tf.Tensor") -> None:
+    def steps(batches: "Iterator[tuple[Any, ...]]", first: "tf.Tensor", count: "tf.Tensor") -> None:
         for step in tf.range(first, first + count):
             x, y, soft_targets = next_of(batches)
             with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -276,7 +275,7 @@ def _steps(
             )
             note(loss, y, predictions)
 
-    def checks(batches: "Iterator[tuple[tf.Tensor, ...]]", count: "tf.Tensor") -> None:
+    def checks(batches: "Iterator[tuple[Any, ...]]", count: "tf.Tensor") -> None:
         for _ in tf.range(count):
             x, y, soft_targets = next_of(batches)
             loss, predictions = lesson.loss(x, y, soft_targets, False)

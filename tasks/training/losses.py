@@ -1,6 +1,6 @@
 """What a training makes small: the labels' loss, the teacher's, or both."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from tasks.contract.problem import Problem
 from tasks.data import Split
+from tasks.data.heads import Head
 from tasks.data.statistics import Variance
 
 if TYPE_CHECKING:
@@ -18,14 +19,14 @@ Hint = Literal["none", "features", "attention", "relational"]
 Forward = Callable[..., "tf.Tensor"]  # a model, or what stands for it: (inputs, training=…) -> predictions
 
 # (inputs (batch, …), targets, soft targets: the teacher's answers if they are kept, training)
-# -> (loss, a scalar meaned over the batch; predictions (batch, …))
-BatchLoss = Callable[["tf.Tensor", "tf.Tensor", "tf.Tensor | None", bool], tuple["tf.Tensor", "tf.Tensor"]]
+# -> (loss, a scalar meaned over the batch; predictions (batch, …)); of several inputs or outputs each is a tuple
+BatchLoss = Callable[[Any, Any, Any, bool], tuple["tf.Tensor", Any]]
 
 # (split, view) -> what the teacher answers to its examples, float32 (examples, …); nothing if it must be asked
 Kept = Callable[[Split, int], np.ndarray | None]
 
 
-LabelLoss = Callable[["tf.Tensor", "tf.Tensor"], "tf.Tensor"]  # (targets, predictions) -> a scalar
+LabelLoss = Callable[[Any, Any], "tf.Tensor"]  # (targets, predictions), of several outputs tuples -> a scalar
 
 
 @dataclass(frozen=True)
@@ -80,17 +81,16 @@ class Teaching(BaseModel, frozen=True, extra="forbid"):
     )
 
 
-def supervised(problem: Problem, variance: Variance, by_labels: LabelLoss | None = None) -> Objective:
-    """The labels' loss: cross-entropy, or the mean squared error in units of the targets' variance, each of its own.
+def one_each(values: Any) -> tuple[Any, ...]:
+    """What each output has, in their order: of one output it comes by itself."""
+    return tuple(values) if isinstance(values, tuple | list) else (values,)
 
-    `by_labels` takes the place of it.
-    """
-    by_labels = by_labels or _plain(problem, variance)
+
+def supervised(by_labels: LabelLoss) -> Objective:
+    """The labels' loss alone."""
 
     def lesson(model: Forward) -> Lesson:
-        def loss(
-            x: "tf.Tensor", y: "tf.Tensor", _soft_targets: "tf.Tensor | None", training: bool
-        ) -> tuple["tf.Tensor", "tf.Tensor"]:
+        def loss(x: Any, y: Any, _soft_targets: Any, training: bool) -> tuple["tf.Tensor", Any]:
             predictions = model(x, training=training)
             return by_labels(y, predictions), predictions
 
@@ -99,45 +99,46 @@ def supervised(problem: Problem, variance: Variance, by_labels: LabelLoss | None
     return lesson
 
 
-def _plain(problem: Problem, variance: Variance) -> LabelLoss:
+def plain(problem: Problem, variance: Variance = 1.0) -> LabelLoss:
+    """Cross-entropy, or the mean squared error in units of the targets' variance, each of its own."""
     by_labels = LOSSES[problem]
     return lambda y, predictions: by_labels(y, predictions, variance)
 
 
 def softened(
-    problem: Problem,
-    variance: Variance,
+    heads: Sequence[Head],
     teacher: "tf.keras.Model",
     teaching: Teaching,
+    by_labels: LabelLoss,
     kept: Kept | None = None,
-    by_labels: LabelLoss | None = None,
 ) -> Objective:
     """The labels' loss mixed with the distance to what the teacher answers to the same, possibly augmented, inputs.
 
     For classes, mix * T² * KL(teacher softened by T || student softened by T) + (1 - mix) * cross-entropy (Hinton,
     Vinyals and Dean, 2015); T² keeps the gradients' size as the temperature changes. Else the squared distance to the
     teacher's values takes the place of the divergence; of labels that may stand together, the mean of each one's own
-    divergence does, softened alike. The teacher is asked where its answers are not at hand.
+    divergence does, softened alike. Of several outputs the distances are added up by their weights. The teacher is
+    asked where its answers are not at hand.
     """
     import tensorflow as tf
 
     if not teaching.mix:
-        return supervised(problem, variance, by_labels)
-    to_teacher = LOSSES[problem]
-    by_labels = by_labels or _plain(problem, variance)
+        return supervised(by_labels)
+
+    def distance(head: Head, soft_targets: "tf.Tensor", predictions: "tf.Tensor") -> "tf.Tensor":
+        if head.problem in DIVERGENCES:
+            return head.weight * DIVERGENCES[head.problem](soft_targets, predictions, teaching.temperature)
+        return head.weight * LOSSES[head.problem](soft_targets, predictions, head.variance)
 
     def lesson(model: Forward) -> Lesson:
-        def loss(
-            x: "tf.Tensor", y: "tf.Tensor", soft_targets: "tf.Tensor | None", training: bool
-        ) -> tuple["tf.Tensor", "tf.Tensor"]:
+        def loss(x: Any, y: Any, soft_targets: Any, training: bool) -> tuple["tf.Tensor", Any]:
             if soft_targets is None:
-                soft_targets = tf.stop_gradient(distillation_targets(problem, teacher(x, training=False)))
+                answers = all_targets(heads, teacher(x, training=False))
+                soft_targets = tf.nest.map_structure(tf.stop_gradient, answers)
             predictions = model(x, training=training)
-            if problem in DIVERGENCES:
-                distance = DIVERGENCES[problem](soft_targets, predictions, teaching.temperature)
-            else:
-                distance = to_teacher(soft_targets, predictions, variance)
-            return teaching.mix * distance + (1 - teaching.mix) * by_labels(y, predictions), predictions
+            of_heads = zip(heads, one_each(soft_targets), one_each(predictions), strict=True)
+            distances = tf.add_n([distance(*each) for each in of_heads])
+            return teaching.mix * distances + (1 - teaching.mix) * by_labels(y, predictions), predictions
 
         return Lesson(loss, kept=kept)
 
@@ -149,6 +150,21 @@ def distillation_targets(problem: Problem, predictions: "tf.Tensor") -> "tf.Tens
     if problem == "multilabel":
         return label_logits(predictions)
     return log_probabilities(predictions) if problem == "classification" else predictions
+
+
+def all_targets(heads: Sequence[Head], predictions: Any) -> Any:
+    """The same of every output: one by itself, or a tuple."""
+    each = zip(heads, one_each(predictions), strict=True)
+    targets = tuple(distillation_targets(head.problem, given) for head, given in each)
+    return targets if isinstance(predictions, tuple | list) else targets[0]
+
+
+def mean_scores(heads: Sequence[Head], y: Any, predictions: Any) -> "tf.Tensor":
+    """How good each prediction is `(batch,)`: of several outputs the mean of their scores."""
+    import tensorflow as tf
+
+    each = zip(heads, one_each(y), one_each(predictions), strict=True)
+    return tf.add_n([scores(head.problem, right, given, head.variance) for head, right, given in each]) / len(heads)
 
 
 def scores(problem: Problem, y: "tf.Tensor", predictions: "tf.Tensor", variance: Variance) -> "tf.Tensor":

@@ -1,13 +1,14 @@
 """Losses of classes and labels in which mistakes cost what `data.mistakes` says."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tasks.data import Dataset
-from tasks.training.losses import LOSSES, label_logits, log_probabilities
+from tasks.data.heads import Head
+from tasks.data.mistakes import MistakesConfig
+from tasks.training.losses import LabelLoss, label_logits, log_probabilities, one_each, plain
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -30,10 +31,9 @@ class Costs:
     focal: float
 
 
-def costs_of(data: Dataset) -> Costs:
-    """What mistakes cost with these data."""
-    config, targets, classes = data.config.mistakes, data.targets["train"], len(data.classes)
-    several = data.config.problem == "multilabel"
+def costs_of(config: MistakesConfig, head: Head, targets: np.ndarray) -> Costs:
+    """What mistakes of one output cost, where the training examples' targets are these."""
+    classes, several = len(head.classes), head.problem == "multilabel"
     there = targets.mean(axis=0) if several else np.bincount(targets.reshape(-1), minlength=classes) / targets.size
     asked = np.asarray(config.weights or np.ones(classes), np.float64)
     if several:
@@ -48,18 +48,31 @@ def _numbers(values: np.ndarray) -> Weights:
     return tuple(float(value) for value in values)
 
 
-def label_loss(data: Dataset) -> Callable[["tf.Tensor", "tf.Tensor"], "tf.Tensor"]:
+def label_loss(data: Dataset) -> LabelLoss:
     """The loss `(targets, predictions) -> scalar` of a data set's labels or values, as its config asks.
 
-    Targets are as `Dataset.batches` gives them, mixed ones `(batch, classes)` among them; predictions as `as_learned`
-    gives them.
+    Of several outputs it is the sum of each one's own, by their weights. Targets are as `Dataset.batches` gives them,
+    mixed ones `(batch, classes)` among them; predictions as `as_learned` gives them.
     """
-    problem, variance = data.config.problem, data.variance
-    if not (data.config.mistakes.any or data.config.mixes):
-        by_labels = LOSSES[problem]
-        return lambda y, predictions: by_labels(y, predictions, variance)
-    costs = costs_of(data)
-    loss = of_labels if problem == "multilabel" else of_classes
+    import tensorflow as tf
+
+    losses = [_of_head(data, head) for head in data.heads]
+    if len(losses) == 1:
+        return losses[0]
+
+    def loss(y: Any, predictions: Any) -> "tf.Tensor":
+        each = zip(data.heads, losses, one_each(y), one_each(predictions), strict=True)
+        return tf.add_n([head.weight * of_head(*values) for head, of_head, *values in each])
+
+    return loss
+
+
+def _of_head(data: Dataset, head: Head) -> LabelLoss:
+    config = data.config
+    if not head.classes or not (config.mistakes.any or config.mixes):
+        return plain(head.problem, head.variance)
+    costs = costs_of(config.mistakes, head, head.of(data.targets["train"]))
+    loss = of_labels if head.problem == "multilabel" else of_classes
     return lambda y, predictions: loss(y, predictions, costs)
 
 

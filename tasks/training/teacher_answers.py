@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tasks.contract.named import kind_of, packed
 from tasks.contract.progress import listener
 from tasks.contract.state_folder import home
 from tasks.data import Dataset, Split, augment
 from tasks.keras_graph.output_meaning import as_learned
 from tasks.training import losses as objectives
 from tasks.training.hints import hinted
-from tasks.training.losses import Kept, Objective, Teaching, distillation_targets, softened
+from tasks.training.losses import Kept, Objective, Teaching, all_targets, one_each, softened
 from tasks.training.mistakes import label_loss
 
 if TYPE_CHECKING:
@@ -49,10 +50,10 @@ def taught_by(
         ModelError: when the objective gets its model: a layer that is not there, or does not correspond.
 
     """
-    teacher = as_learned(teacher, data.config.problem)
+    teacher = as_learned(teacher, data.problems)
     tell = partial(listener().note, stage)
     kept = keeper(teacher, data, tell) if teaching.mix else None
-    objective = softened(data.config.problem, data.variance, teacher, teaching, kept, label_loss(data))
+    objective = softened(data.heads, teacher, teaching, label_loss(data), kept)
     return hinted(objective, teacher, teaching, lost=tell if layers_may_go else None)
 
 
@@ -63,7 +64,8 @@ def keeper(teacher: "tf.keras.Model", data: Dataset, tell: Callable[[str], None]
     each step, and `tell` is called with a note.
     """
     views = data.config.views if augment.augments(data.config) else 1
-    size = (data.counts["train"] * views + data.counts["validation"]) * int(np.prod(data.output_shape)) * 4
+    kind = kind_of([(head.name, np.float32, head.output_shape) for head in data.heads])
+    size = (data.counts["train"] * views + data.counts["validation"]) * kind.itemsize
     source = _digest(teacher)
     if size > LIMIT:
         tell(f"the teacher's answers would take {size / 2**30:.1f} GiB: it is asked anew each epoch")
@@ -74,18 +76,18 @@ def keeper(teacher: "tf.keras.Model", data: Dataset, tell: Callable[[str], None]
         folder = home() / "taught"
         folder.mkdir(exist_ok=True)
         file = folder / f"{_key(source, data, split, view)}.npy"
-        answers = _opened(file, (data.counts[split], *data.output_shape))
+        answers = _opened(file, data.counts[split], kind)
         if answers is not None:
             return answers
         which = f", view {view + 1} of {views}," if split == "train" and views > 1 else ""
         tell(f"the teacher answers {data.counts[split]:,} {split} examples{which} once")
         try:
-            _write(file, teacher, data, split, view, tell)
+            _write(file, kind, teacher, data, split, view, tell)
             _make_room(folder, file)
         except OSError as error:
             tell(f"the teacher's answers cannot be kept ({error.strerror or error}): it is asked at each step")
             return None
-        return _opened(file, (data.counts[split], *data.output_shape))
+        return _opened(file, data.counts[split], kind)
 
     return kept
 
@@ -109,37 +111,45 @@ def _key(teacher: str, data: Dataset, split: Split, view: int) -> str:
         hashlib.sha256(Path(file).read_bytes()).hexdigest()
         for file in (__file__, augment.__file__, objectives.__file__)
     ]
-    rule = [teacher, data.digest, split, changes, data.config.problem, code, tf.version.VERSION]
+    rule = [teacher, data.digest, split, changes, data.problems, code, tf.version.VERSION]
     return hashlib.sha256(json.dumps(rule, sort_keys=True).encode()).hexdigest()
 
 
-def _opened(file: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+def _opened(file: Path, count: int, kind: np.dtype) -> np.ndarray | None:
     """The answers as they were kept, or nothing; the file counts as used now."""
     try:
         answers: np.ndarray = np.load(file, mmap_mode="r")
         os.utime(file)
     except (OSError, ValueError, EOFError):
         return None  # never made, cleared away, or cut off by a power failure
-    return answers if answers.shape == shape and answers.dtype == np.float32 else None
+    return answers if answers.shape == (count, *kind.shape) and answers.dtype == kind.base else None
 
 
 def _write(
-    file: Path, teacher: "tf.keras.Model", data: Dataset, split: Split, view: int, tell: Callable[[str], None]
+    file: Path,
+    kind: np.dtype,
+    teacher: "tf.keras.Model",
+    data: Dataset,
+    split: Split,
+    view: int,
+    tell: Callable[[str], None],
 ) -> None:
     """Ask the teacher, batch by batch, into a file that is there as a whole or not at all."""
     import tensorflow as tf
 
-    problem, count = data.config.problem, data.counts[split]
-    ask = tf.function(lambda x: distillation_targets(problem, teacher(x, training=False)), reduce_retracing=True)
+    count = data.counts[split]
+    ask = tf.function(lambda x: all_targets(data.heads, teacher(x, training=False)), reduce_retracing=True)
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         with beside.open("wb") as kept:  # written, not mapped: a full disk is then an error and no signal
-            shape = (count, *data.output_shape)
-            np.lib.format.write_array_header_1_0(kept, {"descr": "<f4", "fortran_order": False, "shape": shape})
+            header = {"descr": np.lib.format.dtype_to_descr(kind.base), "shape": (count, *kind.shape)}
+            np.lib.format.write_array_header_1_0(kept, {**header, "fortran_order": False})
             start, noted = 0, time.monotonic()
             for x, *_ in data.batches(split, AT_ONCE, augment=split == "train", view=view):
-                kept.write(np.ascontiguousarray(ask(x).numpy(), "<f4").data)
-                start += len(x)
+                answers = [each.numpy() for each in one_each(ask(x))]
+                named = zip(data.output_shapes, answers, strict=True)
+                kept.write(np.ascontiguousarray(packed(dict(named)).astype(kind.base, copy=False)).view(np.uint8).data)
+                start += len(answers[0])
                 if time.monotonic() - noted > PATIENCE:
                     tell(f"the teacher has answered {start:,} of {count:,}")
                     noted = time.monotonic()

@@ -1,7 +1,7 @@
 """Models: architectures by name, and the way from a config to a model that fits the data."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +13,9 @@ from tasks.contract.errors import ModelError
 from tasks.contract.own_function import NAME as FUNCTION
 from tasks.contract.problem import Problem, one_for_two
 from tasks.data import Dataset
-from tasks.formats.keras import files as keras
-from tasks.formats.keras.brought_file import look
+from tasks.data.heads import Head
+from tasks.formats.keras.brought_file import ModelFile, look
+from tasks.formats.keras.ends import Shape, check_counts, fits
 from tasks.zoo import autoencoder, cnn, ds_cnn, mlp, mobilenet, resnet6, resnet8, unet
 from tasks.zoo.brought import Brought, bring, source_of
 from tasks.zoo.ends import ModelEnds, ends_of
@@ -121,20 +122,13 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         return hashlib.sha256(identity.encode()).hexdigest()
 
 
-def check_model(
-    config: ModelConfig,
-    input_shape: tuple[int, ...],
-    output_shape: tuple[int, ...],
-    problem: Problem,
-    field: str = "model",
-) -> None:
+def check_model(config: ModelConfig, inputs: Mapping[str, Shape], heads: Sequence[Head], field: str = "model") -> None:
     """Hold a model against the data before anything runs, with TensorFlow only where nothing else tells.
 
     Args:
         config: which model.
-        input_shape: of one example.
-        output_shape: of one prediction.
-        problem: what it is to solve.
+        inputs: the shape of one example, by the name of each of the data's inputs.
+        heads: what its outputs are to be.
         field: the recipe's name for the config, such as `teacher`, for messages.
 
     Raises:
@@ -143,26 +137,27 @@ def check_model(
     """
     where = f"{field}.model"
     if config.model in ARCHITECTURES:
-        _check_architecture(ARCHITECTURES[config.model], input_shape, output_shape, problem, where)
+        _check_architecture(ARCHITECTURES[config.model], inputs, heads, where)
     elif FUNCTION.fullmatch(config.model):
-        bring(config.model, input_shape, output_shape, problem, trust=config.trust, field=where)
+        bring(config.model, inputs, heads, trust=config.trust, field=where)
     else:
         file = look(_path(config.model, where), trust=config.trust, field=where)
         if file.kind == "savedmodel":
-            bring(config.model, input_shape, output_shape, problem, trust=config.trust, field=where)
-            return
-        keras.check_ends(*file.ends, config.model, where)
-        if file.input_shape is not None and not keras.fits(file.input_shape, input_shape):
-            raise ModelError(
-                where, config.model, f"takes examples of shape {file.input_shape}; the data's have {input_shape}"
-            )
-        one = problem == "classification" and one_for_two((file.output_units,), output_shape[-1:])
-        if file.output_units not in (None, output_shape[-1]) and not one:
-            raise ModelError(
-                where,
-                config.model,
-                f"gives {file.output_units} values; a {problem} of these data needs {output_shape[-1]}",
-            )
+            bring(config.model, inputs, heads, trust=config.trust, field=where)
+        else:
+            _check_file(file, inputs, heads, config.model, where)
+
+
+def _check_file(file: ModelFile, inputs: Mapping[str, Shape], heads: Sequence[Head], name: str, field: str) -> None:
+    """Hold what a file's config says against the data; of several inputs or outputs, how many they are."""
+    check_counts(*file.ends, list(inputs), [head.name for head in heads], name, field)
+    (shape, *more), (head, *others) = inputs.values(), heads
+    if not more and file.input_shape is not None and not fits(file.input_shape, shape):
+        raise ModelError(field, name, f"takes examples of shape {file.input_shape}; the data's have {shape}")
+    units = head.output_shape[-1]
+    one = head.problem == "classification" and one_for_two((file.output_units,), (units,))
+    if not others and file.output_units not in (None, units) and not one:
+        raise ModelError(field, name, f"gives {file.output_units} values; a {head.problem} of these data needs {units}")
 
 
 def build_model(config: ModelConfig, data: Dataset, *, seed: int, field: str = "model") -> "tf.keras.Model":
@@ -188,7 +183,7 @@ def build_model(config: ModelConfig, data: Dataset, *, seed: int, field: str = "
     if config.brought:
         return bring_model(config, data, field).model
     architecture = ARCHITECTURES[config.model]
-    _check_architecture(architecture, data.input_shape, data.output_shape, data.config.problem, f"{field}.model")
+    _check_architecture(architecture, data.input_shapes, data.heads, f"{field}.model")
     return architecture.build(ends_of(data), config.width)
 
 
@@ -202,20 +197,20 @@ def bring_model(config: ModelConfig, data: Dataset, field: str = "model") -> Bro
     where = f"{field}.model"
     if not FUNCTION.fullmatch(config.model):
         _path(config.model, where)
-    shapes = data.input_shape, data.output_shape
-    return bring(config.model, *shapes, data.config.problem, trust=config.trust, field=where)
+    return bring(config.model, data.input_shapes, data.heads, trust=config.trust, field=where)
 
 
 def _check_architecture(
-    architecture: Architecture,
-    input_shape: tuple[int, ...],
-    output_shape: tuple[int, ...],
-    problem: Problem,
-    field: str,
+    architecture: Architecture, inputs: Mapping[str, tuple[int, ...]], heads: Sequence[Head], field: str
 ) -> None:
-    if problem not in architecture.problems:
+    for problem in (head.problem for head in heads if head.problem not in architecture.problems):
         able = [known.name for known in ARCHITECTURES.values() if problem in known.problems]
         raise ModelError(field, architecture.name, f"is not made for {problem}; these are: {', '.join(able)}")
+    if architecture.rank and len(inputs) > 1:
+        raise ModelError(
+            field, architecture.name, f"takes one input, and the data have {', '.join(inputs)}: `mlp` takes any"
+        )
+    input_shape = next(iter(inputs.values()))
     if architecture.rank and len(input_shape) != architecture.rank:
         raise ModelError(
             field,
@@ -230,13 +225,14 @@ def _check_architecture(
             f"needs images of at least {architecture.smallest}x{architecture.smallest}; the data's have shape "
             f"{input_shape}",
         )
-    if architecture.steps and output_shape[:-1] != input_shape[:-1]:
-        raise ModelError(
-            field,
-            architecture.name,
-            f"answers at each pixel of images {input_shape}; the targets are of shape {output_shape}: `cnn` gives one "
-            "answer for an image",
-        )
+    for output_shape in (head.output_shape for head in heads if architecture.steps):
+        if output_shape[:-1] != input_shape[:-1]:
+            raise ModelError(
+                field,
+                architecture.name,
+                f"answers at each pixel of images {input_shape}; the targets are of shape {output_shape}: `cnn` gives "
+                "one answer for an image",
+            )
     if architecture.steps and any(size % architecture.steps for size in input_shape[:2]):
         raise ModelError(
             field,

@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,12 @@ import numpy as np
 
 from tasks.contract import own_function
 from tasks.contract.errors import ModelError
-from tasks.contract.problem import Problem
+from tasks.contract.named import ordered, packed
+from tasks.data.heads import Head
 from tasks.formats.keras import files as keras
+from tasks.formats.keras.ends import Shape, places
 from tasks.formats.keras3.files import is_keras3
+from tasks.keras_graph.names import signature_names
 from tasks.measuring.arrays import Outputs
 
 if TYPE_CHECKING:
@@ -23,11 +27,15 @@ if TYPE_CHECKING:
 class Brought:
     """A model that somebody brought.
 
-    source: as it came, in the Keras that it was made with. model: in Keras 2, with the data's axes.
+    source: as it came, in the Keras that it was made with. model: in Keras 2, with the data's axes and order of ends.
+    taken: which of the source's inputs takes each of the data's, counted from 0.
+    given: which of its outputs each head is.
     """
 
     source: Any
     model: "tf.keras.Model"
+    taken: tuple[int, ...] = (0,)
+    given: tuple[int, ...] = (0,)
 
     @property
     def keras(self) -> str:
@@ -46,22 +54,31 @@ class Brought:
             batch: how many it is asked at once.
 
         """
-        taken = self.source.inputs[0].dtype
-        dtype = np.dtype(getattr(taken, "as_numpy_dtype", taken))
-        outputs: Outputs = np.asarray(self.source.predict(x.astype(dtype), batch_size=batch, verbose=0), np.float32)
-        return outputs
+        import tensorflow as tf
+
+        inputs, heads = signature_names(self.model)
+        arrays = dict(zip(self.taken, ordered(x, inputs), strict=True))
+        own = [arrays[place].astype(_dtype(tensor)) for place, tensor in enumerate(self.source.inputs)]
+        structure = getattr(self.source, "_inputs_struct" if is_keras3(self.source) else "_nested_inputs", None)
+        asked = own[0] if len(own) == 1 else tf.nest.pack_sequence_as(structure, own)
+        outputs = tf.nest.flatten(self.source.predict(asked, batch_size=batch, verbose=0))
+        return packed(
+            {head: np.asarray(outputs[place], np.float32) for head, place in zip(heads, self.given, strict=True)}
+        )
 
 
-def bring(
-    name: str, input_shape: tuple[int, ...], output_shape: tuple[int, ...], problem: Problem, *, trust: bool, field: str
-) -> Brought:
+def _dtype(tensor: Any) -> np.dtype:
+    """The type that an input of either Keras takes."""
+    return np.dtype(getattr(tensor.dtype, "as_numpy_dtype", tensor.dtype))
+
+
+def bring(name: str, inputs: Mapping[str, Shape], heads: Sequence[Head], *, trust: bool, field: str) -> Brought:
     """A model from a file or a function.
 
     Args:
         name: an `.h5` or `.keras` file, a SavedModel folder, or package.module:function.
-        input_shape: of one example.
-        output_shape: of one prediction.
-        problem: what it is to solve.
+        inputs: the shape of one example, by the name of each of the data's inputs.
+        heads: what its outputs are to be.
         trust: run code that a file brings.
         field: the recipe's name for the model, for messages.
 
@@ -70,16 +87,17 @@ def bring(
 
     """
     if own_function.NAME.fullmatch(name):
-        source = _called(name, input_shape, output_shape, field)
+        source = _called(name, inputs, heads, field)
         model = keras.plain(source, name, field)
         source = keras.in_float32(source)
     else:
         model, source = keras.opened(Path(name).expanduser(), trust=trust, field=field)
-    return Brought(source, keras.fitted(model, input_shape, output_shape, problem, name, field))
+    taken, given = places(model, list(inputs), [head.name for head in heads], name, field)
+    return Brought(source, keras.fitted(model, inputs, heads, name, field), tuple(taken), tuple(given))
 
 
-def _called(name: str, input_shape: tuple[int, ...], output_shape: tuple[int, ...], field: str) -> Any:
-    """What a user's function gives. It may take `input_shape` and `output_shape`, or nothing."""
+def _called(name: str, inputs: Mapping[str, Shape], heads: Sequence[Head], field: str) -> Any:
+    """What a user's function gives. It may take `input_shape` and `output_shape`, or nothing; of several, by name."""
     source_of(name, field)
     import tensorflow as tf
 
@@ -88,7 +106,8 @@ def _called(name: str, input_shape: tuple[int, ...], output_shape: tuple[int, ..
         sys.modules["keras"].backend.clear_session(free_memory=False)
     try:
         function = own_function.load(name)
-        shapes = {"input_shape": input_shape, "output_shape": output_shape}
+        outputs = {head.name: head.output_shape for head in heads}
+        shapes = {"input_shape": _one_or_all(inputs), "output_shape": _one_or_all(outputs)}
         taken = inspect.signature(function).parameters
         return function(**{key: value for key, value in shapes.items() if key in taken})
     except Exception as error:  # the function is the user's: it may raise anything
@@ -98,6 +117,10 @@ def _called(name: str, input_shape: tuple[int, ...], output_shape: tuple[int, ..
             f"{type(error).__name__}: {error}; it is called with those of `input_shape` and `output_shape` that it "
             "takes, and must return a Keras model",
         ) from error
+
+
+def _one_or_all(shapes: Mapping[str, Shape]) -> Shape | dict[str, Shape]:
+    return dict(shapes) if len(shapes) > 1 else next(iter(shapes.values()))
 
 
 def source_of(name: str, field: str) -> Path:

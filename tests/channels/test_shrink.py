@@ -264,7 +264,7 @@ def test_a_model_in_which_nothing_can_be_cut_is_refused_in_words(data, criterion
     """Taylor ended with a traceback: no loss hangs on gates that are nowhere."""
     import tensorflow as tf
 
-    inputs = tf.keras.Input(data.input_shape, name="image")
+    inputs = tf.keras.Input(data.input.shape, name="image")
     flat = tf.keras.layers.Flatten(name="flat")(inputs)
     plain = tf.keras.Model(inputs, tf.keras.layers.Dense(10, activation="softmax", name="out")(flat))
     with pytest.raises(PruningFailed, match=r"remove = 0.5 of the macs is not reached.* 0 of 0 channels"):

@@ -47,7 +47,7 @@ def collected(
 def test_streamed_is_what_is_in_memory(problem: str) -> None:
     in_memory, streamed = dataset(problem=problem), dataset(streamed=True, problem=problem)
     assert in_memory.digest == streamed.digest
-    np.testing.assert_allclose(in_memory.mean, streamed.mean, rtol=1e-12)
+    np.testing.assert_allclose(in_memory.input.mean, streamed.input.mean, rtol=1e-12)
     for split in ("train", "validation", "test"):
         for one, other in zip(in_memory.arrays(split), streamed.arrays(split), strict=True):
             np.testing.assert_array_equal(one, other)
@@ -125,9 +125,9 @@ def test_shift_moves_each_way_and_repeats_the_edge() -> None:
 def test_brightness_stays_in_range() -> None:
     data = dataset(brightness=0.2)
     plain, lit = collected(data)[0], collected(data, augment=True)[0]
-    assert lit.min() >= data.minimum
-    assert lit.max() <= data.maximum
-    inside = (lit > data.minimum) & (lit < data.maximum)
+    assert lit.min() >= data.input.minimum
+    assert lit.max() <= data.input.maximum
+    inside = (lit > data.input.minimum) & (lit < data.input.maximum)
     change = np.where(inside, lit - plain, np.nan)
     assert np.nanmax(np.abs(change)) <= 0.2 * 255 + 1e-3
     spread = np.nanmax(change, axis=(1, 2, 3)) - np.nanmin(change, axis=(1, 2, 3))

@@ -117,7 +117,7 @@ def test_a_test_set_of_its_own_is_never_trained_on() -> None:
 
 def test_a_reconstruction_needs_no_targets() -> None:
     for given in ((X, None), slices(X).batch(8)):
-        assert opened(given, problem="reconstruction").output_shape == (6, 3)
+        assert opened(given, problem="reconstruction").head.output_shape == (6, 3)
 
 
 def test_texts_of_tensorflow_are_names() -> None:
@@ -195,11 +195,11 @@ def test_a_function_s_frames_are_known_by_their_columns_later(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     config = DataConfig(reader="function", source="frames:load")
     data = open_data(config)
-    assert (data.columns, data.target_columns) == (("a", "b", "c"), ("kind",))
+    assert (data.columns, data.head.target_columns) == (("a", "b", "c"), ("kind",))
 
     def new(name: str) -> np.ndarray:
         source = config.model_copy(update={"source": f"frames:{name}"})
-        learned = {"columns": data.columns, "target_columns": data.target_columns, "input_shape": (3,)}
+        learned = {"columns": data.columns, "target_columns": data.head.target_columns, "input_shape": (3,)}
         return open_new(source, labels=True, classes=data.classes, limit=60, **learned).x
 
     np.testing.assert_array_equal(new("turned"), new("load"))

@@ -167,7 +167,7 @@ def test_the_web_says_when_a_file_changed(web, home: Path) -> None:
     assert {line.split()[0] for line in asked} == {"HEAD"}, "only what it is like is asked"
     for more in (1, 2):  # within one second, which is all that Last-Modified tells
         (root / "d.npz").write_bytes(archive(X + more))
-        np.testing.assert_allclose(opened(f"{address}/d.npz").mean, first.mean + more, atol=0.3)
+        np.testing.assert_allclose(opened(f"{address}/d.npz").input.mean, first.input.mean + more, atol=0.3)
     assert [path.name for path in (home / "remote").rglob("*.npz")] == ["d.npz"] * 3
 
 

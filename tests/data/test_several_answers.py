@@ -57,7 +57,7 @@ def saved(folder, y, **config):
 def test_several_labels_keep_their_names(tmp_path):
     y = RANDOM.integers(0, 2, (80, 3))
     data = saved(tmp_path, y, problem="multilabel", classes=["a", "b", "c"])
-    assert data.output_shape == (3,)
+    assert data.head.output_shape == (3,)
     assert data.classes == ("a", "b", "c")
     assert sorted(map(tuple, np.concatenate([data.arrays(split)[1] for split in data.counts]))) == sorted(map(tuple, y))
 
@@ -92,5 +92,5 @@ def test_a_class_that_is_rare_in_pixels_need_not_be_in_every_split(tmp_path):
 def test_numbers_of_several_steps_have_a_variance_a_channel(tmp_path):
     y = RANDOM.normal(size=(90, 5, 2)) * [100, 0.1]
     data = saved(tmp_path, y, problem="regression")
-    assert data.output_shape == (5, 2)
-    assert data.variance == pytest.approx(data.targets["train"].var(axis=0).mean(axis=0), rel=1e-5)
+    assert data.head.output_shape == (5, 2)
+    assert data.head.variance == pytest.approx(data.targets["train"].var(axis=0).mean(axis=0), rel=1e-5)

@@ -12,7 +12,7 @@ TABLES = {"breast-cancer": (("malignant", "benign"), (30,)), "diabetes": ((), (1
 @pytest.mark.parametrize("name", TABLES)
 def test_it_can_run(name):
     data = check(read_recipe(RECIPES[name]))
-    assert (data.classes, data.input_shape) == TABLES[name]
+    assert (data.classes, data.input.shape) == TABLES[name]
 
 
 def test_what_is_decided_of_columns_stands_in_the_plan(tmp_path):

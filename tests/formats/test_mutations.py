@@ -32,7 +32,7 @@ def image(data: Dataset) -> Any:
 
     layers = tf.keras.layers
     tf.keras.utils.set_random_seed(5)
-    inputs = tf.keras.Input(data.input_shape, name="image")
+    inputs = tf.keras.Input(data.input.shape, name="image")
     x = layers.Rescaling(1 / 16, name="scale")(inputs)
     x = layers.Conv2D(6, 3, padding="same", activation="relu", name="first")(x)
     x = layers.MaxPooling2D(2, name="pool")(x)
@@ -47,8 +47,8 @@ def sequence(data: Dataset) -> Any:
 
     layers = tf.keras.layers
     tf.keras.utils.set_random_seed(6)
-    inputs = tf.keras.Input(data.input_shape, name="image")
-    x = layers.LSTM(6, name="lstm")(layers.Reshape(data.input_shape[:2], name="rows")(inputs))
+    inputs = tf.keras.Input(data.input.shape, name="image")
+    x = layers.LSTM(6, name="lstm")(layers.Reshape(data.input.shape[:2], name="rows")(inputs))
     return drawn(tf.keras.Model(inputs, layers.Dense(10, name="logits")(x), name="sequence"))
 
 

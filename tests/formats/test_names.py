@@ -8,7 +8,8 @@ from tasks.data import DataConfig, open_data
 from tasks.formats import FORMATS
 from tasks.formats.keras import files as keras
 from tasks.keras_graph.folding import fold, split
-from tasks.keras_graph.rebuild import flat, free_names, kind, signature_names
+from tasks.keras_graph.names import signature_names
+from tasks.keras_graph.rebuild import flat, free_names, kind
 from tasks.prune import PruneConfig, prune
 from tasks.quantization.fake_quantization import fake_quantized
 from tasks.quantization.parameters import in_integers

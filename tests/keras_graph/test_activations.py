@@ -10,7 +10,8 @@ from tasks.formats import FORMATS
 from tasks.formats.keras import files as keras
 from tasks.keras_graph.activations import activation_name
 from tasks.keras_graph.folding import fold, split
-from tasks.keras_graph.rebuild import flat, kind, signature_names
+from tasks.keras_graph.names import signature_names
+from tasks.keras_graph.rebuild import flat, kind
 from tasks.quantization.fake_quantization import fake_quantized
 
 X = np.random.default_rng(0).normal(0, 2, (64, 6)).astype(np.float32)

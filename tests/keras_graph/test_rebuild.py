@@ -4,7 +4,8 @@ from small_models import convolutional, images, settle_norms
 
 from tasks.contract.errors import ConversionError
 from tasks.keras_graph.folding import fold, split
-from tasks.keras_graph.rebuild import Copies, flat, kind, rebuild, signature_names
+from tasks.keras_graph.names import signature_names
+from tasks.keras_graph.rebuild import Copies, flat, kind, rebuild
 from tasks.quantization.placement import Placement
 
 

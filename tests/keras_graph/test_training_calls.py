@@ -14,7 +14,7 @@ from tasks.keras_graph.rebuild import calls_of, flat, training_of
 from tasks.keras_graph.training_calls import unanswerable
 from tasks.quantization.fake_quantization import fake_quantized
 from tasks.training.loop import FitConfig, fit
-from tasks.training.losses import supervised
+from tasks.training.losses import plain, supervised
 
 SHAPE = (6, 4)
 X = np.random.default_rng(0).normal(2, 3, (32, *SHAPE)).astype(np.float32)
@@ -132,7 +132,7 @@ def test_what_is_not_to_learn_from_batches_does_not_in_our_training(name, tmp_pa
     model = model_of(lambda la, x: la.Dense(1, name="out")(la.Flatten()(KEPT[name](la, x))))
     trained = flat(model)
     config = FitConfig(epochs=1, batch_size=8, learning_rate=1e-3)
-    fit(trained, data, config, supervised("regression", data.variance), seed=0, report=lambda *_: None)
+    fit(trained, data, config, supervised(plain("regression", data.head.variance)), seed=0, report=lambda *_: None)
     norm = next(layer for layer in trained.layers if layer.name.endswith(("n", "norm")) and hasattr(layer, "gamma"))
     before = model.get_layer("block").get_layer("norm") if "nested" in name else model.get_layer("n")
     np.testing.assert_array_equal(norm.moving_mean, before.moving_mean)

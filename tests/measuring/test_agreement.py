@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from tasks.contract.named import ONE
 from tasks.formats.parity import sizes_apart
 from tasks.measuring.agreement import FLOAT, furthest, mean_steps
-from tasks.quantization.sensitivity import Slack
+from tasks.quantization.sensitivity import OutputSlack
 
 EXPECTED = np.random.default_rng(0).uniform(0, 1, (50, 3)) * np.array([600, 1, 1e-3])
 
@@ -51,7 +52,7 @@ def test_what_a_file_answers_alone_may_be_a_step_from_what_it_answers_many_only_
             outputs[:, 1] += off * step * (1 if x[0, 0] % 4 == 1 else -1)
         return outputs
 
-    by = Slack(step, 0.0, 0.0) if precision == "int8" else None
+    by = {ONE: OutputSlack(step, 0.0, 0.0)} if precision == "int8" else None
     x = np.arange(32, dtype=np.float32)[:, None]
     sentence = sizes_apart(predict, "savedmodel", precision, x, 32, answers, by=by)
     assert bool(sentence) == apart

@@ -16,6 +16,8 @@ from layer_lines import IMAGE, SEQUENCE, VECTOR
 from layer_sweep import Case, cases
 
 from tasks.contract.errors import SlimlineError
+from tasks.contract.named import ONE
+from tasks.data.heads import Head
 from tasks.formats import FORMATS
 from tasks.formats.keras import files as keras
 from tasks.formats.keras3 import files as keras3
@@ -162,7 +164,8 @@ def brought(case: Case, form: str) -> Any:
     """The model of one case as it comes out of where users' models come in."""
     model = model_of([case], form)
     shape = tuple(model.outputs[0].shape[1:])
-    return keras.fitted(keras.plain(model, "sweep", "model"), case.shape, shape, "regression", "sweep", "model")
+    head = Head(problem="regression", output_shape=shape)
+    return keras.fitted(keras.plain(model, "sweep", "model"), {ONE: case.shape}, [head], "sweep", "model")
 
 
 def answers(model: Any, x: np.ndarray) -> list[np.ndarray]:

@@ -18,7 +18,7 @@ def network(data: Dataset, width: int, name: str):
     layers = tf.keras.layers
     return tf.keras.Sequential(
         [
-            layers.InputLayer(data.input_shape, name="image"),
+            layers.InputLayer(data.input.shape, name="image"),
             layers.Rescaling(1 / 16, name="scale"),
             layers.Conv2D(width, 3, activation="relu", name="conv"),
             layers.Flatten(name="flatten"),

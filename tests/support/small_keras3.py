@@ -4,6 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from tasks.contract.problem import Problem
+from tasks.data.heads import Head
+
 SHAPE, CLASSES = (8, 8, 3), (3,)
 X = np.random.default_rng(0).normal(0, 1, (5, *SHAPE)).astype(np.float32)
 
@@ -33,3 +36,7 @@ def small(activation: str = "softmax", **more: Any) -> Any:
 def answers(model: Any, x: np.ndarray) -> list[np.ndarray]:
     outputs = model(x, training=False)
     return [np.asarray(each) for each in (outputs if isinstance(outputs, list | tuple) else [outputs])]
+
+
+def head(shape: tuple[int, ...] = CLASSES, problem: Problem = "classification") -> Head:
+    return Head(problem=problem, output_shape=shape)

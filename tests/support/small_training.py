@@ -26,7 +26,7 @@ def trained(data, config=SHORT, *, model="mlp", width=0.25, seed=5, stop_after=0
             raise Stopped
 
     network = build_model(ModelConfig(model=model, width=width), data, seed=seed)
-    objective = supervised(data.config.problem, data.variance, label_loss(data))
+    objective = supervised(label_loss(data))
     with contextlib.suppress(Stopped):
         fit(network, data, config, objective, seed=seed, report=report, **options)
     return network, history

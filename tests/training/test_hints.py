@@ -5,14 +5,14 @@ import pytest
 
 from tasks.contract.errors import ModelError
 from tasks.training.hints import RELATED, attention_distance, feature_distance, hinted, relational_distance
-from tasks.training.losses import Teaching, supervised
+from tasks.training.losses import Teaching, plain, supervised
 
 DRAWS = np.random.default_rng(3)
 IMAGES = DRAWS.normal(size=(5, 4, 3, 6)).astype(np.float32)
 OTHERS = DRAWS.normal(size=(5, 4, 3, 6)).astype(np.float32)
 X = DRAWS.normal(size=(6, 2)).astype(np.float32)
 Y = np.array([0, 1, 2, 0, 1, 2])
-PLAIN = supervised("classification", 1.0)
+PLAIN = supervised(plain("classification", 1.0))
 
 
 def tiny(units=4, name="m"):

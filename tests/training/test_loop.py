@@ -20,7 +20,7 @@ from tasks.data import DataConfig, open_data
 from tasks.formats.keras import files as keras
 from tasks.training.checkpoint import CHECKPOINT
 from tasks.training.loop import FitConfig, derived, fit, learning_rate
-from tasks.training.losses import Lesson, supervised
+from tasks.training.losses import Lesson, plain, supervised
 from tasks.zoo import ModelConfig, build_model
 
 
@@ -155,7 +155,7 @@ def test_an_epoch_that_comes_too_soon_is_not_chosen(digits):
         after[epoch] = network.get_weights()
 
     config = FitConfig(epochs=4, batch_size=64, learning_rate=1e-4)
-    objective = supervised("classification", 1.0)
+    objective = supervised(plain("classification", 1.0))
     fit(network, digits, config, objective, seed=0, report=never, on_epoch_end=note, best_from=4)
     assert all(np.array_equal(a, b) for a, b in zip(network.get_weights(), after[4], strict=True))
     early = [np.array_equal(a, b) for a, b in zip(after[3], after[4], strict=True)]
@@ -226,11 +226,11 @@ def test_a_models_own_penalties_count(digits):
     import tensorflow as tf
 
     def regularized(weight):
-        i = tf.keras.Input(digits.input_shape)
+        i = tf.keras.Input(digits.input.shape)
         dense = tf.keras.layers.Dense(10, kernel_regularizer=tf.keras.regularizers.L2(weight), activation="softmax")
         network = tf.keras.Model(i, dense(tf.keras.layers.Flatten()(i)))
         config = FitConfig(epochs=3, batch_size=16, learning_rate=0.1)
-        fit(network, digits, config, supervised("classification", 1.0), seed=0, report=never)
+        fit(network, digits, config, supervised(plain("classification", 1.0)), seed=0, report=never)
         return float(np.abs(network.get_weights()[0]).mean())
 
     assert regularized(1.0) < regularized(0.0) / 2
@@ -251,7 +251,7 @@ def test_extra_weights_are_trained_and_kept_in_the_checkpoint(digits, tmp_path):
 
         def objective(model):
             def loss(x, y, taught, training):
-                loss, predictions = supervised("classification", 1.0)(model).loss(x, y, taught, training)
+                loss, predictions = supervised(plain("classification", 1.0))(model).loss(x, y, taught, training)
                 return loss * tf.exp(-extra) + tf.square(extra), predictions
 
             return Lesson(loss, (extra,))

@@ -4,12 +4,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from tasks.data.heads import Head
 from tasks.training.losses import (
     DIVERGENCES,
     LOSSES,
     Teaching,
     cross_entropy,
     distillation_targets,
+    plain,
     scores,
     softened,
     softened_divergence,
@@ -17,6 +19,8 @@ from tasks.training.losses import (
     supervised,
 )
 
+CLASSES = [Head(problem="classification", output_shape=(3,))]
+NUMBERS = [Head(problem="regression", output_shape=(1,), variance=2.0)]
 LOGITS = arrays(np.float32, (5, 4), elements=st.floats(-6, 6, width=32))
 
 
@@ -124,7 +128,7 @@ def test_each_of_several_targets_is_learned_in_units_of_its_own():
     slopes = tape.gradient(loss, p).numpy() * np.sqrt(variances)  # for a step of one deviation
     np.testing.assert_allclose(slopes, [[0.5, 0], [0, 0.5]], rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(scores("regression", y, p, variances), [0.5, 0.5], rtol=1e-3)
-    lesson = supervised("regression", variances)(lambda x, training: p)
+    lesson = supervised(plain("regression", variances))(lambda x, training: p)
     assert float(lesson.loss(None, y, None, True)[0]) == pytest.approx(0.5, rel=1e-3)
 
 
@@ -135,15 +139,18 @@ def test_a_class_scores_one_or_nothing():
 
 def test_the_mix_goes_from_the_labels_to_the_teacher():
     student, teacher = tiny(units=4), tiny(units=8)
-    by_labels = supervised("classification", 1.0)(student).loss(X, Y, None, False)[0]
+    by_labels = supervised(plain("classification", 1.0))(student).loss(X, Y, None, False)[0]
     taught = distillation_targets("classification", teacher(X))
 
     def losses_with(kept):
         return [
             float(
-                softened("classification", 1.0, teacher, Teaching(temperature=2, mix=mix))(student).loss(
-                    X, Y, kept, False
-                )[0]
+                softened(
+                    [Head(problem="classification", output_shape=(), variance=1.0)],
+                    teacher,
+                    Teaching(temperature=2, mix=mix),
+                    plain("classification", 1.0),
+                )(student).loss(X, Y, kept, False)[0]
             )
             for mix in (0, 0.5, 1)
         ]
@@ -166,7 +173,12 @@ def test_a_regression_is_taught_values():
         return tf.keras.Model(i, layer(i))
 
     y = np.full((6, 1), 5.0, np.float32)
-    objective = softened("regression", 2.0, constant(4.0), Teaching(mix=0.25))
+    objective = softened(
+        [Head(problem="regression", output_shape=(), variance=2.0)],
+        constant(4.0),
+        Teaching(mix=0.25),
+        plain("regression", 2.0),
+    )
     loss, predictions = objective(constant(2.0)).loss(X, y, None, True)
     assert float(loss) == pytest.approx(0.25 * 4 / 2 + 0.75 * 9 / 2)
     np.testing.assert_allclose(predictions, 2.0)

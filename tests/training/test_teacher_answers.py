@@ -14,6 +14,7 @@ from tasks.train import train
 from tasks.training import teacher_answers as taught
 from tasks.training.loop import FitConfig, fit
 from tasks.training.losses import Teaching, softened
+from tasks.training.mistakes import label_loss
 from tasks.training.teacher_answers import keeper, taught_by
 from tasks.zoo import ModelConfig, build_model
 
@@ -116,8 +117,7 @@ def test_kept_or_asked_it_learns_the_same(digits, teacher):
     """One teacher in batches of 256 and of 32 rounds differently, and no more than that."""
     kept, asked = student(digits), student(digits)
     distill(kept, teacher, digits, SOFT, seed=3, report=never)
-    problem = digits.config.problem
-    fit(asked, digits, SHORT, softened(problem, 1.0, teacher, SOFT.teaching), seed=3, report=never)
+    fit(asked, digits, SHORT, softened(digits.heads, teacher, SOFT.teaching, label_loss(digits)), seed=3, report=never)
     assert files()
     for one, other in zip(kept.get_weights(), asked.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, atol=2e-3)
@@ -188,7 +188,7 @@ def test_a_full_disk_is_noted_and_leaves_no_answers(digits, teacher, notes):
     assert files() == []
     assert sum("File too large" in note for note in notes) == 1 + SHORT.epochs, "validation once, train each epoch"
     asked = student(digits)
-    objective = softened(digits.config.problem, 1.0, teacher, SOFT.teaching)
+    objective = softened(digits.heads, teacher, SOFT.teaching, label_loss(digits))
     fit(asked, digits, SHORT, objective, seed=3, report=never)
     assert all(np.array_equal(a, b) for a, b in zip(taught_so.get_weights(), asked.get_weights(), strict=True))
 

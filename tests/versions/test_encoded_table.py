@@ -55,8 +55,8 @@ def home(tmp_path_factory, prefect_server, empty_store) -> Path:
     settings = {"reader": "table", "source": str(folder / "sales.csv"), "test": 0.3, "table": {"missing": "indicator"}}
     data = open_data(DataConfig(**settings))
     tf.keras.utils.set_random_seed(1)
-    scale = tf.keras.layers.Normalization(mean=data.mean, variance=np.square(data.std))
-    layers = [tf.keras.Input(data.input_shape), scale, tf.keras.layers.Dense(16, "relu")]
+    scale = tf.keras.layers.Normalization(mean=data.input.mean, variance=np.square(data.input.std))
+    layers = [tf.keras.Input(data.input.shape), scale, tf.keras.layers.Dense(16, "relu")]
     model = tf.keras.Sequential([*layers, tf.keras.layers.Dense(2, "softmax")])
     model.compile(tf.keras.optimizers.legacy.Adam(0.01), "sparse_categorical_crossentropy")
     model.fit(*data.arrays("train"), epochs=30, verbose=0)

@@ -4,9 +4,11 @@ from zoo_ends import ends_for
 
 from tasks.contract.errors import ModelError
 from tasks.data import DataConfig, open_data
+from tasks.data.heads import Head
 from tasks.zoo import ARCHITECTURES, ModelConfig, ModelEnds, build_model, check_model, ends_of
+from tasks.zoo.ends import InputEnd, OutputEnd
 
-IMAGE = ModelEnds((8, 8, 1), (3,), "classification")
+IMAGE = ModelEnds.one((8, 8, 1), (3,), "classification")
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +28,11 @@ def table(tmp_path):
 @pytest.mark.parametrize(
     ("name", "ends", "parameters"),
     [
-        ("resnet8", ModelEnds((32, 32, 3), (10,), "classification"), 78_666),
-        ("resnet6", ModelEnds((32, 32, 3), (10,), "classification"), 98_394),
-        ("ds_cnn", ModelEnds((49, 10, 1), (12,), "classification"), 24_908),
-        ("mobilenet", ModelEnds((96, 96, 3), (2,), "classification"), 221_794),
-        ("autoencoder", ModelEnds((640,), (640,), "reconstruction"), 269_992),
+        ("resnet8", ModelEnds.one((32, 32, 3), (10,), "classification"), 78_666),
+        ("resnet6", ModelEnds.one((32, 32, 3), (10,), "classification"), 98_394),
+        ("ds_cnn", ModelEnds.one((49, 10, 1), (12,), "classification"), 24_908),
+        ("mobilenet", ModelEnds.one((96, 96, 3), (2,), "classification"), 221_794),
+        ("autoencoder", ModelEnds.one((640,), (640,), "reconstruction"), 269_992),
     ],
 )
 def test_the_references_are_rebuilt_to_the_parameter(name, ends, parameters):
@@ -54,7 +56,7 @@ def test_names_do_not_depend_on_what_was_built_before(name):
 def test_a_classification_ends_in_probabilities(name):
     ends = ends_for(name)
     model = ARCHITECTURES[name].build(ends, 0.25)
-    out = model(np.random.default_rng(1).normal(size=(4, *ends.input_shape)).astype(np.float32)).numpy()
+    out = model(np.random.default_rng(1).normal(size=(4, *ends.inputs[0].shape)).astype(np.float32)).numpy()
     assert out.shape == (4, 3)
     np.testing.assert_allclose(out.sum(axis=1), 1, rtol=1e-5)
     assert model.layers[-1].name == "probabilities"
@@ -64,7 +66,7 @@ def test_raw_values_are_scaled_inside_the_model(digits):
     ends = ends_of(digits)
     model = ARCHITECTURES["cnn"].build(ends, 0.25)
     x, _ = digits.arrays("train")
-    scaled = x * ends.input_scale[0] + ends.input_offset[0]
+    scaled = x * ends.inputs[0].scale[0] + ends.inputs[0].offset[0]
     assert scaled.min() == 0
     assert scaled.max() == 1
     np.testing.assert_allclose(model.get_layer("preprocessing")(x), scaled, atol=1e-6)
@@ -83,7 +85,7 @@ def test_values_far_from_0_are_centred_before_they_are_scaled():
     import tensorflow as tf
 
     scale, offset = (1 / 0.3, 1.0), (-2024 / 0.3, 0.0)
-    ends = ModelEnds((2,), (3,), "classification", input_scale=scale, input_offset=offset)
+    ends = ModelEnds((InputEnd((2,), scale, offset),), (OutputEnd((3,), "classification"),))
     model = ARCHITECTURES["mlp"].build(ends, 0.25)
     x = np.random.default_rng(0).uniform((2023.5, -1), (2024.5, 1), (200, 2)).astype(np.float32)
     scaled = tf.keras.Model(model.input, model.get_layer("preprocessing").output)(x).numpy()
@@ -134,7 +136,9 @@ def test_the_same_seed_gives_the_same_weights(digits):
 )
 def test_a_model_that_cannot_be_is_refused_by_name(model, shape, output, problem, says):
     with pytest.raises(ModelError, match=r"teacher\.model") as caught:
-        check_model(ModelConfig(model=model), shape, output, problem, field="teacher")
+        check_model(
+            ModelConfig(model=model), {"": shape}, [Head(problem=problem, output_shape=output)], field="teacher"
+        )
     assert says in str(caught.value)
     assert model in str(caught.value)
 
@@ -166,7 +170,7 @@ def functions(tmp_path, monkeypatch):
 
 def test_a_function_builds_the_model(functions, digits):
     config = ModelConfig(model="theirs_zoo:build")
-    check_model(config, digits.input_shape, digits.output_shape, "classification")
+    check_model(config, digits.input_shapes, digits.heads)
     first, second = (build_model(config, digits, seed=3) for _ in range(2))
     assert first.output_shape == (None, 10)
     assert [layer.name for layer in first.layers] == [layer.name for layer in second.layers]
@@ -183,7 +187,7 @@ def test_a_function_builds_the_model(functions, digits):
 )
 def test_a_function_that_builds_no_fitting_model_is_refused(functions, digits, name, says):
     with pytest.raises(ModelError) as caught:
-        check_model(ModelConfig(model=f"theirs_zoo:{name}"), digits.input_shape, digits.output_shape, "classification")
+        check_model(ModelConfig(model=f"theirs_zoo:{name}"), digits.input_shapes, digits.heads)
     assert says in str(caught.value)
 
 

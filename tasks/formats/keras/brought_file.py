@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.contract.errors import ModelError
+from tasks.contract.named import ONE
 from tasks.formats.keras import applications as keras_applications
 from tasks.formats.keras3.layers import leaves, refusals, taken
 
@@ -94,12 +95,12 @@ class ModelFile:
         return layers if isinstance(layers, list) else []
 
     @property
-    def ends(self) -> tuple[int, int]:
-        """How many inputs and outputs the model has; one of each where the config does not say."""
+    def ends(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What the model's inputs and outputs are called; one of each where the config does not say."""
         if self.config.get("class_name") != "Functional":
-            return 1, 1
-        inputs, outputs = (leaves(self.config["config"].get(key)) for key in ("input_layers", "output_layers"))
-        return len(inputs) or 1, len(outputs) or 1
+            return (ONE,), (ONE,)
+        inputs, outputs = (_called(self.config["config"].get(key)) for key in ("input_layers", "output_layers"))
+        return inputs or (ONE,), outputs or (ONE,)
 
     @property
     def input_shape(self) -> tuple[int | None, ...] | None:
@@ -131,6 +132,13 @@ class ModelFile:
                 place = layers.index(layer)
                 layer = layers[place - 1] if place else None
         return layer["config"].get("units") if layer is not None and layer["class_name"] == "Dense" else None
+
+
+def _called(tensors: Any) -> tuple[str, ...]:
+    """The names of tensors in a config: the keys of a dict, else of the layers that they are of."""
+    if isinstance(tensors, dict) and len(leaves(tensors)) == len(tensors):
+        return tuple(sorted(tensors))
+    return tuple(name for name, _, _ in leaves(tensors))
 
 
 def look(path: Path, *, trust: bool, field: str = "model") -> ModelFile:

@@ -4,23 +4,23 @@ import importlib
 import importlib.metadata
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.contract.errors import ConversionError, ModelError
-from tasks.contract.problem import Problem, one_for_two
+from tasks.data.heads import Head
 from tasks.formats.keras import applications as keras_applications
 from tasks.formats.keras.brought_file import ModelFile, look
+from tasks.formats.keras.ends import check_heads, check_shapes, idle_inputs, places
 from tasks.formats.keras.limits import allowance, check_tensors
 from tasks.formats.keras3 import files as keras3
 from tasks.keras_graph import precision_policies
 from tasks.keras_graph.activations import activation_name
 from tasks.keras_graph.batch_independence import mixed_up
 from tasks.keras_graph.fused_norms import failing
-from tasks.keras_graph.output_meaning import meaning
-from tasks.keras_graph.rebuild import carry, flat, is_adapted, taking_floats
+from tasks.keras_graph.rebuild import End, carry, flat, is_adapted, with_ends
 from tasks.keras_graph.training_calls import unanswerable
 
 if TYPE_CHECKING:
@@ -55,12 +55,12 @@ def load(folder: Path) -> "tf.keras.Model":
 
 
 def import_model(path: Path, *, trust: bool, field: str = "model") -> "tf.keras.Model":
-    """A user's file as a functional Keras 2 model with one input and one output; as `opened`."""
+    """A user's file as a functional Keras 2 model; as `opened`."""
     return opened(path, trust=trust, field=field)[0]
 
 
 def opened(path: Path, *, trust: bool, field: str = "model") -> tuple["tf.keras.Model", Any]:
-    """A user's file as a functional Keras 2 model with one input and one output, and as the model that it is.
+    """A user's file as a functional Keras 2 model, and as the model that it is.
 
     The first is free of what the file keeps beside the model; the second is in the Keras that it was made with.
 
@@ -130,7 +130,7 @@ def in_float32(model: Any) -> Any:
 
 
 def plain(model: Any, name: str, field: str) -> "tf.keras.Model":
-    """A model that somebody brought as a functional one of Keras 2 with one input and one output.
+    """A model that somebody brought as a functional one of Keras 2.
 
     Raises:
         ModelError: it is something else.
@@ -151,7 +151,6 @@ def plain(model: Any, name: str, field: str) -> "tf.keras.Model":
             name,
             "is not made of layers with a known input shape; build it with the functional API or tf.keras.Input",
         )
-    check_ends(len(model.inputs), len(model.outputs), name, field)
     check_tensors(model, name, field)
     if why := unanswerable(model):
         raise ModelError(field, name, why)
@@ -211,72 +210,49 @@ def _with_layers_for_code(model: "tf.keras.Model") -> "tf.keras.Model":
     return model
 
 
-def check_ends(inputs: int, outputs: int, name: str, field: str) -> None:
-    """Data sets have one input and one target, so a model with more could be written, but not measured.
-
-    Raises:
-        ModelError: there is more than one of either.
-
-    """
-    if (inputs, outputs) != (1, 1):
-        raise ModelError(
-            field,
-            name,
-            f"has {inputs} inputs and {outputs} outputs; one of each is what data sets have, and can be compressed: "
-            "bring it between one input and one output, tf.keras.Model(model.input[0], model.output[0])",
-        )
-
-
 def fitted(
-    model: "tf.keras.Model",
-    input_shape: tuple[int, ...],
-    output_shape: tuple[int, ...],
-    problem: Problem,
-    name: str,
-    field: str,
+    model: "tf.keras.Model", inputs: Mapping[str, tuple[int, ...]], heads: Sequence[Head], name: str, field: str
 ) -> "tf.keras.Model":
-    """A model with its free axes set to the data's; nothing else is changed, and nothing added.
+    """A model with its free axes set to the data's, its inputs and outputs in their order; nothing else is changed.
+
+    Args:
+        model: as `plain` gives it.
+        inputs: the shape of one example, by the name of each of the data's inputs.
+        heads: what its outputs are to be.
+        name: what the user calls it, for messages.
+        field: the recipe's name for it, for messages.
 
     Raises:
-        ModelError: its input or output is of another shape than the data's.
+        ModelError: its inputs or outputs are others than the data's, by number, name or shape.
 
     """
-    import tensorflow as tf
-
-    shape = tuple(model.inputs[0].shape[1:])
-    if not fits(shape, input_shape):
-        raise ModelError(field, name, f"takes examples of shape {shape}; the data's have {input_shape}")
-    dtype = model.inputs[0].dtype
-    if shape != input_shape or model.inputs[0].shape[0] is not None:
-        free = tf.keras.Input(input_shape, dtype=dtype, name="input")
-        clone = tf.keras.models.clone_model(model, input_tensors=free)
-        carry(clone, model.get_weights())
-        model = clone
-    if dtype != tf.float32:
-        model = taking_floats(model)
-    shape = tuple(model.outputs[0].shape[1:])
-    one = problem == "classification" and one_for_two(shape, output_shape)
-    if one and meaning(model) != "shares":
-        raise ModelError(
-            field,
-            name,
-            "gives one value for two classes, and no sigmoid makes it a share of the second: end the model in "
-            "Dense(1, activation='sigmoid')",
-        )
-    if not one and not fits(shape, output_shape):
-        remedy = f"gives predictions of shape {shape}; a {problem} of these data needs {output_shape}"
-        if problem == "classification":
-            remedy += ", a value for each class: probabilities, logits, or a sigmoid each"
-            remedy += "; or, for two classes, one sigmoid" if output_shape == (2,) else ""
-        raise ModelError(field, name, remedy)
-    if why := mixed_up(model) or failing(model):
+    taken, given = places(model, list(inputs), [head.name for head in heads], name, field)
+    check_shapes(model, inputs, taken, name, field)
+    model = _with_ends_of(model, inputs, taken, [head.name for head in heads], given)
+    check_heads(model, heads, name, field)
+    if why := idle_inputs(model) or mixed_up(model) or failing(model):
         raise ModelError(field, name, why)
     return model
 
 
-def fits(shape: tuple[int | None, ...], sizes: tuple[int, ...]) -> bool:
-    """Whether a shape is of these sizes; None fits any."""
-    return len(shape) == len(sizes) and all(axis in (None, size) for axis, size in zip(shape, sizes, strict=True))
+def _with_ends_of(
+    model: "tf.keras.Model",
+    inputs: Mapping[str, tuple[int, ...]],
+    taken: Sequence[int],
+    heads: Sequence[str],
+    given: Sequence[int],
+) -> "tf.keras.Model":
+    """The model with float32 at its inputs, of the data's shapes, and all ends in the data's order."""
+    import tensorflow as tf
+
+    ends, as_they_are = [], len(inputs) == len(heads) == 1
+    for (name, shape), place in zip(inputs.items(), taken, strict=True):
+        own = model.inputs[place]
+        free = tuple(own.shape) != (None, *shape)
+        as_they_are = as_they_are and not free and own.dtype == tf.float32
+        called = name if len(inputs) > 1 else "input" if free else model._input_layers[place].name
+        ends.append(End(place, called, shape))
+    return model if as_they_are else with_ends(model, ends, given, heads)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks.contract.errors import ModelError
+from tasks.contract.named import identifier
 from tasks.formats.keras import applications as keras_applications
 from tasks.formats.keras.brought_file import unlike
 from tasks.formats.keras.limits import allowance, check_tensors
@@ -30,6 +31,7 @@ from tasks.formats.keras3.mask_arguments import mask_argument, mask_of
 from tasks.formats.keras3.masked_calls import Caller, MaskedCalls
 from tasks.formats.keras3.masks import Masks, Unmaskable
 from tasks.formats.keras3.operations import OPERATIONS
+from tasks.keras_graph.names import pinned
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -56,7 +58,7 @@ def built(config: Entry, functions: Functions, name: str, field: str, *, values:
         refused = refusals(config)
         if not refused:
             with allowance(values):
-                model, _ = _model(config, functions)
+                model = _pinned(_model(config, functions)[0], config)
             check_tensors(model, name, field)
             return model
     except (_Unlike, Unmaskable) as error:
@@ -107,6 +109,21 @@ def _model(entry: Entry, functions: Functions) -> tuple["tf.keras.Model", Masks]
     inputs, outputs = tensors_of(settings["input_layers"]), tensors_of(settings["output_layers"])
     model = tf.keras.Model(inputs, outputs, name=settings["name"])
     return model, calls.masks
+
+
+def _pinned(model: "tf.keras.Model", entry: Entry) -> "tf.keras.Model":
+    """The model with each of several outputs called as in Keras 3, whatever layers stand for those that give them."""
+    import tensorflow as tf
+
+    if len(model.outputs) == 1 or isinstance(model._nested_outputs, dict):
+        return model
+    names: list[str] = []
+    for name, _, _ in leaves(entry["config"]["output_layers"]):
+        again = names.count(name)  # a layer that is called twice
+        names.append(f"{name}_{again}" if again else name)
+    outputs = pinned(model.outputs, list(map(identifier, names)))
+    outputs = tf.nest.pack_sequence_as(model._nested_outputs, outputs)
+    return tf.keras.Model(model._nested_inputs, outputs, name=model.name)
 
 
 def _tensors(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tasks.contract.named import by_name
 from tasks.formats.audit import Audit, LayerAudit, counted
 from tasks.formats.onnx.graph import dequantize_before
 from tasks.formats.onnx.saturation import saturating
@@ -41,8 +42,8 @@ def audit(file: Path, example: np.ndarray) -> Audit:
     """Multiply-accumulates of one example, by operator and kernel.
 
     Args:
-        file: an ONNX file with one input.
-        example: one input as a batch of one, float32.
+        file: an ONNX file.
+        example: a batch of one, float32.
 
     """
     import onnx_ir as ir
@@ -91,7 +92,7 @@ def _profile(file: Path, example: np.ndarray) -> list[dict[str, Any]]:
         options.enable_profiling = True
         options.profile_file_prefix = f"{folder}/profile"
         session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        session.run(None, {session.get_inputs()[0].name: example})
+        session.run(None, by_name(example, [end.name for end in session.get_inputs()]))
         events = json.loads(Path(session.end_profiling()).read_text())
     return [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from tasks.contract.artifact import Precision, Target
 from tasks.contract.errors import ConversionError
+from tasks.contract.named import by_name, packed
 from tasks.formats.audit import Audit
 from tasks.formats.lookups import without_tables
 from tasks.formats.onnx import audit as onnx_audit
@@ -27,7 +28,7 @@ from tasks.formats.onnx.handlers import handlers
 from tasks.formats.onnx.names import layer_of, read, subgraph_protos, written
 from tasks.formats.onnx.static_quantization import static
 from tasks.keras_graph.folding import fold
-from tasks.keras_graph.rebuild import signature_names
+from tasks.keras_graph.names import signature_names
 from tasks.quantization.calibration import CalibrationConfig
 from tasks.quantization.fake_quantization import frozen
 from tasks.quantization.kernel_steps import KernelSteps
@@ -86,7 +87,7 @@ def calibrate(
     Args:
         model: Keras 2, in float.
         folder: an existing one.
-        examples: raw inputs `(n, ...)`, float32.
+        examples: raw inputs `(n, ...)`, float32, or records of them.
         calibration: by which method.
         classes: their names in label order.
 
@@ -148,7 +149,7 @@ def made(
 
 
 def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from float32 inputs `(batch, ...)` to float32 outputs, for any batch size.
+    """A function from float32 inputs `(batch, ...)` to float32 outputs, records where they are several, for any batch.
 
     On a processor where ONNX Runtime's kernels saturate, a file that can is opened with unsigned weights, which is
     right and slower: see `saturation.unsigned`. Others are opened as they are, everywhere.
@@ -160,11 +161,10 @@ def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
     """
     unsigned = onnx_saturation.unsigned(folder / FILE) if onnx_saturation.processor_saturates() else None
     session = _session(unsigned or str(folder / FILE), threads)
-    name = session.get_inputs()[0].name
+    names, outputs = ([end.name for end in ends] for ends in (session.get_inputs(), session.get_outputs()))
 
     def run(inputs: np.ndarray) -> np.ndarray:
-        outputs: list[np.ndarray] = session.run(None, {name: inputs})
-        return outputs[0]
+        return packed(dict(zip(outputs, session.run(None, by_name(inputs, names)), strict=True)))
 
     return run
 
@@ -175,7 +175,7 @@ def saturating(folder: Path) -> tuple[str, ...]:
 
 
 def audit(folder: Path, example: np.ndarray) -> Audit:
-    """What ONNX Runtime runs for one example `(...)` or a batch of one `(1, ...)`, by profiling it."""
+    """What ONNX Runtime runs for a batch of one example `(1, ...)`, by profiling it."""
     return onnx_audit.audit(folder / FILE, example)
 
 
@@ -194,8 +194,8 @@ def _converted(model: "tf.keras.Model", target: Target) -> "onnx.ModelProto":
     import tf2onnx
 
     signature = [
-        tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype, name=layer.name)
-        for tensor, layer in zip(model.inputs, model._input_layers, strict=True)
+        tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype, name=name)
+        for tensor, name in zip(model.inputs, signature_names(model)[0], strict=True)
     ]
     _call_in_place(model)
     with _complaints() as complaints:

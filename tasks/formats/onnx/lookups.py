@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tasks.contract.named import by_name
 from tasks.formats.onnx.files import _session
 from tasks.formats.onnx.graph import ancestors, array, producer
 from tasks.formats.onnx.half_precision import COMPUTED
@@ -22,7 +23,7 @@ SAME_ROWS = frozenset({"Cast", "DequantizeLinear", "Identity"})  # between a tab
 
 
 def unknown_ids(file: Path) -> Callable[[np.ndarray], str] | None:
-    """A check whether inputs `(n, …)` have ids that the file has no row for; none if it looks nothing up.
+    """A check whether inputs `(n, …)`, or records of them, have ids that the file has no row for; none if it looks nothing up.
 
     It answers with the first such id in a sentence, and with nothing if there is none.
     """
@@ -38,11 +39,12 @@ def unknown_ids(file: Path) -> Callable[[np.ndarray], str] | None:
         node.outputs[0].dtype = ir.DataType.INT64
     part = ir.convenience.extract(graph, graph.inputs, [node.outputs[0] for node in ids])
     session = _session(ir.to_proto(ir.Model(part, ir_version=model.ir_version)).SerializeToString(), 1)
-    input_ = graph.inputs[0]
-    dtype = input_.dtype.numpy()
+    types = {input_.name: input_.dtype.numpy() for input_ in graph.inputs}
+    needed = [input_.name for input_ in session.get_inputs()]
 
     def first_unknown(x: np.ndarray) -> str:
-        answers = session.run(None, {input_.name: x.astype(dtype, copy=False)})
+        fed = by_name(x, list(types))
+        answers = session.run(None, {name: fed[name].astype(types[name], copy=False) for name in needed})
         for rows, (lookup, count) in zip(answers, lookups, strict=True):
             outside = np.argwhere((rows < 0) | (rows >= count))
             if len(outside):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tasks.contract.named import by_name
 from tasks.formats.onnx.graph import array, constant_array, dequantize_before, producer
 from tasks.formats.onnx.lowering import rows_of
 from tasks.formats.onnx.names import forget_shapes
@@ -30,8 +31,8 @@ def static(
     """A float model in 8 bits.
 
     Args:
-        proto: with one input.
-        examples: raw inputs `(n, ...)`, float32, that set the ranges.
+        proto: any.
+        examples: raw inputs `(n, ...)`, float32, or records of them, that set the ranges.
         calibration: by which of the tool's methods.
         percentile: for the method of that name.
 
@@ -45,11 +46,13 @@ def static(
         """Hands out the examples one after another: histograms of a whole batch would be of its extremes."""
 
         def __init__(self) -> None:
-            self._rest = iter(examples)
+            self._rest = iter(range(len(examples)))
 
         def get_next(self) -> dict[str, np.ndarray] | None:
-            example = next(self._rest, None)
-            return None if example is None else {proto.graph.input[0].name: example[None]}
+            place = next(self._rest, None)
+            return None if place is None else by_name(examples[place : place + 1], names)
+
+    names = [end.name for end in proto.graph.input]
 
     methods = {
         "minmax": CalibrationMethod.MinMax,

@@ -11,11 +11,12 @@ import numpy as np
 
 from tasks.contract.artifact import Precision
 from tasks.contract.errors import ConversionError
+from tasks.contract.named import by_name, packed
 from tasks.formats.audit import Audit, LayerAudit, counted
 from tasks.formats.lookups import without_tables
 from tasks.formats.savedmodel.warmup import write_warmup
 from tasks.keras_graph.folding import fold
-from tasks.keras_graph.rebuild import signature_names
+from tasks.keras_graph.names import signature_names
 from tasks.quantization.fake_quantization import frozen
 from tasks.quantization.parameters import is_fake_quantized
 
@@ -103,15 +104,17 @@ def _draws(layer: "tf.keras.layers.Layer") -> bool:
 
 
 def warm_up(folder: Path, examples: np.ndarray) -> None:
-    """Have TensorFlow Serving ask the model these raw inputs `(batch, ...)` when it loads it; see `warmup`."""
+    """Have TensorFlow Serving ask the model these raw inputs `(batch, ...)` or records when it loads it; see `warmup`."""
     import tensorflow as tf
 
-    (name,) = tf.saved_model.load(str(folder)).signatures[SIGNATURE].structured_input_signature[1]
-    write_warmup(folder, {name: examples}, SIGNATURE)
+    names = tf.saved_model.load(str(folder)).signatures[SIGNATURE].structured_input_signature[1]
+    write_warmup(folder, by_name(examples, list(names)), SIGNATURE)
 
 
 def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:  # noqa: ARG001
-    """A function from float32 inputs `(batch, ...)` to float32 outputs, for any batch size.
+    """A function from float32 inputs `(batch, ...)` to float32 outputs, records where they are several, for any batch.
+
+    A signature has its outputs in no order; they come in that of their names.
 
     Args:
         folder: a SavedModel.
@@ -122,12 +125,11 @@ def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]: 
 
     loaded = tf.saved_model.load(str(folder))
     function = loaded.signatures[SIGNATURE]
-    (name,) = function.structured_input_signature[1]
-    (output,) = function.structured_outputs
+    names = list(function.structured_input_signature[1])
 
     def run(inputs: np.ndarray, _owner: Any = loaded) -> np.ndarray:  # the variables live as long as their owner
-        values: np.ndarray = function(**{name: tf.constant(inputs)})[output].numpy()
-        return values
+        answers = function(**{name: tf.constant(values) for name, values in by_name(inputs, names).items()})
+        return packed({name: answers[name].numpy() for name in sorted(answers)})
 
     return run
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from tasks.contract.artifact import Precision
 from tasks.contract.errors import ConversionError
+from tasks.contract.named import by_name, packed
 from tasks.formats.audit import Audit, LayerAudit, counted
 from tasks.formats.savedmodel import files as savedmodel
 from tasks.formats.slimline_pyfunc import as_steps, as_values
@@ -30,6 +31,7 @@ from tasks.formats.tflite.layers import reachable
 from tasks.formats.tflite.lowering import lower
 from tasks.formats.tflite.recurrent import stepwise
 from tasks.keras_graph.folding import fold
+from tasks.keras_graph.names import signature_names
 from tasks.quantization.calibration import CalibrationConfig
 from tasks.quantization.fake_quantization import custom_objects, frozen
 from tasks.quantization.parameters import is_fake_quantized, kernel_steps
@@ -100,7 +102,7 @@ def calibrate(
     Args:
         model: Keras 2, in float.
         folder: an existing one.
-        examples: raw inputs `(n, ...)`, float32.
+        examples: raw inputs `(n, ...)`, float32, or records of them.
         calibration: its method is not the converter's to choose: it takes all that was seen.
         classes: their names in label order.
         integer_io: as in `write`.
@@ -127,7 +129,9 @@ def _converted(
         if precision == "float16":
             converter.target_spec.supported_types = [tf.float16]
         if examples is not None:
-            converter.representative_dataset = lambda: ([example[None]] for example in examples)
+            names = signature_names(model)[0]
+            singles = [examples[place : place + 1] for place in range(len(examples))]
+            converter.representative_dataset = lambda: (by_name(each, names) for each in singles)
         if integer_io:
             converter.inference_input_type = converter.inference_output_type = tf.int8
         # it asks for example inputs, which fake quantization makes unnecessary
@@ -195,7 +199,9 @@ def _line(text: str) -> str:
 
 
 def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from float32 inputs `(batch, ...)` to float32 outputs, for any batch size, whatever the file takes.
+    """A function from float32 inputs `(batch, ...)` to float32 outputs, records where they are several, for any batch.
+
+    Whatever numbers the file takes. A signature has its outputs in no order; they come in that of their names.
 
     A change of the batch size plans the memory anew; the last few sizes are kept ready.
 
@@ -206,21 +212,40 @@ def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
     """
 
     @lru_cache(maxsize=4)
-    def ready(batch: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    def ready(batch: int) -> tuple[Any, Ends, Ends]:
         interpreter = _interpreter(folder / FILE, threads)
-        input_ = interpreter.get_input_details()[0]
-        interpreter.resize_tensor_input(input_["index"], (batch, *input_["shape"][1:]))
+        inputs, outputs = ends(interpreter)
+        for details in inputs.values():
+            interpreter.resize_tensor_input(details["index"], (batch, *details["shape"][1:]))
         with _quiet():
             interpreter.allocate_tensors()
-        return interpreter, input_, interpreter.get_output_details()[0]
+        return interpreter, inputs, outputs
 
-    def run(inputs: np.ndarray) -> np.ndarray:
-        interpreter, input_, output = ready(len(inputs))
-        interpreter.set_tensor(input_["index"], as_steps(inputs, input_))
+    def run(x: np.ndarray) -> np.ndarray:
+        interpreter, inputs, outputs = ready(len(x))
+        for name, values in by_name(x, list(inputs)).items():
+            interpreter.set_tensor(inputs[name]["index"], as_steps(values, inputs[name]))
         interpreter.invoke()
-        return as_values(interpreter.get_tensor(output["index"]), output)
+        return packed(
+            {name: as_values(interpreter.get_tensor(details["index"]), details) for name, details in outputs.items()}
+        )
 
     return run
+
+
+Ends = dict[str, dict[str, Any]]  # tensors as LiteRT describes them, by the names that the file's signature has
+
+
+def ends(interpreter: Any) -> tuple[Ends, Ends]:
+    """The inputs and outputs of an open file: its tensors stand in an order of their own, and so only names tell.
+
+    A file without a signature, as of others, has the names of its tensors.
+    """
+    if interpreter.get_signature_list():
+        runner = interpreter.get_signature_runner()
+        return runner.get_input_details(), runner.get_output_details()
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    return {each["name"]: each for each in inputs}, {each["name"]: each for each in outputs}
 
 
 def saturating(folder: Path) -> tuple[str, ...]:  # noqa: ARG001  the other formats look
@@ -233,13 +258,14 @@ DELEGATE = "DELEGATE"
 
 
 def audit(folder: Path, example: np.ndarray) -> Audit:
-    """What LiteRT runs for one example: the file's operators, and how many parts of the graph its delegate took over.
+    """What LiteRT runs for a batch of one example: the file's operators, and how many parts of the graph its delegate took over.
 
     The delegate (XNNPACK) computes an operator in the numbers that the file has it in.
     """
     interpreter = _interpreter(folder / FILE, 1)
-    input_ = interpreter.get_input_details()[0]
-    interpreter.resize_tensor_input(input_["index"], example.shape)
+    inputs, _ = ends(interpreter)
+    for name, values in by_name(example, list(inputs)).items():
+        interpreter.resize_tensor_input(inputs[name]["index"], values.shape)
     with _quiet():
         interpreter.allocate_tensors()
     tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}

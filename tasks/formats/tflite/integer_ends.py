@@ -58,7 +58,7 @@ def _raw_range(layer: "tf.keras.layers.Layer") -> tuple[float, float]:
 
 
 def softened_last(content: bytes) -> bytes:
-    """A file of the converter's own integers with the last softmax behind the step to float instead of before it.
+    """A file of the converter's own integers with each last softmax behind the step to float instead of before it.
 
     The converter has probabilities in steps of 1/256: with many classes, or unsure ones, the largest two are often
     the same. What is computed in float instead is a few exponentials.
@@ -66,14 +66,16 @@ def softened_last(content: bytes) -> bytes:
     from tensorflow.lite.python import schema_py_generated as schema
 
     graph = TFLiteGraph(content)
-    softmax, dequantize = [None, None, *graph.operators][-2:]
-    if softmax is None or [graph.kind(one) for one in (softmax, dequantize)] != ["SOFTMAX", "DEQUANTIZE"]:
-        return content
-    if softmax.outputs != dequantize.inputs:
-        return content
-    between = graph.tensors[softmax.outputs[0]]
-    between.type, between.quantization = schema.TensorType.FLOAT32, None
-    softmax.inputs, dequantize.inputs = dequantize.inputs, softmax.inputs
-    softmax.outputs, dequantize.outputs = dequantize.outputs, softmax.outputs
-    graph.operators[-2:] = [dequantize, softmax]
-    return graph.finished(len(content))
+    takers, moved = graph.takers(), False
+    for place, softmax in enumerate(graph.operators):
+        after = takers[softmax.outputs[0]] if graph.kind(softmax) == "SOFTMAX" else []
+        if [graph.kind(taker) for taker in after] != ["DEQUANTIZE"] or after[0].outputs[0] not in graph.outputs:
+            continue
+        (dequantize,) = after
+        between = graph.tensors[softmax.outputs[0]]
+        between.type, between.quantization = schema.TensorType.FLOAT32, None
+        softmax.inputs, dequantize.inputs = dequantize.inputs, softmax.inputs
+        softmax.outputs, dequantize.outputs = dequantize.outputs, softmax.outputs
+        graph.operators[place], graph.operators[graph.operators.index(dequantize)] = dequantize, softmax
+        moved = True
+    return graph.finished(len(content)) if moved else content

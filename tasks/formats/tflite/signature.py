@@ -6,33 +6,48 @@ from typing import Any
 
 import numpy as np
 
-from tasks.formats.tflite.files import _interpreter
+from tasks.formats.tflite.files import _interpreter, ends
 
 
 @dataclass(frozen=True)
 class TFLiteTensor:
-    """An input or output. A value is (step - zero_point) * scale where it is in integers; in float, scale is 0."""
+    """An input or output. A value is (step - zero_point) * scale where it is in integers; in float, scale is 0.
+
+    name: the tensor's own. called: as the file's signature does, and people.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     scale: float
     zero_point: int
+    called: str = ""
 
 
 def tensors(file: Path) -> tuple[TFLiteTensor, TFLiteTensor]:
     """The input and the output of a file with one of each.
 
     Raises:
+        ValueError: it is no model that LiteRT can open, or has several.
+
+    """
+    (input_,), (output,) = signature(file)
+    return input_, output
+
+
+def signature(file: Path) -> tuple[tuple[TFLiteTensor, ...], tuple[TFLiteTensor, ...]]:
+    """The inputs and outputs of a file, in the order of their names.
+
+    Raises:
         ValueError: it is no model that LiteRT can open.
 
     """
-    interpreter = _interpreter(file, 1)
-    (input_,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
-    return _tensor(input_), _tensor(output)
+    inputs, outputs = ends(_interpreter(file, 1))
+    return tuple(map(_tensor, inputs, inputs.values())), tuple(map(_tensor, outputs, outputs.values()))
 
 
-def _tensor(details: dict[str, Any]) -> TFLiteTensor:
+def _tensor(called: str, details: dict[str, Any]) -> TFLiteTensor:
     scale, zero = details["quantization"]
     shape = tuple(int(axis) for axis in details["shape"])
-    return TFLiteTensor(details["name"], np.dtype(details["dtype"]).name, shape, float(scale), int(zero))
+    dtype = np.dtype(details["dtype"]).name
+    return TFLiteTensor(details["name"], dtype, shape, float(scale), int(zero), called)

@@ -56,7 +56,7 @@ def new_rows(data: Dataset, config: DataConfig, *, labels: bool = True):
         config,
         labels=labels,
         classes=data.classes,
-        input_shape=data.input_shape,
+        input_shape=data.input.shape,
         limit=1000,
         columns=kept["columns"],
         target_columns=kept["target_columns"],
@@ -345,7 +345,7 @@ def test_rows_asked_in_mlflow_and_rows_monitored_become_the_numbers_of_training(
     pq.write_table(table.select(order), path)
     monitored = new_rows(opened, config).x
     frame = table.select(order).to_pandas(date_as_object=data.draw(st.booleans()))
-    end = TensorSpec("x", "float32", opened.input_shape)
+    end = TensorSpec("x", "float32", opened.input.shape)
     model = Table(File(end, end, lambda x: x), json.loads(json.dumps(describe(opened))))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of categories that no training row has

@@ -30,7 +30,7 @@ def test_folder_of_splits(tmp_path: Path) -> None:
                 Image.fromarray(next(images)).save(tmp_path / split / name / f"{number}.png")
     data = open_data(DataConfig(reader="folder", source=str(tmp_path), image_size=6))
     assert data.counts == {"train": 18, "validation": 6, "test": 8}
-    assert data.input_shape == (6, 6, 1)
+    assert data.input.shape == (6, 6, 1)
     with pytest.raises(DataError, match=r"image_size"):
         open_data(DataConfig(reader="folder", source=str(tmp_path)))
 
@@ -40,7 +40,7 @@ def test_folder_with_a_coloured_image_among_grey_ones(tmp_path: Path) -> None:
     (tmp_path / "a" / "3.png").write_bytes(png(pictures(1)[0]))
     with pytest.raises(DataError, match="color"):
         open_data(DataConfig(reader="folder", source=str(tmp_path)))
-    assert open_data(DataConfig(reader="folder", source=str(tmp_path), color="rgb")).input_shape == (4, 4, 3)
+    assert open_data(DataConfig(reader="folder", source=str(tmp_path), color="rgb")).input.shape == (4, 4, 3)
 
 
 def test_folder_with_an_empty_class_or_none(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_folder_without_classes_for_a_reconstruction(tmp_path: Path) -> None:
     for number, image in enumerate(pictures(20)):
         (tmp_path / f"{number}.png").write_bytes(png(image))
     data = open_data(DataConfig(reader="folder", source=str(tmp_path), problem="reconstruction"))
-    assert data.output_shape == (4, 4, 3)
+    assert data.head.output_shape == (4, 4, 3)
     assert data.counts == {"train": 14, "validation": 3, "test": 3}
 
 
@@ -120,7 +120,7 @@ def test_a_table_of_numbers_is_a_regression_with_as_many_targets_as_columns(tmp_
     lines = ["age,photo,height", *(f"{number},{number}.png,{number / 4}" for number in range(40))]
     listed(tmp_path, lines)
     data = opened(tmp_path, problem="regression", input="photo", target="age, height")
-    assert data.output_shape == (2,)
+    assert data.head.output_shape == (2,)
     np.testing.assert_allclose(labels_of(data, IMAGES), [(n, n / 4) for n in range(40)])
     with pytest.raises(DataError, match="are numbers, with a decimal point"):
         opened(tmp_path, problem="regression", input="age", target="photo")
@@ -246,14 +246,14 @@ def test_masks_beside_images_are_a_class_for_each_pixel(tmp_path: Path, mode: st
             colours.putpalette(np.random.default_rng(0).integers(0, 256, 768).tolist())
             colours.save(tmp_path / "masks" / f"{row}.png")
     data = opened(tmp_path)
-    assert (data.classes, data.output_shape) == (("0", "1", "2"), (4, 4, 3))
+    assert (data.classes, data.head.output_shape) == (("0", "1", "2"), (4, 4, 3))
     for label, row in zip(labels_of(data, IMAGES[:24]), range(24), strict=True):
         np.testing.assert_array_equal(label, classes_of(row))
     before = fingerprint(data.config)
     Image.fromarray(classes_of(0) * 0).save(tmp_path / "masks" / "0.png")
     assert fingerprint(data.config) != before
     assert opened(tmp_path).digest != data.digest
-    assert opened(tmp_path, problem="reconstruction").output_shape == (4, 4, 3)
+    assert opened(tmp_path, problem="reconstruction").head.output_shape == (4, 4, 3)
 
 
 def test_masks_are_resized_to_the_class_of_the_nearest_pixel_and_images_smoothly(tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ def test_masks_of_two_numbers_are_two_classes_where_they_are_named(tmp_path: Pat
     with pytest.raises(DataError, match=r"name them as they stand, data.classes: \['0', '255'\]"):
         opened(tmp_path)
     data = opened(tmp_path, classes=("0", "255"))
-    assert data.output_shape == (4, 4, 2)
+    assert data.head.output_shape == (4, 4, 2)
     np.testing.assert_array_equal(labels_of(data, IMAGES[:1])[0], IMAGES[0][..., 0] > 127)
 
 

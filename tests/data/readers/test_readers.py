@@ -27,9 +27,9 @@ def write_parquet(path: Path, images: list[bytes], labels: np.ndarray | list[str
 def test_digits_are_split_whole_and_in_range() -> None:
     data = open_data(DataConfig())
     assert data.counts == {"train": 1257, "validation": 270, "test": 270}
-    assert data.input_shape == (8, 8, 1)
-    assert data.output_shape == (10,)
-    assert (data.minimum, data.maximum) == (0.0, 16.0)
+    assert data.input.shape == (8, 8, 1)
+    assert data.head.output_shape == (10,)
+    assert (data.input.minimum, data.input.maximum) == (0.0, 16.0)
     assert data.classes == tuple("0123456789")
     x, y = data.sample("test", 100)
     assert (x.shape, x.dtype, y.dtype) == ((100, 8, 8, 1), np.float32, np.int64)
@@ -85,10 +85,10 @@ def test_npz_in_one_part(tmp_path: Path) -> None:
     data = open_data(DataConfig(reader="npz", source=str(tmp_path / "d.npz")))
     rows = np.concatenate([data.arrays(split)[0] for split in ("train", "validation", "test")])
     assert sorted(map(tuple, rows.tolist())) == sorted(map(tuple, x.tolist()))
-    assert data.scaling == "standardize"
+    assert data.scaling() == "standardize"
     train = data.arrays("train")[0]
-    np.testing.assert_allclose(data.mean, train.mean(axis=0), rtol=1e-5)
-    np.testing.assert_allclose(data.std, train.std(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(data.input.mean, train.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(data.input.std, train.std(axis=0), rtol=1e-4)
 
 
 def test_npz_with_splits_of_its_own(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_parquet_as_hugging_face_writes_it(tmp_path: Path) -> None:
     pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(features)}), tmp_path / "d.parquet")
     data = open_data(DataConfig(reader="parquet", source=str(tmp_path / "d.parquet")))
     assert data.classes == ("no", "yes")
-    assert data.input_shape == (4, 4, 3)
+    assert data.input.shape == (4, 4, 3)
 
 
 def test_parquet_of_lists_for_a_reconstruction(tmp_path: Path) -> None:
@@ -174,8 +174,8 @@ def test_parquet_of_lists_for_a_reconstruction(tmp_path: Path) -> None:
     data = open_data(config)
     x, y = data.arrays("train")
     np.testing.assert_array_equal(x, y)
-    assert data.output_shape == (6,)
-    assert data.variance == pytest.approx(x.var(axis=0).mean(), rel=1e-5)
+    assert data.head.output_shape == (6,)
+    assert data.head.variance == pytest.approx(x.var(axis=0).mean(), rel=1e-5)
 
 
 def test_parquet_names_the_row_of_a_bad_image_and_of_a_gap(tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_keras_images_and_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = (images[:40], np.arange(40)[:, None] % 2), (images[40:], np.arange(20)[:, None] % 2)
     monkeypatch.setattr(tf.keras.datasets.mnist, "load_data", lambda: loaded)
     data = open_data(DataConfig(reader="keras", source="mnist"))
-    assert data.input_shape == (5, 5, 1)
+    assert data.input.shape == (5, 5, 1)
     assert data.counts == {"train": 34, "validation": 6, "test": 20}
 
     words = np.empty(60, object)
@@ -280,7 +280,7 @@ def test_keras_images_and_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = (words[:40], np.arange(40) % 2), (words[40:], np.arange(20) % 2)
     monkeypatch.setattr(tf.keras.datasets.imdb, "load_data", lambda num_words: loaded)
     data = open_data(DataConfig(reader="keras", source="imdb"))
-    assert data.input_shape == (2000,)
+    assert data.input.shape == (2000,)
     assert data.classes == ("negative", "positive")
 
 

@@ -57,7 +57,7 @@ def test_24_bit_samples(tmp_path: Path) -> None:
 
 def test_class_folders_of_sounds(tmp_path: Path) -> None:
     data = opened(write(tmp_path, list(WAVES)))
-    assert (data.input_shape, data.classes) == ((RATE // 4, 1), ("high", "low"))
+    assert (data.input.shape, data.classes) == ((RATE // 4, 1), ("high", "low"))
     rows = {x.tobytes(): y for split in data.counts for x, y in zip(*data.arrays(split), strict=True)}
     assert [rows[wave.tobytes()] for wave in WAVES] == [1, 0] * 12
 
@@ -77,7 +77,7 @@ def test_a_spectrogram_is_what_tf_signal_makes_of_the_same_samples(rate: int, ba
 
 def test_a_folder_of_spectrograms(tmp_path: Path) -> None:
     data = opened(write(tmp_path, list(WAVES)), mel=20)
-    assert data.input_shape == (23, 20, 1)
+    assert data.input.shape == (23, 20, 1)
     rows = {x.tobytes() for split in data.counts for x in data.arrays(split)[0]}
     assert log_mel(WAVES[3], RATE, 20)[..., None].tobytes() in rows
     with pytest.raises(DataError, match="too many bands"):
@@ -104,7 +104,7 @@ def test_sounds_that_differ_otherwise(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="save all with as many"):
         opened(tmp_path / "stereo")
     write(tmp_path / "both", [np.stack([one, one], axis=1) for one in WAVES])
-    assert opened(tmp_path / "both").input_shape == (2000, 2)
+    assert opened(tmp_path / "both").input.shape == (2000, 2)
     with pytest.raises(DataError, match="2 channels; save one"):
         opened(tmp_path / "both", mel=20)
 

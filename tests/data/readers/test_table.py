@@ -21,7 +21,7 @@ def test_table_of_classes(tmp_path: Path, suffix: str) -> None:
     (pyarrow.csv.write_csv if suffix == ".csv" else pq.write_table)(pa.table(columns), path)
     data = open_data(DataConfig(reader="table", source=str(path), target="kind"))
     assert data.classes == ("x", "yy", "z")
-    assert data.input_shape == (2,)
+    assert data.input.shape == (2,)
     x, y = data.arrays("test")
     np.testing.assert_array_equal(x[:, 1].astype(int) % 3, y)
 
@@ -38,9 +38,9 @@ def test_table_for_a_regression_of_two_targets(tmp_path: Path) -> None:
     data = open_data(DataConfig(reader="table", source=str(tmp_path / "d.csv"), target="u, v", problem="regression"))
     x, y = data.arrays("train")
     assert (x.shape, y.shape, y.dtype) == ((34, 2), (34, 2), np.float32)
-    assert data.output_shape == (2,)
-    assert data.variance == pytest.approx(tuple(y.var(axis=0)), rel=1e-5)
-    assert (data.columns, data.target_columns) == (("a", "b"), ("u", "v"))
+    assert data.head.output_shape == (2,)
+    assert data.head.variance == pytest.approx(tuple(y.var(axis=0)), rel=1e-5)
+    assert (data.columns, data.head.target_columns) == (("a", "b"), ("u", "v"))
 
 
 def test_table_names_the_column_that_cannot_be_used(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_table_uses_the_columns_that_input_lists(tmp_path: Path) -> None:
     rows = "\n".join(f"{number},Bonn,{number / 7},{number % 2}" for number in range(40))
     (tmp_path / "d.csv").write_text("id,city,a,label\n" + rows)
     data = open_data(DataConfig(reader="table", source=str(tmp_path / "d.csv"), input="a"))
-    assert data.input_shape == (1,)
+    assert data.input.shape == (1,)
 
 
 def test_table_whose_whole_numbers_turn_into_fractions(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_the_row_numbers_that_pandas_writes_are_no_feature(tmp_path: Path, name:
     lines = rows(numbered=True)
     lines[0][0] = name
     data = open_data(written(tmp_path / "d.csv", lines))
-    assert (data.columns, data.target_columns, data.input_shape) == (("a", "b"), ("label",), (2,))
+    assert (data.columns, data.head.target_columns, data.input.shape) == (("a", "b"), ("label",), (2,))
     assert data.arrays("train")[0][:, 0].max() < 3
     (note,) = data.notes
     assert note.startswith("Column 1 has no name of its own")

@@ -65,7 +65,7 @@ def rows_of(data: Dataset, dtype: type) -> dict[bytes, Any]:
 @pytest.mark.parametrize("compression", ["", "GZIP", "ZLIB"])
 def test_images_and_labels_plain_or_compressed(tmp_path: Path, compression: str) -> None:
     data = opened(write(tmp_path / "d.tfrecord", examples(), compression))
-    assert (data.input_shape, data.classes) == ((5, 4, 3), ("0", "1"))
+    assert (data.input.shape, data.classes) == ((5, 4, 3), ("0", "1"))
     known = rows_of(data, np.uint8)
     assert [known[image.tobytes()] for image in IMAGES] == LABELS.tolist()
     assert data.notes == ("Features of the records: image is image, label is numbers.",)
@@ -92,7 +92,7 @@ def test_numbers_in_every_form_are_the_same_numbers(tmp_path: Path, value, featu
     records = examples(x=value, y=lambda row: [b"no", b"yes"][row % 2])
     features = ({"name": "x", **feature},) if feature else ()
     data = opened(write(tmp_path / "d.tfrec", records), input="x", target="y", features=features)
-    assert (data.input_shape, data.classes) == (shape, ("no", "yes"))
+    assert (data.input.shape, data.classes) == (shape, ("no", "yes"))
     known = rows_of(data, np.float32)
     assert [known[row.tobytes()] for row in NUMBERS] == LABELS.tolist()
 
@@ -103,7 +103,7 @@ def test_whole_numbers_and_bytes_of_images_as_they_are(tmp_path: Path) -> None:
     path = write(tmp_path / "d.tfrecord", records)
     data = opened(path, input="x", target="y", features=features, problem="regression")
     known = rows_of(data, np.uint8)
-    assert (data.dtype, data.output_shape) == (np.uint8, (2,))
+    assert (data.input.dtype, data.head.output_shape) == (np.uint8, (2,))
     np.testing.assert_array_equal([known[image.tobytes()] for image in IMAGES], NUMBERS[:, :2])
     with pytest.raises(DataError, match=r"60 bytes that are no image; .*type: uint8, shape"):
         opened(path, input="x", target="y", problem="regression")

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_keras3 import CLASSES, SHAPE, X, answers, settled, small
+from small_keras3 import CLASSES, SHAPE, X, answers, head, settled, small
 
 from tasks.contract.errors import ModelError
+from tasks.contract.named import ONE
 from tasks.formats.keras import files as format_keras
 from tasks.formats.keras import limits as keras_limits
 from tasks.formats.keras.brought_file import look
@@ -40,9 +41,9 @@ def files(tmp_path_factory, keras):
 @pytest.mark.parametrize("kind", [".keras", ".h5"])
 def test_a_file_is_rebuilt_in_silence(files, kind, caplog, recwarn):
     file = look(files[kind], trust=False)
-    assert (file.keras, file.input_shape, file.output_units, file.ends) == (3, SHAPE, 3, (1, 1))
+    assert (file.keras, file.input_shape, file.output_units, file.ends) == (3, SHAPE, 3, (("image",), ("out",)))
     model = format_keras.import_model(files[kind], trust=False)
-    model = format_keras.fitted(model, SHAPE, CLASSES, "classification", "model", "model")
+    model = format_keras.fitted(model, {ONE: SHAPE}, [head()], "model", "model")
     assert not caplog.records
     assert not recwarn.list
     assert [layer.name for layer in model.layers] == ["image", "conv", "norm", "relu", "pool", "out"]
@@ -53,7 +54,7 @@ def test_a_file_is_rebuilt_in_silence(files, kind, caplog, recwarn):
 @pytest.mark.parametrize(("shape", "output"), [((9, 9, 3), (3,)), (SHAPE, (4,))])
 def test_a_file_that_does_not_fit_is_refused(files, kind, shape, output):
     with pytest.raises(ModelError, match=r"^student\.model: .*(the data's have|needs)"):
-        check_model(ModelConfig(model=str(files[kind])), shape, output, "classification", field="student")
+        check_model(ModelConfig(model=str(files[kind])), {ONE: shape}, [head(output)], field="student")
 
 
 def test_a_file_is_looked_at_without_either_keras(files):
@@ -61,8 +62,9 @@ def test_a_file_is_looked_at_without_either_keras(files):
     import sys
 
     program = (
-        "import sys; from tasks.zoo import ModelConfig, check_model\n"
-        f"check_model(ModelConfig(model={str(files['.keras'])!r}), {SHAPE}, {CLASSES}, 'classification')\n"
+        "import sys; from tasks.zoo import ModelConfig, check_model; from tasks.data.heads import Head\n"
+        f"head = Head(problem='classification', output_shape={CLASSES})\n"
+        f"check_model(ModelConfig(model={str(files['.keras'])!r}), {{'': {SHAPE}}}, [head])\n"
         "print({'tensorflow', 'keras', 'tf_keras'} & set(sys.modules))"
     )
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
