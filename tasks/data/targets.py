@@ -63,7 +63,8 @@ def _targets(name: str, source: Source, config: DataConfig, scanned: Mapping[str
     notes: tuple[str, ...] = ()
     theirs, columns = source.classes, source.targets
     if name != ONE:  # the source's are those of all outputs
-        theirs, columns = (), tuple(column.strip() for column in config.target.split(",")) if columns else ()
+        theirs = source.classes_of.get(config.target, ())
+        columns = tuple(column.strip() for column in config.target.split(",")) if columns else ()
     if config.problem == "classification":
         with column_named(columns):
             parts, classes = numbered(scanned, config, theirs)
