@@ -6,11 +6,12 @@ import shutil
 import tarfile
 from pathlib import Path
 
-from tasks.bundles import BUNDLES
+from tasks.bundles import BUNDLES, edge
 from tasks.bundles.contents import BundleConfig, Contents, ServerName, render
 from tasks.bundles.question import write_question
 from tasks.contract.artifact import BundleArtifact, digest_folder
 from tasks.contract.errors import OutputTaken
+from tasks.contract.named import fields
 from tasks.contract.progress import listener
 from tasks.formats import FORMATS
 from tasks.formats.audit import named
@@ -47,22 +48,23 @@ def bundle(folder: Path, server: ServerName, contents: Contents) -> None:
         "model_sha256": measured.sha256,
         "measured_p50_ms": measured.latency.p50 * 1000,
     }
+    examples = contents.sample()["examples"]
     question = write_question(folder, server, measured.target, contents)
     render(
         "README.md",
         folder / "README.md",
         **about,
-        start=made_for.START,
+        start=made_for.START.replace(edge.EXAMPLES, edge.examples_file(examples)),
         evidence=contents.version.evidence,
         targets=[file.target for file in contents.version.shipped()],
         measured=measured,
         config=contents.config,
         question=question,
-        labels=contents.labels,
-        labels_mean=contents.labels_mean(measured.target),
+        outputs=contents.outputs(measured.target),
+        labels=any(output.labels for output in contents.outputs(measured.target)),
         saturating=layers,
         named=named,
-        inputs=list(contents.sample()["examples"].shape[1:]),
+        inputs={name: each.shape[1:] for name, each in fields(examples).items()},
     )
     write_manifest(folder, **about)
 

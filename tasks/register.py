@@ -26,16 +26,19 @@ from tasks.contract.errors import StoreError, VersionDamaged
 from tasks.contract.progress import listener
 from tasks.data import DataArtifact, open_prepared
 from tasks.drift.profile import FILE as PROFILE
-from tasks.drift.profile import open_predictions, write_profile
+from tasks.drift.profile import open_predictions, open_profile, write_profile
+from tasks.evidence.card import render_card
 from tasks.evidence.evidence import headline, open_evidence
-from tasks.evidence.page import PAGE, render_card
+from tasks.evidence.page import PAGE
 from tasks.formats import FORMATS
 from tasks.measuring.answers import Outputs
 from tasks.store import pages, registry, tracking
 from tasks.store.commit import git_commit
 from tasks.store.stage import StageRun, stage
+from tasks.versions.labels import write_labels
 from tasks.versions.manifest import write_manifest
 from tasks.versions.registered import MANIFEST_TAG, open_registered
+from tasks.versions.version import SAMPLE as SAMPLE_FILE
 from tasks.versions.version import place_of
 
 SAMPLE = 16  # examples with their answers in `sample.npz`: enough to tell a wrong file, few enough to ship
@@ -169,29 +172,32 @@ def _register(run: StageRun, made: Version, content: str) -> registry.Registered
     target = default_target(made.files)
     figures = headline(measured)
     examples, _ = open_prepared(made.data).sample("test", SAMPLE)
+    profile = _profile(made)
     tracking.save_model(
         folder,
         tracking.fetch(made.files[target]) / FORMATS[target].FILE,
         place_of(target) / FORMATS[target].FILE,
         examples[:2],
         requirements=[f"{library}=={version(library)}" for library in FORMATS[target].REQUIREMENTS],
-        columns=_kept(made.data, "columns"),
+        profile=profile,
     )
     if (folder / "code").is_dir():  # a file where Python would put bytecode beside what MLflow imports from a version
         (folder / "code" / "__pycache__").write_text("A file, so that Python writes nothing into this version.\n")
     for target, file in made.files.items():  # byte for byte what was measured: MLflow writes ONNX anew
         shutil.copytree(tracking.fetch(file), folder / place_of(target), dirs_exist_ok=True)
     shutil.copytree(evidence, folder / "evidence")
-    write_profile(_profile(made), folder)
+    write_profile(profile, folder)
+    told = open_profile(folder)
     sample: dict[str, Any] = {"examples": examples, **_answers(made.files, examples)}
-    np.savez_compressed(folder / "sample.npz", **sample)
-    (folder / "labels.json").write_text(json.dumps(list(made.data.classes), indent=1, ensure_ascii=False))
+    np.savez_compressed(folder / SAMPLE_FILE, **sample)
+    write_labels({head.name: head.classes for head in told.each_head}, folder)
     (folder / "recipe.yaml").write_text(made.recipe)
     written: dict[str, Any] = {
         "name": made.name,
         "description": made.config.description,
         "evidence": measured,
         "data": made.data,
+        "profile": told,
         "lineage": {step: artifact.sha256 for step, artifact in made.lineage.items()},
         "links": {
             **{step: pages.ui_url(artifact.run) for step, artifact in made.lineage.items()},

@@ -11,11 +11,11 @@ from pydantic import BaseModel, Field
 
 from tasks.contract.artifact import EvidenceArtifact
 from tasks.contract.errors import SmokeTestFailed
-from tasks.measuring.answers import Outputs
+from tasks.contract.named import ONE, Array, fields, packed
 from tasks.measuring.arrays import Figure
 from tasks.store import tracking
 from tasks.store.stage import StageRun, stage
-from tasks.versions.recorded_answers import compare_answers
+from tasks.versions.recorded_answers import compare_answers, largest
 from tasks.versions.registered import open_registered
 from tasks.versions.version import SAMPLE, OpenVersion
 
@@ -47,7 +47,8 @@ def smoke(uri: str, version: OpenVersion, work: Path) -> Smoke:
     with np.load(version.folder / SAMPLE) as sample:
         examples, recorded = sample["examples"], sample[version.default().target]
     question, answer = work / "question.json", work / "answer.json"
-    question.write_text(json.dumps({"inputs": examples.tolist()}))
+    asked = {name: each.tolist() for name, each in fields(examples).items()}
+    question.write_text(json.dumps({"inputs": asked.get(ONE, asked)}))
     command = [sys.executable, "-m", "mlflow", "models", "predict", "--model-uri", uri, "--env-manager", "local"]
     command += ["--content-type", "json", "--input-path", str(question), "--output-path", str(answer)]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": tracking.tracking_uri()}
@@ -63,15 +64,17 @@ def smoke(uri: str, version: OpenVersion, work: Path) -> Smoke:
     return Smoke(
         uri=uri,
         examples=len(examples),
-        largest_difference=compare_answers(recorded, _answers(answer), uri),
-        largest_answer=float(np.abs(recorded).max()),
+        largest_difference=compare_answers(recorded, _answers(answer, recorded), uri),
+        largest_answer=largest(recorded),
     )
 
 
-def _answers(file: Path) -> Outputs:
-    """The one output `(n, …)` in what MLflow's scoring protocol answers."""
+def _answers(file: Path, recorded: Array) -> Array:
+    """The one output `(n, …)` in what MLflow's scoring protocol answers, or records of those by name."""
     predictions = json.loads(file.read_text())["predictions"]
-    return np.asarray(next(iter(predictions.values())) if isinstance(predictions, dict) else predictions, np.float32)
+    if not recorded.dtype.names:
+        predictions = {ONE: next(iter(predictions.values())) if isinstance(predictions, dict) else predictions}
+    return packed({name: np.asarray(each, np.float32) for name, each in predictions.items()})
 
 
 @stage("smoke", reuse=False)

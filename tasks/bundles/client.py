@@ -15,13 +15,14 @@ import numpy as np
 from tasks.bundles.trial import TrialConfig, TrialResult, timed
 from tasks.contract import child
 from tasks.contract.errors import PortTaken, ServerFailed, SlimlineError
+from tasks.contract.named import Array, ordered, packed
 from tasks.versions.recorded_answers import compare_answers
 
 PATIENCE = 120  # seconds until a server that is not ready has failed
 
 
 def ask(
-    folder: Path, model: Path, name: str, sample: Mapping[str, np.ndarray], config: TrialConfig, measured: float
+    folder: Path, model: Path, name: str, sample: Mapping[str, Array], config: TrialConfig, measured: float
 ) -> TrialResult:
     """Start the server from a bundle's own code on loopback, and ask it through `tritonclient` by gRPC and by REST.
 
@@ -46,7 +47,7 @@ def ask(
                 call = _caller(way, client, name)
                 who = f"the server, asked by {way},"
                 away = max(away, compare_answers(recorded, call(examples), who))
-                one_by_one = np.concatenate([call(example[None]) for example in examples])
+                one_by_one = np.concatenate([call(examples[row : row + 1]) for row in range(len(examples))])
                 away = max(away, compare_answers(recorded, one_by_one, who))
                 latency[way] = timed(lambda: call(examples[:1]), config.requests)  # noqa: B023  called in this turn
             except SlimlineError:
@@ -181,17 +182,19 @@ def libraries() -> dict[str, Any]:
     return {"gRPC": tritonclient.grpc, "REST": tritonclient.http}
 
 
-def _caller(way: str, client: Any, name: str) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from examples `(n, …)` to answers, which takes names and types from what the server says of itself."""
+def _caller(way: str, client: Any, name: str) -> Callable[[Array], Array]:
+    """A function from examples to answers, which takes names and types from what the server says of itself."""
     library = libraries()[way]
     metadata = client.get_model_metadata(name, **({"as_json": True} if way == "gRPC" else {}))
-    (model_input,), (model_output,) = metadata["inputs"], metadata["outputs"]
+    types = {tensor["name"]: tensor["datatype"] for tensor in metadata["inputs"]}
+    gives = [tensor["name"] for tensor in metadata["outputs"]]
 
-    def call(examples: np.ndarray) -> np.ndarray:
-        tensor = library.InferInput(model_input["name"], list(examples.shape), model_input["datatype"])
-        tensor.set_data_from_numpy(examples)
-        outputs = [library.InferRequestedOutput(model_output["name"])]
-        answers: np.ndarray = client.infer(name, [tensor], outputs=outputs).as_numpy(model_output["name"])
-        return answers
+    def call(examples: Array) -> Array:
+        tensors = []
+        for (taken, datatype), values in zip(types.items(), ordered(examples, list(types)), strict=True):
+            tensors.append(library.InferInput(taken, list(values.shape), datatype))
+            tensors[-1].set_data_from_numpy(values)
+        answers = client.infer(name, tensors, outputs=list(map(library.InferRequestedOutput, gives)))
+        return packed({given: answers.as_numpy(given) for given in gives})
 
     return call

@@ -1,6 +1,5 @@
 """What a bundle is made of, and the words in which all servers' files are written."""
 
-import json
 import shutil
 from dataclasses import dataclass
 from functools import cache
@@ -10,12 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import BaseModel, Field
 
+from tasks.bundles.outputs import Output
 from tasks.contract.artifact import Target, digest_folder
 from tasks.contract.errors import TargetMissing
+from tasks.contract.named import Array, fields
 from tasks.evidence.evidence import FILE as EVIDENCE
 from tasks.evidence.evidence import FileEvidence
-from tasks.measuring.scores import are_logits
-from tasks.versions.version import LABELS, SAMPLE, OpenVersion
+from tasks.versions.labels import LABELS, read_labels
+from tasks.versions.version import SAMPLE, OpenVersion
 
 if TYPE_CHECKING:
     import jinja2
@@ -124,40 +125,18 @@ class Contents:
         self.file(server, target)
         return self.version.files_of(target)
 
-    @property
-    def labels(self) -> list[str]:
-        """Class names in label order; empty unless classification."""
-        names: list[str] = json.loads((self.version.folder / LABELS).read_text(encoding="utf-8"))
-        return names
-
-    def labels_mean(self, target: Target) -> str:
-        """What the answers of a model of classes or labels are, in words."""
-        labels, answers = self.labels, self.sample()[target]
-        what = "value, as the model gives it," if are_logits(answers) else "probability"
-        where = " at each place" if answers.ndim > 2 else ""
-        if self.version.evidence.problem == "multilabel":
-            return f"a {what} for each of {len(labels)} labels, in their order; any number of them may be there"
-        if labels and answers.shape[-1] == 1:
-            return f"the share of {labels[1]!r}{where}; the rest is {labels[0]!r}'s"
-        return f"a {what} for each of {len(labels)} classes{where}, in the order of their labels"
-
-    def said(self, target: Target) -> str:
-        """What an answer says, as an item that Python makes of `labels` and `scores` `(…)`; empty for numbers."""
-        answers = self.sample()[target]
-        if not self.labels:
-            return ""
-        if self.version.evidence.problem == "multilabel":
-            even = 0 if are_logits(answers) else 0.5
-            return f'"labels": [name for name, score in zip(labels, scores) if score >= {even}]'
-        number = "(scores[..., 0] > 0.5).astype(int)" if answers.shape[-1] == 1 else "scores.argmax(axis=-1)"
-        return f'"classes": {number}.tolist()' if answers.ndim > 2 else f'"label": labels[int({number})]'
+    def outputs(self, target: Target) -> tuple[Output, ...]:
+        """What each output of a target's file answers."""
+        answers, labels = fields(self.sample()[target]), read_labels(self.version.folder)
+        heads = self.version.evidence.by_head
+        return tuple(Output(name, head.problem, labels[name], answers[name]) for name, head in heads.items())
 
     @property
     def evidence_sha256(self) -> str:
         """The digest of the evidence, as its artifact has it."""
         return digest_folder(self.version.folder / "evidence")
 
-    def sample(self) -> dict[str, np.ndarray]:
+    def sample(self) -> dict[str, Array]:
         """Recorded `examples` `(n, …)`, and each target's answers to them."""
         return read_sample(self.version.folder)
 
@@ -168,7 +147,7 @@ class Contents:
             shutil.copyfile(self.version.folder / name, folder / name)
 
 
-def read_sample(folder: Path) -> dict[str, np.ndarray]:
+def read_sample(folder: Path) -> dict[str, Array]:
     """All arrays of a folder's `sample.npz`."""
     with np.load(folder / SAMPLE) as sample:
         return dict(sample)

@@ -3,23 +3,29 @@
 import json
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tasks.bundles.contents import Contents, read_sample, render
+from tasks.bundles.outputs import Output, need_labels, write_labels
 from tasks.bundles.trial import TrialConfig, TrialResult, opened, timed
 from tasks.contract.artifact import Target
 from tasks.contract.errors import BundleMismatch, ServerFailed
+from tasks.contract.named import Array, fields, names_of, ordered, packed
 from tasks.formats import FORMATS
 from tasks.formats.tflite.files import FILE
-from tasks.formats.tflite.signature import TFLiteTensor, tensors
+from tasks.formats.tflite.signature import TFLiteTensor, signature
 from tasks.processors import PATIENCE, PROCESSORS, emulator_version, missing, python
+from tasks.versions.labels import as_json
 from tasks.versions.recorded_answers import CLOSE, compare_answers
 
 TARGET: Target = "litert"  # whose answers and times it is compared with
-START = "python predict.py examples.npy"
+EXAMPLES = "examples.npy"
+START = f"python predict.py {EXAMPLES}"
 METADATA = "metadata.json"
 ARM = "ARM64"
 # Of the largest answer, where as many lie below zero: LiteRT binds integers to the nearest step only.
@@ -32,44 +38,76 @@ def lay_out(folder: Path, contents: Contents) -> None:
 
     shutil.copyfile(contents.files("edge", "litert") / FILE, folder / FILE)
     contents.copy_reference_files(folder)
-    examples = contents.sample()["examples"]
-    np.save(folder / "examples.npy", examples)
-    model_input, model_output = tensors(folder / FILE)
+    examples, outputs = contents.sample()["examples"], contents.outputs("litert")
+    inputs, answers = _in_order(folder / FILE, examples, outputs)
+    _save(folder / examples_file(examples), examples)
     profile = json.loads((contents.version.folder / "profile.json").read_text())
+    taken = zip(inputs, ordered(examples, [tensor.called for tensor in inputs]), strict=True)
+    given = [{**_as_json(tensor), "unit": output.mean or "the target's own"} for output, tensor in answers]
     metadata = {
         "name": contents.name,
         "version": contents.number,
         "precision": contents.file("edge", "litert").precision,
-        "input": {
-            **_as_json(model_input),
-            "unit": f"raw values as in the data ({profile['dtype']}): the model itself subtracts and divides",
-            "normalization": {"mean": 0.0, "std": 1.0},
-            "range_of_the_examples": [float(examples.min()), float(examples.max())],
-        },
-        "output": {
-            **_as_json(model_output),
-            "unit": contents.labels_mean("litert") if contents.labels else "the target's own",
-        },
-        "labels": contents.labels,
+        **_ends("input", [_taken(tensor, values, profile["dtype"]) for tensor, values in taken]),
+        **_ends("output", given),
+        "labels": as_json({output.name: output.labels for output in outputs}),
     }
     (folder / METADATA).write_text(json.dumps(metadata, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    if contents.labels:
-        (folder / "labels.txt").write_text("".join(f"{name}\n" for name in contents.labels), encoding="utf-8")
+    write_labels(folder, outputs)
     (folder / "requirements.txt").write_text(
         "".join(f"{name}=={version(name)}\n" for name in ("ai-edge-litert", "numpy"))
     )
     render(
         "edge/predict.py.jinja",
         folder / "predict.py",
-        model_input=model_input,
-        model_output=model_output,
-        said=contents.said("litert"),
+        start=START.replace(EXAMPLES, examples_file(examples)),
+        inputs=inputs,
+        outputs=outputs,
+        answered=answers,
+        labels=need_labels(outputs),
     )
+
+
+def examples_file(examples: Array) -> str:
+    """Where examples lie beside the program: an array, or one of each input by its name."""
+    return "examples.npz" if examples.dtype.names else EXAMPLES
+
+
+def _save(file: Path, examples: Array) -> None:
+    if examples.dtype.names:
+        np.savez(file, **fields(examples))  # type: ignore[arg-type]  # its next argument is a switch
+    else:
+        np.save(file, examples)
+
+
+def _in_order(
+    file: Path, examples: Array, outputs: Sequence[Output]
+) -> tuple[list[TFLiteTensor], list[tuple[Output, TFLiteTensor]]]:
+    """The file's inputs as the examples have them, and what it answers with each output; it has no order of its own."""
+    inputs, answers = ({tensor.called: tensor for tensor in ends} for ends in signature(file))
+    names = examples.dtype.names or tuple(inputs)
+    told = [(output, answers[output.name] if output.name else next(iter(answers.values()))) for output in outputs]
+    return [inputs[name] for name in names], told
+
+
+def _ends(kind: str, told: list[dict[str, Any]]) -> dict[str, Any]:
+    """What is said of the one input or output, or of several in their order."""
+    return {kind: told[0]} if len(told) == 1 else {f"{kind}s": told}
+
+
+def _taken(tensor: TFLiteTensor, values: Array, dtype: Any) -> dict[str, Any]:
+    of_it = dtype.get(tensor.called, "") if isinstance(dtype, dict) else dtype
+    return {
+        **_as_json(tensor),
+        "unit": f"raw values as in the data ({of_it}): the model itself subtracts and divides",
+        "normalization": {"mean": 0.0, "std": 1.0},
+        "range_of_the_examples": [float(values.min()), float(values.max())],
+    }
 
 
 def _as_json(tensor: TFLiteTensor) -> dict[str, Any]:
     quantization = {"scale": tensor.scale, "zero_point": tensor.zero_point} if tensor.scale else None
-    return {"name": tensor.name, "dtype": tensor.dtype, "shape": tensor.shape, "quantization": quantization}
+    return {"name": tensor.called, "dtype": tensor.dtype, "shape": tensor.shape, "quantization": quantization}
 
 
 def trial(folder: Path, about: dict[str, Any], *, config: TrialConfig, **_: Any) -> TrialResult:
@@ -82,19 +120,22 @@ def trial(folder: Path, about: dict[str, Any], *, config: TrialConfig, **_: Any)
 
     """
     metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
-    for described, actual in zip((metadata["input"], metadata["output"]), opened(tensors, folder / FILE), strict=True):
-        has = json.loads(json.dumps(_as_json(actual)))
-        says = {name: described.get(name) for name in has}
+    for kind, ends in zip(("input", "output"), opened(signature, folder / FILE), strict=True):
+        has = sorted((json.loads(json.dumps(_as_json(end))) for end in ends), key=itemgetter("name"))
+        described = metadata.get(f"{kind}s") or [metadata[kind]]
+        says = sorted(({name: each.get(name) for name in has[0]} for each in described), key=itemgetter("name"))
         if says != has:
             raise BundleMismatch(f"{METADATA} does not fit the model beside it: it says {says}, the file has {has}")
     sample = read_sample(folder)
     recorded = sample["litert"]
-    furthest = compare_answers(recorded, _answers(folder, "this"), "predict.py")
+    furthest = compare_answers(recorded, _answers(folder, sample, "this"), "predict.py")
     if reason := missing(ARM):
         there = f"not run on ARM64: {reason}"
     else:
         close = ONE_STEP if metadata["precision"] == "int8" else CLOSE
-        furthest = max(furthest, compare_answers(recorded, _answers(folder, ARM), "predict.py, run for ARM64,", close))
+        furthest = max(
+            furthest, compare_answers(recorded, _answers(folder, sample, ARM), "predict.py, run for ARM64,", close)
+        )
         there = f"run so on ARM64 too: {PROCESSORS[ARM].model}, emulated by {emulator_version(ARM)}"
     call = FORMATS["litert"].load(folder)
     return TrialResult(
@@ -108,8 +149,8 @@ def trial(folder: Path, about: dict[str, Any], *, config: TrialConfig, **_: Any)
     )
 
 
-def _answers(folder: Path, processor: str) -> np.ndarray:
-    """What `predict.py` prints on a processor for the examples beside it, `(n, …)`.
+def _answers(folder: Path, sample: Mapping[str, Array], processor: str) -> Array:
+    """What `predict.py` prints on a processor for the examples beside it, `(n, …)` or records of several outputs'.
 
     Raises:
         ServerFailed: it ends with an error, or takes too long.
@@ -119,7 +160,7 @@ def _answers(folder: Path, processor: str) -> np.ndarray:
     on = "" if processor == "this" else f" on {processor}"
     try:
         done = subprocess.run(  # noqa: S603  our own program, as it lies in the bundle
-            [*command, "predict.py", "examples.npy"],
+            [*command, "predict.py", examples_file(sample["examples"])],
             cwd=folder,
             env=environment,
             capture_output=True,
@@ -132,4 +173,9 @@ def _answers(folder: Path, processor: str) -> np.ndarray:
     if done.returncode:
         errors = done.stderr.strip().splitlines() or ["nothing"]
         raise ServerFailed(f"predict.py ended with exit code {done.returncode}{on}. It errors: {errors[-1]}")
-    return np.asarray([json.loads(line)["scores"] for line in done.stdout.splitlines()], np.float32)
+    printed = [json.loads(line) for line in done.stdout.splitlines()]
+    scores = {
+        name: [(answer[name] if name else answer)["scores"] for answer in printed]
+        for name in names_of(sample["litert"])
+    }
+    return packed({name: np.asarray(each, np.float32) for name, each in scores.items()})

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from tasks.bundles.contents import Contents, ServerName, render
+from tasks.bundles.outputs import Output, need_labels
 from tasks.contract.artifact import Target
+from tasks.contract.named import ONE, Array, fields, ordered
 from tasks.formats import FORMATS
 from tasks.formats.onnx.signature import signature
 
@@ -24,18 +26,31 @@ def write_question(folder: Path, server: ServerName, target: Target, contents: C
     """
     if server != "tfserving" and server not in OPEN_INFERENCE:  # it is asked in a way of its own, and its page says how
         return {}
-    example, answer = (contents.sample()[name][0] for name in ("examples", target))
-    about = {"answer": ", ".join(f"{value:.4f}" for value in answer.ravel()[:FIRST]), "cut": answer.size > FIRST}
+    example, outputs = contents.sample()["examples"][:1], contents.outputs(target)
+    about = {"answer": "; ".join(map(_begins, outputs))}
     if server == "tfserving":
-        body: dict[str, Any] = {"instances": [example.tolist()]}
+        instance = {name: each[0].tolist() for name, each in fields(example).items()}
+        body: dict[str, Any] = {"instances": [instance.get(ONE, instance)]}
     else:
-        (model_input,), (model_output,) = signature(contents.files(server, target) / FORMATS[target].FILE)
-        shape = [1, *example.shape]
-        values = np.asarray(example, np.float32).ravel().tolist()
-        body = {"inputs": [{"name": model_input.name, "shape": shape, "datatype": "FP32", "data": values}]}
+        given, gives = signature(contents.files(server, target) / FORMATS[target].FILE)
+        names = [tensor.name for tensor in given]
+        tensors = zip(names, ordered(example, names), strict=True)
+        body = {"inputs": [_tensor(name, each.astype(np.float32)) for name, each in tensors]}
         address, place = OPEN_INFERENCE[server]
-        ends = {"input": model_input.name, "output": model_output.name, "said": contents.said(target)}
+        taken = {name: f'examples["{name}"]' if example.dtype.names else "examples" for name in names}
+        ends = {"inputs": taken, "outputs": outputs, "output": gives[0].name, "labels": need_labels(outputs)}
         render("ask.py.jinja", folder / PROGRAM, address=address, place=place, name=contents.name, **ends)
         about |= {"address": address, "program": PROGRAM}
     (folder / REQUEST).write_text(json.dumps(body) + "\n", encoding="utf-8")
     return about
+
+
+def _begins(output: Output) -> str:
+    """The first numbers of what an output answered to the first recorded example."""
+    answer = output.answers[0].ravel()
+    numbers = ", ".join([*(f"{value:.4f}" for value in answer[:FIRST]), *["…"] * (answer.size > FIRST)])
+    return f"`{output.name}` {numbers}" if output.name else numbers
+
+
+def _tensor(name: str, values: Array) -> dict[str, Any]:
+    return {"name": name, "shape": list(values.shape), "datatype": "FP32", "data": values.ravel().tolist()}

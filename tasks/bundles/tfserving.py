@@ -15,6 +15,7 @@ from tasks.bundles.contents import Contents, copy_tree, read_sample, render
 from tasks.bundles.trial import TrialResult, opened
 from tasks.contract.artifact import Target
 from tasks.contract.errors import BundleMismatch
+from tasks.contract.named import fields, packed
 from tasks.formats import FORMATS
 from tasks.formats.savedmodel.files import SIGNATURE
 from tasks.formats.savedmodel.warmup import FILE as WARMUP
@@ -64,9 +65,8 @@ def trial(folder: Path, about: dict[str, Any], **_: Any) -> TrialResult:
     signature, inputs = read_warmup(model)
     if signature != SIGNATURE:
         raise BundleMismatch(f"{WARMUP} asks for the signature {signature}, and the model has {SIGNATURE}")
-    (warm,) = inputs.values()
-    answers = opened(call, warm)
-    if not np.isfinite(answers).all():
+    answers = opened(call, packed(inputs))
+    if not all(np.isfinite(each).all() for each in fields(answers).values()):
         raise BundleMismatch(f"{WARMUP}: the model answers what it holds with NaN or infinity")
     sample = read_sample(folder)
     furthest = compare_answers(sample["savedmodel"], call(sample["examples"]), "the SavedModel, opened by TensorFlow,")

@@ -12,9 +12,11 @@ import numpy as np
 
 from tasks.bundles.client import libraries
 from tasks.bundles.contents import Contents, read_sample, render
+from tasks.bundles.outputs import write_labels
 from tasks.bundles.trial import TrialResult, opened
 from tasks.contract.artifact import Precision, Target
 from tasks.contract.errors import BundleMismatch
+from tasks.contract.named import Array, field, fields, ordered
 from tasks.formats import FORMATS
 from tasks.formats.onnx.signature import signature
 from tasks.formats.slimline_pyfunc import TensorSpec
@@ -42,7 +44,7 @@ def lay_out(folder: Path, contents: Contents) -> None:
 
     `gpu/` is left out where the version has no file for TensorRT.
     """
-    example = contents.sample()["examples"][0]
+    example = contents.sample()["examples"][:1]
     repositories = {name: target for name, target in REPOSITORIES.items() if not contents.version.lacks(target)}
     for repository, target in repositories.items():
         source = contents.files("triton", target) / FORMATS[target].FILE
@@ -51,6 +53,7 @@ def lay_out(folder: Path, contents: Contents) -> None:
         place.parent.mkdir(parents=True)
         shutil.copyfile(source, place)
         inputs, outputs = signature(place)
+        told = {output.name or outputs[0].name: output for output in contents.outputs(TARGET)}
         render(
             "triton/config.pbtxt",
             model / "config.pbtxt",
@@ -60,14 +63,18 @@ def lay_out(folder: Path, contents: Contents) -> None:
             inputs=inputs,
             outputs=outputs,
             types=TYPES,
-            labels=contents.labels if outputs[0].shape == (len(contents.labels),) else (),
+            labels={
+                tensor.name: told[tensor.name].file
+                for tensor in outputs
+                if tensor.shape == (len(told[tensor.name].labels),)
+            },
             gpu=target == "tensorrt",
             precision=PRECISION_MODES.get(contents.file("triton", target).precision, "FP32"),
         )
         (model / "warmup").mkdir()
-        (model / "warmup" / "example").write_bytes(example.astype(inputs[0].dtype).tobytes())
-        if contents.labels:
-            (model / "labels.txt").write_text("".join(f"{name}\n" for name in contents.labels), encoding="utf-8")
+        for tensor, values in zip(inputs, ordered(example, [tensor.name for tensor in inputs]), strict=True):
+            (model / "warmup" / tensor.name).write_bytes(values.astype(tensor.dtype).tobytes())
+        write_labels(model, contents.outputs(TARGET))
     render(
         "triton/compose.yaml", folder / "compose.yaml", image=IMAGE, config=contents.config, gpu="gpu" in repositories
     )
@@ -93,11 +100,8 @@ def trial(folder: Path, about: dict[str, Any], **_: Any) -> TrialResult:
         answers = opened(FORMATS[target].load, file.parent)(examples)
         if target == "onnxruntime":
             furthest = compare_answers(recorded, answers, "the ONNX file of cpu/")
-        elif answers.shape != recorded.shape or not np.isfinite(answers).all():
-            raise BundleMismatch(
-                f"{repository}/: its file answers in the shape {answers.shape} with NaN or infinity among it, or in "
-                f"another shape than {recorded.shape}: compress again"
-            )
+        else:
+            _check_gpu(repository, recorded, answers)
     return TrialResult(
         server="Triton",
         server_run=False,
@@ -107,6 +111,16 @@ def trial(folder: Path, about: dict[str, Any], **_: Any) -> TrialResult:
         examples=len(examples),
         largest_difference=furthest,
     )
+
+
+def _check_gpu(repository: str, recorded: Array, answers: Array) -> None:
+    for name, was in fields(recorded).items():
+        values = field(answers, name)
+        if values.shape != was.shape or not np.isfinite(values).all():
+            raise BundleMismatch(
+                f"{repository}/: its file answers {name} in the shape {values.shape} with NaN or infinity among it, or "
+                f"in another shape than {was.shape}: compress again"
+            )
 
 
 def check_config(

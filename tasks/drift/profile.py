@@ -146,8 +146,8 @@ def open_predictions(folder: Path) -> Predictions:
 
 
 def write_profile(content: Mapping[str, Any], folder: Path) -> None:
-    """Put a profile into a folder."""
-    (folder / FILE).write_text(json.dumps(content, indent=1, sort_keys=True))
+    """Put a profile into a folder; inputs keep their order."""
+    (folder / FILE).write_text(json.dumps(content, indent=1))
 
 
 def open_profile(folder: Path) -> Profile:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.contract.artifact import Role
-from tasks.data.artifact import DataArtifact
 from tasks.evidence import plots
 from tasks.evidence.evidence import Evidence, FileEvidence, write_evidence
 from tasks.evidence.plots import TARGET_NAMES
@@ -29,11 +28,6 @@ ROLE_NAMES: dict[Role, str] = {
     "student": "Student in float",
     "compressed": "Compressed",
 }
-MOST_CHARACTERS = (
-    5000  # of a version's description: MLflow's column for it, which PostgreSQL enforces and SQLite does not
-)
-REST = "\nThe whole card is `README.md` among the version's files.\n"
-FIRST_TO_GO = ("Labels", "What the evidence does not say", "What it was made from", "How to call it")
 ENOUGH_INTEGERS = 0.9  # an int8 file with less of its work in integer kernels is called float
 ENOUGH_AGREEMENT = 0.99  # a file that agrees less with its Keras model is called another model
 WORST_CLASS = 0.05  # a class whose recall fell by more than this is named,
@@ -284,7 +278,7 @@ def render_page(evidence: Evidence, figures: "Mapping[str, Figure]", about: Abou
     """The evidence as one HTML page with its plots inside, which follows the reader's light or dark scheme."""
     curves = _curves(evidence, about)
     return (
-        _environment()
+        templates()
         .get_template("evidence.html")
         .render(evidence=evidence, figures=_drawn(figures), about=about, curves=_drawn(curves))
     )
@@ -299,51 +293,6 @@ def _drawn(figures: "Mapping[str, Figure]") -> dict[str, "Markup"]:
     from markupsafe import Markup
 
     return {name: Markup(as_svg(figure, name)) for name, figure in figures.items()}  # noqa: S704  made here, escaped by Matplotlib
-
-
-def render_card(
-    *,
-    name: str,
-    description: str,
-    evidence: Evidence,
-    data: DataArtifact,
-    lineage: Mapping[str, str],
-    links: Mapping[str, str],
-    brief: bool = False,
-) -> str:
-    """The model card in Markdown.
-
-    Args:
-        name: the registered model's.
-        description: what the model is for, in the words of whoever runs the recipe; may be empty.
-        evidence: what was measured.
-        data: what the model was trained and measured on.
-        lineage: sha256 of everything that the version was made from, by step.
-        links: where each step's run can be looked at; a step without a link is named only.
-        brief: for the registry's page, at most 5,000 characters: what does not fit is left to the whole card.
-
-    """
-    template = _environment().get_template("model_card.md")
-    card = template.render(
-        name=name,
-        description=description,
-        evidence=evidence,
-        data=data,
-        lineage=dict(lineage),
-        links=dict(links),
-        brief=brief,
-    )
-    return _shortened(card) if brief else card
-
-
-def _shortened(card: str) -> str:
-    """A card with as many of its sections as MLflow's database has room for."""
-    sections = re.split(r"(?m)^(?=## )", card)
-    for title in FIRST_TO_GO:
-        if sum(map(len, sections)) > MOST_CHARACTERS - len(REST):
-            sections = [section for section in sections if not section.startswith(f"## {title}\n")]
-    short = "".join(sections)
-    return short[: MOST_CHARACTERS - len(REST)] + REST
 
 
 def as_svg(figure: "Figure", name: str) -> str:
@@ -363,7 +312,7 @@ def as_svg(figure: "Figure", name: str) -> str:
 
 
 @cache
-def _environment() -> "jinja2.Environment":
+def templates() -> "jinja2.Environment":
     """The templates, with HTML escaped, and the words that they use."""
     import jinja2
 

@@ -1,14 +1,14 @@
 """How MLflow asks a version: a DataFrame by the names of its columns, tensors as they stand, in the file's own runtime.
 
-A copy of this file goes with every version that takes a table, or whose default file is not ONNX, as its
-`loader_module`: it needs nothing else of Slimline, so that `mlflow.pyfunc.load_model` finds all that it takes where the
-version is.
+A copy of this file goes with every version that takes a table or several tensors, or whose default file is not ONNX, as
+its `loader_module`: it needs nothing else of Slimline, so that `mlflow.pyfunc.load_model` finds all that it takes where
+the version is.
 """
 
 import importlib
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
@@ -47,26 +47,42 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class File:
-    """An open file with one input and one output. ask: from values `(n, …)` of the input's type to answers `(n, …)`."""
+    """An open file. ask: from values `(n, …)` of each input's type, by name, to each output's answers `(n, …)`."""
 
-    input: TensorSpec
-    output: TensorSpec
-    ask: Callable[[np.ndarray], np.ndarray]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    ask: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
 
-def open_file(place: Path) -> File:
-    """A model.onnx in ONNX Runtime, a model.tflite in LiteRT, or the folder of a SavedModel in TensorFlow."""
-    if place.is_dir():
-        return _saved_model(place)
-    return _tflite(place) if place.suffix == ".tflite" else _onnx(place)
+def open_file(place: Path, profile: Mapping[str, Any]) -> File:
+    """A model.onnx in ONNX Runtime, a model.tflite in LiteRT, or the folder of a SavedModel in TensorFlow.
+
+    Inputs and outputs stand in the order of the version's profile: files of two of these formats have none.
+    """
+    opened = _saved_model if place.is_dir() else _tflite if place.suffix == ".tflite" else _onnx
+    file = opened(place)
+    heads = [head["name"] for head in profile.get("heads", ())]
+    inputs, outputs = _ordered(file.inputs, profile.get("input_shapes", ())), _ordered(file.outputs, heads)
+    return File(inputs, outputs, file.ask)
+
+
+def _ordered(ends: Sequence[TensorSpec], names: Sequence[str]) -> tuple[TensorSpec, ...]:
+    """Inputs or outputs in the order of these names; those that are not among them stay behind the others."""
+    places = {name: place for place, name in enumerate(names)}
+    return tuple(sorted(ends, key=lambda end: places.get(end.name, len(places))))
 
 
 def _onnx(place: Path) -> File:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(place), providers=["CPUExecutionProvider"])
-    (input_,), (output,) = (tuple(map(onnx_tensor, ends)) for ends in (session.get_inputs(), session.get_outputs()))
-    return File(input_, output, lambda x: np.asarray(session.run([output.name], {input_.name: x})[0]))
+    inputs, outputs = (tuple(map(onnx_tensor, ends)) for ends in (session.get_inputs(), session.get_outputs()))
+    names = [output.name for output in outputs]
+
+    def ask(x: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return dict(zip(names, map(np.asarray, session.run(names, dict(x))), strict=True))
+
+    return File(inputs, outputs, ask)
 
 
 def onnx_tensor(tensor: Any) -> TensorSpec:
@@ -79,31 +95,29 @@ def _tflite(place: Path) -> File:
     """Values are floats where the file's own ends are int8: their steps are its own matter."""
     from ai_edge_litert.interpreter import Interpreter
 
-    first = Interpreter(str(place))
-    (signature,) = first.get_signature_list().values()
-
-    def end(details: dict[str, Any], name: str) -> TensorSpec:
+    def end(name: str, details: dict[str, Any]) -> TensorSpec:
         dtype = "float32" if details["quantization"][0] else np.dtype(details["dtype"]).name
         return TensorSpec(name, dtype, tuple(int(size) for size in details["shape_signature"][1:]))
 
-    input_ = end(first.get_input_details()[0], signature["inputs"][0])
-    output = end(first.get_output_details()[0], signature["outputs"][0])
-
     @lru_cache(maxsize=4)
-    def ready(shape: tuple[int, ...]) -> Any:  # a change of the batch size plans the memory anew
+    def ready(shapes: tuple[tuple[int, ...], ...]) -> Any:  # a change of the batch size plans the memory anew
         interpreter = Interpreter(str(place))
-        interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], shape)
+        for entry, shape in zip(entries.values(), shapes, strict=True):
+            interpreter.resize_tensor_input(entry["index"], shape)
         interpreter.allocate_tensors()
         return interpreter
 
-    def ask(x: np.ndarray) -> np.ndarray:
-        interpreter = ready(x.shape)
-        entry, answer = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-        interpreter.set_tensor(entry["index"], as_steps(x, entry))
+    def ask(x: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        interpreter = ready(tuple(x[name].shape for name in entries))
+        for name, entry in entries.items():
+            interpreter.set_tensor(entry["index"], as_steps(x[name], entry))
         interpreter.invoke()
-        return as_values(interpreter.get_tensor(answer["index"]), answer)
+        return {name: as_values(interpreter.get_tensor(answer["index"]), answer) for name, answer in answers.items()}
 
-    return File(input_, output, ask)
+    signature = Interpreter(str(place)).get_signature_runner()
+    entries, answers = signature.get_input_details(), signature.get_output_details()
+    inputs, outputs = (tuple(end(*each) for each in ends.items()) for ends in (entries, answers))
+    return File(inputs, outputs, ask)
 
 
 def as_steps(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
@@ -134,13 +148,13 @@ def _saved_model(place: Path) -> File:
     def end(name: str, spec: Any) -> TensorSpec:
         return TensorSpec(name, spec.dtype.name, tuple(size or -1 for size in spec.shape[1:]))
 
-    (input_,) = (end(name, spec) for name, spec in function.structured_input_signature[1].items())
-    (output,) = (end(name, spec) for name, spec in function.structured_outputs.items())
+    inputs = tuple(end(name, spec) for name, spec in function.structured_input_signature[1].items())
+    outputs = tuple(end(name, spec) for name, spec in function.structured_outputs.items())
 
-    def ask(x: np.ndarray, _owner: Any = loaded) -> np.ndarray:  # the variables live as long as their owner
-        return np.asarray(function(**{input_.name: tf.constant(x)})[output.name])
+    def ask(x: Mapping[str, np.ndarray], _owner: Any = loaded) -> dict[str, np.ndarray]:  # it owns the variables
+        return {name: np.asarray(each) for name, each in function(**{n: tf.constant(v) for n, v in x.items()}).items()}
 
-    return File(input_, output, ask)
+    return File(inputs, outputs, ask)
 
 
 class Tensors:
@@ -150,25 +164,49 @@ class Tensors:
         self.file = file
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> dict[str, np.ndarray]:  # noqa: ARG002
-        """Answers `(n, …)` under the output's name to examples `(n, …)`, alone or under the input's name.
+        """Answers `(n, …)` under each output's name to examples `(n, …)` under each input's, or of one input alone.
+
+        Args:
+            data: a dict of arrays or lists, or a DataFrame with a column for each input and an example in each row; of
+                one input also the array itself.
+            params: what MLflow passes; there are none.
 
         Raises:
             ValueError: another name, another shape, or no numbers; says what is right.
 
         """
-        input_, output = self.file.input, self.file.output
-        if isinstance(data, dict):
-            if set(data) != {input_.name}:
-                raise ValueError(f"inputs {', '.join(map(repr, data))}: the model takes one, {input_.name!r}")
-            data = data[input_.name]
-        x = np.asarray(data)
-        fits = x.ndim == len(input_.shape) + 1 and all(
-            size in (-1, is_) for size, is_ in zip(input_.shape, x.shape[1:], strict=True)
-        )
-        if x.dtype.kind not in "biuf" or not fits:
-            shape = ", ".join("any" if size < 0 else str(size) for size in input_.shape)
-            raise ValueError(f"{input_.name}: {x.dtype} with the shape {x.shape}: the model takes numbers (n, {shape})")
-        return {output.name: self.file.ask(x.astype(input_.dtype, copy=False))}
+        names = [input_.name for input_ in self.file.inputs]
+        if hasattr(data, "columns") and set(names) <= set(data.columns):  # a DataFrame
+            data = {name: data[name].tolist() for name in names}
+        elif not isinstance(data, dict) and len(names) == 1:
+            data = {names[0]: data}
+        if not isinstance(data, dict) or set(data) != set(names):
+            given = ", ".join(map(repr, data)) if isinstance(data, dict) else type(data).__name__
+            takes = f"one, {names[0]!r}" if len(names) == 1 else ", ".join(map(repr, names))
+            raise ValueError(f"inputs {given}: the model takes {takes}")
+        x = {input_.name: _checked(input_, data[input_.name]) for input_ in self.file.inputs}
+        if len(set(map(len, x.values()))) > 1:
+            told = ", ".join(f"{name} {len(each)}" for name, each in x.items())
+            raise ValueError(f"inputs of unlike many examples: {told}: give each as many")
+        answers = self.file.ask(x)
+        return {output.name: answers[output.name] for output in self.file.outputs}
+
+
+def _checked(input_: TensorSpec, values: Any) -> np.ndarray:
+    """Examples `(n, …)` as an input takes them."""
+    try:
+        x = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{input_.name}: its examples have shapes of their own: {error}") from error
+    if x.ndim == 1 and input_.shape == (1,):  # a column of numbers
+        x = x[:, None]
+    fits = x.ndim == len(input_.shape) + 1 and all(
+        size in (-1, is_) for size, is_ in zip(input_.shape, x.shape[1:], strict=True)
+    )
+    if x.dtype.kind not in "biuf" or not fits:
+        shape = ", ".join("any" if size < 0 else str(size) for size in input_.shape)
+        raise ValueError(f"{input_.name}: {x.dtype} with the shape {x.shape}: the model takes numbers (n, {shape})")
+    return x.astype(input_.dtype, copy=False)
 
 
 class Table:
@@ -178,18 +216,25 @@ class Table:
 
     def __init__(self, file: File, profile: dict[str, Any]) -> None:
         self.columns: list[str] = profile["columns"]
-        self.answered: list[str] = profile.get("classes") or profile.get("target_columns") or self.columns
-        if profile.get("classes") and file.output.shape == (1,):  # one sigmoid: the second class's share
-            self.answered = self.answered[1:]
+        heads = profile.get("heads") or [profile]
+        self.answered = [self._answered(output, head) for output, head in zip(file.outputs, heads, strict=True)]
         if encoding := profile.get("encoding", ()):  # beside this file in a version, and in its package in Slimline
             name = "tasks.data.tables.slimline_columns" if __package__ else "slimline_columns"
             self.encoder = importlib.import_module(name)
             self.encoding = [self.encoder.from_json(column) for column in encoding]
         self.file = file
-        self.input, self.output, self.type = file.input.name, file.output.name, np.dtype(file.input.dtype)
+        (input_,) = file.inputs
+        self.input, self.type = input_.name, np.dtype(input_.dtype)
+
+    def _answered(self, output: TensorSpec, head: dict[str, Any]) -> list[str]:
+        """What an output's values are called."""
+        names: list[str] = head.get("classes") or head.get("target_columns") or self.columns
+        return names[1:] if head.get("classes") and output.shape == (1,) else names  # one sigmoid: the second class's
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> "dict[str, np.ndarray] | pd.DataFrame":  # noqa: ARG002
         """Answer a DataFrame with one of as many rows and the same index, arrays `(n, columns)` with arrays.
+
+        Of several outputs each has its columns, called `output/class`, or as the output itself where it is one.
 
         Args:
             data: a DataFrame, or a dict or list of records that make one; or an array, alone or under the input's name.
@@ -212,10 +257,25 @@ class Table:
         elif isinstance(data, list) and data and isinstance(data[0], dict):
             data = pd.DataFrame(data)
         if not isinstance(data, pd.DataFrame):
-            return {self.output: self.file.ask(self._array(data))}
-        answers = self.file.ask(self._taken(data))
-        names = self.answered if answers.shape[1:] == (len(self.answered),) else None
-        return pd.DataFrame(answers.reshape(len(answers), -1), index=data.index, columns=names)
+            return self.file.ask({self.input: self._array(data)})
+        answers = self.file.ask({self.input: self._taken(data)})
+        parts = [
+            self._named(answers[output.name], names, data.index)
+            for output, names in zip(self.file.outputs, self.answered, strict=True)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        for output, part in zip(self.file.outputs, parts, strict=True):
+            part.columns = [output.name if len(part.columns) == 1 else f"{output.name}/{name}" for name in part.columns]
+        return pd.concat(parts, axis=1)
+
+    @staticmethod
+    def _named(answers: np.ndarray, names: list[str], index: "pd.Index[Any]") -> "pd.DataFrame":
+        """One output's answers with the names of its values."""
+        import pandas as pd
+
+        columns = names if answers.shape[1:] == (len(names),) else None
+        return pd.DataFrame(answers.reshape(len(answers), -1), index=index, columns=columns)
 
     def _taken(self, frame: "pd.DataFrame") -> np.ndarray:
         """The columns that the model knows `(n, columns)`, in its order."""
@@ -312,5 +372,5 @@ def _load_pyfunc(path: str) -> Tensors | Table:
     """What MLflow calls, with the path of the version's default file."""
     place = Path(path)
     profile = json.loads(next(up / PROFILE for up in place.parents if (up / PROFILE).exists()).read_text())
-    file = open_file(place)
+    file = open_file(place, profile)
     return Table(file, profile) if profile.get("columns") else Tensors(file)

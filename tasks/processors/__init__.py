@@ -56,7 +56,8 @@ PROCESSORS: dict[str, Processor] = {
 class Question:
     """A file and what it is asked.
 
-    model: its bytes. inputs: `(n, …)`, in the type that its input has. settings: entries of ONNX Runtime's session.
+    model: its bytes. inputs: `(n, …)`, in the type that its input has, or records of several. settings: entries of ONNX
+    Runtime's session.
     """
 
     target: Target

@@ -8,17 +8,21 @@ from pydantic import BaseModel, Field
 
 from tasks.contract.artifact import Target
 from tasks.contract.errors import ProcessorFailed, ProcessorMissing
+from tasks.contract.named import ONE, Array, field, ordered, packed
 from tasks.contract.progress import listener
 from tasks.evidence.evidence import FileEvidence
 from tasks.formats import FORMATS
 from tasks.formats.last_integers import VISIBLE, Visible, floats_between
+from tasks.formats.onnx.signature import signature
 from tasks.formats.slimline_pyfunc import as_steps, as_values
-from tasks.formats.tflite.signature import TFLiteTensor, tensors
+from tasks.formats.tflite.signature import TFLiteTensor
+from tasks.formats.tflite.signature import signature as tflite_signature
 from tasks.measuring.arrays import Figure
 from tasks.processors import NOT_EMULATED, PROCESSORS, Question, ask, emulator_version, missing
 from tasks.versions.recorded_answers import CLOSE
 from tasks.versions.version import SAMPLE, OpenVersion
 
+AS_IT_IS: dict[str, Any] = {"dtype": np.float32, "quantization": (0.0, 0)}  # of a tensor that is in no steps
 LAST_BITS = 1e-5  # of the largest answer: what float kernels behind the last integers differ by is a tenth of it
 HALF = 0.02  # of the largest answer, in float16: ARM64 adds up in it, x86 in float32; half of it was seen
 
@@ -68,14 +72,15 @@ class Everywhere(BaseModel, frozen=True, extra="forbid"):
 class _File:
     """A file that is asked, and what its answers are compared with.
 
-    output: what its answers mean, if they are integers. inexact: whether the format allows a step in its last integers.
+    outputs: by name, in the file's order, as LiteRT describes them. inexact: whether the format allows a step in its
+    last integers.
     """
 
     about: FileEvidence
-    recorded: np.ndarray
-    inputs: np.ndarray
+    recorded: Array
+    inputs: Array
     visible: Visible
-    output: TFLiteTensor | None
+    outputs: dict[str, dict[str, Any]]
     inexact: bool
 
 
@@ -116,18 +121,19 @@ def _opened(version: OpenVersion, file: FileEvidence) -> _File:
     model = (folder / form.FILE).read_bytes()
     with np.load(version.folder / SAMPLE) as sample:
         inputs, recorded = sample["examples"], sample[file.target]
-    output, inexact = None, True
     if file.target == "litert":
-        first, output = tensors(folder / form.FILE)
-        inputs = as_steps(inputs, _details(first))
+        taken, given = ({end.called: _details(end) for end in ends} for ends in tflite_signature(folder / form.FILE))
+        steps = zip(taken, ordered(inputs, list(taken)), strict=True)
+        inputs, inexact = packed({name: as_steps(values, taken[name]) for name, values in steps}), True
     else:
+        given = {end.name: AS_IT_IS for end in signature(folder / form.FILE)[1]}
         inexact = bool(floats_between(model, form.audit(folder, inputs[:1]).kernels))
     return _File(
         about=file,
         recorded=recorded,
         inputs=inputs,
         visible=VISIBLE[file.target](model) if file.precision == "int8" else Visible(model, {}),
-        output=output,
+        outputs=given if recorded.dtype.names else {ONE: next(iter(given.values()))},
         inexact=inexact,
     )
 
@@ -142,12 +148,11 @@ def _compared(
 ) -> OnProcessor:
     """A file's answers somewhere against those that were recorded, and its last integers against this processor's."""
     target = file.about.target
-    answers = outputs[target][0]
-    if file.output is not None:
-        answers = as_values(answers, _details(file.output))
-    away = np.abs(answers.astype(np.float64) - file.recorded).reshape(len(answers), -1).max(axis=1)
-    if broken := int((~np.isfinite(away)).sum()):
-        return _failed(name, file, f"{broken} of {len(away)} examples are answered with NaN or infinity")
+    given = zip(file.outputs.items(), outputs[target][: len(file.outputs)], strict=True)
+    away = {name: _away(as_values(values, details), field(file.recorded, name)) for (name, details), values in given}
+    furthest = np.max(list(away.values()), axis=0)  # each example's, by whatever output
+    if broken := int((~np.isfinite(furthest)).sum()):
+        return _failed(name, file, f"{broken} of {len(furthest)} examples are answered with NaN or infinity")
     steps = None
     for number, scale in file.visible.scales.items():
         apart = np.abs(outputs[target][number].astype(np.float64) - here[target][number]).max() / scale
@@ -156,17 +161,25 @@ def _compared(
         processor=name,
         target=target,
         ran=ran,
-        examples=len(answers),
-        differing=int((away > 0).sum()),
-        furthest=float(away.max()),
+        examples=len(furthest),
+        differing=int((furthest > 0).sum()),
+        furthest=float(furthest.max()),
         steps=steps,
-        holds=bool(away.max() <= _allowed(file)) and (steps or 0) <= int(file.inexact),
+        holds=all(each.max() <= _allowed(file, output) for output, each in away.items())
+        and (steps or 0) <= int(file.inexact),
     )
 
 
-def _allowed(file: _File) -> float:
-    """How far answers may be from those that were recorded."""
-    largest, step = float(np.abs(file.recorded).max()), float(np.ptp(file.recorded)) / 255
+def _away(answers: Array, recorded: Array) -> Array:
+    """How far each example's answer is from the one that was recorded; infinite where it is no number."""
+    away: Array = np.abs(answers.astype(np.float64) - recorded).reshape(len(answers), -1).max(axis=1)
+    return np.nan_to_num(away, nan=np.inf)
+
+
+def _allowed(file: _File, output: str) -> float:
+    """How far an output's answers may be from those that were recorded."""
+    recorded = field(file.recorded, output)
+    largest, step = float(np.abs(recorded).max()), float(np.ptp(recorded)) / 255
     match file.about.precision:
         case "int8":
             return max(LAST_BITS * largest, step if file.inexact else 0)

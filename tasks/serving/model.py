@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,12 +11,15 @@ from kserve import InferOutput, InferRequest, InferResponse, Model
 from kserve.errors import InvalidInput, ModelNotReady
 from kserve.metrics import PREDICT_HIST_TIME, PROM_LABELS, get_labels
 from kserve.model import InferenceVerb
+from kserve.protocol.infer_type import RequestedOutput
 from kserve.utils.numpy_codec import from_np_dtype
 from prometheus_client import REGISTRY, Gauge, Histogram
 
+from tasks.contract.named import Array, ordered, packed
+from tasks.formats.slimline_pyfunc import TensorSpec
 from tasks.serving.admission import REFUSED
 from tasks.serving.limits import ServeConfig
-from tasks.serving.served import SLOW, Float32, Served
+from tasks.serving.served import SLOW, Served
 
 SERVED = Gauge("slimline_served_version", "1 for the version that is served.", ["model", "version"])
 WAITING = Gauge("slimline_waiting_requests", "Requests that wait for the runtime.")
@@ -27,7 +31,7 @@ PREDICT = Histogram(
     buckets=[digit * 10.0**power for power in range(-5, 1) for digit in (1, 2, 5)] + [10.0],
 )
 BATCH = Histogram("slimline_request_examples", "Examples in a request.", buckets=(1, 2, 4, 8, 16, 32, 64, 256, 1024))
-Waiting = tuple[Served, Float32, "asyncio.Future[Float32]"]
+Waiting = tuple[Served, Array, "asyncio.Future[Array]"]
 
 
 class TooBusy(ModelNotReady):  # type: ignore[misc]  # kserve has no annotations
@@ -76,11 +80,11 @@ class ServedModel(Model):  # type: ignore[misc]
 
     async def get_input_types(self) -> list[dict[str, Any]]:
         """What it takes, in the protocol's words."""
-        return [_described(self.served.input)]
+        return list(map(_described, self.served.inputs))
 
     async def get_output_types(self) -> list[dict[str, Any]]:
         """What it gives."""
-        return [_described(self.served.output)]
+        return list(map(_described, self.served.outputs))
 
     async def predict(self, payload: Any, headers: dict[str, str] | None = None) -> InferResponse:  # noqa: ARG002
         """Answer one request.
@@ -95,25 +99,31 @@ class ServedModel(Model):  # type: ignore[misc]
         at_once = served.seconds * len(x) < SLOW
         answers = served.call(x) if at_once else await self._beside(served, x)
         BATCH.observe(len(x))
-        output = InferOutput(served.output.name, list(answers.shape), from_np_dtype(answers.dtype))
-        requested = {each.name: each for each in payload.request_outputs or ()}.get(served.output.name)
-        own = None if requested is None else requested.binary_data  # else the request's own wish holds for all
-        binary = payload.use_binary_outputs if own is None else own
-        output.set_data_from_numpy(answers, binary_data=binary or payload.from_grpc)
+        names = [tensor.name for tensor in served.outputs]
+        given = dict(zip(names, ordered(answers, names), strict=True))
+        requested = {each.name: each.binary_data for each in payload.request_outputs or ()}
+        # an output's own wish, else the request's, which holds for all
+        binary = {
+            name: payload.use_binary_outputs if own is None else own
+            for name, own in (requested or dict.fromkeys(given)).items()
+        }
+        outputs = [InferOutput(name, list(given[name].shape), from_np_dtype(given[name].dtype)) for name in binary]
+        for output in outputs:
+            output.set_data_from_numpy(given[output.name], binary_data=binary[output.name] or payload.from_grpc)
         return InferResponse(
             payload.id or str(uuid.uuid4()),  # a REST response without one is refused by kserve's own schema
             served.name,
-            [output],
+            outputs,
             model_version=served.version,
-            requested_outputs=payload.request_outputs,
-            use_binary_outputs=binary,
+            requested_outputs=[RequestedOutput(name, {"binary_data": wish}) for name, wish in binary.items()],
+            use_binary_outputs=all(binary.values()),
         )
 
-    async def _beside(self, served: Served, x: Float32) -> Float32:
+    async def _beside(self, served: Served, x: Array) -> Array:
         if len(self.waiting) >= self.max_waiting:
             REFUSED.inc()
             raise TooBusy(self.name, len(self.waiting))
-        answer: asyncio.Future[Float32] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Array] = asyncio.get_running_loop().create_future()
         self.waiting.append((served, x, answer))
         if self.at_work is None or self.at_work.done():
             self.at_work = asyncio.create_task(self._work())
@@ -155,8 +165,8 @@ def _described(tensor: Any) -> dict[str, Any]:
     return {"name": tensor.name, "datatype": from_np_dtype(np.dtype(tensor.dtype)), "shape": [-1, *tensor.shape]}
 
 
-def examples(payload: Any, served: Served, most: int) -> Float32:
-    """A request's examples `(n, …)`.
+def examples(payload: Any, served: Served, most: int) -> Array:
+    """A request's examples `(n, …)`, or records of them where the model takes several tensors.
 
     Raises:
         InvalidInput: a tensor, a type, a shape or a value that the model does not take; says what is right.
@@ -164,19 +174,40 @@ def examples(payload: Any, served: Served, most: int) -> Float32:
     """
     if not isinstance(payload, InferRequest):
         raise InvalidInput(f"ask by the Open Inference Protocol: POST /v2/models/{served.name}/infer")
-    name, shape_of_one = served.input.name, list(served.input.shape)
-    right = f"{name} is FP32 with the shape [n, {', '.join(map(str, shape_of_one))}]"
     names = [tensor.name for tensor in payload.inputs]
-    if names != [name]:
-        raise InvalidInput(f"inputs {names[:5]}: the model takes one: {right}")
+    if sorted(names) != sorted(tensor.name for tensor in served.inputs):
+        takes = "; ".join(map(_right, served.inputs))
+        raise InvalidInput(f"inputs {names[:5]}: the model takes {_count(served.inputs)}: {takes}")
     for output in payload.request_outputs or ():
-        if output.name != served.output.name:
-            raise InvalidInput(f"outputs: {output.name!r}: the model gives one, {served.output.name}")
-    (tensor,) = payload.inputs
+        if output.name not in (gives := [tensor.name for tensor in served.outputs]):
+            told = f"the model gives {_count(served.outputs)}, {', '.join(gives)}"
+            raise InvalidInput(f"outputs: {output.name!r}: {told}")
+    sent = {tensor.name: tensor for tensor in payload.inputs}
+    tensors = {taken.name: _values(sent[taken.name], taken, most) for taken in served.inputs}
+    if len(set(map(len, tensors.values()))) > 1:
+        told = ", ".join(f"{name} {len(values)}" for name, values in tensors.items())
+        raise InvalidInput(f"inputs of unlike many examples: {told}: send as many of each")
+    x = packed(tensors)
+    if served.unknown and (sentence := served.unknown(x)):
+        raise InvalidInput(f"{', '.join(tensors)}: {sentence}")
+    return x
+
+
+def _right(tensor: TensorSpec) -> str:
+    return f"{tensor.name} is FP32 with the shape [{', '.join(map(str, ('n', *tensor.shape)))}]"
+
+
+def _count(tensors: Sequence[TensorSpec]) -> str:
+    return "one" if len(tensors) == 1 else str(len(tensors))
+
+
+def _values(tensor: Any, taken: TensorSpec, most: int) -> Array:
+    """A tensor's examples `(n, …)`; raises as `examples`."""
+    name, right = taken.name, _right(taken)
     if tensor.datatype != "FP32":  # a byte of an image and a number of 64 bits are no example that was learned from
         raise InvalidInput(f"{name}: datatype {str(tensor.datatype)[:20]!r}: {right}")
     shape = list(tensor.shape)
-    if not shape or shape[0] < 1 or shape[1:] != shape_of_one:
+    if not shape or shape[0] < 1 or shape[1:] != list(taken.shape):
         raise InvalidInput(f"{name}: shape {shape[:8]}: {right}, n from 1")
     if shape[0] > most:
         raise InvalidInput(f"{name}: {shape[0]:,} examples: send no more than {most:,} at a time")
@@ -189,8 +220,6 @@ def examples(payload: Any, served: Served, most: int) -> Float32:
         raise InvalidInput(f"{name}: its data do not fill the shape {shape}: {str(error)[:200]}") from error
     if not np.isfinite(x).all():
         raise InvalidInput(f"{name}: holds NaN or infinity, which no example that it learned from had")
-    if served.unknown and (sentence := served.unknown(x)):
-        raise InvalidInput(f"{name}: {sentence}")
     return x
 
 

@@ -16,15 +16,13 @@ def page(about: dict[str, Any], base: str) -> str:
         base: the server's address as the browser has it, without a slash at its end.
 
     """
-    (taken,), (given,) = about["inputs"], about["outputs"]
-    one = [1, *taken["shape"][1:]]
-    tensor = {"name": taken["name"], "shape": one, "datatype": taken["datatype"], "data": ["…"]}
-    request = json.dumps({"inputs": [tensor]}, ensure_ascii=False)
+    request = json.dumps({"inputs": list(map(_asked, about["inputs"]))}, ensure_ascii=False)
     url = f"{base}/v2/models/{about['name']}"
-    labels = ", ".join(about["labels"]) or "none"
+    named = about["labels"] if isinstance(about["labels"], dict) else {"": about["labels"]}
+    labels = "; ".join(f"{name} {', '.join(classes) or 'none'}".strip() for name, classes in named.items())
     rows = {
-        "takes": f"{taken['name']}: {taken['datatype']} {taken['shape']}",
-        "gives": f"{given['name']}: {given['datatype']} {given['shape']}",
+        "takes": "; ".join(map(_told, about["inputs"])),
+        "gives": "; ".join(map(_told, about["outputs"])),
         "labels, in the order of the answers": labels,
         "version": about["versions"][0],
     }
@@ -36,3 +34,12 @@ def page(about: dict[str, Any], base: str) -> str:
         f"<p>Open Inference Protocol. One example, its numbers where the dots are:<pre>{html.escape(command)}</pre>"
         "<p><a href=openapi.json>openapi.json</a>, <a href=metrics>metrics</a>"
     )
+
+
+def _told(tensor: dict[str, Any]) -> str:
+    return f"{tensor['name']}: {tensor['datatype']} {tensor['shape']}"
+
+
+def _asked(tensor: dict[str, Any]) -> dict[str, Any]:
+    """One example of a tensor, as a request has it."""
+    return {"name": tensor["name"], "shape": [1, *tensor["shape"][1:]], "datatype": tensor["datatype"], "data": ["…"]}

@@ -1,28 +1,27 @@
 """A version that can be served: its files are those that were measured, and it answers as it did then."""
 
-import json
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from tasks.contract.artifact import Target
 from tasks.contract.errors import VersionError
+from tasks.contract.named import Array, fields
 from tasks.formats.onnx import files as onnx
 from tasks.formats.onnx.lookups import unknown_ids
 from tasks.formats.onnx.saturation import note_here
 from tasks.formats.onnx.signature import signature
 from tasks.formats.slimline_pyfunc import TensorSpec
+from tasks.versions.labels import read_labels
 from tasks.versions.manifest import read_manifest
 from tasks.versions.recorded_answers import CLOSE, compare_answers
-from tasks.versions.version import LABELS, SAMPLE, OpenVersion
+from tasks.versions.version import SAMPLE, OpenVersion
 
 log = logging.getLogger("slimline.serving")
-Float32 = npt.NDArray[np.float32]
 TARGET: Target = "onnxruntime"
 TRIES = 30  # calls that are timed to decide how requests are answered
 SLOW = 0.002  # seconds from which a call is not made between requests but beside them
@@ -33,21 +32,22 @@ TOGETHER = 8  # examples that are tried in one call
 class Served:
     """An opened version.
 
-    call: float32 `(n, …)` to float32 `(n, …)`. seconds: of a call with one example, the median.
+    call: float32 `(n, …)` to float32 `(n, …)`, and records `(n,)` of these where inputs or outputs are several.
+    seconds: of a call with one example, the median.
     batch: whether examples of several requests may share a call: it is faster, and answers stay what they are.
     unknown: says which id in examples the model has no row for, or nothing; none where it looks nothing up.
-    labels: class names in the order of the answers; empty unless it tells classes apart.
+    labels: of each output, class names in the order of its answers; empty unless it tells classes apart.
     """
 
     name: str
     version: str
-    input: TensorSpec
-    output: TensorSpec
-    call: Callable[[Float32], Float32]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    call: Callable[[Array], Array]
     seconds: float
     batch: bool
-    unknown: Callable[[Float32], str] | None = None
-    labels: tuple[str, ...] = ()
+    unknown: Callable[[Array], str] | None = None
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def open_folder(folder: Path, threads: int) -> Served:
@@ -78,7 +78,7 @@ def open_version_of(version: OpenVersion, name: str, number: int, threads: int) 
 
 
 def _opened(folder: Path, name: str, version: str, threads: int) -> Served:
-    (model_input,), (model_output,) = signature(folder / onnx.FILE)
+    inputs, outputs = signature(folder / onnx.FILE)
     if sentence := note_here(f"the file of {name} version {version}", onnx.saturating(folder)):
         log.warning(sentence)
     call = onnx.load(folder, threads)
@@ -87,24 +87,32 @@ def _opened(folder: Path, name: str, version: str, threads: int) -> Served:
     answers = call(examples)
     compare_answers(recorded, answers, f"{name} version {version}")
     seconds = _timed(call, examples[:1])
-    singly = np.concatenate([call(example[None]) for example in examples])
+    singly = np.concatenate([call(examples[row : row + 1]) for row in range(len(examples))])
     together = _timed(call, np.resize(examples, (TOGETHER, *examples.shape[1:])))
     return Served(
         name=name,
         version=version,
-        input=model_input,
-        output=model_output,
+        inputs=inputs,
+        outputs=outputs,
         call=call,
         seconds=seconds,
         # with ranges that are computed anew for each call, an example's answer depends on its company
-        batch=together < 0.8 * TOGETHER * seconds
-        and bool(np.abs(singly - answers).max() <= CLOSE * np.abs(recorded).max()),
+        batch=together < 0.8 * TOGETHER * seconds and _are_alike(singly, answers, recorded),
         unknown=unknown_ids(folder / onnx.FILE),
-        labels=tuple(json.loads((folder / LABELS).read_text(encoding="utf-8"))),
+        labels=read_labels(folder),
     )
 
 
-def _timed(call: Callable[[Float32], Float32], examples: Float32) -> float:
+def _are_alike(singly: Array, together: Array, recorded: Array) -> bool:
+    """Whether an example is answered by every output as it is alone."""
+    answers, largest = fields(together), fields(recorded)
+    return all(
+        bool(np.abs(alone - answers[name]).max() <= CLOSE * np.abs(largest[name]).max())
+        for name, alone in fields(singly).items()
+    )
+
+
+def _timed(call: Callable[[Array], Array], examples: Array) -> float:
     times = []
     for _ in range(TRIES):
         began = time.perf_counter()

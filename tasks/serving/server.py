@@ -46,6 +46,7 @@ from tasks.serving.admission import Limit, Memory, Turns
 from tasks.serving.limits import ServeConfig, address, check_ports
 from tasks.serving.model import ServedModel
 from tasks.serving.page import page
+from tasks.versions.labels import as_json
 
 KEPT_ALIVE = 65  # seconds that an idle connection is kept, KServe's choice: proxies that keep theirs for 60 close first
 
@@ -208,7 +209,7 @@ def rest_server(plane: Plane, repository: NoRepository, config: ServeConfig, mem
         """What the model takes and gives, and what its answers are called."""
         about = await plane.model_metadata(model_name)
         served = plane.get_model_from_registry(model_name).served
-        return {**about, "versions": [served.version], "labels": [*served.labels]}
+        return {**about, "versions": [served.version], "labels": as_json(served.labels)}
 
     async def about(request: fastapi.Request) -> HTMLResponse:
         (name,) = plane.model_registry.get_models()

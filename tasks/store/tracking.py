@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tasks.contract.artifact import Artifact, digest_folder
 from tasks.contract.errors import StoreError
+from tasks.contract.named import Array, ordered
 from tasks.contract.state_folder import home
 from tasks.store import database
 from tasks.store.metric_names import metric_name
 from tasks.store.process import this_process
 
 if TYPE_CHECKING:
-    import numpy as np
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
     from mlflow.entities import Run as Run  # for the modules beside this one
@@ -354,13 +354,13 @@ def run_of_flow(flow_run: str) -> str:
 
 
 def save_model(
-    folder: Path, source: Path, place: Path, example: "np.ndarray", requirements: Sequence[str], columns: Sequence[str]
+    folder: Path, source: Path, place: Path, example: Array, requirements: Sequence[str], profile: Mapping[str, Any]
 ) -> None:
     """Lay an MLflow model out, whose default flavour is the file `source` at its `place` in the folder.
 
-    Its signature has the file's own names and a free batch axis. An ONNX file of tensors is asked by MLflow itself,
-    all else by `slimline_pyfunc`, which goes along with what encodes columns. MLflow's signatures of columns refuse
-    whole numbers: left out.
+    Its signature has the file's own names, in the profile's order, and a free batch axis; MLflow's of columns refuse
+    whole numbers: left out. An ONNX file of one tensor is asked by MLflow itself, which takes several of a DataFrame
+    only where each is a number; all else by `slimline_pyfunc`, which goes along with what encodes columns.
     """
     import mlflow
     import numpy as np
@@ -372,15 +372,18 @@ def save_model(
     from tasks.data.tables import slimline_columns
     from tasks.formats import slimline_pyfunc  # not above: all formats come with it
 
-    file, loader = slimline_pyfunc.open_file(source), Path(slimline_pyfunc.__file__)
+    file, loader = slimline_pyfunc.open_file(source, profile), Path(slimline_pyfunc.__file__)
     inputs, outputs = (
-        Schema([TensorSpec(np.dtype(end.dtype), (-1, *end.shape), end.name)]) for end in (file.input, file.output)
+        Schema([TensorSpec(np.dtype(end.dtype), (-1, *end.shape), end.name) for end in ends])
+        for ends in (file.inputs, file.outputs)
     )
-    by_mlflow = source.suffix == ".onnx" and not columns
+    columns = list(profile.get("columns", ()))
+    by_mlflow = source.suffix == ".onnx" and not columns and len(file.inputs) == 1
+    tensors = dict(zip(names := [end.name for end in file.inputs], ordered(example, names), strict=True))
     options: dict[str, Any] = {
         "signature": ModelSignature(None if columns else inputs, outputs),
-        "input_example": pd.DataFrame(example, columns=columns) if columns else {file.input.name: example},
-        "metadata": {"columns": list(columns)} if columns else None,
+        "input_example": pd.DataFrame(example, columns=columns) if columns else tensors,
+        "metadata": {"columns": columns} if columns else None,
         "pip_requirements": list(requirements),
         "code_paths": None if by_mlflow else [str(loader), slimline_columns.__file__],
     }

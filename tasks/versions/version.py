@@ -10,7 +10,7 @@ from tasks.evidence.evidence import Evidence, FileEvidence, open_evidence
 from tasks.formats import FORMATS
 from tasks.versions.manifest import MANIFEST, differences
 
-SAMPLE, LABELS = "sample.npz", "labels.json"
+SAMPLE = "sample.npz"  # examples with the answers of each target's file; records where there are several
 # MLflow writes the version's name and number here whenever it is downloaded, and nothing of a version reads it.
 MLFLOW_NOTE = "registered_model_meta"
 

@@ -69,7 +69,8 @@ class Brought:
 
 def _dtype(tensor: Any) -> np.dtype:
     """The type that an input of either Keras takes."""
-    return np.dtype(getattr(tensor.dtype, "as_numpy_dtype", tensor.dtype))
+    dtype: np.dtype = np.dtype(getattr(tensor.dtype, "as_numpy_dtype", tensor.dtype))
+    return dtype
 
 
 def bring(name: str, inputs: Mapping[str, Shape], heads: Sequence[Head], *, trust: bool, field: str) -> Brought:

@@ -173,7 +173,7 @@ def test_classes_are_called_by_their_labels(asked, sample):
 def test_a_warm_up_of_another_shape_stops_the_start(repository, tmp_path):
     """Which is what the others stand on: Triton looks at what it is given."""
     copy = Path(shutil.copytree(repository, tmp_path / "cpu"))
-    example = copy / "tiny" / "warmup" / "example"
+    example = copy / "tiny" / "warmup" / "input"
     example.write_bytes(example.read_bytes()[:-4])
     with triton(copy, tmp_path / "log") as (process, _, _):
         assert process.wait(300) != 0

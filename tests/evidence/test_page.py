@@ -9,8 +9,10 @@ import pytest
 from made_evidence import evidence_of, made
 
 from tasks.data.artifact import DataArtifact
+from tasks.drift.profile import Profile
+from tasks.evidence.card import render_card
 from tasks.evidence.evidence import Evidence, Tried, figures, open_evidence
-from tasks.evidence.page import About, as_cell, figures_of, lay_out, render_card, render_page, verdicts
+from tasks.evidence.page import About, as_cell, figures_of, lay_out, render_page, verdicts
 from tasks.measuring.intervals import Interval, tango, wilson
 from tasks.measuring.scores import Parity
 
@@ -130,7 +132,22 @@ def card(evidence: Evidence, **more) -> str:
         counts={"train": 1200, "validation": 100, "test": 200},
         duplicates=2,
     )
-    settings = {"name": "digits", "description": "", "data": data, "lineage": {"teacher": "a" * 64}, "links": {}}
+    profile = Profile(
+        problem=evidence.problem,
+        input_shape=data.input_shape,
+        output_shape=data.output_shape,
+        classes=data.classes,
+        inputs={},
+        targets={},
+    )
+    settings = {
+        "name": "digits",
+        "description": "",
+        "data": data,
+        "profile": profile,
+        "lineage": {"teacher": "a" * 64},
+        "links": {},
+    }
     return render_card(evidence=evidence, **{**settings, **more})
 
 

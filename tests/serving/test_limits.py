@@ -65,7 +65,7 @@ async def main():
         slow = dataclasses.replace(served, call=call, seconds=1.0, batch=batch)
         model = ServedModel(slow, ServeConfig(max_batch=4, max_waiting=7))
         def request(number):
-            tensor = InferInput(served.input.name, [1, 8, 8, 1], "FP32")
+            tensor = InferInput(served.inputs[0].name, [1, 8, 8, 1], "FP32")
             tensor.set_data_from_numpy(examples[number : number + 1])
             return asyncio.ensure_future(model.predict(InferRequest(served.name, [tensor])))
         first = request(0)
@@ -89,7 +89,7 @@ async def main():
     quick = dataclasses.replace(served, call=call, seconds=1e-4)
     model = ServedModel(quick, ServeConfig())
     begun.clear(), go.clear()
-    many = InferInput(served.input.name, [100, 8, 8, 1], "FP32")
+    many = InferInput(served.inputs[0].name, [100, 8, 8, 1], "FP32")
     many.set_data_from_numpy(np.resize(examples, (100, 8, 8, 1)))
     large = asyncio.ensure_future(model.predict(InferRequest(served.name, [many])))
     while not begun.is_set():

@@ -345,7 +345,7 @@ def test_rows_asked_in_mlflow_and_rows_monitored_become_the_numbers_of_training(
     monitored = new_rows(opened, config).x
     frame = table.select(order).to_pandas(date_as_object=data.draw(st.booleans()))
     end = TensorSpec("x", "float32", opened.input.shape)
-    model = Table(File(end, end, lambda x: x), json.loads(json.dumps(describe(opened))))
+    model = Table(File((end,), (end,), dict), json.loads(json.dumps(describe(opened))))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of categories that no training row has
         asked = model.predict(frame).to_numpy()
