@@ -32,8 +32,8 @@ def changes(usual: Mapping[str, Any], settings: Mapping[str, Any], prefix: str =
     """Settings that are not as usual, by their place."""
     for name, value in settings.items():
         if isinstance(value, dict):
-            yield from changes(usual[name], value, f"{prefix}{name}.")
-        elif value != usual[name]:
+            yield from changes(usual.get(name, {}), value, f"{prefix}{name}.")
+        elif name not in usual or value != usual[name]:
             yield f"{prefix}{name}", value
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from tasks.contract.artifact import EvidenceArtifact, Target
 from tasks.contract.errors import VersionError
-from tasks.contract.named import Array, packed
 from tasks.contract.progress import listener
 from tasks.data import DataConfig, Dataset, open_data
 from tasks.drift.profile import Profile, open_profile
@@ -176,16 +175,11 @@ def _ids(profile: Profile) -> list[str]:
 def _by_name(call: Predict, profile: Profile, data: Dataset) -> Predict:
     """A version's file, asked with these data's columns in its own order, and with its targets in theirs."""
     if len(data.inputs) > 1 or len(data.heads) > 1:
-        return lambda x: _in_order(call(x), data)
+        return call
     order = _places(profile.columns, data.columns)
     values = data.head.problem in ("regression", "multilabel")  # of a classification the one target names no answer
     back = _places(data.head.target_columns, profile.target_columns) if values else []
     return lambda x: call(x[:, order] if order else x)[:, back or slice(None)]
-
-
-def _in_order(answers: Array, data: Dataset) -> Array:
-    """Answers `(n, …)` of several outputs in the order of the data's."""
-    return packed({head.name: head.of(answers) for head in data.heads})
 
 
 def _places(names: Sequence[str], order: Sequence[str]) -> list[int]:

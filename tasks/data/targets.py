@@ -12,7 +12,7 @@ from tasks.data.config import DataConfig
 from tasks.data.heads import Head, Input
 from tasks.data.labels import check_classes, check_labels, check_mistakes, note_of, note_of_places, numbered, several
 from tasks.data.scan import Scan
-from tasks.data.source import Source
+from tasks.data.source import Source, separated
 from tasks.data.splits import Split
 from tasks.data.statistics import Variance, statistics_of
 
@@ -62,9 +62,9 @@ def _targets(name: str, source: Source, config: DataConfig, scanned: Mapping[str
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     theirs, columns = source.classes, source.targets
-    if name != ONE:  # the source's are those of all outputs
+    if name != ONE:  # the source's own are those of all outputs
         theirs = source.classes_of.get(config.target, ())
-        columns = tuple(column.strip() for column in config.target.split(",")) if columns else ()
+        columns = tuple(separated(config.target, columns)) if columns else ()
     if config.problem == "classification":
         with column_named(columns):
             parts, classes = numbered(scanned, config, theirs)

@@ -112,7 +112,7 @@ class HeadEvidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     score: str = Field(description="The metric that decides, by its name.")
     lower_is_better: bool = Field(False, description="Whether less of it is better.")
     classes: tuple[str, ...] = Field((), description="Class names in label order.")
-    reference: Reference
+    reference: Reference | None = Field(None, description="What its drops are counted from.")
 
 
 class Tried(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from tasks.contract.errors import ConversionError
-from tasks.contract.named import fields
+from tasks.contract.named import fields, packed
 from tasks.contract.problem import one_for_two
 from tasks.measuring.arrays import Outputs as Outputs
 
@@ -29,7 +29,7 @@ def are_answers(answers: Outputs, shapes: Mapping[str, tuple[int, ...]]) -> bool
 
 
 def answers_of(predict: Predict, x: Outputs, shapes: Mapping[str, tuple[int, ...]], batch: int, title: str) -> Outputs:
-    """A file's answers to all examples, asked in batches.
+    """A file's answers to all examples, asked in batches, its outputs in the order of `shapes`.
 
     Args:
         predict: asks it.
@@ -42,11 +42,11 @@ def answers_of(predict: Predict, x: Outputs, shapes: Mapping[str, tuple[int, ...
         ConversionError: they have another shape, or are not all finite.
 
     """
-    outputs = np.concatenate([predict(x[start : start + batch]) for start in range(0, len(x), batch)])
-    named = fields(outputs)
-    if list(named) != list(shapes):
+    named = fields(np.concatenate([predict(x[start : start + batch]) for start in range(0, len(x), batch)]))
+    if set(named) != set(shapes):
         raise ConversionError(f"{title}: gives {', '.join(named)}, not {', '.join(shapes)}")
-    for name, values in named.items():
+    outputs = packed({name: named[name] for name in shapes})  # files have an order of their own
+    for name, values in fields(outputs).items():
         which = f"{title}: {name}" if name else title
         if not answers_fit(values.shape[1:], shapes[name]):
             raise ConversionError(
