@@ -12,7 +12,7 @@ import pytest
 from pictures import pictures, png
 
 from tasks.contract.errors import DataError
-from tasks.data import READERS, DataConfig
+from tasks.data import READERS, DataConfig, open_data
 from tasks.data.beside import weights_of
 from tasks.data.in_memory import keep_arrays
 from tasks.data.objects import part_of
@@ -130,6 +130,13 @@ def test_every_source_with_named_columns_has_them(how: str, files: Path, monkeyp
         assert [Y[int(2 * weight)] for weight in found[: len(x)]] == y.tolist()
     else:
         np.testing.assert_array_equal(found, WEIGHT)
+
+
+@pytest.mark.parametrize("how", ["npz", "third"])
+def test_weights_are_never_passed_over(how: str, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(files)
+    with pytest.raises(DataError, match="no training counts by them"):
+        open_data(DataConfig(**READ[how] | ({} if how == "third" else {"weight": "cost"})))
 
 
 def test_weights_belong_to_what_a_function_returns(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
