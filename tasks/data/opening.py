@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tasks.contract.errors import DataError
 from tasks.contract.named import ONE, field, packed
 from tasks.data.augment import check_augmentation
-from tasks.data.beside import apart, groups_of, numbered_groups, slices_of, times_of
+from tasks.data.beside import apart, groups_of, numbered_groups, slices_of, times_of, weights_of
 from tasks.data.config import DataConfig
 from tasks.data.dataset import Dataset
 from tasks.data.heads import Input
@@ -62,6 +62,8 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
             raise empty(config, split)
     groups = rows_of(members, numbered_groups(keys)) if keys else {}
     named = slices_of(source, config, scanned)
+    if weights_of(source, config, scanned):
+        raise DataError("data.weight", config.weight or "sample weights", "no training counts by them: leave them out")
     slices = rows_of(members, named) if named else {}
     notes = tuple(note for each in asked for note in each.notes) + apart(config, members, groups, kin, moments)
     with splits_named(config):
