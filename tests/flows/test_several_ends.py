@@ -216,4 +216,4 @@ def test_a_model_is_trained_distilled_cut_and_quantized_for_all_its_outputs(home
     shipped = next(file for file in evidence.files if file.shipped)
     assert (shipped.target, shipped.precision) == ("onnxruntime", "int8")
     assert shipped.integer_share > 0.9
-    assert list(shipped.heads) == ["kind", "box", "tags"]
+    assert set(shipped.heads) == {"kind", "box", "tags"}
