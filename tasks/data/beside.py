@@ -1,4 +1,4 @@
-"""Columns beside inputs and targets: the group that each example is of, and the time that it is from."""
+"""Columns beside inputs and targets: what group each example is of, what time it is from, and what it counts."""
 
 import hashlib
 import re
@@ -13,6 +13,7 @@ from tasks.data.config import DataConfig
 from tasks.data.scan import Scan
 from tasks.data.source import Source
 from tasks.data.splits import SPLITS, Digests, Membership, Split, rows_of
+from tasks.data.statistics import Floats
 
 Times = npt.NDArray[np.float64] | npt.NDArray[np.int64]
 SLICES = 50  # that are shown at most
@@ -65,6 +66,42 @@ def slices_of(source: Source, config: DataConfig, scanned: Scan) -> dict[str, np
             "data.slice", config.slice, f"has {count} values, and a slice each; make at most {SLICES} of them"
         )
     return slices
+
+
+def weights_of(source: Source, config: DataConfig, scanned: Scan) -> dict[str, Floats]:
+    """What each example counts `(rows,)`, for each part: by `data.weight`, or as a function gives it beside examples.
+
+    None where neither says it.
+
+    Raises:
+        DataError: no such column, or values that are missing, negative, or all zero; or only some parts have any.
+
+    """
+    columns = _columns(source, config, scanned, "weight")
+    called = config.weight or "sample weights"
+    if source.weights and not columns:
+        given = {part: source.weights(part) for part in scanned.digests}
+        columns = {part: values[: len(scanned.digests[part])] for part, values in given.items() if values is not None}
+        if columns and len(columns) < len(given):
+            lacking = ", ".join(part for part in given if part not in columns)
+            raise DataError(
+                "data.source", f"{config.source}: {lacking}", "has no sample weights, and others have; give all"
+            )
+    return {part: _weights(values, called, part) for part, values in columns.items()}
+
+
+def _weights(values: np.ndarray, column: str, part: str) -> Floats:
+    """Weights as numbers from 0, not all of them 0."""
+    try:
+        weights = values.astype(np.float64)
+    except (ValueError, TypeError) as error:
+        raise DataError("data.weight", f"{column}: {part}", f"a weight is a number ({error})") from error
+    if np.isnan(weights).any():
+        raise _gap("data.weight", column, part)
+    if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+        span = f"{weights.min():g} to {weights.max():g}"
+        raise DataError("data.weight", f"{column}: {part}: {span}", "weights are 0 or more, and not all 0")
+    return weights
 
 
 def _columns(source: Source, config: DataConfig, scanned: Scan, field: str) -> dict[str, np.ndarray]:

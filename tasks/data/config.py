@@ -294,6 +294,13 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         json_schema_extra=at(30),
     )
 
+    weight: str = Field(
+        default="",
+        description="A column or key of numbers that say what each example counts in training: 2 is as if it were "
+        "there twice. It is no input, unless data.input names it.",
+        json_schema_extra=at(31),
+    )
+
     @model_validator(mode="after")
     def _outputs_by_name(self) -> Self:
         names = [head.name for head in self.heads]
@@ -334,8 +341,8 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
 
     @property
     def beside(self) -> tuple[str, ...]:
-        """The columns that decide splits and slices, and are no inputs."""
-        return tuple(filter(None, (self.group, self.time, self.slice)))
+        """The columns that decide splits, slices and weights, and are no inputs."""
+        return tuple(filter(None, (self.group, self.time, self.slice, self.weight)))
 
     @property
     def mixes(self) -> bool:

@@ -37,6 +37,7 @@ def keep_arrays(data: Any, folder: Path, beside: Sequence[str] = ()) -> Kept:
 
     """
     arrays, inputs = _named(data, beside)
+    weighted = any(name in arrays for name in (WEIGHT, f"{WEIGHT}_train")) and WEIGHT not in beside
     digest = hashlib.sha256()
     for name, array in arrays.items():
         digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
@@ -47,8 +48,9 @@ def keep_arrays(data: Any, folder: Path, beside: Sequence[str] = ()) -> Kept:
         written = folder / f"{file.stem}-{os.getpid()}.npz"
         np.savez(written, allow_pickle=False, **arrays)
         written.replace(file)
-    settings = {"reader": "npz", "source": str(file)}
-    return Kept(file, settings | ({"input": ", ".join(inputs)} if len(inputs) > 1 else {}))
+    settings = {"reader": "npz", "source": str(file), "input": ", ".join(inputs), "weight": WEIGHT}
+    unused = {"input": len(inputs) == 1, "weight": not weighted}
+    return Kept(file, {name: value for name, value in settings.items() if not unused.get(name)})
 
 
 def _named(data: Any, beside: Sequence[str]) -> tuple[dict[str, np.ndarray], list[str]]:

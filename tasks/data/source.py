@@ -20,7 +20,7 @@ from tasks.data.config import DataConfig
 from tasks.data.remote import local
 from tasks.data.tables.slimline_columns import Column
 
-BESIDE = ("group", "time", "slice")  # config fields that name a column or key beside inputs and targets
+BESIDE = ("group", "time", "slice", "weight")  # config fields that name a column or key beside inputs and targets
 
 # Config fields of some readers only.
 OPTIONAL = (

@@ -80,6 +80,76 @@ def test_the_same_data_in_every_form_are_the_same_data_set(given: Callable[[], A
     assert opened(given()).digest == opened((X, Y)).digest
 
 
+NAMED = {"image": X, "table": X[:, 0], "age": Y}
+HEADS = ({"name": "kind"}, {"name": "box", "problem": "regression"})
+ANSWERS = {"kind": np.array(["cat", "dog", "owl"])[Y], "box": X[:, 1]}
+
+
+def named_batches() -> list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+    """Chunks of dicts, of which the first has the shortest names of classes alone."""
+    taken = [slice(at, at + 16) for at in range(0, 60, 16)]
+    return [tuple({name: each[rows] for name, each in of.items()} for of in (NAMED, ANSWERS)) for rows in taken]
+
+
+def named_sequence(library: str) -> Any:
+    sequence = sequence_of(library)
+    type(sequence).__getitem__ = lambda _, number: named_batches()[number]
+    return sequence
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda: ({**NAMED, "age": Y.tolist()}, {"kind": [*ANSWERS["kind"]], "box": pd.DataFrame(X[:, 1])}),
+        lambda: ({**NAMED, "table": pd.DataFrame(X[:, 0])}, {**ANSWERS, "kind": pd.Series(ANSWERS["kind"])}),
+        lambda: (NAMED, {**ANSWERS, "more": Y}),
+        lambda: named_batches(),
+        lambda: iter(named_batches()),
+        lambda: slices(NAMED, ANSWERS),
+        lambda: slices(NAMED, ANSWERS).batch(16),
+        lambda: named_sequence("keras"),
+        lambda: named_sequence("tf_keras"),
+    ],
+)
+def test_the_same_dicts_in_every_form_are_the_same_data_set(given: Callable[[], Any]) -> None:
+    data = opened(given(), heads=HEADS)
+    assert data.digest == opened((NAMED, ANSWERS), heads=HEADS).digest
+    assert data.input_shapes == {"image": (6, 3), "table": (3,), "age": (1,)}
+    assert data.output_shapes == {"kind": (3,), "box": (3,)}
+    x, y = data.arrays("train")
+    for image, table, kind, box in zip(x["image"], x["table"], y["kind"], y["box"], strict=True):
+        (row,) = np.flatnonzero((image == X).all(axis=(1, 2)))
+        np.testing.assert_array_equal([table, box], [X[row, 0], X[row, 1]])
+        assert kind == Y[row]
+
+
+def test_splits_of_dicts_stay_what_they_are() -> None:
+    rows = {"train": slice(0, 36), "test": slice(36, 60)}
+    pairs = [
+        tuple({name: each[part] for name, each in of.items()} for of in (NAMED, ANSWERS)) for part in rows.values()
+    ]
+    data = opened(tuple(pairs), heads=HEADS)
+    np.testing.assert_array_equal(data.arrays("test")[0]["table"], X[36:, 0])
+    np.testing.assert_array_equal(data.arrays("test")[1]["box"], X[36:, 1])
+
+
+@pytest.mark.parametrize(
+    ("answers", "heads", "message"),
+    [
+        (ANSWERS, (), r"data.heads.*the targets have names.*name: kind, .*name: box"),
+        ({"kind": Y, "more": X}, HEADS, "data.heads: 'box'.*it has kind, more"),
+        (Y, HEADS, "data.heads: 'kind'.*it has one, without a name"),
+    ],
+)
+def test_names_of_targets_and_of_heads_belong_together(answers: Any, heads: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        opened((NAMED, answers), heads=heads)
+
+
+def test_a_dict_of_one_is_what_it_holds() -> None:
+    assert opened(({"image": X}, {"kind": Y})).digest == opened((X, Y)).digest
+
+
 def test_a_frame_is_read_column_by_column_and_keeps_their_names() -> None:
     frame = pd.DataFrame(X[:, :, 0], columns=[f"c{n}" for n in range(6)]).assign(c1=np.arange(60), c2=Y > 0)
     x = opened((frame, pd.Series(Y))).arrays("train")[0]
@@ -199,8 +269,8 @@ def test_a_function_s_frames_are_known_by_their_columns_later(tmp_path: Path, mo
 
     def new(name: str) -> np.ndarray:
         source = config.model_copy(update={"source": f"frames:{name}"})
-        learned = {"columns": data.columns, "target_columns": data.head.target_columns, "input_shape": (3,)}
-        return open_new(source, labels=True, classes=data.classes, limit=60, **learned).x
+        learned = {"columns": data.columns, "inputs": data.input_shapes, "heads": data.heads}
+        return open_new(source, labels=True, limit=60, **learned).x
 
     np.testing.assert_array_equal(new("turned"), new("load"))
     with pytest.raises(DataError, match=r"frames:short: c.*it has a, b"):

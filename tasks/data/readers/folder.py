@@ -115,7 +115,7 @@ def column_beside(order: dict[str, list[Example]], part: str, field: str, column
         )
     values = np.array([each.beside[column] for each in order[part]])
     try:
-        return values.astype(np.float64) if field == "data.time" else values
+        return values.astype(np.float64) if field in ("data.time", "data.weight") else values
     except ValueError:  # dates
         return values
 

@@ -55,11 +55,10 @@ def new_rows(data: Dataset, config: DataConfig, *, labels: bool = True):
     return open_new(
         config,
         labels=labels,
-        classes=data.classes,
-        input_shape=data.input.shape,
+        inputs=data.input_shapes,
+        heads=data.heads,
         limit=1000,
         columns=kept["columns"],
-        target_columns=kept["target_columns"],
         encoding=tuple(map(from_json, kept.get("encoding", ()))),
     )
 

@@ -14,7 +14,7 @@ from pictures import pictures, png
 
 from tasks.contract.errors import DataError
 from tasks.contract.named import fields
-from tasks.data import READERS, DataConfig
+from tasks.data import READERS, DataConfig, fingerprint, open_data
 
 ROWS = 150  # more than a chunk of any reader of files
 IMAGES = pictures(ROWS, (5, 4, 3))
@@ -156,6 +156,16 @@ def test_class_names_are_those_of_each_target(tmp_path: Path) -> None:
     pq.write_table(numbers.replace_schema_metadata({"huggingface": json.dumps(said)}), config.source)
     source = READERS["parquet"].read(config)
     assert (source.classes, source.classes_of) == ((), {"kind": ("cat", "mouse", "ox"), "box": ()})
+    assert [head.classes for head in open_data(config).heads] == [("cat", "mouse", "ox"), ()]
+
+
+def test_the_same_examples_in_every_file_are_the_same_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    every = [DataConfig(reader=write.__name__, **write(tmp_path)) for write in (npz, tfrecord, parquet, function)]
+    data = [open_data(config) for config in every]
+    assert len({each.digest for each in data}) == 1
+    assert len({fingerprint(config) for config in every}) == 4
+    assert data[0].output_shapes == {"kind": (3,), "box": (4,)}
 
 
 def test_masks_and_class_folders_are_the_target_of_one_output(tmp_path: Path) -> None:
