@@ -5,14 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from named_ends import examples, heads, several, shapes
+from small_models import settle_norms
 
 from tasks.contract.named import fields, ordered, packed
+from tasks.data.heads import Head
 from tasks.formats import FORMATS, elsewhere
 from tasks.formats.keras import files as keras
 from tasks.formats.last_integers import onnx_visible, tflite_visible
 from tasks.formats.onnx.lookups import unknown_ids
 from tasks.formats.onnx.signature import signature as onnx_signature
-from tasks.formats.parity import answers_apart, difference_message, first_layer_apart, sizes_apart
+from tasks.formats.parity import answers_apart, difference_message, first_layer_apart, sizes_apart, targets_apart
 from tasks.formats.savedmodel.warmup import read_warmup
 from tasks.formats.tflite.signature import signature as tflite_signature
 from tasks.keras_graph.asked import asked
@@ -176,6 +178,44 @@ def test_a_wrong_output_is_named_with_the_layer_where_they_part(model, x, target
     message = difference_message(model, target, "float32", difference, x)
     assert "output tags[" in message
     assert message.endswith("they part at layer 'tags' (Dense)")
+
+
+SIZES = {"t2": 4, "n": 3, "k1": 3, "v2": 2, "r": 3, "again": 3, "dr": 3, "t1": 4, "k2": 3, "v1": 2, "same": 6}
+
+
+def odd():
+    """Two calls of a model with two outputs, and of a layer; outputs that fold away, are one tensor, or an input."""
+    import tensorflow as tf
+
+    tf.keras.utils.set_random_seed(5)
+    layers = tf.keras.layers
+    i, j, within = (tf.keras.Input((6,), name=name) for name in ("i", "j", "within"))
+    h = layers.Dense(5, activation="relu", name="h")(within)
+    value = layers.BatchNormalization(name="in_norm")(layers.Dense(2, name="in_value")(h))
+    inner = tf.keras.Model(within, [layers.Dense(3, activation="softmax", name="in_kind")(h), value], name="inner")
+    twice = layers.Dense(4, activation="relu", name="twice")
+    given = dict(zip(("k1", "v1", "k2", "v2", "t1", "t2"), (*inner(i), *inner(j), twice(i), twice(j)), strict=True))
+    x = layers.Dense(3, name="x")(layers.Concatenate(name="both")([given["t1"], given["t2"]]))
+    n = layers.BatchNormalization(name="n")(x)
+    r = layers.ReLU(name="r")(n)
+    given |= {"n": n, "r": r, "again": r, "dr": layers.Dropout(0.5, name="dr")(r), "same": i}
+    return settle_norms(tf.keras.Model([i, j], given, name="odd"))
+
+
+def test_outputs_may_be_of_any_place_in_a_graph():
+    model = odd()
+    named = [Head(name=name, problem="regression", output_shape=(size,)) for name, size in SIZES.items()]
+    fitted = keras.fitted(keras.plain(model, "odd", "model"), {"j": (6,), "i": (6,)}, named, "odd", "model")
+    assert signature_names(fitted) == (["j", "i"], list(SIZES))
+    draw = np.random.default_rng(0)
+    x = packed({name: draw.normal(size=(32, 6)).astype(np.float32) for name in ("j", "i")})
+    answers, expected = asked(fitted, x), model.predict([x["i"], x["j"]], verbose=0)
+    for name in SIZES:
+        np.testing.assert_allclose(answers[name], expected[name], rtol=1e-5, atol=1e-6)
+    assert targets_apart(fitted, tuple(FORMATS), "float32", x, len(x)) == {}
+    quantized = fake_quantized(fitted, x)
+    assert signature_names(quantized) == signature_names(fitted)
+    assert targets_apart(quantized, tuple(FORMATS), "int8", x, len(x)) == {}
 
 
 @pytest.mark.parametrize(("inputs", "outputs"), [("photo words", "price"), ("table", "price kind")])

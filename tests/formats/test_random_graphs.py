@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, example, given, note, settings
 from hypothesis import strategies as st
-from random_graphs import IMAGE, built, graphs, heads
+from random_graphs import BESIDE, IMAGE, built, graphs, heads, with_beside
 
+from tasks.contract.named import packed
 from tasks.formats import FORMATS
 from tasks.formats.last_integers import floats_between, onnx_visible
+from tasks.formats.parity import targets_apart
+from tasks.keras_graph.names import signature_names
 from tasks.processors import Question, ask, missing
 from tasks.quantization.fake_quantization import fake_quantized
 from tasks.quantization.parameters import is_fake_quantized
@@ -33,6 +36,30 @@ def test_any_graph_answers_the_same_in_every_format(graph, head, tmp_path_factor
 @given(graph=graphs, head=heads)
 def test_200_graphs_answer_the_same_in_every_format(graph, head, tmp_path_factory):
     answers_the_same_in_every_format(graph, head, tmp_path_factory)
+
+
+@settings(max_examples=1, deadline=None)
+@given(graph=graphs, head=heads)
+@example(graph=(("depthwise", 2, 3, "relu"), ("gate",), ("nested", 3)), head="softmax")
+def test_any_graph_with_ends_beside_its_own_answers_the_same(graph, head):
+    answers_the_same_at_several_ends(graph, head)
+
+
+@pytest.mark.slow
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(graph=graphs, head=heads)
+def test_200_graphs_with_ends_beside_their_own_answer_the_same(graph, head):
+    answers_the_same_at_several_ends(graph, head)
+
+
+def answers_the_same_at_several_ends(graph, head):
+    model = with_beside(graph, head)
+    x = packed({"input": X, "beside": np.random.default_rng(1).normal(size=(len(X), BESIDE)).astype(np.float32)})
+    names = signature_names(model)
+    quantized = fake_quantized(model, x)
+    for precision, source in (("float32", model), ("int8", quantized)):
+        assert signature_names(source) == names
+        assert targets_apart(source, TARGETS, precision, x, len(x)) == {}
 
 
 def answers_the_same_in_every_format(graph, head, tmp_path_factory):

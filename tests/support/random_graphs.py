@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 from small_models import settle_norms
 
-IMAGE = (8, 8, 3)
+IMAGE, BESIDE = (8, 8, 3), 4
 
 Step = tuple[Any, ...]
 
@@ -45,6 +45,22 @@ def built(graph: tuple[Step, ...], head: str) -> Any:
     for number, step in enumerate(graph):
         x = grown(tf.keras.layers, x, f"l{number}", *step)
     return settle_norms(tf.keras.Model(inputs, ended(tf.keras.layers, x, head), name="random"))
+
+
+def with_beside(graph: tuple[Step, ...], head: str) -> Any:
+    """A graph with a second input and a second output, to which its first step and that input go."""
+    import tensorflow as tf
+
+    tf.keras.utils.set_random_seed(3)
+    layers = tf.keras.layers
+    inputs, beside = tf.keras.Input(IMAGE, name="input"), tf.keras.Input((BESIDE,), name="beside")
+    tensors = [inputs]
+    for number, step in enumerate(graph):
+        tensors.append(grown(layers, tensors[-1], f"l{number}", *step))
+    first = layers.GlobalAveragePooling2D(name="first_mean")(tensors[1])
+    both = layers.Concatenate(name="both")([first, layers.Dense(3, activation="relu", name="told")(beside)])
+    outputs = [layers.Dense(2, name="second")(both), ended(layers, tensors[-1], head)]
+    return settle_norms(tf.keras.Model([inputs, beside], outputs, name="random"))
 
 
 def ended(layers: Any, x: Any, head: str) -> Any:

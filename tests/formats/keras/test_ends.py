@@ -38,8 +38,7 @@ def library(kind):
     return pytest.importorskip("keras") if kind == 3 else tf.keras
 
 
-@pytest.mark.parametrize("version", [2, 3])
-@pytest.mark.parametrize("ending", [".keras", ".h5"])
+@pytest.mark.parametrize(("version", "ending"), [(2, ".keras"), (2, ".h5"), (2, ""), (3, ".keras"), (3, ".h5")])
 def test_a_files_inputs_and_outputs_are_put_into_the_datas_order(tmp_path, x, version, ending):
     model = several("words photo table", "price kind tags", library=library(version))
     path = tmp_path / f"model{ending}"
