@@ -6,7 +6,7 @@ import shutil
 import tarfile
 from pathlib import Path
 
-from tasks.bundles import BUNDLES, edge
+from tasks.bundles import BUNDLES
 from tasks.bundles.contents import BundleConfig, Contents, ServerName, render
 from tasks.bundles.question import write_question
 from tasks.contract.artifact import BundleArtifact, digest_folder
@@ -54,7 +54,7 @@ def bundle(folder: Path, server: ServerName, contents: Contents) -> None:
         "README.md",
         folder / "README.md",
         **about,
-        start=made_for.START.replace(edge.EXAMPLES, edge.examples_file(examples)),
+        start=made_for.START,
         evidence=contents.version.evidence,
         targets=[file.target for file in contents.version.shipped()],
         measured=measured,

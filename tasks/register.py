@@ -26,7 +26,7 @@ from tasks.contract.errors import StoreError, VersionDamaged
 from tasks.contract.progress import listener
 from tasks.data import DataArtifact, open_prepared
 from tasks.drift.profile import FILE as PROFILE
-from tasks.drift.profile import open_predictions, open_profile, write_profile
+from tasks.drift.profile import open_predictions, write_profile
 from tasks.evidence.card import render_card
 from tasks.evidence.evidence import headline, open_evidence
 from tasks.evidence.page import PAGE
@@ -187,17 +187,15 @@ def _register(run: StageRun, made: Version, content: str) -> registry.Registered
         shutil.copytree(tracking.fetch(file), folder / place_of(target), dirs_exist_ok=True)
     shutil.copytree(evidence, folder / "evidence")
     write_profile(profile, folder)
-    told = open_profile(folder)
     sample: dict[str, Any] = {"examples": examples, **_answers(made.files, examples)}
     np.savez_compressed(folder / SAMPLE_FILE, **sample)
-    write_labels({head.name: head.classes for head in told.each_head}, folder)
+    write_labels({head.name: head.classes for head in made.data.heads}, folder)
     (folder / "recipe.yaml").write_text(made.recipe)
     written: dict[str, Any] = {
         "name": made.name,
         "description": made.config.description,
         "evidence": measured,
         "data": made.data,
-        "profile": told,
         "lineage": {step: artifact.sha256 for step, artifact in made.lineage.items()},
         "links": {
             **{step: pages.ui_url(artifact.run) for step, artifact in made.lineage.items()},

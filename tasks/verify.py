@@ -8,9 +8,11 @@ from pydantic import BaseModel, Field, ValidationError
 
 from tasks.contract.artifact import EvidenceArtifact, Target, digest_file, digest_folder
 from tasks.contract.errors import StoreError, VersionDamaged
+from tasks.contract.named import Array, field
 from tasks.contract.progress import listener
 from tasks.data import DataConfig, Dataset, open_data
-from tasks.evidence.evidence import FileEvidence
+from tasks.evidence.evidence import Evidence, FileEvidence
+from tasks.evidence.measured_on import Measures, measured_on
 from tasks.formats import FORMATS
 from tasks.formats.audit import Audit
 from tasks.formats.onnx.saturation import note_here
@@ -20,7 +22,6 @@ from tasks.measuring.answers import answers_of
 from tasks.measuring.arrays import Figure
 from tasks.measuring.config import ValidateConfig
 from tasks.measuring.machine import Machine, comparable, describe_machine, load_average
-from tasks.measuring.measure import measure_of
 from tasks.measuring.timing import latency_of
 from tasks.processors.versions import Everywhere, as_lines, everywhere
 from tasks.store.stage import StageRun, stage
@@ -117,28 +118,21 @@ def verify(
     runs = [file for file in version.shipped() if FORMATS[file.target].RUNS_HERE]
     if evidence.data == data.digest:
         x, y = data.sample("test", config.max_examples)
-        measure = measure_of(
-            evidence.score,
-            evidence.problem,
-            y,
-            data.heads[0].variance,
-            groups=data.groups_of("test", config.max_examples),
-            confidence=evidence.confidence,
-            seed=seed,
-        )
+        metrics = {name: head.score for name, head in evidence.by_head.items()}
+        asked = config.model_copy(update={"confidence": evidence.confidence})
+        measures = measured_on(data, "test", y, asked, seed, metrics=metrics)
         for file in runs:
             listener().note("verify", f"asking {version.uri} on {file.target} for {len(x):,} answers")
             form, folder = FORMATS[file.target], version.files_of(file.target)
             call = form.load(folder, threads=config.threads)
             answers = answers_of(call, x, data.output_shapes, config.throughput_batch, file.target)
-            accuracy = measure.interval(answers)
             times = timing.time_in_turn(
                 {"now": call}, x[:1], config.latency_rounds, config.warmup_rounds, config.latency_seconds
             )
             machine = machine or describe_machine(load_before)
             audit = form.audit(folder, x[:1])
+            checks += _metrics(file, evidence, measures, answers)
             checks += [
-                _equal(f"{file.target} {evidence.score} and interval", _span(file.accuracy), _span(accuracy)),
                 _equal(f"{file.target} bytes", str(file.size_bytes), str(sizes(folder, file.target)[0])),
                 _equal(
                     f"{file.target} share in integers",
@@ -166,6 +160,18 @@ def verify(
         recorded_on=evidence.machine,
         machine=machine or describe_machine(load_before),
     )
+
+
+def _metrics(file: FileEvidence, evidence: Evidence, measures: Measures, answers: Array) -> list[Check]:
+    """Each output's metric with its interval."""
+    return [
+        _equal(
+            f"{file.target} {head.title} and interval",
+            _span(file.heads.get(name, file).accuracy),
+            _span(measures[name].interval(field(answers, name))),
+        )
+        for name, head in evidence.by_head.items()
+    ]
 
 
 def _equal(what: str, recorded: str, actual: str) -> Check:

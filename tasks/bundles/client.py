@@ -15,7 +15,7 @@ import numpy as np
 from tasks.bundles.trial import TrialConfig, TrialResult, timed
 from tasks.contract import child
 from tasks.contract.errors import PortTaken, ServerFailed, SlimlineError
-from tasks.contract.named import Array, ordered, packed
+from tasks.contract.named import Array, by_name, packed
 from tasks.versions.recorded_answers import compare_answers
 
 PATIENCE = 120  # seconds until a server that is not ready has failed
@@ -191,8 +191,8 @@ def _caller(way: str, client: Any, name: str) -> Callable[[Array], Array]:
 
     def call(examples: Array) -> Array:
         tensors = []
-        for (taken, datatype), values in zip(types.items(), ordered(examples, list(types)), strict=True):
-            tensors.append(library.InferInput(taken, list(values.shape), datatype))
+        for taken, values in by_name(examples, list(types)).items():
+            tensors.append(library.InferInput(taken, list(values.shape), types[taken]))
             tensors[-1].set_data_from_numpy(values)
         answers = client.infer(name, tensors, outputs=list(map(library.InferRequestedOutput, gives)))
         return packed({given: answers.as_numpy(given) for given in gives})

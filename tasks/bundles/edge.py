@@ -15,7 +15,7 @@ from tasks.bundles.outputs import Output, need_labels, write_labels
 from tasks.bundles.trial import TrialConfig, TrialResult, opened, timed
 from tasks.contract.artifact import Target
 from tasks.contract.errors import BundleMismatch, ServerFailed
-from tasks.contract.named import Array, fields, names_of, ordered, packed
+from tasks.contract.named import Array, by_name, fields, names_of, packed
 from tasks.formats import FORMATS
 from tasks.formats.tflite.files import FILE
 from tasks.formats.tflite.signature import TFLiteTensor, signature
@@ -24,8 +24,7 @@ from tasks.versions.labels import as_json
 from tasks.versions.recorded_answers import CLOSE, compare_answers
 
 TARGET: Target = "litert"  # whose answers and times it is compared with
-EXAMPLES = "examples.npy"
-START = f"python predict.py {EXAMPLES}"
+START = "python predict.py"
 METADATA = "metadata.json"
 ARM = "ARM64"
 # Of the largest answer, where as many lie below zero: LiteRT binds integers to the nearest step only.
@@ -33,22 +32,21 @@ ONE_STEP = 2 / 255
 
 
 def lay_out(folder: Path, contents: Contents) -> None:
-    """Fill a folder: `model.tflite` as it was measured, `metadata.json`, `labels.txt`, `predict.py`, `examples.npy`."""
+    """Fill a folder: `model.tflite` as it was measured, `metadata.json`, `labels.txt`, `predict.py`, its examples."""
     from importlib.metadata import version
 
     shutil.copyfile(contents.files("edge", "litert") / FILE, folder / FILE)
     contents.copy_reference_files(folder)
     examples, outputs = contents.sample()["examples"], contents.outputs("litert")
     inputs, answers = _in_order(folder / FILE, examples, outputs)
-    _save(folder / examples_file(examples), examples)
     profile = json.loads((contents.version.folder / "profile.json").read_text())
-    taken = zip(inputs, ordered(examples, [tensor.called for tensor in inputs]), strict=True)
+    taken = by_name(examples, [tensor.called for tensor in inputs])
     given = [{**_as_json(tensor), "unit": output.mean or "the target's own"} for output, tensor in answers]
     metadata = {
         "name": contents.name,
         "version": contents.number,
         "precision": contents.file("edge", "litert").precision,
-        **_ends("input", [_taken(tensor, values, profile["dtype"]) for tensor, values in taken]),
+        **_ends("input", [_taken(tensor, taken[tensor.called], _type_of(tensor, profile)) for tensor in inputs]),
         **_ends("output", given),
         "labels": as_json({output.name: output.labels for output in outputs}),
     }
@@ -60,7 +58,7 @@ def lay_out(folder: Path, contents: Contents) -> None:
     render(
         "edge/predict.py.jinja",
         folder / "predict.py",
-        start=START.replace(EXAMPLES, examples_file(examples)),
+        examples=_saved(folder, examples),
         inputs=inputs,
         outputs=outputs,
         answered=answers,
@@ -68,16 +66,13 @@ def lay_out(folder: Path, contents: Contents) -> None:
     )
 
 
-def examples_file(examples: Array) -> str:
-    """Where examples lie beside the program: an array, or one of each input by its name."""
-    return "examples.npz" if examples.dtype.names else EXAMPLES
-
-
-def _save(file: Path, examples: Array) -> None:
-    if examples.dtype.names:
-        np.savez(file, **fields(examples))  # type: ignore[arg-type]  # its next argument is a switch
-    else:
-        np.save(file, examples)
+def _saved(folder: Path, examples: Array) -> str:
+    """Put examples into a folder, an array or one of each input by its name; gives the file's name."""
+    if not examples.dtype.names:
+        np.save(folder / "examples.npy", examples)
+        return "examples.npy"
+    np.savez(folder / "examples.npz", **fields(examples))  # type: ignore[arg-type]  # its next argument is a switch
+    return "examples.npz"
 
 
 def _in_order(
@@ -95,11 +90,15 @@ def _ends(kind: str, told: list[dict[str, Any]]) -> dict[str, Any]:
     return {kind: told[0]} if len(told) == 1 else {f"{kind}s": told}
 
 
-def _taken(tensor: TFLiteTensor, values: Array, dtype: Any) -> dict[str, Any]:
-    of_it = dtype.get(tensor.called, "") if isinstance(dtype, dict) else dtype
+def _type_of(tensor: TFLiteTensor, profile: Mapping[str, Any]) -> str:
+    """The type of an input's values in the data."""
+    return str(profile.get("inputs_like", {}).get(tensor.called, profile)["dtype"])
+
+
+def _taken(tensor: TFLiteTensor, values: Array, dtype: str) -> dict[str, Any]:
     return {
         **_as_json(tensor),
-        "unit": f"raw values as in the data ({of_it}): the model itself subtracts and divides",
+        "unit": f"raw values as in the data ({dtype}): the model itself subtracts and divides",
         "normalization": {"mean": 0.0, "std": 1.0},
         "range_of_the_examples": [float(values.min()), float(values.max())],
     }
@@ -128,13 +127,14 @@ def trial(folder: Path, about: dict[str, Any], *, config: TrialConfig, **_: Any)
             raise BundleMismatch(f"{METADATA} does not fit the model beside it: it says {says}, the file has {has}")
     sample = read_sample(folder)
     recorded = sample["litert"]
-    furthest = compare_answers(recorded, _answers(folder, sample, "this"), "predict.py")
+    names = names_of(recorded)
+    furthest = compare_answers(recorded, _answers(folder, names, "this"), "predict.py")
     if reason := missing(ARM):
         there = f"not run on ARM64: {reason}"
     else:
         close = ONE_STEP if metadata["precision"] == "int8" else CLOSE
         furthest = max(
-            furthest, compare_answers(recorded, _answers(folder, sample, ARM), "predict.py, run for ARM64,", close)
+            furthest, compare_answers(recorded, _answers(folder, names, ARM), "predict.py, run for ARM64,", close)
         )
         there = f"run so on ARM64 too: {PROCESSORS[ARM].model}, emulated by {emulator_version(ARM)}"
     call = FORMATS["litert"].load(folder)
@@ -149,7 +149,7 @@ def trial(folder: Path, about: dict[str, Any], *, config: TrialConfig, **_: Any)
     )
 
 
-def _answers(folder: Path, sample: Mapping[str, Array], processor: str) -> Array:
+def _answers(folder: Path, outputs: Sequence[str], processor: str) -> Array:
     """What `predict.py` prints on a processor for the examples beside it, `(n, …)` or records of several outputs'.
 
     Raises:
@@ -160,7 +160,7 @@ def _answers(folder: Path, sample: Mapping[str, Array], processor: str) -> Array
     on = "" if processor == "this" else f" on {processor}"
     try:
         done = subprocess.run(  # noqa: S603  our own program, as it lies in the bundle
-            [*command, "predict.py", examples_file(sample["examples"])],
+            [*command, "predict.py"],
             cwd=folder,
             env=environment,
             capture_output=True,
@@ -174,8 +174,5 @@ def _answers(folder: Path, sample: Mapping[str, Array], processor: str) -> Array
         errors = done.stderr.strip().splitlines() or ["nothing"]
         raise ServerFailed(f"predict.py ended with exit code {done.returncode}{on}. It errors: {errors[-1]}")
     printed = [json.loads(line) for line in done.stdout.splitlines()]
-    scores = {
-        name: [(answer[name] if name else answer)["scores"] for answer in printed]
-        for name in names_of(sample["litert"])
-    }
+    scores = {name: [(answer[name] if name else answer)["scores"] for answer in printed] for name in outputs}
     return packed({name: np.asarray(each, np.float32) for name, each in scores.items()})

@@ -9,7 +9,7 @@ import numpy as np
 from tasks.bundles.contents import Contents, ServerName, render
 from tasks.bundles.outputs import Output, need_labels
 from tasks.contract.artifact import Target
-from tasks.contract.named import ONE, Array, fields, ordered
+from tasks.contract.named import ONE, Array, by_name, fields
 from tasks.formats import FORMATS
 from tasks.formats.onnx.signature import signature
 
@@ -34,8 +34,8 @@ def write_question(folder: Path, server: ServerName, target: Target, contents: C
     else:
         given, gives = signature(contents.files(server, target) / FORMATS[target].FILE)
         names = [tensor.name for tensor in given]
-        tensors = zip(names, ordered(example, names), strict=True)
-        body = {"inputs": [_tensor(name, each.astype(np.float32)) for name, each in tensors]}
+        tensors = by_name(example, names)
+        body = {"inputs": [_tensor(name, each.astype(np.float32)) for name, each in tensors.items()]}
         address, place = OPEN_INFERENCE[server]
         taken = {name: f'examples["{name}"]' if example.dtype.names else "examples" for name in names}
         ends = {"inputs": taken, "outputs": outputs, "output": gives[0].name, "labels": need_labels(outputs)}

@@ -16,7 +16,7 @@ from tasks.bundles.outputs import write_labels
 from tasks.bundles.trial import TrialResult, opened
 from tasks.contract.artifact import Precision, Target
 from tasks.contract.errors import BundleMismatch
-from tasks.contract.named import Array, field, fields, ordered
+from tasks.contract.named import Array, by_name, field, fields
 from tasks.formats import FORMATS
 from tasks.formats.onnx.signature import signature
 from tasks.formats.slimline_pyfunc import TensorSpec
@@ -72,7 +72,8 @@ def lay_out(folder: Path, contents: Contents) -> None:
             precision=PRECISION_MODES.get(contents.file("triton", target).precision, "FP32"),
         )
         (model / "warmup").mkdir()
-        for tensor, values in zip(inputs, ordered(example, [tensor.name for tensor in inputs]), strict=True):
+        for tensor in inputs:
+            values = by_name(example, [each.name for each in inputs])[tensor.name]
             (model / "warmup" / tensor.name).write_bytes(values.astype(tensor.dtype).tobytes())
         write_labels(model, contents.outputs(TARGET))
     render(

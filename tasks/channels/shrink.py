@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from tasks.channels.select import fewest, order
 from tasks.contract.errors import PruningFailed
 from tasks.data import Dataset
 from tasks.keras_graph.output_meaning import meaning_for, outputs_learned
+from tasks.training.losses import one_each
 from tasks.training.mistakes import label_loss
 
 if TYPE_CHECKING:
@@ -91,14 +92,15 @@ def scored(graph: ChannelGraph, data: Dataset, config: ChannelConfig) -> Scores:
     if config.criterion != "taylor":
         return magnitude(graph, 1 if config.criterion == "l1" else 2)
     by_labels = label_loss(data)
-    means = meaning_for(graph.model, data.config.problem)
+    means = [meaning_for(graph.model, head.problem, number) for number, head in enumerate(data.heads)]
 
-    def loss(y: "tf.Tensor", predictions: "tf.Tensor") -> "tf.Tensor":
-        return by_labels(y, outputs_learned(predictions, means))
+    def loss(y: Any, predictions: Any) -> "tf.Tensor":
+        learned = [outputs_learned(*each) for each in zip(one_each(predictions), means, strict=True)]
+        return by_labels(y, learned if len(learned) > 1 else learned[0])
 
     x, y = data.sample("train", config.examples)
-    batches = ((x[start : start + BATCH], y[start : start + BATCH]) for start in range(0, len(x), BATCH))
-    return taylor(graph, batches, loss)
+    starts = range(0, len(x), BATCH)
+    return taylor(graph, ((x[start : start + BATCH], y[start : start + BATCH]) for start in starts), loss)
 
 
 def _enough(

@@ -42,6 +42,8 @@ class Dataset:
     notes: what a person should know of how they were read, in sentences.
     groups: of each split's examples `(n,)` int64 in their fixed order: equal where `data.group` is; empty without it.
     slices: of each split's examples `(n,)` texts in their fixed order: what `data.slice` says; empty without it.
+    weights: of each split's examples `(n,)` float32 in their fixed order: what each counts in training, 1 in the mean
+        over the train split; empty where all count alike.
     """
 
     config: DataConfig
@@ -59,6 +61,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     groups: Mapping[Split, npt.NDArray[np.int64]] = field(default_factory=dict, repr=False)
     slices: Mapping[Split, np.ndarray] = field(default_factory=dict, repr=False)
+    weights: Mapping[Split, npt.NDArray[np.float32]] = field(default_factory=dict, repr=False)
     _tensors: dict[Split, Any] = field(default_factory=dict, repr=False)
     _orders: dict[Split, Rows] = field(default_factory=dict, repr=False)
 
@@ -184,6 +187,7 @@ class Dataset:
         shuffle_seed: int | None = None,
         augment: bool = False,
         view: int | None = None,
+        weighted: bool = False,
         beside: np.ndarray | None = None,
     ) -> "tf.data.Dataset":
         """A split in batches, the last one smaller: float32 inputs, and targets as `arrays` gives them, or mixed.
@@ -201,8 +205,9 @@ class Dataset:
             augment: change the images as the config asks.
             view: change them as in this one of the fixed versions, whatever the seed, order and batch size; None draws
                 from the seed.
+            weighted: each batch has what its examples count `(batch,)` as a third part.
             beside: float32 `(examples, …)` in the split's fixed order, may be mapped from a file: each batch has its
-                examples' rows of it as a third part.
+                examples' rows of it as its last part.
 
         """
         import tensorflow as tf
@@ -231,7 +236,8 @@ class Dataset:
             if change:
                 x, y = changed(x, y, number, rows)
             y = x if self.config.problem == "reconstruction" else y
-            return (x, y) if beside is None else (x, y, taken_rows(beside, rows))
+            more = (tf.gather(tf.constant(self.weights[split]), rows),) if weighted else ()
+            return (x, y, *more) if beside is None else (x, y, *more, taken_rows(beside, rows))
 
         return batches.enumerate().map(finish, num_parallel_calls=2, deterministic=True).prefetch(2)
 

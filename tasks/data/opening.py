@@ -62,9 +62,8 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
             raise empty(config, split)
     groups = rows_of(members, numbered_groups(keys)) if keys else {}
     named = slices_of(source, config, scanned)
-    if weights_of(source, config, scanned):
-        raise DataError("data.weight", config.weight or "sample weights", "no training counts by them: leave them out")
     slices = rows_of(members, named) if named else {}
+    weights = counted(weights_of(source, config, scanned), members, config)
     notes = tuple(note for each in asked for note in each.notes) + apart(config, members, groups, kin, moments)
     with splits_named(config):
         check_splits(asked, by_split)
@@ -75,7 +74,7 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
     targets = {split: packed({name: values[split] for name, values in by_split.items()}) for split in SPLITS}
     return Dataset(
         config=config,
-        digest=digest_of(config, scanned, asked, members, targets, groups, slices),
+        digest=digest_of(config, scanned, asked, members, targets, groups, slices, weights),
         inputs=inputs,
         heads=heads_of(config, asked, by_split, inputs),
         counts={split: counts[split] for split in SPLITS},
@@ -89,7 +88,28 @@ def read_dataset(source: Source, config: DataConfig) -> Dataset:
         notes=source.notes + notes,
         groups=groups,
         slices=slices,
+        weights=weights,
     )
+
+
+def counted(
+    weights: Mapping[str, np.ndarray], members: Membership, config: DataConfig
+) -> dict[Split, npt.NDArray[np.float32]]:
+    """What each split's examples count in training `(n,)`, as multiples of what the train split's do in the mean.
+
+    Raises:
+        DataError: a split in which nothing counts, or examples that are mixed, of which two become one.
+
+    """
+    if not weights:
+        return {}
+    called = config.weight or "sample weights"
+    if config.mixes:
+        raise DataError("data.weight", called, "of two mixed examples one is made: leave mixup and cutmix out")
+    by_split = rows_of(members, weights)
+    if empty := [split for split in SPLITS if not by_split[split].any()]:
+        raise DataError("data.weight", called, f"is 0 all through {', '.join(empty)}: nothing counts there")
+    return {split: (each / by_split["train"].mean()).astype(np.float32) for split, each in by_split.items()}
 
 
 def strata_by_part(asked: Sequence[Targets]) -> dict[str, npt.NDArray[np.int64]]:
@@ -228,6 +248,7 @@ def digest_of(
     targets: Mapping[Split, np.ndarray],
     groups: Mapping[Split, np.ndarray],
     slices: Mapping[Split, np.ndarray],
+    weights: Mapping[Split, np.ndarray],
 ) -> str:
     """Sha256 of what is trained and measured on: problem, types, classes, each split's examples, targets, groups."""
     if config.heads or scanned.dtype.names:
@@ -244,4 +265,6 @@ def digest_of(
             digest.update(groups[split].data)
         if slices:
             digest.update("\0".join(slices[split]).encode())
+        if weights:
+            digest.update(weights[split].data)
     return digest.hexdigest()

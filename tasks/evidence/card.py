@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 from tasks.contract.named import ONE
 from tasks.data.artifact import DataArtifact
-from tasks.drift.profile import Profile
 from tasks.evidence.evidence import Evidence
 from tasks.evidence.page import templates
 
@@ -22,7 +21,6 @@ def render_card(
     description: str,
     evidence: Evidence,
     data: DataArtifact,
-    profile: Profile,
     lineage: Mapping[str, str],
     links: Mapping[str, str],
     brief: bool = False,
@@ -34,7 +32,6 @@ def render_card(
         description: what the model is for, in the words of whoever runs the recipe; may be empty.
         evidence: what was measured.
         data: what the model was trained and measured on.
-        profile: of the version: its inputs, and what each output is.
         lineage: sha256 of everything that the version was made from, by step.
         links: where each step's run can be looked at; a step without a link is named only.
         brief: for the registry's page, at most 5,000 characters: what does not fit is left to the whole card.
@@ -46,9 +43,9 @@ def render_card(
         description=description,
         evidence=evidence,
         data=data,
-        inputs=profile.each_input,
-        heads=profile.each_head,
-        zeros=_zeros(profile.each_input),
+        inputs=data.input_shapes,
+        heads=data.heads,
+        zeros=_zeros(data.input_shapes),
         lineage=dict(lineage),
         links=dict(links),
         brief=brief,

@@ -217,7 +217,10 @@ class Table:
     def __init__(self, file: File, profile: dict[str, Any]) -> None:
         self.columns: list[str] = profile["columns"]
         heads = profile.get("heads") or [profile]
-        self.answered = [self._answered(output, head) for output, head in zip(file.outputs, heads, strict=True)]
+        self.answered = {
+            output.name: self._answered(output, head, several=len(heads) > 1)
+            for output, head in zip(file.outputs, heads, strict=True)
+        }
         if encoding := profile.get("encoding", ()):  # beside this file in a version, and in its package in Slimline
             name = "tasks.data.tables.slimline_columns" if __package__ else "slimline_columns"
             self.encoder = importlib.import_module(name)
@@ -226,15 +229,21 @@ class Table:
         (input_,) = file.inputs
         self.input, self.type = input_.name, np.dtype(input_.dtype)
 
-    def _answered(self, output: TensorSpec, head: dict[str, Any]) -> list[str]:
+    def _answered(self, output: TensorSpec, head: dict[str, Any], *, several: bool) -> list[str]:
         """What an output's values are called."""
-        names: list[str] = head.get("classes") or head.get("target_columns") or self.columns
-        return names[1:] if head.get("classes") and output.shape == (1,) else names  # one sigmoid: the second class's
+        classes, width = head.get("classes", ()), output.shape[-1] if output.shape else 1
+        names: list[str] = classes or head.get("target_columns") or self.columns
+        names = names[1:] if classes and width == 1 else names  # one sigmoid: the second class's share
+        if not several:
+            return names
+        if len(names) != width:
+            names = list(map(str, range(width)))
+        return [output.name] if width == 1 and not classes else [f"{output.name}/{name}" for name in names]
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> "dict[str, np.ndarray] | pd.DataFrame":  # noqa: ARG002
         """Answer a DataFrame with one of as many rows and the same index, arrays `(n, columns)` with arrays.
 
-        Of several outputs each has its columns, called `output/class`, or as the output itself where it is one.
+        Of several outputs each has its columns, called `output/class`, or as the output itself where it is one number.
 
         Args:
             data: a DataFrame, or a dict or list of records that make one; or an array, alone or under the input's name.
@@ -257,25 +266,18 @@ class Table:
         elif isinstance(data, list) and data and isinstance(data[0], dict):
             data = pd.DataFrame(data)
         if not isinstance(data, pd.DataFrame):
-            return self.file.ask({self.input: self._array(data)})
+            answers = self.file.ask({self.input: self._array(data)})
+            return {name: answers[name] for name in self.answered}
         answers = self.file.ask({self.input: self._taken(data)})
         parts = [
-            self._named(answers[output.name], names, data.index)
-            for output, names in zip(self.file.outputs, self.answered, strict=True)
+            pd.DataFrame(
+                answers[output].reshape(len(data), -1),
+                index=data.index,
+                columns=names if answers[output].shape[1:] == (len(names),) else None,
+            )
+            for output, names in self.answered.items()
         ]
-        if len(parts) == 1:
-            return parts[0]
-        for output, part in zip(self.file.outputs, parts, strict=True):
-            part.columns = [output.name if len(part.columns) == 1 else f"{output.name}/{name}" for name in part.columns]
-        return pd.concat(parts, axis=1)
-
-    @staticmethod
-    def _named(answers: np.ndarray, names: list[str], index: "pd.Index[Any]") -> "pd.DataFrame":
-        """One output's answers with the names of its values."""
-        import pandas as pd
-
-        columns = names if answers.shape[1:] == (len(names),) else None
-        return pd.DataFrame(answers.reshape(len(answers), -1), index=index, columns=columns)
+        return parts[0] if len(parts) == 1 else pd.concat(parts, axis=1)
 
     def _taken(self, frame: "pd.DataFrame") -> np.ndarray:
         """The columns that the model knows `(n, columns)`, in its order."""

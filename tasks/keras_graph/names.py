@@ -51,7 +51,7 @@ def unpinned(tensor: Any) -> Any:
 
 
 def pinned(outputs: Sequence[Any], names: Sequence[str]) -> list[Any]:
-    """The tensors that a graph gives, each behind a layer with its name; one alone, and those that have it, as they are.
+    """What a graph gives, each tensor behind a layer with its name; one alone, and those that have it, as they are.
 
     Args:
         outputs: tensors of layers.

@@ -22,7 +22,7 @@ class Difference(NamedTuple):
     """Where answers are furthest from what they stand for.
 
     channel: of the outputs, counted from 0. size: by how much, in the output's unit. span: of that channel's values.
-    share: the size over what was allowed; up to 1 is as it should be. name: of several named outputs the one that it is.
+    share: the size over what was allowed; up to 1 is as it should be. name: of the output, where there are several.
     """
 
     channel: int

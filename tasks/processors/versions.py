@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from tasks.contract.artifact import Target
 from tasks.contract.errors import ProcessorFailed, ProcessorMissing
-from tasks.contract.named import ONE, Array, field, ordered, packed
+from tasks.contract.named import ONE, Array, by_name, field, packed
 from tasks.contract.progress import listener
 from tasks.evidence.evidence import FileEvidence
 from tasks.formats import FORMATS
@@ -123,8 +123,8 @@ def _opened(version: OpenVersion, file: FileEvidence) -> _File:
         inputs, recorded = sample["examples"], sample[file.target]
     if file.target == "litert":
         taken, given = ({end.called: _details(end) for end in ends} for ends in tflite_signature(folder / form.FILE))
-        steps = zip(taken, ordered(inputs, list(taken)), strict=True)
-        inputs, inexact = packed({name: as_steps(values, taken[name]) for name, values in steps}), True
+        sent = by_name(inputs, list(taken))
+        inputs, inexact = packed({name: as_steps(values, taken[name]) for name, values in sent.items()}), True
     else:
         given = {end.name: AS_IT_IS for end in signature(folder / form.FILE)[1]}
         inexact = bool(floats_between(model, form.audit(folder, inputs[:1]).kernels))

@@ -15,7 +15,7 @@ from kserve.protocol.infer_type import RequestedOutput
 from kserve.utils.numpy_codec import from_np_dtype
 from prometheus_client import REGISTRY, Gauge, Histogram
 
-from tasks.contract.named import Array, ordered, packed
+from tasks.contract.named import Array, by_name, packed
 from tasks.formats.slimline_pyfunc import TensorSpec
 from tasks.serving.admission import REFUSED
 from tasks.serving.limits import ServeConfig
@@ -99,8 +99,7 @@ class ServedModel(Model):  # type: ignore[misc]
         at_once = served.seconds * len(x) < SLOW
         answers = served.call(x) if at_once else await self._beside(served, x)
         BATCH.observe(len(x))
-        names = [tensor.name for tensor in served.outputs]
-        given = dict(zip(names, ordered(answers, names), strict=True))
+        given = by_name(answers, [tensor.name for tensor in served.outputs])
         requested = {each.name: each.binary_data for each in payload.request_outputs or ()}
         # an output's own wish, else the request's, which holds for all
         binary = {

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tasks.contract.artifact import Artifact, digest_folder
 from tasks.contract.errors import StoreError
-from tasks.contract.named import Array, ordered
+from tasks.contract.named import Array, by_name
 from tasks.contract.state_folder import home
 from tasks.store import database
 from tasks.store.metric_names import metric_name
@@ -359,7 +359,7 @@ def save_model(
     """Lay an MLflow model out, whose default flavour is the file `source` at its `place` in the folder.
 
     Its signature has the file's own names, in the profile's order, and a free batch axis; MLflow's of columns refuse
-    whole numbers: left out. An ONNX file of one tensor is asked by MLflow itself, which takes several of a DataFrame
+    whole numbers: left out. An ONNX file between two tensors is asked by MLflow itself, which has several in DataFrames
     only where each is a number; all else by `slimline_pyfunc`, which goes along with what encodes columns.
     """
     import mlflow
@@ -378,8 +378,8 @@ def save_model(
         for ends in (file.inputs, file.outputs)
     )
     columns = list(profile.get("columns", ()))
-    by_mlflow = source.suffix == ".onnx" and not columns and len(file.inputs) == 1
-    tensors = dict(zip(names := [end.name for end in file.inputs], ordered(example, names), strict=True))
+    by_mlflow = source.suffix == ".onnx" and not columns and len(file.inputs) == len(file.outputs) == 1
+    tensors = by_name(example, [end.name for end in file.inputs])
     options: dict[str, Any] = {
         "signature": ModelSignature(None if columns else inputs, outputs),
         "input_example": pd.DataFrame(example, columns=columns) if columns else tensors,

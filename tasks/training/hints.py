@@ -69,8 +69,10 @@ def hinted(
 
         base = objective(forward)
 
-        def loss(x: Any, y: Any, soft_targets: Any, training: bool) -> "tuple[tf.Tensor, Any]":
-            total, predictions = base.loss(x, y, soft_targets, training)
+        def loss(
+            x: Any, y: Any, soft_targets: Any, training: bool, weights: "tf.Tensor | None" = None
+        ) -> "tuple[tf.Tensor, Any]":
+            total, predictions = base.loss(x, y, soft_targets, training, weights)
             targets = tf.nest.flatten(seen(x, training=False))
             for ours, theirs, mapping in zip(outputs, targets, maps, strict=True):
                 mapped = tf.tensordot(ours, mapping, 1) if mapping is not None else ours

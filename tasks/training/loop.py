@@ -156,6 +156,7 @@ def fit(
                 shuffle_seed=derived(seed, epoch, 0),
                 augment=True,
                 view=view,
+                weighted=bool(data.weights),
                 beside=lesson.kept("train", view) if lesson.kept and view is not None else None,
             )
             loss, score = run(batches, (epoch - 1) * total, on_step)
@@ -255,16 +256,18 @@ def _steps(
         score = tf.reduce_sum(tf.cast(mean_scores(data.heads, y, predictions), tf.float64))
         sums.assign_add(tf.stack([tf.cast(loss, tf.float64) * count, score, count]))
 
-    def next_of(batches: "Iterator[tuple[Any, ...]]") -> tuple[Any, Any, Any]:
-        x, y, *soft_targets = next(batches)
-        return x, y, soft_targets[0] if soft_targets else None
+    def next_of(batches: "Iterator[tuple[Any, ...]]") -> tuple[Any, ...]:
+        """Inputs, targets, the teacher's answers if they are kept, and what the examples count if not all alike."""
+        x, y, *more = next(batches)
+        weights = more.pop(0) if data.weights else None
+        return x, y, more[0] if more else None, weights
 
     def steps(batches: "Iterator[tuple[Any, ...]]", first: "tf.Tensor", count: "tf.Tensor") -> None:
         for step in tf.range(first, first + count):
-            x, y, soft_targets = next_of(batches)
+            x, y, soft_targets, weigh = next_of(batches)
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(weights)
-                loss, predictions = lesson.loss(x, y, soft_targets, True)
+                loss, predictions = lesson.loss(x, y, soft_targets, True, weigh)
                 penalised = loss + tf.add_n(model.losses) if model.losses else loss
             gradients = tape.gradient(penalised, weights)
             optimizer.learning_rate.assign(learning_rate(config, step, total))
@@ -277,8 +280,8 @@ def _steps(
 
     def checks(batches: "Iterator[tuple[Any, ...]]", count: "tf.Tensor") -> None:
         for _ in tf.range(count):
-            x, y, soft_targets = next_of(batches)
-            loss, predictions = lesson.loss(x, y, soft_targets, False)
+            x, y, soft_targets, weigh = next_of(batches)
+            loss, predictions = lesson.loss(x, y, soft_targets, False, weigh)
             note(loss, y, predictions)
 
     train_steps, validation_steps = tf.function(steps), tf.function(checks)
@@ -299,7 +302,7 @@ def _steps(
 
     at_once = max(config.batch_size, 256)  # nothing is kept for gradients, so more fit
     soft_targets = lesson.kept("validation", 0) if lesson.kept else None
-    validation = data.batches("validation", at_once, beside=soft_targets)
+    validation = data.batches("validation", at_once, weighted=bool(data.weights), beside=soft_targets)
     count = math.ceil(data.counts["validation"] / at_once)
 
     def validate() -> tuple[float, float]:

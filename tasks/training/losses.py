@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 Hint = Literal["none", "features", "attention", "relational"]
 Forward = Callable[..., "tf.Tensor"]  # a model, or what stands for it: (inputs, training=…) -> predictions
 
-# (inputs (batch, …), targets, soft targets: the teacher's answers if they are kept, training)
+# (inputs (batch, …), targets, soft targets: the teacher's answers if they are kept, training, weights (batch,) or none)
 # -> (loss, a scalar meaned over the batch; predictions (batch, …)); of several inputs or outputs each is a tuple
-BatchLoss = Callable[[Any, Any, Any, bool], tuple["tf.Tensor", Any]]
+BatchLoss = Callable[..., tuple["tf.Tensor", Any]]
 
 # (split, view) -> what the teacher answers to its examples, float32 (examples, …); nothing if it must be asked
 Kept = Callable[[Split, int], np.ndarray | None]
 
 
-LabelLoss = Callable[[Any, Any], "tf.Tensor"]  # (targets, predictions), of several outputs tuples -> a scalar
+# (targets, predictions, of several outputs tuples; weights (batch,), or none where all count alike) -> a scalar
+LabelLoss = Callable[..., "tf.Tensor"]
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,11 @@ def supervised(by_labels: LabelLoss) -> Objective:
     """The labels' loss alone."""
 
     def lesson(model: Forward) -> Lesson:
-        def loss(x: Any, y: Any, _soft_targets: Any, training: bool) -> tuple["tf.Tensor", Any]:
+        def loss(
+            x: Any, y: Any, _soft_targets: Any, training: bool, weights: "tf.Tensor | None" = None
+        ) -> tuple["tf.Tensor", Any]:
             predictions = model(x, training=training)
-            return by_labels(y, predictions), predictions
+            return by_labels(y, predictions, weights), predictions
 
         return Lesson(loss)
 
@@ -102,7 +105,7 @@ def supervised(by_labels: LabelLoss) -> Objective:
 def plain(problem: Problem, variance: Variance = 1.0) -> LabelLoss:
     """Cross-entropy, or the mean squared error in units of the targets' variance, each of its own."""
     by_labels = LOSSES[problem]
-    return lambda y, predictions: by_labels(y, predictions, variance)
+    return lambda y, predictions, weights=None: by_labels(y, predictions, variance, weights)
 
 
 def softened(
@@ -125,20 +128,24 @@ def softened(
     if not teaching.mix:
         return supervised(by_labels)
 
-    def distance(head: Head, soft_targets: "tf.Tensor", predictions: "tf.Tensor") -> "tf.Tensor":
+    def distance(
+        head: Head, soft_targets: "tf.Tensor", predictions: "tf.Tensor", weights: "tf.Tensor | None"
+    ) -> "tf.Tensor":
         if head.problem in DIVERGENCES:
-            return head.weight * DIVERGENCES[head.problem](soft_targets, predictions, teaching.temperature)
-        return head.weight * LOSSES[head.problem](soft_targets, predictions, head.variance)
+            return head.weight * DIVERGENCES[head.problem](soft_targets, predictions, teaching.temperature, weights)
+        return head.weight * LOSSES[head.problem](soft_targets, predictions, head.variance, weights)
 
     def lesson(model: Forward) -> Lesson:
-        def loss(x: Any, y: Any, soft_targets: Any, training: bool) -> tuple["tf.Tensor", Any]:
+        def loss(
+            x: Any, y: Any, soft_targets: Any, training: bool, weights: "tf.Tensor | None" = None
+        ) -> tuple["tf.Tensor", Any]:
             if soft_targets is None:
                 answers = all_targets(heads, teacher(x, training=False))
                 soft_targets = tf.nest.map_structure(tf.stop_gradient, answers)
             predictions = model(x, training=training)
             of_heads = zip(heads, one_each(soft_targets), one_each(predictions), strict=True)
-            distances = tf.add_n([distance(*each) for each in of_heads])
-            return teaching.mix * distances + (1 - teaching.mix) * by_labels(y, predictions), predictions
+            distances = tf.add_n([distance(*each, weights) for each in of_heads])
+            return teaching.mix * distances + (1 - teaching.mix) * by_labels(y, predictions, weights), predictions
 
         return Lesson(loss, kept=kept)
 
@@ -185,29 +192,41 @@ def scores(problem: Problem, y: "tf.Tensor", predictions: "tf.Tensor", variance:
     return 1 - tf.reduce_mean(squares, axis=list(range(1, len(predictions.shape)))) / unit
 
 
-def cross_entropy(y: "tf.Tensor", probabilities: "tf.Tensor", _variance: Variance = 1.0) -> "tf.Tensor":
+def meaned(values: "tf.Tensor", weights: "tf.Tensor | None") -> "tf.Tensor":
+    """The mean of values `(batch, …)`; with weights `(batch,)` each example's mean counts as many times."""
+    import tensorflow as tf
+
+    if weights is None:
+        return tf.reduce_mean(values)
+    return tf.reduce_mean(weights * tf.reduce_mean(values, axis=list(range(1, len(values.shape)))))
+
+
+def cross_entropy(
+    y: "tf.Tensor", probabilities: "tf.Tensor", _variance: Variance = 1.0, weights: "tf.Tensor | None" = None
+) -> "tf.Tensor":
     """Mean -log p of the labels `(batch, …)` under probabilities `(batch, …, classes)`."""
     import tensorflow as tf
 
     each = log_probabilities(probabilities)
-    return -tf.reduce_mean(tf.gather(each, tf.cast(y, tf.int32), axis=-1, batch_dims=len(each.shape) - 1))
+    return -meaned(tf.gather(each, tf.cast(y, tf.int32), axis=-1, batch_dims=len(each.shape) - 1), weights)
 
 
-def label_cross_entropy(y: "tf.Tensor", shares: "tf.Tensor", _variance: Variance = 1.0) -> "tf.Tensor":
+def label_cross_entropy(
+    y: "tf.Tensor", shares: "tf.Tensor", _variance: Variance = 1.0, weights: "tf.Tensor | None" = None
+) -> "tf.Tensor":
     """Mean binary cross-entropy of labels that may stand together, both `(batch, labels)`."""
     import tensorflow as tf
 
-    return tf.reduce_mean(
-        tf.nn.sigmoid_cross_entropy_with_logits(labels=tf.cast(y, tf.float32), logits=label_logits(shares))
-    )
+    labels, logits = tf.cast(y, tf.float32), label_logits(shares)
+    return meaned(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits), weights)
 
 
-def squared_error(y: "tf.Tensor", predictions: "tf.Tensor", variance: Variance) -> "tf.Tensor":
+def squared_error(
+    y: "tf.Tensor", predictions: "tf.Tensor", variance: Variance, weights: "tf.Tensor | None" = None
+) -> "tf.Tensor":
     """Mean squared error in units of the variance, each target's own: 1 is what predicting the mean would give."""
-    import tensorflow as tf
-
     squares, unit = _squares(y, predictions, variance)
-    return tf.reduce_mean(squares) / unit
+    return meaned(squares, weights) / unit
 
 
 def _squares(y: "tf.Tensor", predictions: "tf.Tensor", variance: Variance) -> tuple["tf.Tensor", float]:
@@ -220,7 +239,7 @@ def _squares(y: "tf.Tensor", predictions: "tf.Tensor", variance: Variance) -> tu
     return squares / tf.constant(variance, tf.float32), 1.0
 
 
-LOSSES: dict[Problem, Callable[[Any, Any, Variance], Any]] = {
+LOSSES: dict[Problem, Callable[..., Any]] = {
     "classification": cross_entropy,
     "multilabel": label_cross_entropy,
     "regression": squared_error,
@@ -228,7 +247,9 @@ LOSSES: dict[Problem, Callable[[Any, Any, Variance], Any]] = {
 }
 
 
-def softened_divergence(soft_targets: "tf.Tensor", student: "tf.Tensor", temperature: float) -> "tf.Tensor":
+def softened_divergence(
+    soft_targets: "tf.Tensor", student: "tf.Tensor", temperature: float, weights: "tf.Tensor | None" = None
+) -> "tf.Tensor":
     """T² * mean KL between a teacher's log-probabilities and a student's probabilities, softened by a temperature T.
 
     Both `(batch, classes)`. Softmax turns log-probabilities into the same softened probabilities as the logits would.
@@ -237,16 +258,19 @@ def softened_divergence(soft_targets: "tf.Tensor", student: "tf.Tensor", tempera
 
     target = tf.nn.log_softmax(soft_targets / temperature)
     actual = tf.nn.log_softmax(log_probabilities(student) / temperature)
-    return temperature**2 * tf.reduce_mean(tf.reduce_sum(tf.exp(target) * (target - actual), axis=-1))
+    return temperature**2 * meaned(tf.reduce_sum(tf.exp(target) * (target - actual), axis=-1), weights)
 
 
-def softened_label_divergence(teacher_logits: "tf.Tensor", student: "tf.Tensor", temperature: float) -> "tf.Tensor":
+def softened_label_divergence(
+    teacher_logits: "tf.Tensor", student: "tf.Tensor", temperature: float, weights: "tf.Tensor | None" = None
+) -> "tf.Tensor":
     """T² * the mean over labels of KL between a teacher's share and a student's, both softened by a temperature T.
 
     Args:
         teacher_logits: `(batch, labels)`.
         student: shares `(batch, labels)`.
         temperature: T.
+        weights: what each example counts `(batch,)`; none where all count alike.
 
     """
     import tensorflow as tf
@@ -255,10 +279,10 @@ def softened_label_divergence(teacher_logits: "tf.Tensor", student: "tf.Tensor",
     share = tf.sigmoid(target)
     apart = share * (tf.math.log_sigmoid(target) - tf.math.log_sigmoid(actual))
     apart += (1 - share) * (tf.math.log_sigmoid(-target) - tf.math.log_sigmoid(-actual))
-    return temperature**2 * tf.reduce_mean(apart)
+    return temperature**2 * meaned(apart, weights)
 
 
-DIVERGENCES: dict[Problem, Callable[[Any, Any, float], Any]] = {
+DIVERGENCES: dict[Problem, Callable[..., Any]] = {
     "classification": softened_divergence,
     "multilabel": softened_label_divergence,
 }

@@ -8,7 +8,7 @@ import numpy as np
 from tasks.data import Dataset
 from tasks.data.heads import Head
 from tasks.data.mistakes import MistakesConfig
-from tasks.training.losses import LabelLoss, label_logits, log_probabilities, one_each, plain
+from tasks.training.losses import LabelLoss, label_logits, log_probabilities, meaned, one_each, plain
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -49,7 +49,7 @@ def _numbers(values: np.ndarray) -> Weights:
 
 
 def label_loss(data: Dataset) -> LabelLoss:
-    """The loss `(targets, predictions) -> scalar` of a data set's labels or values, as its config asks.
+    """The loss `(targets, predictions, weights) -> scalar` of a data set's labels or values, as its config asks.
 
     Of several outputs it is the sum of each one's own, by their weights. Targets are as `Dataset.batches` gives them,
     mixed ones `(batch, classes)` among them; predictions as `as_learned` gives them.
@@ -60,9 +60,9 @@ def label_loss(data: Dataset) -> LabelLoss:
     if len(losses) == 1:
         return losses[0]
 
-    def loss(y: Any, predictions: Any) -> "tf.Tensor":
+    def loss(y: Any, predictions: Any, weights: "tf.Tensor | None" = None) -> "tf.Tensor":
         each = zip(data.heads, losses, one_each(y), one_each(predictions), strict=True)
-        return tf.add_n([head.weight * of_head(*values) for head, of_head, *values in each])
+        return tf.add_n([head.weight * of_head(*values, weights) for head, of_head, *values in each])
 
     return loss
 
@@ -73,16 +73,19 @@ def _of_head(data: Dataset, head: Head) -> LabelLoss:
         return plain(head.problem, head.variance)
     costs = costs_of(config.mistakes, head, head.of(data.targets["train"]))
     loss = of_labels if head.problem == "multilabel" else of_classes
-    return lambda y, predictions: loss(y, predictions, costs)
+    return lambda y, predictions, weights=None: loss(y, predictions, costs, weights)
 
 
-def of_classes(y: "tf.Tensor", probabilities: "tf.Tensor", costs: Costs) -> "tf.Tensor":
+def of_classes(
+    y: "tf.Tensor", probabilities: "tf.Tensor", costs: Costs, examples: "tf.Tensor | None" = None
+) -> "tf.Tensor":
     """Mean over examples and their places of -Σ target · (1 - p)^focal · log p, each by its class's weight.
 
     Args:
         y: labels `(batch, …)`, or shares of classes `(batch, …, classes)`.
         probabilities: `(batch, …, classes)`.
         costs: what mistakes cost.
+        examples: what each example counts `(batch,)`; none where all count alike.
 
     """
     import tensorflow as tf
@@ -95,10 +98,10 @@ def of_classes(y: "tf.Tensor", probabilities: "tf.Tensor", costs: Costs) -> "tf.
     terms = targets * logs
     if costs.focal:
         terms *= tf.maximum(1 - tf.exp(logs), 0) ** costs.focal
-    return -tf.reduce_mean(weights * tf.reduce_sum(terms, axis=-1))
+    return -meaned(weights * tf.reduce_sum(terms, axis=-1), examples)
 
 
-def of_labels(y: "tf.Tensor", shares: "tf.Tensor", costs: Costs) -> "tf.Tensor":
+def of_labels(y: "tf.Tensor", shares: "tf.Tensor", costs: Costs, examples: "tf.Tensor | None" = None) -> "tf.Tensor":
     """The same of labels that may stand together, both `(batch, labels)`: the mean over labels of each one's own."""
     import tensorflow as tf
 
@@ -109,7 +112,7 @@ def of_labels(y: "tf.Tensor", shares: "tf.Tensor", costs: Costs) -> "tf.Tensor":
     if costs.focal:
         there *= tf.sigmoid(-logits) ** costs.focal
         not_there *= tf.sigmoid(logits) ** costs.focal
-    return -tf.reduce_mean(weights * (targets * there + (1 - targets) * not_there))
+    return -meaned(weights * (targets * there + (1 - targets) * not_there), examples)
 
 
 def _float(values: Any) -> "tf.Tensor":

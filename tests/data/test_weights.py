@@ -133,10 +133,21 @@ def test_every_source_with_named_columns_has_them(how: str, files: Path, monkeyp
 
 
 @pytest.mark.parametrize("how", ["npz", "third"])
-def test_weights_are_never_passed_over(how: str, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_set_has_them_by_split(how: str, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(files)
-    with pytest.raises(DataError, match="no training counts by them"):
-        open_data(DataConfig(**READ[how] | ({} if how == "third" else {"weight": "cost"})))
+    config = DataConfig(**READ[how] | ({} if how == "third" else {"weight": "cost"}))
+    data = open_data(config)
+    assert data.weights["train"].mean() == pytest.approx(1, rel=1e-6)
+    known = dict(zip((bytes(each[:2]) for each in X), WEIGHT, strict=True))
+    train = np.array([known[bytes(each[:2])] for each in data.arrays("train")[0]])
+    for split in data.counts:
+        expected = np.array([known[bytes(each[:2])] for each in data.arrays(split)[0]])
+        np.testing.assert_allclose(data.weights[split], expected / train.mean(), rtol=1e-6)
+    plain = open_data(config.model_copy(update={"weight": ""})) if how == "npz" else None
+    assert plain is None or plain.digest != data.digest
+    batches = data.batches("train", 16, shuffle_seed=1, weighted=True).as_numpy_iterator()
+    for x, _, weights in batches:
+        np.testing.assert_allclose(weights, [known[bytes(each[:2])] / train.mean() for each in x], rtol=1e-6)
 
 
 def test_weights_belong_to_what_a_function_returns(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:

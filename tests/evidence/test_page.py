@@ -9,7 +9,7 @@ import pytest
 from made_evidence import evidence_of, made
 
 from tasks.data.artifact import DataArtifact
-from tasks.drift.profile import Profile
+from tasks.data.heads import Head
 from tasks.evidence.card import render_card
 from tasks.evidence.evidence import Evidence, Tried, figures, open_evidence
 from tasks.evidence.page import About, as_cell, figures_of, lay_out, render_page, verdicts
@@ -126,25 +126,15 @@ def card(evidence: Evidence, **more) -> str:
         uri="runs:/1/profile",
         run="1",
         digest="d" * 64,
-        input_shape=(8, 8, 1),
-        output_shape=(2,),
-        classes=evidence.classes,
+        input_shapes={"": (8, 8, 1)},
+        heads=(Head(problem=evidence.problem, output_shape=(2,), classes=evidence.classes),),
         counts={"train": 1200, "validation": 100, "test": 200},
         duplicates=2,
-    )
-    profile = Profile(
-        problem=evidence.problem,
-        input_shape=data.input_shape,
-        output_shape=data.output_shape,
-        classes=data.classes,
-        inputs={},
-        targets={},
     )
     settings = {
         "name": "digits",
         "description": "",
         "data": data,
-        "profile": profile,
         "lineage": {"teacher": "a" * 64},
         "links": {},
     }
@@ -200,8 +190,8 @@ def test_times_of_a_runtime_that_is_not_here_are_not_shown(evidence, tmp_path):
     rows = [line for line in card(both).splitlines() if "| TensorRT |" in line]
     assert len(rows) == 2
     assert all("| not run |" in line and "100 µs" not in line for line in rows)
-    assert "speedup" not in figures(elsewhere[1], "accuracy")
-    assert "size_bytes" in figures(elsewhere[1], "accuracy")
+    assert "speedup" not in figures(both, elsewhere[1])
+    assert "size_bytes" in figures(both, elsewhere[1])
     (sentence,) = [verdict.text for verdict in verdicts(both, elsewhere[1]) if "not measured" in verdict.text]
     assert "TensorRT" in sentence
     assert any("are predicted to run" in verdict.text for verdict in verdicts(both, elsewhere[1]))

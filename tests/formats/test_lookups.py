@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from tasks.contract.errors import ConversionError
+from tasks.contract.named import ONE
+from tasks.data.heads import Head
 from tasks.formats import FORMATS
 from tasks.formats.keras.files import fitted, load, plain, write
 from tasks.keras_graph.folding import fold
@@ -31,7 +33,8 @@ def looking_up(adapted=False, **settings):
 
 
 def taken(model):
-    return fitted(plain(model, "tokens", "model"), (4,), (3,), "regression", "tokens", "model")
+    head = Head(problem="regression", output_shape=(3,))
+    return fitted(plain(model, "tokens", "model"), {ONE: (4,)}, [head], "tokens", "model")
 
 
 def off(actual, expected):

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from tasks.contract.errors import ModelError
+from tasks.contract.named import ONE
+from tasks.data.heads import Head
 from tasks.formats.keras.files import fitted
 
 X = np.random.default_rng(0).normal(size=(4, 8, 4)).astype(np.float32)
@@ -16,7 +18,7 @@ def model(*layers):
 
 
 def taken(one):
-    return fitted(one, (8, 4), one.output_shape[1:], "regression", "norms", "model")
+    return fitted(one, {ONE: (8, 4)}, [Head(problem="regression", output_shape=one.output_shape[1:])], "norms", "model")
 
 
 def test_one_over_steps_and_channels_is_refused_with_a_way_out_that_works():

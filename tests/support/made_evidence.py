@@ -106,8 +106,8 @@ def evidence_of(*files: FileEvidence, **more) -> Evidence:
         "seed": 0,
         "threads": 1,
         "machine": MACHINE,
-        "methods": methods(measured(), 1, 64, 20),
-        "limits": limits(files, measured(), 200, MACHINE, 0.95, 500),
+        "methods": methods({"": measured()}, 1, 64, 20),
+        "limits": limits(files, {"": measured()}, 200, MACHINE, 0.95, 500),
         "reference": Reference(keras="Keras 3.12.0", brought=True, accuracy=wilson(190, 200), guessing=0.5),
         "files": files,
     }

@@ -12,9 +12,10 @@ from tasks.contract.artifact import digest_files
 from tasks.contract.named import Array, packed
 from tasks.data.heads import Head
 from tasks.drift.profile import write_profile
-from tasks.evidence.evidence import HeadEvidence, Scored, write_evidence
+from tasks.evidence.evidence import HeadEvidence, Reference, Scored, write_evidence
 from tasks.formats import FORMATS
 from tasks.keras_graph.asked import asked
+from tasks.quantization.fake_quantization import fake_quantized
 from tasks.store import tracking
 from tasks.versions.labels import write_labels
 from tasks.versions.manifest import write_manifest
@@ -65,26 +66,31 @@ def profile() -> dict[str, Any]:
     }
 
 
-def lay_out(folder: Path, *targets: str) -> tuple[OpenVersion, Array, Array]:
-    """A version with a file for each target in float, the first one MLflow's, its examples, and Keras's answers."""
-    two, x = model(), examples(16)
+def lay_out(folder: Path, *targets: str, integers: bool = False) -> tuple[OpenVersion, Array, Array]:
+    """A version with a file for each target, the first one MLflow's, its examples, and Keras's answers.
+
+    In float, or in integers, which LiteRT's have at their ends too.
+    """
+    x = examples(16)
+    two = fake_quantized(model(), examples(64, seed=1)) if integers else model()
     y = asked(two, x)
+    precision = "int8" if integers else "float32"
     first = targets[0]
     made_at = folder.parent / f"{folder.name}-files"
     for target in targets:
         place = made_at / target
         place.mkdir(parents=True)
-        FORMATS[target].write(two, place, "float32", classes=())
+        ends = {"integer_io": True} if integers and target == "litert" else {}
+        FORMATS[target].write(two, place, precision, classes=(), **ends)
         if target == "savedmodel":
             FORMATS[target].warm_up(place, x[:2])
     libraries = [f"{library}=={version(library)}" for library in FORMATS[first].REQUIREMENTS]
     source = made_at / first / FORMATS[first].FILE
     tracking.save_model(folder, source, place_of(first) / FORMATS[first].FILE, x[:2], libraries, profile())
-    files, sample = [], {"examples": x}
+    files, sample, scored = [], {"examples": x}, made()
     for target in targets:
         _copied(made_at / target, folder / place_of(target))
-        scored = made()
-        heads = {head.name: Scored(**{name: getattr(scored, name) for name in Scored.model_fields}) for head in HEADS}
+        each = {head.name: Scored(**{name: getattr(scored, name) for name in Scored.model_fields}) for head in HEADS}
         names = [
             file.relative_to(made_at / target).as_posix() for file in (made_at / target).rglob("*") if file.is_file()
         ]
@@ -93,18 +99,23 @@ def lay_out(folder: Path, *targets: str) -> tuple[OpenVersion, Array, Array]:
                 target=target,
                 format=FORMAT_OF[target],
                 shipped=True,
+                precision=precision,
                 sha256=digest_files(made_at / target, names),
-                heads=heads,
+                heads=each,
             )
         )
         sample[target] = FORMATS[target].load(made_at / target)(x)
-    evidence = evidence_of(
-        *files,
-        heads=tuple(
-            HeadEvidence(name=head.name, problem=head.problem, score=score, classes=head.classes)
-            for head, score in zip(HEADS, ("accuracy", "mae"), strict=True)
-        ),
+    heads = tuple(
+        HeadEvidence(
+            name=head.name,
+            problem=head.problem,
+            score=score,
+            classes=head.classes,
+            reference=Reference(keras="Keras 2", brought=True, accuracy=scored.accuracy, guessing=0.5),
+        )
+        for head, score in zip(HEADS, ("accuracy", "mae"), strict=True)
     )
+    evidence = evidence_of(scored).model_copy(update={"files": tuple(files), "heads": heads})
     (folder / "evidence").mkdir()
     write_evidence(evidence, folder / "evidence")
     write_profile(profile(), folder)

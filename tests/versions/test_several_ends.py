@@ -9,6 +9,7 @@ import several_ends
 
 from tasks.contract.errors import SmokeTestFailed
 from tasks.contract.named import fields
+from tasks.formats.slimline_pyfunc import File, Table, TensorSpec
 from tasks.versions.labels import read_labels
 from tasks.versions.recorded_answers import compare_answers
 
@@ -104,3 +105,27 @@ def test_labels_are_each_output_s(laid_out):
     folder = laid_out[0].folder
     assert read_labels(folder) == {"kind": ["cat", "dog", "eel"], "box": []}
     assert json.loads((folder / "labels.json").read_text()) == read_labels(folder)
+
+
+def test_a_table_s_answers_are_columns_by_output():
+    """Of a DataFrame; of an array they are arrays by output."""
+    inputs = (TensorSpec("table", "float32", (2,)),)
+    outputs = (
+        TensorSpec("kind", "float32", (2,)),
+        TensorSpec("price", "float32", (1,)),
+        TensorSpec("sold", "float32", (1,)),
+    )
+    heads = [
+        {"name": "kind", "classes": ["flat", "house"]},
+        {"name": "price", "target_columns": ["price"]},
+        {"name": "sold", "classes": ["no", "yes"]},  # one sigmoid
+    ]
+
+    def ask(x):
+        return {"kind": x["table"], "price": x["table"].sum(axis=1, keepdims=True), "sold": x["table"][:, :1]}
+
+    model = Table(File(inputs, outputs, ask), {"columns": ["age", "size"], "heads": heads})
+    answers = model.predict(pd.DataFrame({"size": [3, 4], "age": [1, 2]}, index=[7, 9]))
+    assert answers.to_dict("list") == {"kind/flat": [1, 2], "kind/house": [3, 4], "price": [4, 6], "sold/yes": [1, 2]}
+    assert list(answers.index) == [7, 9]
+    assert list(model.predict(np.ones((3, 2)))) == ["kind", "price", "sold"]

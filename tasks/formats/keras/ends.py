@@ -72,8 +72,7 @@ def _unlike(what: str, own: Sequence[str], wanted: Sequence[str]) -> str:
     if what == "input":
         has = f"has {_listed('input', own)}; the data have {_listed('input', wanted)}"
         called = "its keras.Input layers, or the keys of a dict of them"
-        alike = f"call them alike: data.input names what each takes ({', '.join(own)}), and the model's are {called}"
-        return f"{has}: {alike}"
+        return f"{has}: call them alike (data.input: {', '.join(own)}); the model's names are those of {called}"
     has = f"has {_listed('output', own)}; the data have {_listed('target', wanted)}"
     if len(wanted) == 1:
         heads = ", ".join(f"{{name: {identifier(each)}, …}}" for each in own)

@@ -23,7 +23,9 @@ SAME_ROWS = frozenset({"Cast", "DequantizeLinear", "Identity"})  # between a tab
 
 
 def unknown_ids(file: Path) -> Callable[[np.ndarray], str] | None:
-    """A check whether inputs `(n, …)`, or records of them, have ids that the file has no row for; none if it looks nothing up.
+    """A check whether inputs `(n, …)` have ids that the file has no row for; none if it looks nothing up.
+
+    It takes records where there are several inputs.
 
     It answers with the first such id in a sentence, and with nothing if there is none.
     """

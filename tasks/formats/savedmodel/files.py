@@ -104,7 +104,7 @@ def _draws(layer: "tf.keras.layers.Layer") -> bool:
 
 
 def warm_up(folder: Path, examples: np.ndarray) -> None:
-    """Have TensorFlow Serving ask the model these raw inputs `(batch, ...)` or records when it loads it; see `warmup`."""
+    """Have TensorFlow Serving ask these raw inputs `(batch, ...)` or records when it loads the model; see `warmup`."""
     import tensorflow as tf
 
     names = tf.saved_model.load(str(folder)).signatures[SIGNATURE].structured_input_signature[1]

@@ -258,7 +258,7 @@ DELEGATE = "DELEGATE"
 
 
 def audit(folder: Path, example: np.ndarray) -> Audit:
-    """What LiteRT runs for a batch of one example: the file's operators, and how many parts of the graph its delegate took over.
+    """What LiteRT runs for a batch of one: the file's operators, and how many parts of it its delegate took over.
 
     The delegate (XNNPACK) computes an operator in the numbers that the file has it in.
     """

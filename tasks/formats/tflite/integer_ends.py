@@ -76,6 +76,7 @@ def softened_last(content: bytes) -> bytes:
         between.type, between.quantization = schema.TensorType.FLOAT32, None
         softmax.inputs, dequantize.inputs = dequantize.inputs, softmax.inputs
         softmax.outputs, dequantize.outputs = dequantize.outputs, softmax.outputs
-        graph.operators[place], graph.operators[graph.operators.index(dequantize)] = dequantize, softmax
+        graph.operators[graph.operators.index(dequantize)] = softmax
+        graph.operators[place] = dequantize
         moved = True
     return graph.finished(len(content)) if moved else content

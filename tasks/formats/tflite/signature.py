@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.formats.tflite.files import _interpreter, ends
+from tasks.formats.tflite.files import Ends, _interpreter, ends
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,20 @@ def tensors(file: Path) -> tuple[TFLiteTensor, TFLiteTensor]:
 
 
 def signature(file: Path) -> tuple[tuple[TFLiteTensor, ...], tuple[TFLiteTensor, ...]]:
-    """The inputs and outputs of a file, in the order of their names.
+    """The inputs and outputs of a file, in the order in which they lie in it.
 
     Raises:
         ValueError: it is no model that LiteRT can open.
 
     """
-    inputs, outputs = ends(_interpreter(file, 1))
-    return tuple(map(_tensor, inputs, inputs.values())), tuple(map(_tensor, outputs, outputs.values()))
+    interpreter = _interpreter(file, 1)
+    inputs, outputs = ends(interpreter)
+    return _in_order(inputs, interpreter.get_input_details()), _in_order(outputs, interpreter.get_output_details())
+
+
+def _in_order(named: Ends, lying: list[dict[str, Any]]) -> tuple[TFLiteTensor, ...]:
+    places = [details["index"] for details in lying]
+    return tuple(_tensor(*each) for each in sorted(named.items(), key=lambda each: places.index(each[1]["index"])))
 
 
 def _tensor(called: str, details: dict[str, Any]) -> TFLiteTensor:
