@@ -264,7 +264,7 @@ def figures_of(evidence: Evidence) -> "dict[str, Figure]":
         "sizes_and_latencies": plots.sizes_and_latencies(evidence),
     }
     for each in evidence.by_head.values():
-        served, of = each.served(), f"_{each.name}" if each.name else ""
+        served, of = each.served(), f"_of_{each.name}" if each.name else ""
         if of:
             figures[f"drops{of}"] = plots.drops(each)
         if served.confusion:
@@ -343,7 +343,7 @@ def templates() -> "jinja2.Environment":
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    words: tuple[Callable[..., Any], ...] = (verdicts, chain, level, signed, size, duration, count, as_cell)
+    words: tuple[Callable[..., Any], ...] = (verdicts, chain, level, signed, titled, size, duration, count, as_cell)
     environment.globals |= {word.__name__: word for word in words}
     environment.globals |= {"TARGET_NAMES": TARGET_NAMES, "ROLE_NAMES": ROLE_NAMES}
     return environment
