@@ -259,7 +259,7 @@ def test_another_name_is_another_version(home):
 
     sha = "0" * 64
     data = DataArtifact(
-        stage="prepare", sha256=sha, uri="", run="", digest=sha, input_shape=(2,), output_shape=(2,), counts={}
+        stage="prepare", sha256=sha, uri="", run="", digest=sha, input_shapes={"": (2,)}, heads=(), counts={}
     )
     digests = {content_digest({}, "recipe", data, columns) for columns in ((), ("a", "b"), ("b", "a"))}
     assert len(digests) == 3
