@@ -109,7 +109,11 @@ def _with(recipe: Recipe, model: Any, data: Any) -> Recipe:
 
         for field in {"reader", "source", "test_source"} & recipe.data.model_fields_set:
             raise RecipeError(f"data.{field}", getattr(recipe.data, field), "leave it out, as `data` takes its place")
-        settings["data"] |= keep_arrays(data, home() / "brought", recipe.data.beside).settings
+        kept = keep_arrays(data, home() / "brought", recipe.data.beside)
+        if len(kept.targets) > 1 and not recipe.data.heads:
+            heads = ", ".join(f"{{name: {name}, problem: …}}" for name in kept.targets)
+            raise RecipeError("data.heads", "none", f"the targets have names: say what each is, data.heads: [{heads}]")
+        settings["data"] |= kept.settings
     return check_settings(settings)
 
 

@@ -12,6 +12,7 @@ from schema import Schema, kind, table
 ROOT = Path(__file__).parents[2]
 BESIDE = yaml.safe_load((Path(__file__).parent / "evidence_fields.yaml").read_text())
 NUMBERS = {"number", "integer"}
+INHERITED = {"FileEvidence": "Scored"}  # whose fields it has beside its own
 
 
 def measured(schema: Schema) -> bool:
@@ -25,13 +26,22 @@ def unit(model: str, name: str, schema: Schema) -> str:
     """A field's unit; raises KeyError where a number has none."""
     if "const" in schema or not measured(schema):
         return ""
-    return str(BESIDE["units"][f"{model}.{name}"])
+    if not (of := beside("units", model, name)):
+        raise KeyError(f"units: {model}.{name}")
+    return of
+
+
+def beside(what: str, model: str, name: str) -> str | None:
+    """What stands beside the model of one of its fields, or of one that it inherits."""
+    own = BESIDE[what].get(f"{model}.{name}")
+    return own or BESIDE[what].get(f"{INHERITED.get(model, model)}.{name}")
 
 
 def meaning(model: str, name: str, schema: Schema) -> str:
     """What a field means; raises KeyError where nobody says it."""
-    said = schema.get("description") or BESIDE["meanings"][f"{model}.{name}"]
-    return str(BESIDE["meanings"].get(f"{model}.{name}", said))
+    if not (said := beside("meanings", model, name) or schema.get("description")):
+        raise KeyError(f"meanings: {model}.{name}")
+    return str(said)
 
 
 def page() -> str:

@@ -18,10 +18,14 @@ WEIGHT = "sample_weight"  # the key of the weights that came as the third of `(x
 
 @dataclass(frozen=True)
 class Kept:
-    """Arrays in a file. `settings`: what reads it, of a recipe's `data`."""
+    """Arrays in a file.
+
+    settings: what reads it, of a recipe's `data`. targets: the keys of what is right.
+    """
 
     file: Path
     settings: dict[str, str]
+    targets: tuple[str, ...]
 
 
 def keep_arrays(data: Any, folder: Path, beside: Sequence[str] = ()) -> Kept:
@@ -36,7 +40,7 @@ def keep_arrays(data: Any, folder: Path, beside: Sequence[str] = ()) -> Kept:
         DataError: it is something else, or holds Python objects; or such a column is not there.
 
     """
-    arrays, inputs = _named(data, beside)
+    arrays, inputs, targets = _named(data, beside)
     weighted = any(name in arrays for name in (WEIGHT, f"{WEIGHT}_train")) and WEIGHT not in beside
     digest = hashlib.sha256()
     for name, array in arrays.items():
@@ -50,16 +54,17 @@ def keep_arrays(data: Any, folder: Path, beside: Sequence[str] = ()) -> Kept:
         written.replace(file)
     settings = {"reader": "npz", "source": str(file), "input": ", ".join(inputs), "weight": WEIGHT}
     unused = {"input": len(inputs) == 1, "weight": not weighted}
-    return Kept(file, {name: value for name, value in settings.items() if not unused.get(name)})
+    return Kept(file, {name: value for name, value in settings.items() if not unused.get(name)}, tuple(targets))
 
 
-def _named(data: Any, beside: Sequence[str]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """All arrays by their keys, and the keys of the inputs without what a split's end with."""
+def _named(data: Any, beside: Sequence[str]) -> tuple[dict[str, np.ndarray], list[str], list[str]]:
+    """All arrays by their keys, and the keys of inputs and of targets without what a split's end with."""
     arrays: dict[str, np.ndarray] = {}
     inputs: list[str] = []
+    targets: list[str] = []
     for part, whole in by_part(data).items():
         try:
-            joined, inputs = _of_part(whole, part, beside)
+            joined, inputs, targets = _of_part(whole, part, beside)
         except DataError as error:
             raise DataError("data", error.value, error.remedy) from error
         except ValueError as error:
@@ -68,11 +73,11 @@ def _named(data: Any, beside: Sequence[str]) -> tuple[dict[str, np.ndarray], lis
     for name, array in arrays.items():
         if array.dtype.hasobject:
             raise DataError("data", name, f"becomes an array of Python objects; {TAKEN}, as numbers or texts")
-    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}, inputs
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}, inputs, targets
 
 
-def _of_part(whole: Any, part: str, beside: Sequence[str]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """One part's arrays by their keys, and which of these are inputs."""
+def _of_part(whole: Any, part: str, beside: Sequence[str]) -> tuple[dict[str, np.ndarray], list[str], list[str]]:
+    """One part's arrays by their keys, and which of these are inputs and targets."""
     streamed = part_of(without_columns(whole, beside), "data" if part == "all" else part)
     chunks = list(streamed())
     y = [each for _, each in chunks if each is not None]
@@ -85,7 +90,7 @@ def _of_part(whole: Any, part: str, beside: Sequence[str]) -> tuple[dict[str, np
     if twice := {name for name in every if every.count(name) > 1}:
         remedy = "is what two of inputs, targets and columns are called; rename one (the model's input or output too)"
         raise DataError("data", ", ".join(sorted(twice)), remedy)
-    return {**inputs, **targets, **further}, [*inputs]
+    return {**inputs, **targets, **further}, [*inputs], [*targets]
 
 
 def _texts(values: np.ndarray) -> np.ndarray:

@@ -225,6 +225,10 @@ class Evidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         """
         return next(file for file in self.files if file.role == "teacher" and file.target == target)
 
+    def same(self, file: FileEvidence) -> FileEvidence:
+        """What is said here of a file of the whole evidence: see `by_head`."""
+        return next(each for each in self.files if (each.role, each.target) == (file.role, file.target))
+
     def chain(self, file: FileEvidence) -> list[tuple[str, Interval]]:
         """The scores on the way from the model as it was brought to a file, each step by what it is called."""
         if self.reference is None:

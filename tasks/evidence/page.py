@@ -62,7 +62,8 @@ class About:
 def verdicts(evidence: Evidence, file: FileEvidence) -> list[Verdict]:
     """What the figures of a file come to, in words: accuracy, size, speed, what runs in integers, and what is odd."""
     teacher = evidence.teacher(file.target)
-    sentences = [_accuracy(evidence, file), _size(teacher, file), _speed(evidence, file)]
+    views = [(each, each.same(file)) for each in evidence.by_head.values()]
+    sentences = [*(_accuracy(*view) for view in views), _size(teacher, file), _speed(evidence, file)]
     if file.precision == "int8" and file.target == "savedmodel":
         sentences.append(Verdict("open", "Its integers are computed in float: TensorFlow has no integer kernels here."))
     elif file.precision == "int8" and not file.ran:
@@ -82,25 +83,28 @@ def verdicts(evidence: Evidence, file: FileEvidence) -> list[Verdict]:
         )
     if file.audit.integer_macs:
         sentences.append(_everywhere(file))
-    if file.parity.agreement is not None and file.parity.agreement < ENOUGH_AGREEMENT:
-        share = 1 - file.parity.agreement
-        sentences.append(
-            Verdict(
-                "bad" if file.ran else "open",  # TensorRT's ranges about zero leave half the steps behind a Relu
-                f"It answers {share:.1%} of the examples otherwise than the Keras model it was made from.",
-            )
-        )
-    sentences += [*_targets(evidence, file), *_slices(evidence, file)]
-    fallen = _worst_fall(evidence, teacher, file)
-    if fallen:
-        sentences.append(fallen)
+    for view in views:
+        sentences += [*_agreement(*view), *_targets(*view), *_slices(*view), *_worst_fall(*view)]
     return sentences
+
+
+def _agreement(evidence: Evidence, file: FileEvidence) -> list[Verdict]:
+    """Whether it is another model than the Keras model that it was made from."""
+    if file.parity.agreement is None or file.parity.agreement >= ENOUGH_AGREEMENT:
+        return []
+    share, of = 1 - file.parity.agreement, f" by {evidence.name}" if evidence.name else ""
+    return [
+        Verdict(
+            "bad" if file.ran else "open",  # TensorRT's ranges about zero leave half the steps behind a Relu
+            f"It answers {share:.1%} of the examples otherwise{of} than the Keras model it was made from.",
+        )
+    ]
 
 
 def _accuracy(evidence: Evidence, file: FileEvidence) -> Verdict:
     drop, worst = file.drop, amount(evidence, file.drop.high)
     worse, better = evidence.side[True], evidence.side[False]
-    score = f"{evidence.score.replace('r2', 'R²').capitalize()} {level(evidence, file.accuracy.estimate)}"
+    score = f"{_sentence(evidence)} {level(evidence, file.accuracy.estimate)}"
     confidence = f"{100 * evidence.confidence:g}% confidence"
     if drop.low > 0:
         return Verdict(
@@ -123,7 +127,7 @@ def _targets(evidence: Evidence, file: FileEvidence) -> list[Verdict]:
         f"{amount(evidence, each.drop.high)})"
         for name, each in file.targets.items()
     ]
-    return [Verdict("open", f"{evidence.score.replace('r2', 'R²')} by target: {', '.join(scores)}.")] if scores else []
+    return [Verdict("open", f"{titled(evidence)} by target: {', '.join(scores)}.")] if scores else []
 
 
 def _slices(evidence: Evidence, file: FileEvidence) -> list[Verdict]:
@@ -171,8 +175,9 @@ def _everywhere(file: FileEvidence) -> Verdict:
     return Verdict("bad", f"It answers otherwise on other processors: {file.audit.apart_in_words}.")
 
 
-def _worst_fall(evidence: Evidence, teacher: FileEvidence, file: FileEvidence) -> Verdict | None:
+def _worst_fall(evidence: Evidence, file: FileEvidence) -> list[Verdict]:
     """The class whose recall fell most, where it fell far."""
+    teacher = evidence.teacher(file.target)
     falls = [
         ((before[label] - after[label]) / sum(before), before[label] - after[label], evidence.classes[label])
         for label, (before, after) in enumerate(zip(teacher.confusion, file.confusion, strict=True))
@@ -180,9 +185,20 @@ def _worst_fall(evidence: Evidence, teacher: FileEvidence, file: FileEvidence) -
     ]
     fall, lost, name = max((one for one in falls if one[1] >= FEWEST_LOST), default=(0.0, 0, ""))
     if fall <= WORST_CLASS:
-        return None
+        return []
     what = "places" if sum(map(sum, file.confusion)) > evidence.examples else "examples"
-    return Verdict("bad", f"Class {name} fell most: {100 * fall:.1f} points of recall, which are {lost} {what}.")
+    of = f" of {evidence.name}" if evidence.name else ""
+    return [Verdict("bad", f"Class {name}{of} fell most: {100 * fall:.1f} points of recall, which are {lost} {what}.")]
+
+
+def titled(evidence: Evidence) -> str:
+    """What people call the metric, with the output's name where there are others."""
+    return evidence.title.replace("r2", "R²")
+
+
+def _sentence(evidence: Evidence) -> str:
+    """The same at the beginning of a sentence; an output's name stays as it is written."""
+    return titled(evidence) if evidence.name else titled(evidence).capitalize()
 
 
 def level(evidence: Evidence, value: float) -> str:
@@ -243,15 +259,18 @@ def figures_of(evidence: Evidence) -> "dict[str, Figure]":
     Confusions are those of the file that MLflow asks by default, and of its teacher.
     """
     figures = {
-        "drops": plots.drops(evidence),
+        **({} if evidence.heads else {"drops": plots.drops(evidence)}),
         "pareto": plots.pareto(evidence),
         "sizes_and_latencies": plots.sizes_and_latencies(evidence),
     }
-    served = evidence.served()
-    if served.confusion:
-        figures["recall_by_class"] = plots.recall_by_class(evidence, served)
-        figures["confusion"] = plots.confusion(evidence, served)
-        figures["confusion_teacher"] = plots.confusion(evidence, evidence.teacher(served.target))
+    for each in evidence.by_head.values():
+        served, of = each.served(), f"_of_{each.name}" if each.name else ""
+        if of:
+            figures[f"drops{of}"] = plots.drops(each)
+        if served.confusion:
+            figures[f"recall_by_class{of}"] = plots.recall_by_class(each, served)
+            figures[f"confusion{of}"] = plots.confusion(each, served)
+            figures[f"confusion_teacher{of}"] = plots.confusion(each, each.teacher(served.target))
     return figures
 
 
@@ -324,7 +343,7 @@ def templates() -> "jinja2.Environment":
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    words: tuple[Callable[..., Any], ...] = (verdicts, chain, level, signed, size, duration, count, as_cell)
+    words: tuple[Callable[..., Any], ...] = (verdicts, chain, level, signed, titled, size, duration, count, as_cell)
     environment.globals |= {word.__name__: word for word in words}
     environment.globals |= {"TARGET_NAMES": TARGET_NAMES, "ROLE_NAMES": ROLE_NAMES}
     return environment

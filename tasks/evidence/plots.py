@@ -129,7 +129,7 @@ def confusion(evidence: Evidence, file: FileEvidence) -> "Figure":
     panel.spines[:].set_visible(False)
     panel.set_xlabel("answer")
     panel.set_ylabel("label")
-    panel.set_title(f"{_title(file)}: {evidence.score} {file.accuracy.estimate:.4f}")
+    panel.set_title(f"{_title(file)}: {evidence.title} {file.accuracy.estimate:.4f}")
     if number <= MOST_NUMBERED:
         for row, column in zip(*np.nonzero(counts), strict=True):
             color = PAPER if shares[row, column] > 0.45 else "#1b1f24"
@@ -158,8 +158,8 @@ def drops(evidence: Evidence) -> "Figure":
     panel.set_ylim(len(files) - 0.4, -0.8)
     panel.set_yticks(range(len(files)), [_title(file) for file in files])
     panel.tick_params(axis="y", length=0)
-    panel.set_title(f"Drop of {evidence.score} below the teacher, with its {100 * evidence.confidence:g}% interval")
-    panel.set_xlabel("better than the teacher  ←  " + ("points" if unit == 100 else evidence.score) + "  →  worse")
+    panel.set_title(f"Drop of {evidence.title} below the teacher, with its {100 * evidence.confidence:g}% interval")
+    panel.set_xlabel("better than the teacher  ←  " + ("points" if unit == 100 else evidence.title) + "  →  worse")
     panel.grid(axis="x", color=GRID, linewidth=0.8)
     return figure
 
@@ -232,7 +232,8 @@ def pareto(evidence: Evidence) -> "Figure":
         panel.minorticks_off()
         panel.set_xlabel(title)
         panel.grid(color=GRID, linewidth=0.8)
-    panels[0].set_ylabel(f"{evidence.score} (%)" if unit == 100 else evidence.score)
+    title = evidence.by_head[evidence.heads[0].name].title if evidence.heads else evidence.title
+    panels[0].set_ylabel(f"{title} (%)" if unit == 100 else title)
     roles = dict.fromkeys(file.role for file in evidence.files)
     targets = dict.fromkeys(file.target for file in evidence.files)
     keys = [Line2D([], [], marker="s", linestyle="none", color=COLORS[role], label=role) for role in roles]
@@ -273,7 +274,7 @@ def recall_by_class(evidence: Evidence, file: FileEvidence) -> "Figure":
     _rows(panel, [evidence.classes[label] for label in order])
     panel.set_xlim(0, 1.12)
     panel.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0%", "25%", "50%", "75%", "100%"])
-    panel.set_title(f"Recall by class, {_title(file)}")
+    panel.set_title(f"Recall by class{f' of {evidence.name}' if evidence.name else ''}, {_title(file)}")
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     panel.grid(axis="x", color=GRID, linewidth=0.8)
     return figure

@@ -62,7 +62,7 @@ def test_nan_never_gets_in():
 
 
 def test_figures_for_the_store(evidence):
-    logged = figures(evidence.files[1], "accuracy")
+    logged = figures(evidence, evidence.files[1])
     assert logged["accuracy"] == 0.94
     assert logged["drop_high"] == evidence.files[1].drop.high
     assert logged["latency_p50_ms"] == pytest.approx(0.1)
@@ -127,7 +127,7 @@ def test_limits_follow_from_what_was_measured():
         made(),
         MACHINE.model_copy(update={"load_after": 9.0, "virtual": False, "instruction_sets": ("avx2",)}),
     )
-    text = " ".join(limits([teacher, made("compressed")], measured("classification", 200), 900, busy, 0.95, 1000))
+    text = " ".join(limits([teacher, made("compressed")], {"": measured("classification", 200)}, 900, busy, 0.95, 1000))
     for words in (
         "200 of 900 test examples, drawn",
         "are few",
@@ -137,7 +137,7 @@ def test_limits_follow_from_what_was_measured():
     ):
         assert words in text
     assert "virtual" not in text
-    calm = " ".join(limits([teacher], measured("regression", 5000), 5000, MACHINE, 0.95, 500))
+    calm = " ".join(limits([teacher], {"": measured("regression", 5000)}, 5000, MACHINE, 0.95, 500))
     assert "virtual" in calm
     for words in ("first", "are few", "busy", "Only"):
         assert words not in calm
@@ -145,10 +145,10 @@ def test_limits_follow_from_what_was_measured():
 
 def test_a_file_for_tensorrt_is_said_not_to_have_run_there():
     elsewhere = [made(target="tensorrt"), made("compressed", target="tensorrt", precision="int8")]
-    text = " ".join(limits(elsewhere, measured("classification", 900), 900, MACHINE, 0.95, 500))
+    text = " ".join(limits(elsewhere, {"": measured("classification", 900)}, 900, MACHINE, 0.95, 500))
     for words in ("were not run in TensorRT", "ONNX Runtime on this machine's processor", "static check of the file"):
         assert words in text
-    assert "TensorRT" not in " ".join(limits([made()], measured("classification", 900), 900, MACHINE, 0.95, 500))
+    assert "TensorRT" not in " ".join(limits([made()], {"": measured("classification", 900)}, 900, MACHINE, 0.95, 500))
     assert "TensorRT's documented rules" in evidence_of(made()).methods["multiply-accumulates"]
 
 

@@ -108,6 +108,14 @@ def test_what_is_named_twice_is_refused(state):
         compress(Recipe(name="a", teacher={"model": "mlp"}), model=object())
 
 
+def test_several_targets_need_heads_and_several_inputs_are_named(state):
+    x, y = arrays()
+    with pytest.raises(RecipeError, match=r"data\.heads: 'none'.*\{name: kind, problem: …\}, \{name: box"):
+        compress(Recipe(name="a"), data=({"image": x, "table": x}, {"kind": y, "box": x}))
+    kept = keep_arrays(({"image": x, "table": x}, {"kind": y, "box": x}), state)
+    assert (kept.settings["input"], kept.targets) == ("image, table", ("kind", "box"))
+
+
 @pytest.mark.parametrize("data", [np.zeros(3), [1, 2, 3], (1, 2, 3), (np.array([{}, {}]), np.zeros(2))])
 def test_what_are_no_arrays_is_refused(state, data):
     with pytest.raises(DataError, match=r"give \(x, y\)"):

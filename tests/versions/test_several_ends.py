@@ -1,6 +1,7 @@
 """A version with several named inputs and outputs, asked through MLflow: by name, whatever its file."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,8 @@ import several_ends
 
 from tasks.contract.errors import SmokeTestFailed
 from tasks.contract.named import fields
+from tasks.data.artifact import DataArtifact
+from tasks.evidence.card import render_card
 from tasks.formats.slimline_pyfunc import File, Table, TensorSpec
 from tasks.versions.labels import read_labels
 from tasks.versions.recorded_answers import compare_answers
@@ -105,6 +108,39 @@ def test_labels_are_each_output_s(laid_out):
     folder = laid_out[0].folder
     assert read_labels(folder) == {"kind": ["cat", "dog", "eel"], "box": []}
     assert json.loads((folder / "labels.json").read_text()) == read_labels(folder)
+
+
+def card(version) -> str:
+    data = DataArtifact(
+        stage="prepare",
+        sha256="d" * 64,
+        uri="runs:/1/profile",
+        run="1",
+        digest="d" * 64,
+        input_shapes=several_ends.INPUTS,
+        heads=several_ends.HEADS,
+        counts={"train": 1200, "validation": 100, "test": 200},
+    )
+    said = {"name": "two", "description": "", "lineage": {}, "links": {}}
+    return render_card(evidence=version.evidence, data=data, **said)
+
+
+def test_the_card_tells_each_input_and_output_and_its_code_runs(laid_out):
+    version = laid_out[0]
+    text = card(version)
+    assert "| scene | `(batch, 6, 6, 1)` |\n| facts | `(batch, 3)` |\n" in text
+    assert "| kind | `(batch, 3)` | classification | accuracy | 0.95 |" in text
+    assert "| box | `(batch, 2)` | regression | mae | 0.95 |" in text
+    assert "kind: 0: cat, 1: dog, 2: eel." in text
+    assert not re.search(r"\n{3,}", text)
+    by_mlflow, by_onnxruntime = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    blocks = [by_mlflow.replace("models:/two@candidate", str(version.folder))]
+    if version.default().target == "onnxruntime":
+        blocks.append(by_onnxruntime.replace("model.onnx", str(version.folder / "model.onnx")))
+    for block in blocks:
+        names = {}
+        exec(block, names)
+        assert (names["kind"].shape, names["box"].shape) == ((1, 3), (1, 2))
 
 
 def test_a_table_s_answers_are_columns_by_output():
