@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from tasks.channels.graph import ChannelGraph
 from tasks.channels.rules import rule_for
-from tasks.keras_graph.asked import as_called
 from tasks.keras_graph.rebuild import Call, Copies, kind, rebuild
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 Scores = npt.NDArray[np.float64]
 Criterion = Literal["taylor", "l1", "l2", "norm_scale"]
 BatchLoss = Callable[[Any, Any], "tf.Tensor"]  # (targets, predictions) -> the batch's mean, a scalar
-ExampleBatches = Iterable[tuple[npt.NDArray[Any], npt.NDArray[Any]]]
+ExampleBatches = Iterable[tuple[Any, Any]]
 
 
 def magnitude(graph: ChannelGraph, order: Literal[1, 2]) -> Scores:
@@ -80,8 +79,8 @@ def taylor(graph: ChannelGraph, batches: ExampleBatches, loss: BatchLoss) -> Sco
 
     Args:
         graph: what is to be cut.
-        batches: inputs `(batch, …)` and targets, or records of several.
-        loss: what is to be kept small, from targets and predictions, each a list where there are several.
+        batches: inputs `(batch, …)` and targets, each a list where there are several.
+        loss: what is to be kept small, from targets and predictions.
 
     Returns:
         `(units,)`.
@@ -102,7 +101,7 @@ def taylor(graph: ChannelGraph, batches: ExampleBatches, loss: BatchLoss) -> Sco
     slopes = tf.function(slopes)
     squares, count = np.zeros(graph.units + 1), 0
     for x, y in batches:
-        squares += np.asarray(tf.convert_to_tensor(slopes(as_called(x), as_called(y))), np.float64) ** 2
+        squares += np.asarray(tf.convert_to_tensor(slopes(x, y)), np.float64) ** 2
         count += 1
     return squares[:-1] / max(count, 1)
 

@@ -16,6 +16,7 @@ from tasks.channels.rules import ChannelMask
 from tasks.channels.select import fewest, order
 from tasks.contract.errors import PruningFailed
 from tasks.data import Dataset
+from tasks.keras_graph.asked import as_called
 from tasks.keras_graph.output_meaning import meaning_for, outputs_learned
 from tasks.training.losses import one_each
 from tasks.training.mistakes import label_loss
@@ -99,8 +100,8 @@ def scored(graph: ChannelGraph, data: Dataset, config: ChannelConfig) -> Scores:
         return by_labels(y, learned if len(learned) > 1 else learned[0])
 
     x, y = data.sample("train", config.examples)
-    starts = range(0, len(x), BATCH)
-    return taylor(graph, ((x[start : start + BATCH], y[start : start + BATCH]) for start in starts), loss)
+    parts = (slice(start, start + BATCH) for start in range(0, len(x), BATCH))
+    return taylor(graph, ((as_called(x[part]), as_called(y[part])) for part in parts), loss)
 
 
 def _enough(

@@ -75,7 +75,7 @@ def test_what_a_channel_matters_is_its_slope_in_the_loss_of_all_outputs(model, d
 
 @pytest.mark.parametrize("method", ["channels", "magnitude"])
 def test_pruning_keeps_the_ends(model, data, method):
-    config = PruneConfig(method=method, fit=ONCE, channels=ChannelConfig(remove=0.4, multiple=1))
+    config = PruneConfig(method=method, fit=ONCE, channels=ChannelConfig(of="channels", remove=0.4, multiple=1))
     pruned = prune(model, data, config, teacher=model, teaching=Teaching(), seed=0, report=lambda *_: None)
     assert signature_names(pruned) == NAMES
     x = examples(seed=1)

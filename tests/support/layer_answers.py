@@ -16,7 +16,7 @@ from layer_lines import IMAGE, SEQUENCE, VECTOR
 from layer_sweep import Case, cases
 
 from tasks.contract.errors import SlimlineError
-from tasks.contract.named import ONE
+from tasks.contract.named import ONE, ordered
 from tasks.data.heads import Head
 from tasks.formats import FORMATS
 from tasks.formats.keras import files as keras
@@ -176,23 +176,8 @@ def answers(model: Any, x: np.ndarray) -> list[np.ndarray]:
 
 def asked(folder: Path, target: str, x: np.ndarray, count: int) -> list[np.ndarray]:
     """A file's answers, output by output."""
-    if count == 1:
-        return [FORMATS[target].load(folder)(x)]  # type: ignore[index]
-    if target == "onnxruntime":
-        from onnxruntime import InferenceSession
-
-        session = InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
-        outputs = dict(zip((out.name for out in session.get_outputs()), session.run(None, {"input": x}), strict=True))
-    elif target == "litert":
-        from ai_edge_litert.interpreter import Interpreter
-
-        outputs = Interpreter(str(folder / "model.tflite")).get_signature_runner("serving_default")(input=x)
-    else:
-        import tensorflow as tf
-
-        served = tf.saved_model.load(str(folder)).signatures["serving_default"](input=tf.constant(x))
-        outputs = {name: value.numpy() for name, value in served.items()}
-    return [outputs[f"case_{place}"] for place in range(count)]
+    given = FORMATS[target].load(folder)(x)  # type: ignore[index]
+    return ordered(given, [f"case_{place}" for place in range(count)])
 
 
 @lru_cache(maxsize=4)

@@ -254,7 +254,7 @@ def test_a_layer_that_is_to_stay_in_float_does(model, tmp_path):
 def test_architectures_are_in_integers(name, tmp_path):
     ends = ends_for(name)
     model = settle_norms(ARCHITECTURES[name].build(ends, 0.25))
-    examples = np.random.default_rng(0).uniform(0, 1, (16, *ends.input_shape)).astype(np.float32)
+    examples = np.random.default_rng(0).uniform(0, 1, (16, *ends.inputs[0].shape)).astype(np.float32)
     tensorrt.write(fake_quantized(model, examples), tmp_path, "int8", classes=())
     assert tensorrt.audit(tmp_path, examples[0]).integer_share >= 0.99
     assert not check(ir.load(tmp_path / tensorrt.FILE))
