@@ -80,7 +80,10 @@ def fingerprint(config: DataConfig) -> str:
     read = {
         "config": config.model_dump(
             mode="json",
-            exclude={**dict.fromkeys((*TREATMENT, "source", "test_source"), True), "heads": {"__all__": {"weight"}}},
+            exclude={
+                **dict.fromkeys((*TREATMENT, "source", "test_source"), True),
+                "heads": {"__all__": {"weight", "loss"}},
+            },
         ),
         "identity": reader.identity(config),
         "files": {name: digest_file(path) for name, path in reader.files(config).items()},

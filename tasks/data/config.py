@@ -4,6 +4,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, Field, JsonValue, model_validator
 
+from tasks.contract import own_function
+from tasks.contract.artifact import digest_file
 from tasks.contract.named import ONE
 from tasks.contract.problem import Problem
 from tasks.data.address import Address
@@ -30,8 +32,14 @@ FeatureType = Literal[
 ]
 
 # What decides how a model is trained, but not which examples there are.
-TREATMENT = ("scaling", "flip", "shift", "brightness", "mixup", "cutmix", "mistakes", "views", "memory_mib")
+TREATMENT = ("scaling", "flip", "shift", "brightness", "mixup", "cutmix", "mistakes", "loss", "views", "memory_mib")
 NAME = r"^[A-Za-z_]\w*$"  # of an output: what every runtime takes for a tensor's
+FUNCTION = rf"^({own_function.NAME.pattern})?$"
+LOSS = (
+    "A loss of yours, package.module:function, that takes the place of cross-entropy or the squared error: it is given "
+    "TensorFlow's tensors of the right answers and the model's (probabilities, shares of labels, or values), and gives "
+    "what each example costs, (examples,) or (examples, …)."
+)
 
 
 def at(position: int) -> dict[str, JsonValue]:
@@ -76,6 +84,7 @@ class HeadConfig(BaseModel, frozen=True, extra="forbid", title="Output"):
         description="What its loss counts beside the others'. More fits this output better, and the others worse.",
         json_schema_extra=at(4),
     )
+    loss: str = Field("", pattern=FUNCTION, description="As data.loss.", json_schema_extra=at(5))
 
 
 class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
@@ -301,6 +310,8 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         json_schema_extra=at(31),
     )
 
+    loss: str = Field(default="", pattern=FUNCTION, description=LOSS, json_schema_extra=at(32))
+
     @model_validator(mode="after")
     def _outputs_by_name(self) -> Self:
         names = [head.name for head in self.heads]
@@ -310,6 +321,12 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
             )
         if self.heads and (self.target or self.classes or self.problem != "classification"):
             raise ValueError("heads: each says its own problem, target and classes; leave data's out")
+        if self.heads and self.loss:
+            raise ValueError("heads: each says its own loss; leave data's out")
+        if any(each.loss and (each.mistakes.any or each.mixes) for each in self.of_heads.values()):
+            raise ValueError(
+                "loss: decides what mistakes cost, and knows no mixed examples; leave mistakes, mixup and cutmix out"
+            )
         if self.heads and any(head.problem == "reconstruction" for head in self.heads):
             raise ValueError("heads: a reconstruction is of the one input; give that as the target of a regression")
         if self.heads and (self.mixes or self.mistakes.weights):
@@ -328,6 +345,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
                     "problem": head.problem,
                     "target": head.target or head.name,
                     "classes": head.classes,
+                    "loss": head.loss,
                     "mistakes": MistakesConfig() if head.problem == "regression" else self.mistakes,
                 }
             )
@@ -352,7 +370,12 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
     @property
     def treatment(self) -> dict[str, object]:
         """What shapes a training besides the examples: its cache key holds this and the data's digest, never a path."""
-        return self.model_dump(mode="json", include=set(TREATMENT)) | {"weights": self.weights}
+        losses = {
+            name: [each.loss, digest_file(own_function.source_of(each.loss))]
+            for name, each in self.of_heads.items()
+            if each.loss
+        }
+        return self.model_dump(mode="json", include=set(TREATMENT)) | {"weights": self.weights, "losses": losses}
 
     def fingerprint(self) -> dict[str, object]:
         """What a stage's cache key holds of the data: their content, and how a training sees them; never a path."""

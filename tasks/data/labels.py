@@ -1,11 +1,13 @@
 """Labels, as numbers or as names, to the numbers 0 … classes - 1."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tasks.contract import own_function
 from tasks.contract.errors import DataError
 from tasks.data.config import DataConfig
 from tasks.data.splits import SPLITS, Split
@@ -106,6 +108,19 @@ def check_mistakes(config: DataConfig, classes: int) -> None:
     weights = config.mistakes.weights
     if weights and (len(weights) != classes or not all(weight > 0 for weight in weights)):
         raise DataError("data.mistakes.weights", weights, f"give each of the {classes} classes a number above 0")
+
+
+def own_function_of(field: str, name: str) -> Callable[..., Any]:
+    """A function of the user's own that a setting names.
+
+    Raises:
+        DataError: there is none, or its module cannot be imported.
+
+    """
+    try:
+        return own_function.load(name)
+    except Exception as error:  # the module is the user's: it may raise anything
+        raise DataError(field, name, f"cannot be imported ({type(error).__name__}: {error})") from error
 
 
 def note_of(classes: Sequence[str]) -> tuple[str, ...]:

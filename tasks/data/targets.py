@@ -10,7 +10,16 @@ from tasks.contract.errors import DataError
 from tasks.contract.named import ONE
 from tasks.data.config import DataConfig
 from tasks.data.heads import Head, Input
-from tasks.data.labels import check_classes, check_labels, check_mistakes, note_of, note_of_places, numbered, several
+from tasks.data.labels import (
+    check_classes,
+    check_labels,
+    check_mistakes,
+    note_of,
+    note_of_places,
+    numbered,
+    own_function_of,
+    several,
+)
 from tasks.data.scan import Scan
 from tasks.data.source import Source, separated
 from tasks.data.splits import Split
@@ -79,6 +88,8 @@ def _targets(name: str, source: Source, config: DataConfig, scanned: Mapping[str
     if len(set(shapes.values())) > 1:
         raise DataError("data.target", shapes, "every part needs targets of the same shape")
     check_mistakes(config, len(classes))
+    if config.loss:
+        own_function_of("data.loss", config.loss)
     return Targets(name, config, parts, classes, columns, tuple(f"{name}: {note}" if name else note for note in notes))
 
 

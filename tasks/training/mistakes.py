@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tasks.contract.errors import DataError
 from tasks.data import Dataset
+from tasks.data.config import DataConfig
 from tasks.data.heads import Head
+from tasks.data.labels import own_function_of
 from tasks.data.mistakes import MistakesConfig
 from tasks.training.losses import LabelLoss, label_logits, log_probabilities, meaned, one_each, plain
 
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 Weights = tuple[float, ...]
+TRIED = 4  # targets that a loss of the user's own is tried on
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def label_loss(data: Dataset) -> LabelLoss:
     """
     import tensorflow as tf
 
-    losses = [_of_head(data, head) for head in data.heads]
+    losses = [_of_head(data, head, data.config.of_heads[head.name]) for head in data.heads]
     if len(losses) == 1:
         return losses[0]
 
@@ -67,13 +71,42 @@ def label_loss(data: Dataset) -> LabelLoss:
     return loss
 
 
-def _of_head(data: Dataset, head: Head) -> LabelLoss:
-    config = data.config
+def _of_head(data: Dataset, head: Head, config: DataConfig) -> LabelLoss:
+    if config.loss:
+        some = head.of(data.targets["train"][:TRIED])
+        return own_loss(config.loss, head, some if some.size else np.zeros((len(some), *head.output_shape), np.float32))
     if not head.classes or not (config.mistakes.any or config.mixes):
         return plain(head.problem, head.variance)
     costs = costs_of(config.mistakes, head, head.of(data.targets["train"]))
     loss = of_labels if head.problem == "multilabel" else of_classes
     return lambda y, predictions, weights=None: loss(y, predictions, costs, weights)
+
+
+def own_loss(name: str, head: Head, y: "tf.Tensor") -> LabelLoss:
+    """A loss of the user's own, whose costs of examples are meaned by what these count.
+
+    Args:
+        name: the function's, package.module:function.
+        head: the output whose answers it is given.
+        y: a few targets, on which it is tried.
+
+    Raises:
+        DataError: there is no such function, it raises, or gives no costs `(batch, …)`.
+
+    """
+    import tensorflow as tf
+
+    function = own_function_of("data.loss", name)
+    answers = tf.fill((len(y), *head.output_shape), 1 / head.output_shape[-1] if head.classes else 0.0)
+    try:
+        costs = tf.convert_to_tensor(function(tf.convert_to_tensor(y), answers))
+    except Exception as error:  # the function is the user's: it may raise anything
+        reason = " ".join(str(error).split())[:300]
+        raise DataError("data.loss", name, f"the function raised {type(error).__name__}: {reason}") from error
+    if not costs.dtype.is_floating or costs.shape[:1] != (len(y),):
+        gives = f"{costs.dtype.name} {tuple(costs.shape)} for {len(y)} examples"
+        raise DataError("data.loss", name, f"gives {gives}: give what each example costs, floats (examples, …)")
+    return lambda y, predictions, weights=None: meaned(tf.cast(function(y, predictions), tf.float32), weights)
 
 
 def of_classes(
