@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import json
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from flows.recipe import Recipe
 from flows.recipe_file import check_settings
 from flows.report import Compression
 from tasks.contract import errors
-from tasks.contract.errors import InvalidInput, RecipeError, SlimlineError
+from tasks.contract.errors import RecipeError, SlimlineError
 from tasks.contract.state_folder import home
 
 __all__ = ["Compression", "Recipe", "compress"]
@@ -78,7 +77,7 @@ def compress(recipe: Recipe, *, model: Any = None, data: Any = None) -> Compress
     file = _written(_with(recipe, model, data))
     with tempfile.TemporaryDirectory(prefix="slimline-") as folder:
         failure = Path(folder) / "failure.json"
-        command = programs.python("-m", "flows.in_python", str(file), str(failure))
+        command = programs.python("-m", "flows.apart", str(file), str(failure))
         with subprocess.Popen(  # noqa: S603  our own program
             command, env=programs.environment(), stdout=subprocess.PIPE, text=True
         ) as process:
@@ -134,15 +133,3 @@ def _error(failure: Path, code: int) -> SlimlineError:
     failed = json.loads(failure.read_text())
     kind: type[SlimlineError] = next(getattr(errors, name) for name in failed["kinds"] if hasattr(errors, name))
     return kind(*failed["arguments"])
-
-
-def _keep(error: SlimlineError, file: Path) -> None:
-    kinds = [kind.__name__ for kind in type(error).__mro__]
-    of = (error.field, error.value, error.remedy) if isinstance(error, InvalidInput) else (str(error),)
-    file.write_text(json.dumps({"kinds": kinds, "arguments": of}, default=str))
-
-
-if __name__ == "__main__":
-    from flows import cli
-
-    sys.exit(cli.main(["run", sys.argv[1], "--json"], failed=lambda error: _keep(error, Path(sys.argv[2]))))

@@ -1,8 +1,10 @@
 """`from flows import Recipe, compress`: in a program with a Keras and arrays of its own."""
 
+import contextlib
 import inspect
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -53,6 +55,15 @@ def test_the_example_of_the_docstring_ends_with_a_version(made):
     assert result["uri"] == "models:/digits-mlp/1"
     assert Path(result["evidence"]).is_file()
     assert {figures["precision"] for figures in result["figures"] if figures["shipped"]} == {"int8"}
+
+
+def test_its_flow_runs_are_in_prefects_database_of_the_state_folder(made):
+    """Prefect reads its settings once: imported too early, it starts a server of its own, elsewhere."""
+    folder, *_ = made
+    with contextlib.closing(sqlite3.connect(folder / "state" / "prefect" / "prefect.db")) as database:
+        (names,) = zip(*database.execute("SELECT name FROM flow_run WHERE parent_task_run_id IS NULL"), strict=True)
+    assert len(names) == 2
+    assert all(name.startswith("digits-mlp") for name in names)
 
 
 def test_the_same_model_and_arrays_are_made_once(made):
