@@ -144,35 +144,136 @@ def check_one(made: dict[str, Any], folder: Path) -> str:
     return "right"
 
 
-def run(made: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> str:
+@st.composite
+def several_ends(draw: Any) -> dict[str, Any]:
+    """Two or three inputs of any shape and type, and two or three outputs, named in any order, some of them wrongly."""
+    random = np.random.default_rng(draw(st.integers(0, 2**31)))
+    inputs, heads = {}, {}
+    for name in draw(st.permutations(["scene", "facts", "size"]))[: draw(st.integers(1, 3))]:
+        shape = draw(st.sampled_from([(5,), (6, 3), (8, 8, 1), (1,), ()]))
+        dtype = draw(st.sampled_from(["float32", "uint8", "int64", "bool"]))
+        values = random.normal(100, 40, (ROWS, *shape)).clip(0, 255)
+        inputs[name] = (values > 100) if dtype == "bool" else values.astype(dtype)
+    for name in draw(st.permutations(["kind", "box", "tags"]))[: draw(st.integers(2, 3))]:
+        count = draw(st.integers(2, 4))
+        problem = {"kind": "classification", "box": "regression", "tags": "multilabel"}[name]
+        y, end, units = {
+            "kind": (random.permutation(np.arange(ROWS) % count), "softmax", count),
+            "box": (random.normal(300, 90, (ROWS, count)), None, count),
+            "tags": (random.integers(0, 2, (ROWS, count)), "sigmoid", count),
+        }[name]
+        called = draw(st.sampled_from([name] * 12 + ["what"]))  # as the model calls it, mostly
+        heads[name] = {"problem": problem, "y": y, "end": end, "units": units, "called": called}
+    return {"inputs": inputs, "heads": heads, "reader": draw(st.sampled_from(["npz", "function"]))}
+
+
+def model_of_several(made: dict[str, Any]) -> Any:
+    """Every input flat and side by side, and each output of all of it."""
+    import tensorflow as tf
+
+    layers = tf.keras.layers
+    tf.keras.utils.set_random_seed(0)
+    shapes = {name: values.shape[1:] or (1,) for name, values in made["inputs"].items()}
+    inputs = {name: tf.keras.Input(shape, name=name) for name, shape in shapes.items()}
+    flat = [layers.Flatten()(layers.Rescaling(1 / 128, -1)(each)) for each in inputs.values()]
+    h = layers.Dense(8, activation="relu")(layers.Concatenate()(flat) if len(flat) > 1 else flat[0])
+    outputs = [
+        layers.Dense(head["units"], activation=head["end"], name=head["called"] if head["called"] == name else "what")(
+            h
+        )
+        for name, head in made["heads"].items()
+    ]
+    return tf.keras.Model(inputs, outputs)
+
+
+def check_several(made: dict[str, Any], folder: Path) -> str:
+    """What came of it: `right`, or the refusal."""
+    from flows.check import check, try_models
+    from flows.recipe_file import check_settings
+    from tasks.contract.named import fields
+    from tasks.data import open_data
+    from tasks.formats import FORMATS
+    from tasks.zoo import bring_model
+
+    if len({head["called"] for head in made["heads"].values()}) < len(made["heads"]):
+        return "two are called alike"
+    model = model_of_several(made)
+    model.save(folder / "model.keras")
+    np.savez(folder / "data.npz", **made["inputs"], **{name: head["y"] for name, head in made["heads"].items()})
+    (folder / f"give_{folder.name}.py").write_text(
+        "import numpy as np\ndef data():\n"
+        f"    kept = np.load({str(folder / 'data.npz')!r})\n"
+        f"    return {{name: kept[name] for name in {list(made['inputs'])!r}}}, "
+        f"{{name: kept[name] for name in {list(made['heads'])!r}}}\n"
+    )
+    where = {"source": str(folder / "data.npz"), "input": ", ".join(made["inputs"])}
+    source = where if made["reader"] == "npz" else {"source": f"give_{folder.name}:data"}
+    heads = [{"name": name, "problem": head["problem"]} for name, head in made["heads"].items()]
+    try:
+        recipe = check_settings(
+            {
+                "name": "random",
+                "data": {"reader": made["reader"], **source, "heads": heads, "test": 0.3},
+                "teacher": {"model": str(folder / "model.keras"), "fit": {"epochs": 0}, "floor": -1},
+                "quantize": {"method": "post_training"},
+                "targets": ["onnxruntime", "litert"],
+            }
+        )
+        data = check(recipe)
+        try_models(recipe, data)
+    except SlimlineError as refusal:
+        return str(refusal)
+    x, _ = open_data(recipe.data).sample("test", 20)
+    taken = {name or next(iter(made["inputs"])): values for name, values in fields(x).items()}
+    expected = dict(zip(made["heads"], model.predict(taken, verbose=0), strict=True))
+    brought = bring_model(recipe.teacher, data, "teacher").model
+    for target in ("onnxruntime", "litert"):
+        place = folder / target
+        place.mkdir()
+        FORMATS[target].write(brought, place, "float32", classes=())
+        answers = fields(FORMATS[target].load(place)(x))
+        assert answers.keys() == expected.keys()
+        for name, right in expected.items():
+            most = 2e-4 * max(np.abs(right).max(), 1e-3)
+            np.testing.assert_allclose(answers[name], right, atol=most, err_msg=f"{target} {name}")
+    return "right"
+
+
+def run(check: Any, made: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> str:
     folder = Path(tempfile.mkdtemp(prefix="drawn_"))
     try:
         monkeypatch.chdir(folder)
-        return check_one(made, folder)
+        return check(made, folder)
     finally:
         monkeypatch.undo()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_some_are_right_or_refused(monkeypatch):
-    assert "right" in ended(SOME, monkeypatch)
+KINDS = {"one of each": (data_sets, check_one), "several ends": (several_ends, check_several)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_some_are_right_or_refused(kind, monkeypatch):
+    assert "right" in ended(kind, SOME, monkeypatch)
 
 
 @pytest.mark.slow
-def test_a_hundred_are_right_or_refused(monkeypatch):
-    ends = ended(MANY, monkeypatch)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_hundred_are_right_or_refused(kind, monkeypatch):
+    ends = ended(kind, MANY, monkeypatch)
     right = sum(end == "right" for end in ends)
     assert right > len(ends) / 3, "\n".join(sorted(set(ends) - {"right"}))
 
 
-def ended(how_many: settings, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def ended(kind: str, how_many: settings, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What came of each of so many."""
     ends: list[str] = []
+    drawn, check = KINDS[kind]
 
     @how_many
-    @given(made=data_sets())
+    @given(made=drawn())
     def each(made: dict[str, Any]) -> None:
-        ends.append(run(made, monkeypatch))
+        ends.append(run(check, made, monkeypatch))
 
     each()
     return ends
