@@ -12,12 +12,22 @@ from flows.budget import LimitLine, limits
 from flows.recipe import Recipe
 from flows.record import made_by
 from tasks.contract.artifact import EvidenceArtifact, VersionArtifact
-from tasks.evidence.evidence import FileEvidence, headline, open_evidence
+from tasks.evidence.evidence import Evidence, FileEvidence, headline, open_evidence
 from tasks.evidence.page import PAGE, About, lay_out_report
 from tasks.store import pages, registry, tracking
 from tasks.store.stage_runs import epochs_of, stages_of
 
 REPORT = "report"  # the folder among the run's artifacts
+
+
+class Answered(BaseModel, frozen=True):
+    """How right one of several outputs answers."""
+
+    metric: str
+    score: float
+    drop: float
+    drop_low: float
+    drop_high: float
 
 
 class Figures(BaseModel, frozen=True):
@@ -35,6 +45,7 @@ class Figures(BaseModel, frozen=True):
     latency_p50_ms: float | None  # none where the target's runtime is not here
     speedup: float | None
     integer_share: float
+    heads: dict[str, Answered] = {}  # of several outputs each one; what is said of one is said of the first
 
 
 class Measured(BaseModel, frozen=True):
@@ -62,8 +73,18 @@ class Compression(Measured, frozen=True):
     reused: list[str]
 
 
-def figures_of(file: FileEvidence) -> Figures:
+def figures_of(evidence: Evidence, file: FileEvidence) -> Figures:
     """A file's headline."""
+    heads = {
+        head.name: Answered(
+            metric=head.score,
+            score=file.heads[head.name].accuracy.estimate,
+            drop=file.heads[head.name].drop.estimate,
+            drop_low=file.heads[head.name].drop.low,
+            drop_high=file.heads[head.name].drop.high,
+        )
+        for head in evidence.heads
+    }
     return Figures(
         role=file.role,
         target=file.target,
@@ -77,6 +98,7 @@ def figures_of(file: FileEvidence) -> Figures:
         latency_p50_ms=file.latency.p50 * 1000 if file.ran else None,
         speedup=file.speedup.estimate if file.ran else None,
         integer_share=file.integer_share,
+        heads=heads,
     )
 
 
@@ -87,10 +109,7 @@ def as_rows(score: str, figures: list[Figures]) -> list[dict[str, str]]:
             "model": f"{line.role} *" if line.shipped else line.role,
             "target": line.target,
             "numbers": line.precision,
-            score: f"{line.score:.4f}",
-            "drop (interval)": ""
-            if line.role == "teacher"
-            else f"{line.drop:+.3f} ({line.drop_low:+.3f} to {line.drop_high:+.3f})",
+            **_scored(score, line),
             "size": f"{line.size_bytes / 1024:,.1f} KiB",
             "p50": "not run" if line.latency_p50_ms is None else f"{line.latency_p50_ms:.3f} ms",
             "speed-up": "" if line.speedup is None else f"{line.speedup:.2f}x",
@@ -98,6 +117,18 @@ def as_rows(score: str, figures: list[Figures]) -> list[dict[str, str]]:
         }
         for line in figures
     ]
+
+
+def _scored(score: str, line: Figures) -> dict[str, str]:
+    """The score and its drop; of several outputs each one's in a column."""
+    teacher = line.role == "teacher"
+    if line.heads:
+        return {
+            f"{name} {each.metric}": f"{each.score:.4f}" + ("" if teacher else f" ({each.drop:+.3f})")
+            for name, each in line.heads.items()
+        }
+    drop = f"{line.drop:+.3f} ({line.drop_low:+.3f} to {line.drop_high:+.3f})"
+    return {score: f"{line.score:.4f}", "drop (interval)": "" if teacher else drop}
 
 
 def present(recipe: Recipe, run: str, evidence: EvidenceArtifact, version: VersionArtifact | None = None) -> Measured:
@@ -111,7 +142,7 @@ def present(recipe: Recipe, run: str, evidence: EvidenceArtifact, version: Versi
 
     """
     measured = open_evidence(tracking.fetch(evidence))
-    figures = [figures_of(file) for file in measured.files]
+    figures = [figures_of(measured, file) for file in measured.files]
     kept = limits(recipe.budget, recipe.teacher.floor, measured)
     page = _page(run)
     registered = {version.uri: pages.version_url(version.name, version.version)} if version else {}
@@ -170,13 +201,23 @@ def _page(run: str) -> str:
     return pages.ui_url(run, f"{REPORT}/{PAGE}")
 
 
+def _kept(metric: str, answered: "Answered | Figures", limit: tuple[str, float]) -> str:
+    return (
+        f"{metric} {answered.score:.4f}, at worst {answered.drop_high:.4f} worse than the teacher's "
+        f"(budget {limit[1]:g})"
+    )
+
+
 def _summary(recipe: Recipe, result: Compression) -> str:
     served = next(line for line in result.figures if line.shipped)
     teacher = next(line for line in result.figures if line.role == "teacher" and line.target == served.target)
+    kept = [
+        _kept(f"{name}'s {each.metric}", each, recipe.budget.accuracy_of(name)) for name, each in served.heads.items()
+    ]
+    kept = kept or [_kept(result.score, served, recipe.budget.accuracy_of())]
     lines = [
         f"# {result.name} version {result.version}",
-        f"`{result.uri}` keeps the budget: {result.score} {served.score:.4f}, at worst {served.drop_high:.4f} "
-        f"worse than the teacher's (budget {recipe.budget.accuracy_of()[1]:g}).",
+        f"`{result.uri}` keeps the budget: {'; '.join(kept)}.",
         f"{teacher.size_bytes / served.size_bytes:.1f} times smaller and {served.speedup:.2f} times as fast as the "
         f"teacher on {served.target}; {served.integer_share:.1%} of its multiply-accumulates run in integer kernels.",
         f"[{result.uri} in MLflow]({result.version_url}) · [the evidence]({_page(result.mlflow_run)}) · "

@@ -111,10 +111,18 @@ def _side(file: FileFigures | None, score: str) -> Row:
         return {"numbers": "no file"}
     figures = as_rows(score, [file])[0]
     times = "" if file.speedup_low is None else f" ({file.speedup_low:.2f} to {file.speedup_high:.2f})"
+    answers = {
+        score: f"{file.score:.4f} ({file.score_low:.4f} to {file.score_high:.4f})",
+        "drop": figures.get("drop (interval)", ""),
+    }
+    for name, each in file.heads.items():
+        answers[f"{name} {each.metric}"] = f"{each.score:.4f}"
+        answers[f"{name} drop"] = f"{each.drop:+.3f} ({each.drop_low:+.3f} to {each.drop_high:+.3f})"
+    if file.heads:
+        del answers[score], answers["drop"]
     return {
         "numbers": file.precision,
-        score: f"{figures[score]} ({file.score_low:.4f} to {file.score_high:.4f})",
-        "drop": figures["drop (interval)"],
+        **answers,
         "size": figures["size"],
         "p50": figures["p50"],
         "speed-up": f"{figures['speed-up']}{times}",

@@ -34,10 +34,10 @@ class FileFigures(Figures, frozen=True):
     speedup_high: float | None
 
     @classmethod
-    def of(cls, file: FileEvidence) -> Self:
+    def of(cls, evidence: Evidence, file: FileEvidence) -> Self:
         """A file's."""
         return cls(
-            **figures_of(file).model_dump(),
+            **figures_of(evidence, file).model_dump(),
             sha256=file.sha256,
             score_low=file.accuracy.low,
             score_high=file.accuracy.high,
@@ -191,8 +191,8 @@ def _listed(version: Registered) -> tuple[Listed, Evidence | None]:
     except StoreError as error:
         return Listed(**brief, problem=str(error)), None
     evidence = opened.evidence
-    figures = tuple(map(FileFigures.of, evidence.files))
-    default = FileFigures.of(opened.default())
+    figures = tuple(FileFigures.of(evidence, file) for file in evidence.files)
+    default = FileFigures.of(evidence, opened.default())
     return Listed(**brief, score=evidence.score, figures=figures, default=default), evidence
 
 
