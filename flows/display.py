@@ -21,8 +21,8 @@ QUIET = 3.0  # seconds between lines of one training where there is no terminal 
 MARGIN = 3  # columns at the right that stay free: a terminal writes ^C behind what is there, and may not wrap for it
 BAR = (6, 24)  # columns of a bar: fewer say nothing, more say no more
 LEGEND = (
-    "* is what ships; drop: below the teacher, with its interval; p50: median at batch 1; integers: share of "
-    "multiply-accumulates"
+    "* is what ships; drop: below the teacher, with its interval (of several outputs in brackets); p50: median at "
+    "batch 1; integers: share of multiply-accumulates"
 )
 
 
