@@ -135,10 +135,13 @@ def test_a_model_of_keras_3_is_measured_served_and_monitored_output_by_output(ho
     from flows.compression import compress
     from flows.recipe_file import check_settings
     from flows.verify import verify
+    from tasks.compare import CANDIDATE, CHAMPION, compare
     from tasks.contract.named import fields
     from tasks.data import open_data
     from tasks.data.new import NewData
     from tasks.drift.limits import MonitorConfig
+    from tasks.evidence.comparison import PromoteConfig, worse
+    from tasks.measuring.intervals import Interval
     from tasks.monitor import monitor
 
     teacher = {"model": str(home / "model.keras"), "fit": {"epochs": 0}}
@@ -181,6 +184,19 @@ def test_a_model_of_keras_3_is_measured_served_and_monitored_output_by_output(ho
         {name: head.accuracy.estimate for name, head in version.default().heads.items()}, rel=1e-4
     )
     assert not monitored.reasons
+
+    compared = compare("brought", dict.fromkeys((CANDIDATE, CHAMPION), (1, version)), data, recipe.validation, seed=0)
+    for pair in compared.pairs:
+        shipped = next(file for file in version.shipped() if file.target == pair.target)
+        assert pair.candidate.scores == {name: head.accuracy for name, head in shipped.heads.items()}
+        assert {name: drop.estimate for name, drop in pair.drops.items()} == dict.fromkeys(METRICS | {"tags": ""}, 0)
+    assert not worse(compared, PromoteConfig())
+    pair = compared.pairs[0]
+    worsened = {**pair.drops, "box": Interval(low=0.5, estimate=1, high=1.5)}
+    other = compared.model_copy(update={"pairs": (pair.model_copy(update={"drops": worsened}),)})
+    assert not worse(other, PromoteConfig(tolerances={"box": 1.6}))
+    (reason,) = worse(other, PromoteConfig(tolerances={"box": 1.4}))
+    assert reason.startswith("promote.tolerances.box = 1.4: the onnxruntime file's box's mae may be 1.5000 above")
 
 
 def served(version, given, folder):
