@@ -90,7 +90,8 @@ def lay_out(folder: Path, *targets: str, integers: bool = False) -> tuple[OpenVe
     files, sample, scored = [], {"examples": x}, made()
     for target in targets:
         _copied(made_at / target, folder / place_of(target))
-        each = {head.name: Scored(**{name: getattr(scored, name) for name in Scored.model_fields}) for head in HEADS}
+        told = {name: getattr(scored, name) for name in Scored.model_fields} | {"confusion": ()}  # numbers have none
+        each = {head.name: Scored(**told) for head in HEADS}
         names = [
             file.relative_to(made_at / target).as_posix() for file in (made_at / target).rglob("*") if file.is_file()
         ]
