@@ -17,7 +17,7 @@ import numpy as np
 
 from tasks.contract.artifact import Precision, Target
 from tasks.contract.errors import ConversionError
-from tasks.contract.named import by_name, packed
+from tasks.contract.named import feeding, packing
 from tasks.formats.audit import Audit
 from tasks.formats.lookups import without_tables
 from tasks.formats.onnx import audit as onnx_audit
@@ -161,10 +161,11 @@ def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
     """
     unsigned = onnx_saturation.unsigned(folder / FILE) if onnx_saturation.processor_saturates() else None
     session = _session(unsigned or str(folder / FILE), threads)
-    names, outputs = ([end.name for end in ends] for ends in (session.get_inputs(), session.get_outputs()))
+    fed = feeding([end.name for end in session.get_inputs()])
+    answered = packing([end.name for end in session.get_outputs()])
 
     def run(inputs: np.ndarray) -> np.ndarray:
-        return packed(dict(zip(outputs, session.run(None, by_name(inputs, names)), strict=True)))
+        return answered(session.run(None, fed(inputs)))
 
     return run
 
