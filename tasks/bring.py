@@ -54,7 +54,9 @@ class Door(BaseModel, frozen=True, extra="forbid"):
     targets: tuple[Target, ...] = Field(description="The runtimes that files of it are made for.")
     precision: Precision = Field(description="Of those; int8 if they are to have a fake-quantized model's ranges.")
     floor: float = Field(description="Its least score; 0 asks for better than guessing, less for nothing.")
-    metrics: dict[str, str] = Field({}, description="What that is of each output, as `validate.metric` names it.")
+    metrics: dict[str, str] = Field(
+        {}, description="What that is of each output, as `validate.metric` names it; auto if none."
+    )
     examples: int = Field(description="How many of the test split it is asked; all if 0.")
 
 
@@ -145,7 +147,8 @@ def check_floor(model: "tf.keras.Model", data: Dataset, floor: float, metrics: M
     """
     x, y = data.arrays("validation")
     for number, head in enumerate(data.heads):
-        measure = measure_of(metrics[head.name], head.problem, head.of(y), head.variance, names=head.target_columns)
+        metric = metrics.get(head.name, "auto")
+        measure = measure_of(metric, head.problem, head.of(y), head.variance, names=head.target_columns)
         _check_floor(model, x, head, measure, 0 if number else floor, name)
 
 

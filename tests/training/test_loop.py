@@ -210,7 +210,7 @@ def test_each_step_is_traced_once_whatever_the_last_batch(digits):
     traced = []
 
     def objective(model):
-        def loss(x, y, _taught, training):
+        def loss(x, y, _taught, training, _weigh):
             traced.append(training)
             predictions = model(x, training=training)
             return LOSSES["classification"](y, predictions, 1.0), predictions
@@ -250,8 +250,8 @@ def test_extra_weights_are_trained_and_kept_in_the_checkpoint(digits, tmp_path):
         extra = tf.Variable(1.0)
 
         def objective(model):
-            def loss(x, y, taught, training):
-                loss, predictions = supervised(plain("classification", 1.0))(model).loss(x, y, taught, training)
+            def loss(x, y, taught, training, weigh):
+                loss, predictions = supervised(plain("classification", 1.0))(model).loss(x, y, taught, training, weigh)
                 return loss * tf.exp(-extra) + tf.square(extra), predictions
 
             return Lesson(loss, (extra,))

@@ -175,11 +175,13 @@ def test_monitoring_reads_new_rows_by_what_was_learned(home, tmp_path):
 
 def test_other_categories_are_another_version():
     from tasks.data.artifact import DataArtifact
+    from tasks.data.heads import Head
     from tasks.register import content_digest
 
     sha = "0" * 64
+    head = Head(problem="classification", output_shape=(2,))
     data = DataArtifact(
-        stage="prepare", sha256=sha, uri="", run="", digest=sha, input_shape=(2,), output_shape=(2,), counts={}
+        stage="prepare", sha256=sha, uri="", run="", digest=sha, input_shapes={"": (2,)}, heads=(head,), counts={}
     )
     encodings = [(), *([{"name": "a", "kind": "ids", "categories": names}] for names in (["x", "y"], ["y", "x"]))]
     assert len({content_digest({}, "recipe", data, ("a.id",), encoding) for encoding in encodings}) == 3
