@@ -197,6 +197,9 @@ def test_a_model_of_keras_3_is_measured_served_and_monitored_output_by_output(ho
     assert not worse(other, PromoteConfig(tolerances={"box": 1.6}))
     (reason,) = worse(other, PromoteConfig(tolerances={"box": 1.4}))
     assert reason.startswith("promote.tolerances.box = 1.4: the onnxruntime file's box's mae may be 1.5000 above")
+    (reason,) = worse(other, PromoteConfig(tolerance=1.4))
+    assert reason.startswith("promote.tolerance = 1.4: ")
+    assert reason.endswith("; promote.tolerances.box is for it alone")
 
 
 def served(version, given, folder):
