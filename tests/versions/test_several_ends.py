@@ -121,7 +121,7 @@ def card(version) -> str:
         heads=several_ends.HEADS,
         counts={"train": 1200, "validation": 100, "test": 200},
     )
-    types = {name: "float32" for name in several_ends.INPUTS}
+    types = dict.fromkeys(several_ends.INPUTS, "float32")
     said = {"name": "two", "description": "", "types": types, "lineage": {}, "links": {}}
     return render_card(evidence=version.evidence, data=data, **said)
 
