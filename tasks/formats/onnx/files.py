@@ -129,7 +129,7 @@ def made(
             f"model '{model.name}' has no ranges, so it cannot be written for {target} in int8: quantize it first "
             "(quantize.method: training or post_training), or ask for float32 or float16"
         )
-    ready = in_own_types(without_tables(frozen(model) if is_fake_quantized(model) else fold(model)))
+    ready = without_tables(in_own_types(frozen(model) if is_fake_quantized(model) else fold(model)))
     proto = _converted(ready, target)
     rewritten = read(proto)
     if is_fake_quantized(model):

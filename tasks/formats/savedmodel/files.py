@@ -71,7 +71,7 @@ def export(model: "tf.keras.Model", folder: Path, classes: tuple[str, ...] = ())
     """Any Keras model as a SavedModel; see `write`."""
     import tensorflow as tf
 
-    model = in_own_types(without_tables(model))
+    model = without_tables(in_own_types(model))
     inputs, outputs = signature_names(model)
     signature = [
         tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype, name=name)
