@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -192,10 +193,12 @@ def examples(payload: Any, served: Served, most: int) -> Array:
     return x
 
 
+@cache  # a request asks for each of its tensors, and a version's are the same as long as it serves
 def _right(tensor: TensorSpec) -> str:
     return f"{tensor.name} is {_datatype(tensor)} with the shape [{', '.join(map(str, ('n', *tensor.shape)))}]"
 
 
+@cache
 def _datatype(tensor: TensorSpec) -> str:
     return str(from_np_dtype(np.dtype(tensor.dtype)))
 
