@@ -173,14 +173,14 @@ def look(path: Path, *, trust: bool, field: str = "model") -> ModelFile:
     if not trust:
         _refuse_code(config, str(path), field)
     if version == 3:
-        _refuse_unlike(config, path, field)
+        _refuse_unlike(config, path, field, trust)
     return ModelFile(path, kind, config, values, version)
 
 
-def _refuse_unlike(config: dict[str, Any], path: Path, field: str) -> None:
+def _refuse_unlike(config: dict[str, Any], path: Path, field: str, trust: bool) -> None:
     """Names what of a Keras 3 model cannot be rebuilt, before anything is imported for that."""
     try:
-        unlike_layers = refusals(config)
+        unlike_layers = refusals(config, trust=trust)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ModelError(field, str(path), f"its config is damaged: {error!r}; save it again") from error
     if unlike_layers:
@@ -194,7 +194,7 @@ def unlike(field: str, where: str, names: list[str]) -> ModelError:
         field,
         where,
         f"was made with Keras 3, and cannot be rebuilt in Keras 2: {shown}: replace what is named by layers that both "
-        "have, or build the model with tf-keras and name the function that does, package.module:function",
+        "have; or, if you trust whoever made it, set trust: true, by which Keras 3 itself is asked what most others do",
     )
 
 
