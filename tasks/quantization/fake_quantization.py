@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.contract.errors import ConversionError
 from tasks.keras_graph.asked import as_called
 from tasks.keras_graph.folding import fold, split
 from tasks.keras_graph.rebuild import KERNELS, RANGE, Call, Copies, free_names, kernel_of, kind, rebuild
@@ -161,7 +160,7 @@ def fake_quantized(
         batch: how many examples are looked at together.
 
     Raises:
-        ConversionError: the model is no graph of layers, or has nothing that integer kernels compute.
+        ConversionError: the model is no graph of layers.
 
     """
     import tensorflow as tf
@@ -170,11 +169,6 @@ def fake_quantized(
     probe = _placed(ready, keep_zeros, float_layers, kernels, probing=True)
     quantized = _placed(ready, keep_zeros, float_layers, kernels, probing=False)
     names = [layer.name for layer in quantized.layers if kind(layer) == "QuantizeLayer"]
-    if not names and not float_layers:
-        raise ConversionError(
-            f"model '{model.name}' has nothing that integer kernels compute, such as a Dense or a convolution as a "
-            "layer of its own: leave it in float (quantize.method: none), or build it of such layers"
-        )
     look = tf.keras.Model(probe.inputs, [probe.get_layer(name).output for name in names])
     for name, seen in zip(names, _seen(look, examples, batch, counting=calibration != "minmax"), strict=True):
         layer = quantized.get_layer(name)
@@ -184,7 +178,7 @@ def fake_quantized(
             layer.quantizer_vars["max_var"].assign(most if most > least else 1.0)
     if bias_correction:
         correct_biases(quantized, ready, examples, batch)
-    settle(quantized)
+    settle(quantized, float_layers)
     return quantized
 
 

@@ -248,7 +248,7 @@ UNLIKE = {
         r"'r' \(ReversibleEmbedding\) is called with reverse=True",
     ),
     "an axis": (
-        lambda la, k, x: la.RMSNormalization(axis=1, name="n")(x),
+        lambda la, k, x: la.RMSNormalization(axis=[2, 3], name="n")(x),
         r"'n' \(RMSNormalization\).*last axis alone",
     ),
     "another of that name": (
@@ -260,7 +260,7 @@ UNLIKE = {
         r"'p' \(Pipeline\) has no like",
     ),
     "inside another": (
-        lambda la, k, x: k.Sequential([la.RMSNormalization(axis=1, name="a")], name="s")(x),
+        lambda la, k, x: k.Sequential([la.RMSNormalization(axis=[2, 3], name="a")], name="s")(x),
         r"'a' \(RMSNormalization\)",
     ),
 }
@@ -274,6 +274,10 @@ def test_what_has_no_like_is_named_and_let_in_when_it_is_trusted(name, tmp_path,
     source.save(tmp_path / "model.keras")
     with pytest.raises(ModelError, match=message + ".*set trust: true"):
         format_keras.import_model(tmp_path / "model.keras", trust=False)
+    if "glu" in message:  # of which Keras 3 itself says another shape than it gives
+        with pytest.raises(ModelError, match="cannot be"):
+            format_keras.import_model(tmp_path / "model.keras", trust=True)
+        return
     model = format_keras.import_model(tmp_path / "model.keras", trust=True)
     x = X[:, 0] if name == "the other way" else X
     np.testing.assert_allclose(answers(model, x)[0], answers(source, x)[0], rtol=1e-4, atol=1e-5)
@@ -291,9 +295,13 @@ ACROSS = {
 def test_operations_across_the_batch_are_refused(name, keras):
     inputs = keras.Input(SHAPE, name="input")
     source = keras.Model(inputs, ACROSS[name](keras, inputs), name="across")
-    with pytest.raises(ModelError, match=r"together with others|examples at once"):
+
+    def brought():
         model = format_keras.plain(source, "across", "model")
-        format_keras.fitted(model, {ONE: SHAPE}, [head(tuple(model.output.shape[1:]))], "across", "model")
+        return format_keras.fitted(model, {ONE: SHAPE}, [head(tuple(model.output.shape[1:]))], "across", "model")
+
+    with pytest.raises(ModelError, match=r"together with others|examples at once"):
+        brought()
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "ConvLSTM1D"])
