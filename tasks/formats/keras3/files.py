@@ -20,7 +20,7 @@ from tasks.formats.keras3.compare import Different, first_difference
 from tasks.formats.keras3.graph import built
 from tasks.formats.keras3.layers import MODELS, policy_of
 from tasks.formats.keras3.own_classes import as_graph, custom_objects
-from tasks.formats.keras3.theirs import Theirs, operations, weights_of
+from tasks.formats.keras3.theirs import Theirs, operations, weights_of, with_vocabularies
 from tasks.keras_graph.rebuild import carry
 
 if TYPE_CHECKING:
@@ -48,8 +48,11 @@ def import_file(file: ModelFile, *, trust: bool, field: str) -> tuple["tf.keras.
     if trust:  # what it calls is known once it is open
         source = as_graph(_opened(file, trust, field), name, field)
         return rebuilt(source, name, field), in_float32(source)
-    model = built(file.config, Theirs(), name, field, values=file.values)
+    config = with_vocabularies(file.config)
+    model = built(config, Theirs(), name, field, values=file.values)
     source = in_float32(_opened(file, trust, field))
+    if config != file.config:  # now that it is known that it is no larger than its file
+        model = built(with_vocabularies(file.config, source), Theirs(), name, field, values=file.values)
     return _carried(model, source, name, field), source
 
 
@@ -67,7 +70,7 @@ def rebuilt(model: Any, name: str, field: str) -> "tf.keras.Model":
     """
     model = in_float32(as_graph(model, name, field))
     with _quiet():
-        config = json.loads(model.to_json())
+        config = with_vocabularies(json.loads(model.to_json()), model)
     return _carried(built(config, Theirs(model, trust=True), name, field), model, name, field)
 
 

@@ -7,6 +7,7 @@ Keras is imported.
 from typing import Any
 
 from tasks.formats.keras.applications import OWN, is_own
+from tasks.formats.keras.strings import STRINGS, takes_strings
 from tasks.formats.keras3.activations import ACTIVATED
 from tasks.formats.keras3.composed_layers import MADE
 from tasks.formats.keras3.operations import OPERATIONS
@@ -247,6 +248,8 @@ def _why_never(entry: Entry) -> str:
         return "takes sparse tensors" if settings.get("sparse") else ""
     if name == "Lambda":
         return "makes a mask of its own, by code of yours" if settings.get("mask") is not None else ""
+    if name in STRINGS:
+        return takes_strings(str(settings.get("name")))
     if name in OWN and not entry.get("module"):
         return "may be anybody's class of that name, as .h5 files do not tell: save the model as a .keras file"
     if name not in WRAPPERS and policy_of(settings) is None and name not in WHOLE:

@@ -79,6 +79,29 @@ def operations(model: Any) -> list[Any]:
     return list(getattr(model, "operations", None) or model.layers)
 
 
+def with_vocabularies(part: Any, model: Any = None) -> Any:
+    """A config whose IntegerLookups have what they learned from data, which Keras 3 keeps beside it.
+
+    Args:
+        part: of the config.
+        model: that has learned; without one, something stands for what it has.
+
+    """
+    if isinstance(part, list):
+        return [with_vocabularies(item, model) for item in part]
+    if not isinstance(part, dict):
+        return part
+    if part.get("class_name") != "IntegerLookup" or not isinstance(part.get("config"), dict):
+        return {key: with_vocabularies(value, model) for key, value in part.items()}
+    if part["config"].get("vocabulary") is not None:
+        return part
+    learned = [0]
+    for layer in _parts(model) if model is not None else ():
+        if layer.name == part["config"].get("name") and hasattr(layer, "get_vocabulary"):
+            learned = [int(token) for token in layer.get_vocabulary(include_special_tokens=False)]
+    return {**part, "config": {**part["config"], "vocabulary": learned}}
+
+
 def _parts(model: Any) -> Iterator[Any]:
     for part in operations(model):
         yield part
