@@ -5,6 +5,9 @@ import pytest
 from small_models import settle_norms
 
 from tasks.formats import FORMATS
+from tasks.formats.parity import targets_apart
+from tasks.keras_graph.folding import fold
+from tasks.quantization.fake_quantization import fake_quantized
 
 
 def dilated(la, x):
@@ -39,3 +42,26 @@ def test_work_is_counted_for_all_that_is_folded_into_a_batch(name, target, tmp_p
     audit = FORMATS[target].audit(tmp_path, np.ones((1, *shape), np.float32))
     assert audit.macs == macs
     assert "not found" not in {layer.kernel for layer in audit.layers}
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "litert"])
+def test_what_is_called_at_each_step_runs_in_integers(target, tmp_path):
+    import tensorflow as tf
+
+    tf.keras.utils.set_random_seed(0)
+    layers = tf.keras.layers
+    image = tf.keras.Input((8, 8, 3))
+    x = layers.BatchNormalization(name="norm")(layers.Conv2D(4, 3, name="conv")(image))
+    frame = settle_norms(tf.keras.Model(image, layers.GlobalAveragePooling2D(name="pool")(x), name="frame"))
+    inputs = tf.keras.Input((3, 8, 8, 3), name="input")
+    x = layers.TimeDistributed(layers.Dense(5, activation="relu"), name="last")(layers.TimeDistributed(frame)(inputs))
+    model = tf.keras.Model(inputs, layers.LSTM(4)(x), name="frames")
+    draw = np.random.default_rng(0)
+    x = draw.normal(0, 1, (32, 3, 8, 8, 3)).astype(np.float32)
+    np.testing.assert_allclose(fold(model)(x), model(x), rtol=1e-4, atol=1e-5)
+    quantized = fake_quantized(model, x)
+    assert targets_apart(model, [target], "float32", x, 32) == {}
+    assert targets_apart(quantized, [target], "int8", x, 32) == {}
+    FORMATS[target].write(quantized, tmp_path, "int8", classes=())
+    audit = FORMATS[target].audit(tmp_path, x[:1])
+    assert audit.integer_macs == 3 * (36 * 27 * 4 + 4 * 5)
