@@ -24,6 +24,7 @@ from tasks.formats.keras import files as keras
 from tasks.formats.parity import FEW, targets_apart
 from tasks.keras_graph.asked import asked
 from tasks.keras_graph.folding import fold
+from tasks.keras_graph.own_types import unfit
 from tasks.measuring.agreement import furthest
 from tasks.measuring.arrays import Outputs
 from tasks.measuring.measure import Measure, measure_of
@@ -210,6 +211,8 @@ def bring(model: ModelConfig, data: Dataset, role: Role, door: Door, seed: int) 
     tf.keras.utils.set_random_seed(seed)
     brought, field = bring_model(model, data, role), f"{role}.model"
     x, _ = data.sample("test", door.examples)
+    if why := unfit(brought.model, x):
+        raise ModelError(field, model.model, why)
     listener().note(f"bring-{role}", f"asking the {role} as it came ({brought.keras}) for {len(x):,} answers")
     answers = as_it_came(brought, x, MANY, model.model, field)
     check_model(brought, answers, x[:MANY], model.model, field)

@@ -64,7 +64,7 @@ def bundle(folder: Path, server: ServerName, contents: Contents) -> None:
         labels=any(output.labels for output in contents.outputs(measured.target)),
         saturating=layers,
         named=named,
-        inputs={name: each.shape[1:] for name, each in fields(examples).items()},
+        inputs={name: (each.dtype, each.shape[1:]) for name, each in fields(examples).items()},
     )
     write_manifest(folder, **about)
 

@@ -23,6 +23,7 @@ from tasks.contract.artifact import (
     digest_folder,
 )
 from tasks.contract.errors import StoreError, VersionDamaged
+from tasks.contract.named import by_name, fields, packed
 from tasks.contract.progress import listener
 from tasks.data import DataArtifact, open_prepared
 from tasks.drift.profile import FILE as PROFILE
@@ -31,6 +32,7 @@ from tasks.evidence.card import render_card
 from tasks.evidence.evidence import headline, open_evidence
 from tasks.evidence.page import PAGE
 from tasks.formats import FORMATS
+from tasks.formats.slimline_pyfunc import open_file
 from tasks.measuring.answers import Outputs
 from tasks.store import pages, registry, tracking
 from tasks.store.commit import git_commit
@@ -173,9 +175,12 @@ def _register(run: StageRun, made: Version, content: str) -> registry.Registered
     figures = headline(measured)
     examples, _ = open_prepared(made.data).sample("test", SAMPLE)
     profile = _profile(made)
+    source = tracking.fetch(made.files[target]) / FORMATS[target].FILE
+    taken = open_file(source, profile).inputs
+    examples = packed(by_name(examples, [end.name for end in taken], [end.dtype for end in taken]))
     tracking.save_model(
         folder,
-        tracking.fetch(made.files[target]) / FORMATS[target].FILE,
+        source,
         place_of(target) / FORMATS[target].FILE,
         examples[:2],
         requirements=[f"{library}=={version(library)}" for library in FORMATS[target].REQUIREMENTS],
@@ -196,6 +201,7 @@ def _register(run: StageRun, made: Version, content: str) -> registry.Registered
         "description": made.config.description,
         "evidence": measured,
         "data": made.data,
+        "types": {name: each.dtype.name for name, each in fields(examples).items()},
         "lineage": {step: artifact.sha256 for step, artifact in made.lineage.items()},
         "links": {
             **{step: pages.ui_url(artifact.run) for step, artifact in made.lineage.items()},

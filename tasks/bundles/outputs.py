@@ -8,6 +8,19 @@ from tasks.contract.named import Array
 from tasks.contract.problem import Problem
 from tasks.measuring.scores import are_logits
 
+# What the Open Inference Protocol calls the types of tensors, by NumPy's names; Triton's files put TYPE_ before.
+DATATYPES = {
+    "float32": "FP32",
+    "float16": "FP16",
+    "float64": "FP64",
+    "int8": "INT8",
+    "uint8": "UINT8",
+    "int16": "INT16",
+    "int32": "INT32",
+    "int64": "INT64",
+    "bool": "BOOL",
+}
+
 
 @dataclass(frozen=True, eq=False)
 class Output:

@@ -4,10 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tasks.bundles.contents import Contents, ServerName, render
-from tasks.bundles.outputs import Output, need_labels
+from tasks.bundles.outputs import DATATYPES, Output, need_labels
 from tasks.contract.artifact import Target
 from tasks.contract.named import ONE, Array, by_name, fields
 from tasks.formats import FORMATS
@@ -35,7 +33,7 @@ def write_question(folder: Path, server: ServerName, target: Target, contents: C
         given, gives = signature(contents.files(server, target) / FORMATS[target].FILE)
         names = [tensor.name for tensor in given]
         tensors = by_name(example, names)
-        body = {"inputs": [_tensor(name, each.astype(np.float32)) for name, each in tensors.items()]}
+        body = {"inputs": [_tensor(name, each) for name, each in tensors.items()]}
         address, place = OPEN_INFERENCE[server]
         taken = {name: f'examples["{name}"]' if example.dtype.names else "examples" for name in names}
         ends = {"inputs": taken, "outputs": outputs, "output": gives[0].name, "labels": need_labels(outputs)}
@@ -53,4 +51,9 @@ def _begins(output: Output) -> str:
 
 
 def _tensor(name: str, values: Array) -> dict[str, Any]:
-    return {"name": name, "shape": list(values.shape), "datatype": "FP32", "data": values.ravel().tolist()}
+    return {
+        "name": name,
+        "shape": list(values.shape),
+        "datatype": DATATYPES[values.dtype.name],
+        "data": values.ravel().tolist(),
+    }

@@ -12,7 +12,7 @@ import numpy as np
 
 from tasks.bundles.client import libraries
 from tasks.bundles.contents import Contents, read_sample, render
-from tasks.bundles.outputs import write_labels
+from tasks.bundles.outputs import DATATYPES, write_labels
 from tasks.bundles.trial import TrialResult, opened
 from tasks.contract.artifact import Precision, Target
 from tasks.contract.errors import BundleMismatch
@@ -26,16 +26,6 @@ TARGET: Target = "onnxruntime"  # whose answers and times it is compared with
 START = "docker compose --profile cpu up --wait   # or --profile gpu, where gpu/ is there"
 IMAGE = "nvcr.io/nvidia/tritonserver:25.08-py3"  # TensorRT 10, which the `tensorrt` target is written for
 REPOSITORIES: dict[str, Target] = {"gpu": "tensorrt", "cpu": "onnxruntime"}
-TYPES = {
-    "float32": "TYPE_FP32",
-    "float16": "TYPE_FP16",
-    "float64": "TYPE_FP64",
-    "int8": "TYPE_INT8",
-    "uint8": "TYPE_UINT8",
-    "int32": "TYPE_INT32",
-    "int64": "TYPE_INT64",
-    "bool": "TYPE_BOOL",
-}
 PRECISION_MODES: dict[Precision, str] = {"float32": "FP32", "float16": "FP16", "int8": "INT8"}
 
 
@@ -62,7 +52,7 @@ def lay_out(folder: Path, contents: Contents) -> None:
             config=contents.config,
             inputs=inputs,
             outputs=outputs,
-            types=TYPES,
+            types=DATATYPES,
             labels={
                 tensor.name: told[tensor.name].file
                 for tensor in outputs
@@ -143,7 +133,7 @@ def check_config(
         raise BundleMismatch(f"{place} cannot be parsed: {error}: deploy the version again") from error
     names = {number: name for name, number in model_config_pb2.DataType.items()}
     for kind, configured, actual in (("input", config.input, inputs), ("output", config.output, outputs)):
-        has = [(tensor.name, TYPES[tensor.dtype], tensor.shape) for tensor in actual]
+        has = [(tensor.name, f"TYPE_{DATATYPES[tensor.dtype]}", tensor.shape) for tensor in actual]
         says = [(tensor.name, names[tensor.data_type], tuple(tensor.dims)) for tensor in configured]
         if says != has:
             raise BundleMismatch(

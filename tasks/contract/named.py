@@ -83,22 +83,30 @@ def ordered(values: Array, names: Sequence[str]) -> list[Array]:
     return [field(values, name) for name in names]
 
 
-def by_name(values: Array, names: Sequence[str]) -> dict[str, Array]:
+def by_name(values: Array, names: Sequence[str], types: Sequence[npt.DTypeLike] = ()) -> dict[str, Array]:
     """What a file is fed, by the names of its inputs: a plain array is for its one, whatever that is called.
+
+    Args:
+        values: `(n, …)`, or records `(n,)`.
+        names: of its inputs.
+        types: that they take, where the values may have others.
 
     Raises:
         ValueError: the records have no such field.
 
     """
-    return dict(zip(names, ordered(values, names), strict=True))
+    given = ordered(values, names)
+    if types:
+        given = [each.astype(dtype, copy=False) for each, dtype in zip(given, types, strict=True)]
+    return dict(zip(names, given, strict=True))
 
 
-def feeding(names: Sequence[str]) -> Callable[[Array], dict[str, Array]]:
+def feeding(names: Sequence[str], types: Sequence[npt.DTypeLike]) -> Callable[[Array], dict[str, Array]]:
     """`by_name` for these inputs, settled once: some calls take so few microseconds that its own would be seen."""
     if len(names) == 1:
-        (one,) = names
-        return lambda values: {one: values}
-    return lambda values: by_name(values, names)
+        one, dtype = names[0], np.dtype(types[0])
+        return lambda values: {one: values if values.dtype == dtype else values.astype(dtype)}
+    return lambda values: by_name(values, names, types)
 
 
 def packing(names: Sequence[str]) -> Callable[[Sequence[Array]], Array]:

@@ -353,7 +353,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
         }
 
     @property
-    def weights(self) -> dict[str, float]:
+    def loss_weights(self) -> dict[str, float]:
         """What the loss of each output counts."""
         return {head.name: head.weight for head in self.heads} or {ONE: 1.0}
 
@@ -375,7 +375,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", title="Data"):
             for name, each in self.of_heads.items()
             if each.loss
         }
-        return self.model_dump(mode="json", include=set(TREATMENT)) | {"weights": self.weights, "losses": losses}
+        return self.model_dump(mode="json", include=set(TREATMENT)) | {"weights": self.loss_weights, "losses": losses}
 
     def fingerprint(self) -> dict[str, object]:
         """What a stage's cache key holds of the data: their content, and how a training sees them; never a path."""

@@ -32,7 +32,7 @@ class Dataset:
     """Examples in three splits that share none.
 
     digest: sha256 of the problem, class names, and each split's examples and targets in order.
-    inputs, heads: what an example has, and what is right for each output; see `one` for data with one of each.
+    inputs, heads: what an example has, and what is right for each output; `input` and `head` of data with one of each.
     counts: examples in each split.
     duplicates: examples left out of a split because their content stands in another.
     targets: of each split's examples in their fixed order, as `arrays` gives them; `(n, 0)` of a reconstruction.

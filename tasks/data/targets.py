@@ -124,7 +124,7 @@ def heads_of(
                 classes=one.classes,
                 variance=variance,
                 target_columns=one.columns,
-                weight=config.weights[one.name],
+                weight=config.loss_weights[one.name],
             )
         )
     return tuple(heads)

@@ -21,6 +21,7 @@ def render_card(
     description: str,
     evidence: Evidence,
     data: DataArtifact,
+    types: Mapping[str, str],
     lineage: Mapping[str, str],
     links: Mapping[str, str],
     brief: bool = False,
@@ -32,6 +33,7 @@ def render_card(
         description: what the model is for, in the words of whoever runs the recipe; may be empty.
         evidence: what was measured.
         data: what the model was trained and measured on.
+        types: of the numbers that each input takes, by its name, in NumPy's words.
         lineage: sha256 of everything that the version was made from, by step.
         links: where each step's run can be looked at; a step without a link is named only.
         brief: for the registry's page, at most 5,000 characters: what does not fit is left to the whole card.
@@ -43,9 +45,9 @@ def render_card(
         description=description,
         evidence=evidence,
         data=data,
-        inputs=data.input_shapes,
+        inputs={name: (types[name], shape) for name, shape in data.input_shapes.items()},
         heads=data.heads,
-        zeros=_zeros(data.input_shapes),
+        zeros=_zeros(data.input_shapes, types),
         lineage=dict(lineage),
         links=dict(links),
         brief=brief,
@@ -53,9 +55,9 @@ def render_card(
     return _shortened(card) if brief else card
 
 
-def _zeros(inputs: Mapping[str, tuple[int, ...]]) -> str:
+def _zeros(inputs: Mapping[str, tuple[int, ...]], types: Mapping[str, str]) -> str:
     """Python that makes one example: an array, or one of each input by its name."""
-    made = {name: f"np.zeros({(1, *shape)}, dtype=np.float32)" for name, shape in inputs.items()}
+    made = {name: f"np.zeros({(1, *shape)}, dtype=np.{types[name]})" for name, shape in inputs.items()}
     several = "{" + ", ".join(f'"{name}": {zeros}' for name, zeros in made.items()) + "}"
     return f"examples = {made.get(ONE, several)}"
 

@@ -166,9 +166,10 @@ def _less_right(head: ComparedHead, pair: Pair, config: PromoteConfig) -> list[s
     if drop is None or drop.high <= tolerance:
         return []
     side = "above" if head.lower_is_better else "below"
+    own = f"; promote.tolerances.{head.name} is for it alone" if head.name and setting == "tolerance" else ""
     return [
         f"promote.{setting} = {tolerance:g}: the {pair.target} file's {head.title} may be {drop.high:.4f} {side} the "
-        f"champion's (measured {drop.estimate:.4f}, interval {drop.low:.4f} to {drop.high:.4f})"
+        f"champion's (measured {drop.estimate:.4f}, interval {drop.low:.4f} to {drop.high:.4f}){own}"
     ]
 
 

@@ -124,7 +124,7 @@ def as_steps(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
     """Raw values in the type that an interpreter's tensor has: themselves, or the nearest steps of its range."""
     scale, zero = details["quantization"]
     if not scale or details["dtype"] == np.float32:
-        return values
+        return values if values.dtype == details["dtype"] else values.astype(details["dtype"])
     ends = np.iinfo(details["dtype"])
     steps: np.ndarray = np.clip(np.rint(values / scale) + zero, ends.min, ends.max).astype(details["dtype"])
     return steps
@@ -206,7 +206,11 @@ def _checked(input_: TensorSpec, values: Any) -> np.ndarray:
     if x.dtype.kind not in "biuf" or not fits:
         shape = ", ".join("any" if size < 0 else str(size) for size in input_.shape)
         raise ValueError(f"{input_.name}: {x.dtype} with the shape {x.shape}: the model takes numbers (n, {shape})")
-    return x.astype(input_.dtype, copy=False)
+    with np.errstate(invalid="ignore"):  # NaN is no whole number, and is refused below
+        taken = x.astype(input_.dtype, copy=False)
+    if taken.dtype.kind in "biu" and not np.array_equal(taken, x):
+        raise ValueError(f"{input_.name}: the model takes {input_.dtype}, and not all of these {x.dtype} are such")
+    return taken
 
 
 class Table:

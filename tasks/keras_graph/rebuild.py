@@ -5,7 +5,7 @@ is a functional model with the same inputs, made of new layers; the one that was
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -52,18 +52,6 @@ class Call:
     uses: int  # how often the model calls this layer in all
 
 
-@dataclass(frozen=True)
-class End:
-    """An input of a model to be.
-
-    place: of the old model's input that it stands for. shape: of one example.
-    """
-
-    place: int
-    name: str
-    shape: tuple[int, ...]
-
-
 Answer = Callable[[Call], Any]
 
 
@@ -91,7 +79,7 @@ def rebuild(
         ConversionError: the model is no graph of layers, so that nothing can be known of its inside.
 
     """
-    _check_graph(model)
+    check_graph(model)
     nodes = calls_of(model)
     followers: dict[str, list[tf.keras.layers.Layer]] = defaultdict(list)
     producers: dict[str, tf.keras.layers.Layer] = {}
@@ -119,36 +107,7 @@ def rebuild(
     sources = inputs
     if source is not None:
         sources = [source(layer, tensor) for layer, tensor in zip(model._input_layers, inputs, strict=True)]
-    return _assembled(model, inputs, _walk(model, sources, follow))
-
-
-def with_ends(
-    model: "tf.keras.Model", inputs: Sequence[End], outputs: Sequence[int], names: Sequence[str]
-) -> "tf.keras.Model":
-    """The model with other inputs and outputs of the same tensors, all its inputs float32, and weights of its own.
-
-    Args:
-        model: nested models in it stay as they are.
-        inputs: in their new order, each of the old ones once.
-        outputs: the numbers of the old ones in their new order.
-        names: what the outputs are called in every format, if there are several.
-
-    Raises:
-        ConversionError: the model is no graph of layers.
-
-    """
-    import tensorflow as tf
-
-    _check_graph(model)
-    copies = Copies()
-    made = {end.place: tf.keras.Input(end.shape, name=end.name) for end in inputs}
-    ours = [made[place] for place in range(len(model.inputs))]
-    cast = [
-        tensor if old.dtype == tf.float32 else tf.cast(tensor, old.dtype)
-        for tensor, old in zip(ours, model.inputs, strict=True)
-    ]
-    given = _walk(model, cast, lambda node, args, kwargs: copies.call(node.layer, args, kwargs))
-    return tf.keras.Model(list(made.values()), pinned([given[number] for number in outputs], names), name=model.name)
+    return assembled(model, inputs, walk(model, sources, follow))
 
 
 def flat(model: "tf.keras.Model") -> "tf.keras.Model":
@@ -206,21 +165,21 @@ def flat(model: "tf.keras.Model") -> "tf.keras.Model":
                 kwargs, own = {**kwargs, **training}, training.get("training")
             if not isinstance(layer, tf.keras.Model):
                 return plain(layer, args, kwargs, named(layer, prefix))
-            _check_graph(layer)
+            check_graph(layer)
             if kwargs.get("mask") is not None:
                 raise ConversionError(
                     f"model '{layer.name}' is given a mask as an argument, which its layers cannot be given in its "
                     "place: have a Masking layer or an Embedding(mask_zero=True) before it hand the mask on"
                 )
             below = {"training": own} if own is not None else {}
-            outputs = _walk(layer, tf.nest.flatten(args), inline(f"{prefix}{layer.name}_", below))
+            outputs = walk(layer, tf.nest.flatten(args), inline(f"{prefix}{layer.name}_", below))
             return tf.nest.pack_sequence_as(layer._nested_outputs, outputs)
 
         return follow
 
-    _check_graph(model)
+    check_graph(model)
     inputs = _inputs(model)
-    return _assembled(model, inputs, _walk(model, inputs, inline("", {})))
+    return assembled(model, inputs, walk(model, inputs, inline("", {})))
 
 
 def training_of(layer: "tf.keras.layers.Layer", args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -333,7 +292,8 @@ def _copy(layer: "tf.keras.layers.Layer", changes: dict[str, Any]) -> "tf.keras.
     return type(layer).from_config({**settings, "activation": function, **changes})
 
 
-def _check_graph(model: "tf.keras.Model") -> None:
+def check_graph(model: "tf.keras.Model") -> None:
+    """Raises ConversionError unless a model is a graph of layers."""
     if not getattr(model, "_is_graph_network", False):
         raise ConversionError(
             f"model '{model.name}' ({kind(model)}) is not a graph of layers, so its inside cannot be read or changed: "
@@ -362,10 +322,17 @@ def _inputs(model: "tf.keras.Model") -> list[Any]:
     ]
 
 
-def _walk(
+def walk(
     model: "tf.keras.Model", inputs: list[Any], follow: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 ) -> list[Any]:
-    """Call by call through a graph; its outputs for these inputs, flat."""
+    """Call by call through a graph; its outputs for these inputs, flat.
+
+    Args:
+        model: nested models in it are calls as those of layers.
+        inputs: what takes the place of the model's own, in their order.
+        follow: from a node, its arguments and keywords with the new tensors in them, to its output.
+
+    """
     import tensorflow as tf
 
     known = {str(id(old)): new for old, new in zip(model.inputs, inputs, strict=True)}
@@ -377,7 +344,8 @@ def _walk(
     return [known[str(id(tensor))] for tensor in model.outputs]
 
 
-def _assembled(model: "tf.keras.Model", inputs: list[Any], outputs: list[Any]) -> "tf.keras.Model":
+def assembled(model: "tf.keras.Model", inputs: list[Any], outputs: list[Any]) -> "tf.keras.Model":
+    """A model of new tensors, its inputs and outputs nested and called as the old one's."""
     import tensorflow as tf
 
     shape = model._nested_inputs

@@ -161,7 +161,7 @@ class ServedModel(Model):  # type: ignore[misc]
 
 
 def _described(tensor: Any) -> dict[str, Any]:
-    return {"name": tensor.name, "datatype": from_np_dtype(np.dtype(tensor.dtype)), "shape": [-1, *tensor.shape]}
+    return {"name": tensor.name, "datatype": _datatype(tensor), "shape": [-1, *tensor.shape]}
 
 
 def examples(payload: Any, served: Served, most: int) -> Array:
@@ -193,7 +193,11 @@ def examples(payload: Any, served: Served, most: int) -> Array:
 
 
 def _right(tensor: TensorSpec) -> str:
-    return f"{tensor.name} is FP32 with the shape [{', '.join(map(str, ('n', *tensor.shape)))}]"
+    return f"{tensor.name} is {_datatype(tensor)} with the shape [{', '.join(map(str, ('n', *tensor.shape)))}]"
+
+
+def _datatype(tensor: TensorSpec) -> str:
+    return str(from_np_dtype(np.dtype(tensor.dtype)))
 
 
 def _count(tensors: Sequence[TensorSpec]) -> str:
@@ -203,18 +207,18 @@ def _count(tensors: Sequence[TensorSpec]) -> str:
 def _values(tensor: Any, taken: TensorSpec, most: int) -> Array:
     """A tensor's examples `(n, …)`; raises as `examples`."""
     name, right = taken.name, _right(taken)
-    if tensor.datatype != "FP32":  # a byte of an image and a number of 64 bits are no example that was learned from
+    if tensor.datatype != _datatype(taken):  # a byte for a float is no example that was learned from
         raise InvalidInput(f"{name}: datatype {str(tensor.datatype)[:20]!r}: {right}")
     shape = list(tensor.shape)
     if not shape or shape[0] < 1 or shape[1:] != list(taken.shape):
         raise InvalidInput(f"{name}: shape {shape[:8]}: {right}, n from 1")
     if shape[0] > most:
         raise InvalidInput(f"{name}: {shape[0]:,} examples: send no more than {most:,} at a time")
-    if not _numbers(tensor.data):
-        raise InvalidInput(f"{name}: data hold what is no number: {right}")
+    if not _holds(tensor.data, KINDS[np.dtype(taken.dtype).kind]):
+        raise InvalidInput(f"{name}: data hold what is no number of that type: {right}")
     try:
         with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
-            x = np.ascontiguousarray(tensor.as_numpy(), np.float32)
+            x = np.ascontiguousarray(tensor.as_numpy(), taken.dtype)
     except (ValueError, TypeError, OverflowError, MemoryError) as error:
         raise InvalidInput(f"{name}: its data do not fill the shape {shape}: {str(error)[:200]}") from error
     if not np.isfinite(x).all():
@@ -222,7 +226,11 @@ def _values(tensor: Any, taken: TensorSpec, most: int) -> Array:
     return x
 
 
-def _numbers(data: Any) -> bool:
-    """Whether JSON's values, nested or not, are numbers: NumPy would take `"1"` and `true` for one. None is binary."""
+# What JSON's values are for tensors of NumPy's kinds, which would take `"1"` and `true` for 1, and make 1 of 1.5.
+KINDS: dict[str, set[type]] = {"f": {int, float}, "i": {int}, "u": {int}, "b": {bool}}
+
+
+def _holds(data: Any, right: set[type]) -> bool:
+    """Whether JSON's values, nested or not, are of these types. None is binary."""
     kinds = set(map(type, data)) if isinstance(data, list) else set()
-    return kinds <= {int, float} or (kinds == {list} and all(map(_numbers, data)))
+    return kinds <= right or (kinds == {list} and all(_holds(each, right) for each in data))

@@ -10,6 +10,7 @@ import tritonclient.http
 from serving_process import laid_out, serving
 from sklearn import metrics as sk
 from stores import forget
+from tritonclient.utils import np_to_triton_dtype
 
 KINDS = ("circle", "cross", "dot")
 SHAPES = {"scene": (8, 8, 1), "facts": (3,)}
@@ -41,7 +42,8 @@ def arrays(count=700, seed=3):
 def layered(keras, *, small=False):
     """A model of Keras 3 that names its outputs by a dict, in another order than the recipe."""
     layers = keras.layers
-    facts, scene = layers.Input(SHAPES["facts"], name="facts"), layers.Input(SHAPES["scene"], name="scene")
+    facts = layers.Input(SHAPES["facts"], name="facts")
+    scene = layers.Input(SHAPES["scene"], dtype="uint8", name="scene")  # whatever is brought: files take it so too
     x = layers.Rescaling(1 / 127.5, -1)(scene)
     x = layers.Conv2D(8, 3, activation="relu", padding="same")(x)
     x = layers.Concatenate()([layers.Flatten()(layers.AveragePooling2D(4)(x)), layers.Flatten()(x), facts])
@@ -63,7 +65,7 @@ data = np.load("data.npz")
 model = layered(keras)
 losses = {{"kind": "sparse_categorical_crossentropy", "box": "mae", "tags": "binary_crossentropy"}}
 model.compile(keras.optimizers.Adam(0.003), loss=losses)
-x = {{"scene": data["scene"].astype("float32"), "facts": data["facts"]}}
+x = {{"scene": data["scene"], "facts": data["facts"]}}
 y = {{"kind": data["kind"], "box": data["corner"], "tags": data["tags"]}}
 model.fit(x, y, epochs=25, verbose=0)
 model.save("model.keras")
@@ -165,8 +167,13 @@ def test_a_model_of_keras_3_is_measured_served_and_monitored_output_by_output(ho
     assert figures["kind"] > 0.7
     assert figures["tags"] > 0.9
 
-    given = {name: values.astype(np.float32) for name, values in fields(x).items()}
-    answers = mlflow.pyfunc.load_model("models:/brought/1").predict(given)
+    given = {"scene": fields(x)["scene"].astype(np.uint8), "facts": fields(x)["facts"]}
+    loaded = mlflow.pyfunc.load_model("models:/brought/1")
+    assert {end.name: end.type.name for end in loaded.metadata.signature.inputs} == {
+        "scene": "uint8",
+        "facts": "float32",
+    }
+    answers = loaded.predict(given)
     assert list(answers) == ["kind", "box", "tags"]
     for name, values in answers.items():
         assert np.abs(values - own[name]).mean() < 0.03 * np.ptp(own[name]), name
@@ -197,6 +204,9 @@ def test_a_model_of_keras_3_is_measured_served_and_monitored_output_by_output(ho
     assert not worse(other, PromoteConfig(tolerances={"box": 1.6}))
     (reason,) = worse(other, PromoteConfig(tolerances={"box": 1.4}))
     assert reason.startswith("promote.tolerances.box = 1.4: the onnxruntime file's box's mae may be 1.5000 above")
+    (reason,) = worse(other, PromoteConfig(tolerance=1.4))
+    assert reason.startswith("promote.tolerance = 1.4: ")
+    assert reason.endswith("; promote.tolerances.box is for it alone")
 
 
 def served(version, given, folder):
@@ -206,7 +216,7 @@ def served(version, given, folder):
         client = tritonclient.http.InferenceServerClient(running.http)
         tensors = []
         for name, values in given.items():
-            tensors.append(tritonclient.http.InferInput(name, list(values.shape), "FP32"))
+            tensors.append(tritonclient.http.InferInput(name, list(values.shape), np_to_triton_dtype(values.dtype)))
             tensors[-1].set_data_from_numpy(values)
         answered = client.infer("tiny", tensors)
         return {each["name"]: answered.as_numpy(each["name"]) for each in answered.get_response()["outputs"]}

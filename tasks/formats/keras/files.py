@@ -19,8 +19,9 @@ from tasks.formats.keras3 import files as keras3
 from tasks.keras_graph import precision_policies, traced
 from tasks.keras_graph.activations import activation_name
 from tasks.keras_graph.batch_independence import mixed_up
+from tasks.keras_graph.ends import End, with_ends
 from tasks.keras_graph.fused_norms import failing
-from tasks.keras_graph.rebuild import End, carry, flat, is_adapted, with_ends
+from tasks.keras_graph.rebuild import carry, flat, is_adapted
 from tasks.keras_graph.training_calls import unanswerable
 
 if TYPE_CHECKING:

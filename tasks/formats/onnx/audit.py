@@ -21,6 +21,7 @@ from tasks.formats.audit import Audit, LayerAudit, counted
 from tasks.formats.onnx.graph import dequantize_before
 from tasks.formats.onnx.saturation import saturating
 from tasks.formats.onnx.sums import rounded_apart
+from tasks.formats.slimline_pyfunc import onnx_tensor
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -92,7 +93,8 @@ def _profile(file: Path, example: np.ndarray) -> list[dict[str, Any]]:
         options.enable_profiling = True
         options.profile_file_prefix = f"{folder}/profile"
         session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        session.run(None, by_name(example, [end.name for end in session.get_inputs()]))
+        inputs = list(map(onnx_tensor, session.get_inputs()))
+        session.run(None, by_name(example, [end.name for end in inputs], [end.dtype for end in inputs]))
         events = json.loads(Path(session.end_profiling()).read_text())
     return [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
 

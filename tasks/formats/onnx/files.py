@@ -19,6 +19,7 @@ from tasks.contract.artifact import Precision, Target
 from tasks.contract.errors import ConversionError
 from tasks.contract.named import feeding, packing
 from tasks.formats.audit import Audit
+from tasks.formats.input_types import in_own_types
 from tasks.formats.lookups import without_tables
 from tasks.formats.onnx import audit as onnx_audit
 from tasks.formats.onnx import lowering as onnx_integers
@@ -27,6 +28,7 @@ from tasks.formats.onnx.half_precision import half
 from tasks.formats.onnx.handlers import handlers
 from tasks.formats.onnx.names import layer_of, read, subgraph_protos, written
 from tasks.formats.onnx.static_quantization import static
+from tasks.formats.slimline_pyfunc import onnx_tensor
 from tasks.keras_graph.folding import fold
 from tasks.keras_graph.names import signature_names
 from tasks.quantization.calibration import CalibrationConfig
@@ -127,7 +129,7 @@ def made(
             f"model '{model.name}' has no ranges, so it cannot be written for {target} in int8: quantize it first "
             "(quantize.method: training or post_training), or ask for float32 or float16"
         )
-    ready = without_tables(frozen(model) if is_fake_quantized(model) else fold(model))
+    ready = in_own_types(without_tables(frozen(model) if is_fake_quantized(model) else fold(model)))
     proto = _converted(ready, target)
     rewritten = read(proto)
     if is_fake_quantized(model):
@@ -149,7 +151,9 @@ def made(
 
 
 def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from float32 inputs `(batch, ...)` to float32 outputs, records where they are several, for any batch.
+    """A function from inputs `(batch, ...)` to float32 outputs, records where they are several, for any batch.
+
+    Inputs are numbers of any type, and given in the file's own.
 
     On a processor where ONNX Runtime's kernels saturate, a file that can is opened with unsigned weights, which is
     right and slower: see `saturation.unsigned`. Others are opened as they are, everywhere.
@@ -161,7 +165,8 @@ def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
     """
     unsigned = onnx_saturation.unsigned(folder / FILE) if onnx_saturation.processor_saturates() else None
     session = _session(unsigned or str(folder / FILE), threads)
-    fed = feeding([end.name for end in session.get_inputs()])
+    inputs = list(map(onnx_tensor, session.get_inputs()))
+    fed = feeding([end.name for end in inputs], [end.dtype for end in inputs])
     answered = packing([end.name for end in session.get_outputs()])
 
     def run(inputs: np.ndarray) -> np.ndarray:

@@ -50,9 +50,10 @@ def static(
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             place = next(self._rest, None)
-            return None if place is None else by_name(examples[place : place + 1], names)
+            return None if place is None else by_name(examples[place : place + 1], names, types)
 
     names = [end.name for end in proto.graph.input]
+    types = [onnx.helper.tensor_dtype_to_np_dtype(end.type.tensor_type.elem_type) for end in proto.graph.input]
 
     methods = {
         "minmax": CalibrationMethod.MinMax,

@@ -11,8 +11,9 @@ import numpy as np
 
 from tasks.contract.artifact import Precision
 from tasks.contract.errors import ConversionError
-from tasks.contract.named import by_name, packed
+from tasks.contract.named import by_name, feeding, packed
 from tasks.formats.audit import Audit, LayerAudit, counted
+from tasks.formats.input_types import in_own_types
 from tasks.formats.lookups import without_tables
 from tasks.formats.savedmodel.warmup import write_warmup
 from tasks.keras_graph.folding import fold
@@ -70,7 +71,7 @@ def export(model: "tf.keras.Model", folder: Path, classes: tuple[str, ...] = ())
     """Any Keras model as a SavedModel; see `write`."""
     import tensorflow as tf
 
-    model = without_tables(model)
+    model = in_own_types(without_tables(model))
     inputs, outputs = signature_names(model)
     signature = [
         tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype, name=name)
@@ -107,14 +108,15 @@ def warm_up(folder: Path, examples: np.ndarray) -> None:
     """Have TensorFlow Serving ask these raw inputs `(batch, ...)` or records when it loads the model; see `warmup`."""
     import tensorflow as tf
 
-    names = tf.saved_model.load(str(folder)).signatures[SIGNATURE].structured_input_signature[1]
-    write_warmup(folder, by_name(examples, list(names)), SIGNATURE)
+    specs = tf.saved_model.load(str(folder)).signatures[SIGNATURE].structured_input_signature[1]
+    write_warmup(folder, by_name(examples, list(specs), _types(specs)), SIGNATURE)
 
 
 def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:  # noqa: ARG001
-    """A function from float32 inputs `(batch, ...)` to float32 outputs, records where they are several, for any batch.
+    """A function from inputs `(batch, ...)` to float32 outputs, records where they are several, for any batch.
 
-    A signature has its outputs in no order; they come in that of their names.
+    Inputs are numbers of any type, and given in the file's own. A signature has its outputs in no order; they come in
+    that of their names.
 
     Args:
         folder: a SavedModel.
@@ -125,13 +127,18 @@ def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]: 
 
     loaded = tf.saved_model.load(str(folder))
     function = loaded.signatures[SIGNATURE]
-    names = list(function.structured_input_signature[1])
+    specs = function.structured_input_signature[1]
+    fed = feeding(list(specs), _types(specs))
 
     def run(inputs: np.ndarray, _owner: Any = loaded) -> np.ndarray:  # the variables live as long as their owner
-        answers = function(**{name: tf.constant(values) for name, values in by_name(inputs, names).items()})
+        answers = function(**{name: tf.constant(values) for name, values in fed(inputs).items()})
         return packed({name: answers[name].numpy() for name in sorted(answers)})
 
     return run
+
+
+def _types(specs: "dict[str, tf.TensorSpec]") -> list[str]:
+    return [spec.dtype.name for spec in specs.values()]
 
 
 def saturating(folder: Path) -> tuple[str, ...]:  # noqa: ARG001  the other formats look

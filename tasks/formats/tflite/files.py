@@ -32,6 +32,7 @@ from tasks.formats.tflite.lowering import lower
 from tasks.formats.tflite.recurrent import stepwise
 from tasks.keras_graph.folding import fold
 from tasks.keras_graph.names import signature_names
+from tasks.keras_graph.own_types import own_types
 from tasks.quantization.calibration import CalibrationConfig
 from tasks.quantization.fake_quantization import custom_objects, frozen
 from tasks.quantization.parameters import is_fake_quantized, kernel_steps
@@ -129,9 +130,9 @@ def _converted(
         if precision == "float16":
             converter.target_spec.supported_types = [tf.float16]
         if examples is not None:
-            names = signature_names(model)[0]
+            names, types = signature_names(model)[0], own_types(model)
             singles = [examples[place : place + 1] for place in range(len(examples))]
-            converter.representative_dataset = lambda: (by_name(each, names) for each in singles)
+            converter.representative_dataset = lambda: (by_name(each, names, types) for each in singles)
         if integer_io:
             converter.inference_input_type = converter.inference_output_type = tf.int8
         # it asks for example inputs, which fake quantization makes unnecessary
@@ -199,9 +200,10 @@ def _line(text: str) -> str:
 
 
 def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from float32 inputs `(batch, ...)` to float32 outputs, records where they are several, for any batch.
+    """A function from inputs `(batch, ...)` to float32 outputs, records where they are several, for any batch.
 
-    Whatever numbers the file takes. A signature has its outputs in no order; they come in that of their names.
+    Inputs are numbers of any type, whatever the file takes. A signature has its outputs in no order; they come in that
+    of their names.
 
     A change of the batch size plans the memory anew; the last few sizes are kept ready.
 
