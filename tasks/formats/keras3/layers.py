@@ -53,8 +53,8 @@ ACTIVATIONS = frozenset({
 })
 # Layers without a like whose operations are traced; none of them is large by weights that a config alone asks for.
 TRACED = frozenset({
-    "AutoContrast", "ContrastLimitedAdaptiveHistogramEqualization", "MelSpectrogram", "Pipeline", "RandomCrop",
-    "Resizing", "STFTSpectrogram",
+    "AutoContrast", "ContrastLimitedAdaptiveHistogramEqualization", "MelSpectrogram", "Pipeline", "Resizing",
+    "STFTSpectrogram",
 })
 # fmt: on
 MAX_SIZE = 1 << 14  # of what such a layer's settings ask for
