@@ -26,6 +26,7 @@ SMALL = [  # as little as makes every file
         for stage, epochs in {"teacher": 8, "distill": 6, "prune": 1, "quantize": 1}.items()
     ),
     "validate.latency_rounds=20",
+    "validate.latency_seconds=1",
     "budget.max_accuracy_drop=1",
     "budget.min_size_ratio=0",
 ]

@@ -134,6 +134,7 @@ def card(evidence: Evidence, **more) -> str:
     settings = {
         "name": "digits",
         "description": "",
+        "types": {"": "float32"},
         "data": data,
         "lineage": {"teacher": "a" * 64},
         "links": {},
@@ -178,7 +179,10 @@ def test_the_cards_code_compiles(evidence):
     for block in blocks:
         compile(block, "card", "exec")
     vector = card(evidence).replace("(1, 8, 8, 1)", "(1, 5)")
-    assert "np.zeros((1, 5)" in vector
+    assert "np.zeros((1, 5), dtype=np.float32)" in vector
+    whole = card(evidence, types={"": "int32"})
+    assert "`(batch, 8, 8, 1)` as int32" in whole
+    assert "np.zeros((1, 8, 8, 1), dtype=np.int32)" in whole
 
 
 def test_times_of_a_runtime_that_is_not_here_are_not_shown(evidence, tmp_path):

@@ -191,7 +191,7 @@ def worked_off(run, home, machine) -> str:
 
     environment = {**os.environ, "SLIMLINE_HOME": str(home), "PREFECT_HOME": str(machine)}
     command = [str(BIN / "prefect"), "flow-run", "execute", str(run.id)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1200)
     with get_client(sync_client=True) as client:
         state = client.read_flow_run(run.id).state
     return f"{state.name}\n{done.stdout}{done.stderr}"

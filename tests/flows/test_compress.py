@@ -17,9 +17,9 @@ from flows.report import Compression
 from tasks.contract.artifact import digest_folder
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def slimline(request, tmp_path_factory):
-    """On SQLite with a server that it starts itself, and with both servers on PostgreSQL."""
+    """On SQLite with a server that it starts itself, and with both on PostgreSQL, as test_workers has them."""
     folder = tmp_path_factory.mktemp("slimline")
     if request.param == "sqlite":
         yield Slimline(folder)

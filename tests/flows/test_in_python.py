@@ -20,6 +20,7 @@ from tasks.data.in_memory import keep_arrays
 from tasks.formats.keras.in_memory import keep_model
 
 ROOT = Path(__file__).parents[2]
+METHOD = 'quantize={"method": "post_training"}'
 SAID = """
 import json, os
 import tensorflow as tf
@@ -39,12 +40,14 @@ def example() -> str:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("program")
-    (folder / "flows_of_water.py").write_text(example() + SAID)
+    quick = f'{METHOD},\n    validate={{"latency_rounds": 20, "latency_seconds": 1}}'
+    assert METHOD in example()
+    (folder / "flows_of_water.py").write_text(example().replace(METHOD, quick) + SAID)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SLIMLINE_HOME": str(folder / "state")}
     for name in ("TF_USE_LEGACY_KERAS", "CUDA_VISIBLE_DEVICES", "PREFECT_HOME", "PREFECT_API_URL"):
         environment.pop(name, None)
     command = [sys.executable, "flows_of_water.py"]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr
     assert "✓ register" in done.stderr, "it shows what goes on"
     return folder, *json.loads(done.stdout.splitlines()[-1])

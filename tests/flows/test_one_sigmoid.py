@@ -74,7 +74,7 @@ def home(tmp_path_factory, prefect_server, empty_store):
                 "prune": {"method": "channels", "channels": {"remove": 0.3, "criterion": "taylor"}, "fit": fit},
                 "quantize": {"method": "training", "fit": fit},
                 "targets": ["onnxruntime", "litert", "tensorrt"],
-                "validate": {"latency_rounds": 20},
+                "validate": {"latency_rounds": 20, "latency_seconds": 1},
                 "budget": {"max_accuracy_drop": 0.1},
             }
         )

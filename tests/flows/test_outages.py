@@ -82,7 +82,8 @@ def test_a_dead_workers_run_is_marked_and_another_worker_finishes_it(servers):
 def test_a_schedule_fires_twice_by_itself(servers):
     deployment = servers.api("deployments/name/compress-recipe/recipe")
     settings = ["data.limit=300", "teacher.fit.epochs=1", "distill.method=none", "prune.method=none"]
-    settings += ["student.model=teacher", "quantize.method=none", "targets=[onnxruntime]", "validate.latency_rounds=5"]
+    settings += ["student.model=teacher", "quantize.method=none", "targets=[onnxruntime]"]
+    settings += ["validate.latency_rounds=5", "validate.latency_seconds=1"]
     settings += ["budget.max_accuracy_drop=1", "budget.min_size_ratio=0", "budget.min_integer_share=0"]
     schedule = {
         "schedule": {"cron": "* * * * *", "timezone": "Europe/Berlin"},

@@ -127,7 +127,7 @@ def recipe(folder, kind):
             "teacher": {"model": str(folder / f"{kind}.keras"), "fit": {"epochs": 0}},
             "quantize": {"method": "post_training"},
             "targets": ["onnxruntime", "litert"],
-            "validate": {"latency_rounds": 20, "metric": metric},
+            "validate": {"latency_rounds": 20, "latency_seconds": 1, "metric": metric},
             "budget": budget,
         }
     )

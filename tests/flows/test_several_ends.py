@@ -108,7 +108,7 @@ def settings(folder, name, **more):
             "test": 0.3,
         },
         "targets": ["onnxruntime", "litert", "savedmodel"],
-        "validate": {"latency_rounds": 20, "metrics": METRICS},
+        "validate": {"latency_rounds": 20, "latency_seconds": 1, "metrics": METRICS},
         "budget": {"max_accuracy_drop": 0.1, "max_drops": {"box": 1.5}},
         **more,
     }

@@ -115,7 +115,7 @@ def test_a_version_of_data_as_they_lie_answers_as_keras_does(home, kind):
             "teacher": {"model": str(folder / f"{kind}.keras"), "fit": {"epochs": 0}},
             "quantize": {"method": "none"},
             "targets": ["onnxruntime"],
-            "validate": {"latency_rounds": 20},
+            "validate": {"latency_rounds": 20, "latency_seconds": 1},
             "budget": {"max_accuracy_drop": 0.2},
         }
     )

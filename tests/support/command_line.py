@@ -23,7 +23,7 @@ TINY = {
     "distill": {"method": "soft_targets", "fit": {"epochs": 8, "batch_size": 32, "learning_rate": 0.005}},
     "prune": {"method": "magnitude", "sparsity": 0.5, "fit": {"epochs": 2, "batch_size": 32}},
     "quantize": {"method": "training", "calibration_examples": 64, "fit": {"epochs": 1, "batch_size": 32}},
-    "validate": {"latency_rounds": 20},
+    "validate": {"latency_rounds": 20, "latency_seconds": 1},
     "budget": {"max_accuracy_drop": 1.0},
     "promote": {"tolerance": 1.0},
 }
@@ -81,7 +81,7 @@ class Slimline:
 
     def run(self, settings: dict, *options: str, python: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
         command = self.command(settings, *options, python=python)
-        return subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=600)
+        return subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=1200)
 
     def result(self, settings: dict, *options: str) -> dict:
         done = self.run(settings, *options)

@@ -20,7 +20,7 @@ RECIPE = {
     "prune": {"method": "none"},
     "quantize": {"method": "none"},
     "targets": ["onnxruntime"],
-    "validate": {"latency_rounds": 20},
+    "validate": {"latency_rounds": 20, "latency_seconds": 1},
     "budget": {"max_accuracy_drop": 0.05},
     "promote": {"tolerance": 0.15},  # 150 test examples leave wide intervals
 }

@@ -121,14 +121,15 @@ def card(version) -> str:
         heads=several_ends.HEADS,
         counts={"train": 1200, "validation": 100, "test": 200},
     )
-    said = {"name": "two", "description": "", "lineage": {}, "links": {}}
+    types = dict.fromkeys(several_ends.INPUTS, "float32")
+    said = {"name": "two", "description": "", "types": types, "lineage": {}, "links": {}}
     return render_card(evidence=version.evidence, data=data, **said)
 
 
 def test_the_card_tells_each_input_and_output_and_its_code_runs(laid_out):
     version = laid_out[0]
     text = card(version)
-    assert "| scene | `(batch, 6, 6, 1)` |\n| facts | `(batch, 3)` |\n" in text
+    assert "| scene | `(batch, 6, 6, 1)` | float32 |\n| facts | `(batch, 3)` | float32 |\n" in text
     assert "| kind | `(batch, 3)` | classification | accuracy | 0.95 |" in text
     assert "| box | `(batch, 2)` | regression | mae | 0.95 |" in text
     assert "kind: 0: cat, 1: dog, 2: eel." in text
