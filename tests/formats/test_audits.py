@@ -21,6 +21,7 @@ MODELS = {
     "dense on steps": ((8, 4), lambda la, x: la.Dense(5)(x), 8 * 4 * 5),
     "dilated": ((16, 4), dilated, 16 * (3 * 4 * 6 + 3 * 6 * 6 + 3 * 6 * 6)),
     "a step at a time": ((3, 6, 6, 2), lambda la, x: la.TimeDistributed(la.Conv2D(4, 3))(x), 3 * 16 * 9 * 2 * 4),
+    "in space": ((4, 6, 6, 2), lambda la, x: la.Conv3D(3, 3)(x), 2 * 4 * 4 * 27 * 2 * 3),
     "attention": (
         (8, 4),
         lambda la, x: la.MultiHeadAttention(2, 3)(x, x),

@@ -256,7 +256,9 @@ def saturating(folder: Path) -> tuple[str, ...]:  # noqa: ARG001  the other form
     return ()
 
 
-MULTIPLYING = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL"})
+MULTIPLYING = frozenset(
+    {"BATCH_MATMUL", "CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"}
+)
 DELEGATE = "DELEGATE"
 
 
@@ -304,7 +306,12 @@ def _seen(file: Path, example: np.ndarray, *, delegate: bool) -> tuple[dict[int,
 
 
 def _macs(kind: str, values: Any, kernel: Any, result: Any) -> int:
-    """Multiply-accumulates from shapes; kernels are (out, height, width, in), depthwise (1, height, width, out)."""
+    """Multiply-accumulates from shapes.
+
+    Kernels are (out, height, width, in), depthwise (1, height, width, out), in space (depth, height, width, in, out).
+    """
+    if kind == "CONV_3D":
+        return math.prod(map(int, result)) * math.prod(map(int, kernel[:4]))
     if kind == "TRANSPOSE_CONV":
         return math.prod(map(int, values)) * math.prod(map(int, kernel[:3]))
     if kind == "CONV_2D":
