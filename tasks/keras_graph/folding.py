@@ -8,6 +8,7 @@ import numpy as np
 from tasks.contract.errors import ConversionError
 from tasks.keras_graph.activations import activation_of
 from tasks.keras_graph.rebuild import ACTIVATION, KERNELS, Call, Copies, flat, free_names, kind, rebuild
+from tasks.keras_graph.steps import at_once
 from tasks.keras_graph.training_calls import unanswerable
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ SEPARABLE = frozenset({"SeparableConv1D", "SeparableConv2D"})
 def fold(model: "tf.keras.Model") -> "tf.keras.Model":
     """The same function at inference with fewer layers: nested models in their place, batch normalisation folded.
 
+    What is called at each step is called once for all of them: see `steps`.
+
     What converters cannot read, other settings or layers of Keras stand for: see `_readable`.
 
     A batch normalisation that follows nothing but a Dense or a convolution goes into its kernel and bias (Jacob et al.
@@ -64,7 +67,7 @@ def fold(model: "tf.keras.Model") -> "tf.keras.Model":
         weights = _folded(call.layer, call.followers[0])
         return copies.call(call.layer, call.args, call.kwargs, weights=weights, use_bias=True)
 
-    simpler = rebuild(flat(model), answer)
+    simpler = rebuild(at_once(flat(model)), answer)
     # a normalisation behind a factor now follows what took that in
     return fold(simpler) if any(map(_scales, folded.values())) else simpler
 

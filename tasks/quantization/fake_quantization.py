@@ -178,7 +178,7 @@ def fake_quantized(
             layer.quantizer_vars["max_var"].assign(most if most > least else 1.0)
     if bias_correction:
         correct_biases(quantized, ready, examples, batch)
-    settle(quantized)
+    settle(quantized, float_layers)
     return quantized
 
 

@@ -1,5 +1,6 @@
 """What integer kernels cannot compute as fake quantization has it, moved to what they can: ranges of sums, biases."""
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,21 +11,33 @@ from tasks.quantization.parameters import (
     as_rows,
     channel_steps,
     ends,
+    is_fake_quantized,
     kind_of_quantizer,
     nudged,
     quantized_kernel,
 )
 from tasks.quantization.placement import MOVING, clips
 from tasks.quantization.sums import Steps, agreed
+from tasks.quantization.tables import rounded
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 
-def settle(quantized: "tf.keras.Model") -> None:
-    """Move, in place, what integer kernels cannot compute: ranges of sums, then biases, which count in steps."""
+def settle(quantized: "tf.keras.Model", float_layers: Collection[str] = ()) -> None:
+    """Move, in place, what integers cannot say: ranges of sums, then biases and tables, which count in steps.
+
+    Args:
+        quantized: a fake-quantized model.
+        float_layers: names of layers that stay in float.
+
+    """
     _settle_sums(quantized)
     _settle_biases(quantized)
+    if is_fake_quantized(quantized):
+        for layer in quantized.layers:
+            if kind(layer) == "Embedding" and layer.name not in float_layers:
+                layer.set_weights([rounded(layer.get_weights()[0])])
 
 
 def _settle_sums(quantized: "tf.keras.Model") -> None:

@@ -105,6 +105,11 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         """Whether a function has to be called to know what it gives."""
         return self.brought and FUNCTION.fullmatch(self.model) is not None
 
+    @property
+    def runs_code(self) -> bool:
+        """Whether code decides what it gives that is not in its file: a function, or classes that a file names."""
+        return self.called or (self.brought and self.trust)
+
     def fingerprint(self) -> str:
         """What decides the model besides the data, whatever the path: sha256 in hexadecimal.
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tasks.contract.errors import ModelError
 from tasks.contract.named import ONE
 from tasks.formats.keras import applications as keras_applications
+from tasks.formats.keras.strings import refuse_strings
 from tasks.formats.keras3.layers import leaves, refusals, taken
 
 if TYPE_CHECKING:
@@ -60,9 +61,7 @@ OPERATIONS = frozenset({
     "strided_slice", "subtract", "tan", "tanh", "tensordot", "tile", "transpose", "truediv", "unstack", "where",
     "zeros_like", "compat.v1.shape", "compat.v1.transpose", "compat.v1.gather", "compat.v1.nn.conv2d",
 })
-# fmt: on
 # Operations of a SavedModel's graph that reach outside it.
-# fmt: off
 REACHING = frozenset({
     "PyFunc", "PyFuncStateless", "EagerPyFunc", "ReadFile", "WriteFile", "MatchingFiles", "WholeFileReaderV2",
     "TextLineReaderV2", "TFRecordReaderV2", "FixedLengthRecordReaderV2", "Save", "SaveSlices", "Restore",
@@ -172,15 +171,16 @@ def look(path: Path, *, trust: bool, field: str = "model") -> ModelFile:
     config.pop("compile_config", None)  # optimizer and losses, which nobody asks for
     if not trust:
         _refuse_code(config, str(path), field)
+    refuse_strings(config, str(path), field)
     if version == 3:
-        _refuse_unlike(config, path, field)
+        _refuse_unlike(config, path, field, trust)
     return ModelFile(path, kind, config, values, version)
 
 
-def _refuse_unlike(config: dict[str, Any], path: Path, field: str) -> None:
+def _refuse_unlike(config: dict[str, Any], path: Path, field: str, trust: bool) -> None:
     """Names what of a Keras 3 model cannot be rebuilt, before anything is imported for that."""
     try:
-        unlike_layers = refusals(config)
+        unlike_layers = refusals(config, trust=trust)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ModelError(field, str(path), f"its config is damaged: {error!r}; save it again") from error
     if unlike_layers:
@@ -194,7 +194,7 @@ def unlike(field: str, where: str, names: list[str]) -> ModelError:
         field,
         where,
         f"was made with Keras 3, and cannot be rebuilt in Keras 2: {shown}: replace what is named by layers that both "
-        "have, or build the model with tf-keras and name the function that does, package.module:function",
+        "have; or, if you trust whoever made it, set trust: true, by which Keras 3 itself is asked what most others do",
     )
 
 
@@ -348,7 +348,7 @@ def _refuse_code(part: Any, where: str, field: str, depth: int = 0) -> None:
     if not isinstance(part, dict):
         return
     name, module, settings = (str(part.get(key) or "") for key in ("class_name", "module", "config"))
-    if name in CODE or name in READING:
+    if name in CODE or (name in READING and _reads(part.get("config"))):
         raise _untrusted(field, where, f"it has a {name} in it, which holds code or reads files")
     if name == "function":
         if module not in ("builtins", "keras.activations", "tf_keras.activations"):
@@ -363,6 +363,12 @@ def _refuse_code(part: Any, where: str, field: str, depth: int = 0) -> None:
         raise _untrusted(field, where, f"it asks for {module}.{name}".replace(" .", " "))
     for value in part.values():
         _refuse_code(value, where, field, depth + 1)
+
+
+def _reads(settings: Any) -> bool:
+    """Whether a lookup layer names a file, or whatever else than its tokens."""
+    given = [settings.get(key) for key in ("vocabulary", "idf_weights")] if isinstance(settings, dict) else [""]
+    return not all(isinstance(value, list | None) for value in given)
 
 
 def _of_keras(module: str) -> bool:

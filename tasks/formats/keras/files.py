@@ -16,7 +16,7 @@ from tasks.formats.keras.brought_file import ModelFile, look
 from tasks.formats.keras.ends import check_heads, check_shapes, idle_inputs, places
 from tasks.formats.keras.limits import allowance, check_tensors
 from tasks.formats.keras3 import files as keras3
-from tasks.keras_graph import precision_policies
+from tasks.keras_graph import precision_policies, traced
 from tasks.keras_graph.activations import activation_name
 from tasks.keras_graph.batch_independence import mixed_up
 from tasks.keras_graph.ends import End, with_ends
@@ -273,4 +273,5 @@ def _forgotten() -> dict[str, Any]:
     """Layers of Keras 2 that it does not find by the name that it writes into files."""
     import tensorflow as tf
 
+    traced.layer_class()  # which it finds once it was made
     return {"SpectralNormalization": tf.keras.layers.SpectralNormalization}

@@ -10,7 +10,6 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +17,10 @@ import numpy as np
 from tasks.contract.errors import ModelError
 from tasks.formats.keras.brought_file import ModelFile
 from tasks.formats.keras3.compare import Different, first_difference
-from tasks.formats.keras3.graph import Functions, built
+from tasks.formats.keras3.graph import built
 from tasks.formats.keras3.layers import MODELS, policy_of
+from tasks.formats.keras3.own_classes import as_graph, custom_objects
+from tasks.formats.keras3.theirs import Theirs, operations, weights_of, with_vocabularies
 from tasks.keras_graph.rebuild import carry
 
 if TYPE_CHECKING:
@@ -44,9 +45,14 @@ def import_file(file: ModelFile, *, trust: bool, field: str) -> tuple["tf.keras.
 
     """
     name = str(file.path)
-    functions = _functions(_opened(file.path, trust, field)) if trust else {}
-    model = built(file.config, functions, name, field, values=file.values)
-    source = in_float32(_opened(file.path, trust, field))
+    if trust:  # what it calls is known once it is open
+        source = as_graph(_opened(file, trust, field), name, field)
+        return rebuilt(source, name, field), in_float32(source)
+    config = with_vocabularies(file.config)
+    model = built(config, Theirs(), name, field, values=file.values)
+    source = in_float32(_opened(file, trust, field))
+    if config != file.config:  # now that it is known that it is no larger than its file
+        model = built(with_vocabularies(file.config, source), Theirs(), name, field, values=file.values)
     return _carried(model, source, name, field), source
 
 
@@ -62,26 +68,22 @@ def rebuilt(model: Any, name: str, field: str) -> "tf.keras.Model":
         ModelError: it is neither, or has layers that have no like in Keras 2, which it names.
 
     """
-    if type(model).__name__ not in MODELS or not model.built:
-        raise ModelError(
-            field,
-            name,
-            f"is a {type(model).__name__} of Keras 3, whose inside cannot be read: build it with the functional API, "
-            "or as a Sequential that knows its input shape",
-        )
+    model = in_float32(as_graph(model, name, field))
     with _quiet():
-        config = json.loads(model.to_json())
-    return _carried(built(config, _functions(model), name, field), in_float32(model), name, field)
+        config = with_vocabularies(json.loads(model.to_json()), model)
+    return _carried(built(config, Theirs(model, trust=True), name, field), model, name, field)
 
 
-def _opened(path: Path, trust: bool, field: str) -> Any:
+def _opened(file: ModelFile, trust: bool, field: str) -> Any:
     """A file's model, by Keras 3 itself."""
+    path = file.path
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # it reads that when it is first imported
     import keras
 
+    own = custom_objects(file.config, str(path), field) if trust else {}
     try:
         with _quiet():
-            return keras.saving.load_model(path, compile=False, safe_mode=not trust)
+            return keras.saving.load_model(path, own, compile=False, safe_mode=not trust)
     except Exception as error:  # a damaged file fails in whatever way its damage leads to
         raise ModelError(
             field,
@@ -101,22 +103,6 @@ def _quiet() -> Iterator[None]:
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
-
-
-def _operations(model: Any) -> list[Any]:
-    """The layers and operations of a Keras 3 model."""
-    return list(getattr(model, "operations", None) or model.layers)
-
-
-def _functions(model: Any) -> Functions:
-    """What the Lambda layers of a Keras 3 model call, by layer."""
-    functions = {}
-    for layer in _operations(model):
-        if type(layer).__name__ == "Lambda":
-            functions[layer.name] = layer.function
-        elif type(layer).__name__ in MODELS:
-            functions |= _functions(layer)
-    return functions
 
 
 def _carried(model: "tf.keras.Model", source: Any, name: str, field: str) -> "tf.keras.Model":
@@ -166,7 +152,7 @@ def _carry(model: "tf.keras.Model", source: Any, name: str, field: str) -> None:
         ModelError: a layer has others here than there.
 
     """
-    for layer in _operations(source):
+    for layer in operations(source):
         values = layer.get_weights() if hasattr(layer, "get_weights") else []
         if not values:
             continue
@@ -174,6 +160,8 @@ def _carry(model: "tf.keras.Model", source: Any, name: str, field: str) -> None:
         if type(layer).__name__ in MODELS:
             _carry(own, layer, name, field)
             continue
+        if type(own).__name__ == "Traced":
+            values = [np.asarray(weight) for weight in weights_of(layer)]
         if type(layer).__name__ == "SpectralNormalization":  # which has its own behind those of the layer in it
             names = [weight.name for weight in layer.weights]
             values = [values[place] for place in sorted(range(len(values)), key=lambda i: names[i] == "vector_u")]

@@ -22,6 +22,8 @@ from tasks.formats.keras3.layers import (
     computed,
     executed,
     is_operation,
+    is_traceable,
+    is_traced,
     leaves,
     policy_of,
     refusals,
@@ -31,21 +33,21 @@ from tasks.formats.keras3.mask_arguments import mask_argument, mask_of
 from tasks.formats.keras3.masked_calls import Caller, MaskedCalls
 from tasks.formats.keras3.masks import Masks, Unmaskable
 from tasks.formats.keras3.operations import OPERATIONS
+from tasks.formats.keras3.theirs import Theirs, Untraceable
 from tasks.keras_graph.names import pinned
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 FIRST = ("query", "inputs", "sequences", "images", "data", "x")  # what layers of Keras 3 call what they take first
-Functions = dict[str, Callable[..., Any]]  # what Lambda layers call, by layer
 
 
-def built(config: Entry, functions: Functions, name: str, field: str, *, values: int | None = None) -> "tf.keras.Model":
+def built(config: Entry, theirs: Theirs, name: str, field: str, *, values: int | None = None) -> "tf.keras.Model":
     """The model of Keras 2 that a config describes, its weights whatever they begin with.
 
     Args:
         config: as Keras 3 serializes a model.
-        functions: what its Lambda layers call.
+        theirs: its layers and operations themselves.
         name: what the user calls the model, for messages.
         field: the recipe's name for it, for messages.
         values: numbers that the model's file holds, so that no more weights are made; None sets no bound.
@@ -55,13 +57,13 @@ def built(config: Entry, functions: Functions, name: str, field: str, *, values:
 
     """
     try:
-        refused = refusals(config)
+        refused = refusals(config, trust=theirs.trust)
         if not refused:
             with allowance(values):
-                model = _pinned(_model(config, functions)[0], config)
+                model = _pinned(_model(config, theirs)[0], config)
             check_tensors(model, name, field)
             return model
-    except (_Unlike, Unmaskable) as error:
+    except (_Unlike, Unmaskable, Untraceable) as error:
         refused = [str(error)]
     except ModelError:
         raise
@@ -79,7 +81,7 @@ class _Unlike(Exception):
     """A layer that has no like in Keras 2; its message names it."""
 
 
-def _model(entry: Entry, functions: Functions) -> tuple["tf.keras.Model", Masks]:
+def _model(entry: Entry, theirs: Theirs) -> tuple["tf.keras.Model", Masks]:
     import tensorflow as tf
 
     settings = entry["config"]
@@ -91,11 +93,11 @@ def _model(entry: Entry, functions: Functions) -> tuple["tf.keras.Model", Masks]
         calls = MaskedCalls([layer["config"]["name"] for layer in layers])
         inputs = tensor = _input(layers[0]["config"])
         for layer in layers[1:]:
-            (tensor,) = calls.called(layer, *_caller(layer, functions, calls.masks), [tensor], {})
+            (tensor,) = calls.called(layer, *_caller(layer, theirs, calls.masks), [tensor], {})
         return tf.keras.Model(inputs, tensor, name=settings["name"]), calls.masks
     layers = computed(settings)
     calls = MaskedCalls([layer["name"] for layer in layers])
-    tensors = _tensors(settings, layers, functions, calls)
+    tensors = _tensors(settings, layers, theirs, calls)
     models = {layer["name"] for layer in layers if layer["class_name"] == "Functional"}
 
     def tensors_of(structure: Any) -> Any:
@@ -127,7 +129,7 @@ def _pinned(model: "tf.keras.Model", entry: Entry) -> "tf.keras.Model":
 
 
 def _tensors(
-    settings: dict[str, Any], layers: list[Entry], functions: Functions, calls: MaskedCalls
+    settings: dict[str, Any], layers: list[Entry], theirs: Theirs, calls: MaskedCalls
 ) -> dict[tuple[str, int], list[Any]]:
     """The outputs of each call of each of these layers of a functional model."""
     tensors: dict[tuple[str, int], list[Any]] = {}
@@ -138,14 +140,14 @@ def _tensors(
         if layer["class_name"] == "InputLayer":
             tensors[layer["name"], 0] = [_input(layer["config"])]
         else:
-            callers[layer["name"]] = _caller(layer, functions, calls.masks)
+            callers[layer["name"]] = _caller(layer, theirs, calls.masks)
     for name, call in executed(settings):
         if name not in callers:
             continue  # an input, or what computes a mask
         node = kept[name]["inbound_nodes"][call]
         args, kwargs = _filled(node["args"], tensors), _filled(node["kwargs"], tensors)
-        if not args:  # what comes first has another name in each Keras
-            args = [kwargs.pop(next(key for key in FIRST if key in kwargs))]
+        if not args and (first := next((key for key in FIRST if key in kwargs), None)):
+            args = [kwargs.pop(first)]  # what comes first has another name in each Keras
         arguments = {key: mask_argument(value, name, kept, named) for key, value in node["masks"].items()}
         explicit = {key: mask_of(value, tensors, calls.masks) for key, value in arguments.items()}
         tensors[name, call] = calls.called(kept[name], *callers[name], args, kwargs, explicit)
@@ -180,18 +182,20 @@ def _input(settings: dict[str, Any]) -> Any:
     return tf.keras.Input(shape[1:], batch_size=shape[0], dtype=dtype, name=settings["name"])
 
 
-def _caller(entry: Entry, functions: Functions, masks: Masks) -> tuple[Any, Caller]:
+def _caller(entry: Entry, theirs: Theirs, masks: Masks) -> tuple[Any, Caller]:
     """What stands for a layer or an operation: a layer, if it is one, and a function of what that is called with."""
+    if is_traced(entry, trust=theirs.trust):
+        return None, theirs.caller(entry)
     if is_operation(entry):
-        return None, _operated(entry)
+        return None, _operated(entry, theirs)
     if entry["class_name"] in MADE:
-        return _made(entry)
+        return _made(entry, theirs)
     if entry["class_name"] in MODELS:
-        layer, within = _model(entry, functions)
+        layer, within = _model(entry, theirs)
         masks.add_model(layer, within)
     else:
-        layer = _layer(entry, functions)
-    after = _after(entry, functions)
+        layer = _layer(entry, theirs)
+    after = _after(entry, theirs)
 
     def call(args: list[Any], kwargs: dict[str, Any]) -> Any:
         # what Keras 3 notes about training gives way to what the whole model is called with, as a rule of its own
@@ -201,12 +205,14 @@ def _caller(entry: Entry, functions: Functions, masks: Masks) -> tuple[Any, Call
     return layer, call
 
 
-def _operated(entry: Entry) -> Caller:
+def _operated(entry: Entry, theirs: Theirs) -> Caller:
     name = entry["config"]["name"]
 
     def answer(args: list[Any], kwargs: dict[str, Any]) -> Any:
         settings = {**entry["config"], **{key: value for key, value in kwargs.items() if value is not None}}
         output = OPERATIONS[entry["class_name"]](name, settings, args)
+        if output is None and is_traceable(entry, trust=theirs.trust):
+            output = theirs.caller(entry)(args, kwargs)
         if output is None:
             raise _Unlike(f"'{name}' ({entry['class_name']}) is an operation that no layer of Keras 2 stands for")
         return output
@@ -214,9 +220,11 @@ def _operated(entry: Entry) -> Caller:
     return answer
 
 
-def _made(entry: Entry) -> tuple[Any, Caller]:
+def _made(entry: Entry, theirs: Theirs) -> tuple[Any, Caller]:
     name = entry["config"]["name"]
     made = MADE[entry["class_name"]](entry["config"])
+    if made is None and is_traceable(entry, trust=theirs.trust):
+        return None, theirs.caller(entry)
     calls = 0
 
     def answer(args: list[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ARG001  they say nothing but training
@@ -233,28 +241,30 @@ def _made(entry: Entry) -> tuple[Any, Caller]:
     return made[0] if made else None, answer
 
 
-def _layer(entry: Entry, functions: Functions) -> Any:
+def _layer(entry: Entry, theirs: Theirs) -> Any:
     """The layer of Keras 2 alone, without an activation that only other layers make up."""
     import tensorflow as tf
 
     name = str(entry["class_name"])
     if name in MODELS:  # inside a wrapper
-        return _model(entry, functions)[0]
+        return _model(entry, theirs)[0]
     if name in INERT:
         return tf.keras.layers.Identity(name=entry["config"]["name"])
     kind = keras_applications.classes().get(name) or getattr(tf.keras.layers, CALLED.get(name, name))
     settings = settings_of(entry)
     if name == "Lambda":
-        return kind(functions[settings["name"]], name=settings["name"], arguments=settings.get("arguments") or None)
+        return kind(
+            theirs.function(settings["name"]), name=settings["name"], arguments=settings.get("arguments") or None
+        )
     if name in WRAPPERS or name == "RNN":
         inner = {
-            key: _layer(entry["config"][key], functions)
+            key: _layer(entry["config"][key], theirs)
             for key in ("layer", "backward_layer", "cell")
             if entry["config"].get(key)
         }
         return kind(**{**settings, **inner})
     if name == "StackedRNNCells":
-        return kind([_layer(cell, functions) for cell in entry["config"]["cells"]], name=settings["name"])
+        return kind([_layer(cell, theirs) for cell in entry["config"]["cells"]], name=settings["name"])
     for key in ("activation", "recurrent_activation"):
         if key in settings:
             settings[key] = activation_of(settings[key])
@@ -275,7 +285,7 @@ def _composed(entry: Entry) -> str | Entry | None:
     return activation if isinstance(activation, dict) or activation in ACTIVATED else None
 
 
-def _after(entry: Entry, functions: Functions) -> Callable[[Any], Any]:
+def _after(entry: Entry, theirs: Theirs) -> Callable[[Any], Any]:
     """What follows a layer of Keras 2 for it to be the one of Keras 3."""
     activation = _composed(entry)
     if activation is None:
@@ -284,7 +294,7 @@ def _after(entry: Entry, functions: Functions) -> Callable[[Any], Any]:
     if entry["class_name"] != "Activation":
         name += "_activation"
     if isinstance(activation, dict):
-        layer = _layer({**activation, "config": {**activation["config"], "name": name}}, functions)
+        layer = _layer({**activation, "config": {**activation["config"], "name": name}}, theirs)
         unmasked = {"mask": None} if layer._expects_mask_arg else {}  # Keras 3 hands an activation no mask
         return lambda tensor: layer(tensor, **unmasked)
     calls = 0

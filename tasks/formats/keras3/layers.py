@@ -7,6 +7,7 @@ Keras is imported.
 from typing import Any
 
 from tasks.formats.keras.applications import OWN, is_own
+from tasks.formats.keras.strings import STRINGS, takes_strings
 from tasks.formats.keras3.activations import ACTIVATED
 from tasks.formats.keras3.composed_layers import MADE
 from tasks.formats.keras3.operations import OPERATIONS
@@ -50,7 +51,13 @@ ACTIVATIONS = frozenset({
     "elu", "exponential", "gelu", "linear", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "softmax", "softplus",
     "softsign", "swish", "tanh",
 })
+# Layers without a like whose operations are traced; none of them is large by weights that a config alone asks for.
+TRACED = frozenset({
+    "AutoContrast", "ContrastLimitedAdaptiveHistogramEqualization", "MelSpectrogram", "Pipeline", "Resizing",
+    "STFTSpectrogram",
+})
 # fmt: on
+MAX_SIZE = 1 << 14  # of what such a layer's settings ask for
 CALLED = {"ReversibleEmbedding": "Embedding"}  # layers of another name and one meaning
 RENAMED = {"LeakyReLU": {"negative_slope": "alpha"}}
 # Settings that Keras 2 does not know and that change no answer, whatever they are: weights are carried over, so that
@@ -100,12 +107,45 @@ def is_operation(entry: Entry) -> bool:
     return not layer and entry["class_name"] not in WITHOUT_TRAINABLE
 
 
-def refusals(entry: Entry) -> list[str]:
-    """Each layer in a model's config that Keras 2 cannot be made to compute, and why."""
+def refusals(entry: Entry, *, trust: bool = False) -> list[str]:
+    """Each layer in a model's config that Keras 2 cannot be made to compute, and why.
+
+    Args:
+        entry: the model's, or a layer's.
+        trust: whether code of others may run, by which any layer can be traced.
+
+    """
     name, kind = entry["config"].get("name") or entry.get("name"), entry["class_name"]
     own = [f"'{name}' ({kind}) {why}"] if (why := _why_not(entry)) else []
-    inner = [why for part in _parts(entry) for why in refusals(part)]
-    return own + (inner if kind in MODELS else [f"'{name}' ({kind}) holds {why}" for why in inner])
+    if kind in MODELS:
+        return [why for part in _parts(entry) for why in refusals(part, trust=trust)]
+    inner = [f"'{name}' ({kind}) holds {why}" for part in _parts(entry) for why in refusals(part)]
+    return [] if is_traceable(entry, trust=trust) else own + inner
+
+
+def is_traceable(entry: Entry, *, trust: bool) -> bool:
+    """Whether what an entry computes could be traced in Keras 3 itself, no code running that nobody trusts."""
+    if entry["class_name"] in MODELS | {"InputLayer", "Lambda"} or _why_never(entry):
+        return False
+    if trust:
+        return True
+    if is_operation(entry):
+        return bool(entry.get("module"))
+    return entry["class_name"] in TRACED and entry.get("module") == "keras.layers" and _is_small(entry["config"])
+
+
+def is_traced(entry: Entry, *, trust: bool) -> bool:
+    """Whether an entry is traced, for want of a like in Keras 2."""
+    return bool(is_traceable(entry, trust=trust) and (_why_not(entry) or any(map(refusals, _parts(entry)))))
+
+
+def _is_small(part: Any) -> bool:
+    """Whether no number in a config asks for more memory than a spectrogram takes."""
+    if isinstance(part, dict):
+        return all(_is_small(value) for key, value in part.items() if key not in ("sampling_rate", "seed"))
+    if isinstance(part, list):
+        return all(map(_is_small, part))
+    return not isinstance(part, int) or part <= MAX_SIZE
 
 
 def computed(settings: dict[str, Any]) -> list[Entry]:
@@ -199,6 +239,29 @@ def _parts(entry: Entry) -> list[Entry]:
     return parts + (list(settings["cells"]) if entry["class_name"] == "StackedRNNCells" else [])
 
 
+def _why_never(entry: Entry) -> str:
+    """Why nothing can stand for an entry, not even what it is traced to; empty if something can."""
+    name, settings = entry["class_name"], entry["config"]
+    if is_operation(entry) or name in MODELS:
+        return ""
+    if name == "InputLayer":
+        return "takes sparse tensors" if settings.get("sparse") else ""
+    if name == "Lambda":
+        return "makes a mask of its own, by code of yours" if settings.get("mask") is not None else ""
+    if name in STRINGS:
+        return takes_strings(str(settings.get("name")))
+    if name in OWN and not entry.get("module"):
+        return "may be anybody's class of that name, as .h5 files do not tell: save the model as a .keras file"
+    if name not in WRAPPERS and policy_of(settings) is None and name not in WHOLE:
+        return "has weights in 8 bits already; bring the model that it was quantized from"
+    if settings.get("stateful"):
+        return (
+            "is stateful, so that its answers depend on the calls before, which files do not remember; build the model "
+            "with stateful=False and a free batch, and set_weights from this one's get_weights()"
+        )
+    return next((f"holds a layer that {why}" for part in _parts(entry) if (why := _why_never(part))), "")
+
+
 def _why_not(entry: Entry) -> str:
     """Why an entry has no like in Keras 2; empty if it has one."""
     name, settings = entry["class_name"], entry["config"]
@@ -206,21 +269,12 @@ def _why_not(entry: Entry) -> str:
         return "" if name in OPERATIONS else "is an operation that no layer of Keras 2 stands for"
     if name in MODELS or name in WRAPPERS:
         return ""
-    if name == "InputLayer":
-        return "takes sparse tensors" if settings.get("sparse") else ""
-    if name == "Lambda":
-        return "makes a mask of its own, by code of yours" if settings.get("mask") is not None else ""
-    if name in OWN and not entry.get("module"):
-        return "may be anybody's class of that name, as .h5 files do not tell: save the model as a .keras file"
+    if why := _why_never(entry):
+        return why
+    if name in ("InputLayer", "Lambda"):
+        return ""
     if name not in SAME | INERT | CELLS | MADE.keys() | CALLED.keys() and not is_own(name, str(entry.get("module"))):
         return "has no like in Keras 2"
-    if policy_of(settings) is None and name not in WHOLE:
-        return "has weights in 8 bits already; bring the model that it was quantized from"
-    if settings.get("stateful"):
-        return (
-            "is stateful, so that its answers depend on the calls before, which files do not remember; build the model "
-            "with stateful=False and a free batch, and set_weights from this one's get_weights()"
-        )
     if name == "RNN" and settings["cell"]["class_name"] not in CELLS:
         return "has a cell of your own"
     return _strange(entry) or _unactivated(entry)

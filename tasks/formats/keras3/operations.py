@@ -202,6 +202,18 @@ def _pooled(pooling: str) -> Make:
     return make
 
 
+def _place_of(symbol: str) -> Make:
+    """Which along an axis is the largest or smallest; Keras 3 tells 0 from -0 on the way, which no file can."""
+
+    def make(name: str, settings: dict[str, Any], args: list[Any]) -> Any:
+        axis = settings.get("axis")
+        if settings.get("keepdims") or not isinstance(axis, int) or axis % len(args[0].shape) == 0:
+            return None
+        return operated(symbol, name, args[0], axis=axis, output_type="int32")
+
+    return make
+
+
 def _positive(name: str, settings: dict[str, Any], args: list[Any]) -> Any:
     """The larger of two tensors; beside a zero, a Relu."""
     import tensorflow as tf
@@ -215,6 +227,8 @@ OPERATIONS: dict[str, Make] = {
     "Absolute": _operated("math.abs"),
     "Abs": _operated("math.abs"),
     "Add": _linear("Add", lambda c: (1.0, c)),
+    "Argmax": _place_of("argmax"),
+    "Argmin": _place_of("argmin"),
     "Celu": _activated("celu", "alpha"),
     "Clip": _clip,
     "Concatenate": _concatenate,

@@ -102,7 +102,7 @@ def _profile(file: Path, example: np.ndarray) -> list[dict[str, Any]]:
 def _plain(name: str) -> str:
     """A kernel's name without what the optimiser puts around it."""
     name = name.removesuffix("_kernel_time").removeprefix("fused ").removeprefix("InsertedPrecisionFreeCast_")
-    return re.sub(r"(_token_\d+|_nchwc|_nhwc|/MatMulAddFusion|_quant)+$", "", name)
+    return re.sub(r"(_token_\d+|_nchwc|_nhwc|/MatMulAddFusion|/MatmulTransposeFusion/|_quant)+$", "", name)
 
 
 def _first_type(event: dict[str, Any]) -> set[str]:
@@ -150,9 +150,10 @@ def _shapes_of_call(node: "ir.Node", event: dict[str, Any]) -> Shapes:
 
 
 def _shapes(model: "ir.Model") -> Shapes:
-    """Every tensor's shape for a batch of one; 1 for axes that stay unknown.
+    """Every tensor's shape for a batch of one.
 
-    Where ONNX cannot infer it, as behind operators that ONNX Runtime adds to it, one run does.
+    Where ONNX cannot infer all of it, as behind a Reshape to a size that the file computes, or behind operators that
+    ONNX Runtime adds, one run does.
     """
     import onnx_ir as ir
     from onnx_ir.passes.common import ShapeInferencePass
@@ -163,10 +164,14 @@ def _shapes(model: "ir.Model") -> Shapes:
             value.shape = ir.Shape([1, *value.shape[1:]])
     ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(single)
     values = ir.convenience.create_value_mapping(single.graph, include_subgraphs=False)
-    shapes = {name: _sizes(value) for name, value in values.items() if value.shape is not None}
+    shapes = {name: _sizes(value) for name, value in values.items() if value.shape is not None and _is_known(value)}
     multiplying = [node for node in single.graph if node.op_type in MULTIPLYING]
     needed = {value.name: value for node in multiplying for value in (node.inputs[0], node.outputs[0])}
     return shapes | _seen(single, [needed[name] for name in sorted(needed.keys() - shapes.keys())])
+
+
+def _is_known(value: "ir.Value") -> bool:
+    return all(isinstance(size, int) for size in value.shape or ())
 
 
 def _sizes(value: "ir.Value") -> tuple[int, ...]:

@@ -34,6 +34,7 @@ from tasks.formats.onnx.graph import (
 )
 from tasks.quantization.kernel_steps import KernelSteps
 from tasks.quantization.saturation import convolution_rows
+from tasks.quantization.tables import counts, step_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -59,6 +60,8 @@ def lower(graph: "ir.Graph", kernels: KernelSteps) -> None:
         if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
             _kernel_to_integers(node, kernels)
             _keep_float(node)
+        if node.op_type == "Gather":
+            _table_to_integers(node)
 
 
 def join_biases(graph: "ir.Graph") -> None:
@@ -239,6 +242,25 @@ def _kernel_to_integers(node: "ir.Node", kernels: KernelSteps) -> None:
         counts = np.rint(bias / units.astype(np.float64)).astype(np.int32)
         inputs = [constant(counts), constant(units), constant(np.zeros(units.shape, np.int32))]
         node.replace_input_with(2, insert_before(node, "DequantizeLinear", inputs, axis=0))
+
+
+def _table_to_integers(node: "ir.Node") -> None:
+    """An embedding's rows are looked up as integers, and only those that are found become floats.
+
+    By a product: ONNX Runtime ends the process where it moves a DequantizeLinear on to what a loop takes.
+    """
+    import onnx_ir as ir
+
+    table = array(node.inputs[0])
+    numbers = counts(table) if table is not None and node.attributes.get_int("axis", 0) == 0 else None
+    if table is None or numbers is None:
+        return
+    lookup = ir.node("Gather", [constant(numbers), node.inputs[1]], name=node.name)
+    floats = ir.node("Cast", [lookup.outputs[0]], {"to": ir.DataType.FLOAT}, name=node.name)
+    sized = ir.node("Mul", [floats.outputs[0], constant(np.array(step_of(table), np.float32))], name=node.name)
+    node.prepend([lookup, floats, sized])
+    sized.outputs[0].type, sized.outputs[0].shape = node.outputs[0].type, node.outputs[0].shape
+    bypass(node, sized.outputs[0])
 
 
 def _keep_float(node: "ir.Node") -> None:

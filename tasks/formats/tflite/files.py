@@ -256,7 +256,9 @@ def saturating(folder: Path) -> tuple[str, ...]:  # noqa: ARG001  the other form
     return ()
 
 
-MULTIPLYING = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL"})
+MULTIPLYING = frozenset(
+    {"BATCH_MATMUL", "CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"}
+)
 DELEGATE = "DELEGATE"
 
 
@@ -265,14 +267,8 @@ def audit(folder: Path, example: np.ndarray) -> Audit:
 
     The delegate (XNNPACK) computes an operator in the numbers that the file has it in.
     """
-    interpreter = _interpreter(folder / FILE, 1)
-    inputs, _ = ends(interpreter)
-    for name, values in by_name(example, list(inputs)).items():
-        interpreter.resize_tensor_input(inputs[name]["index"], values.shape)
-    with _quiet():
-        interpreter.allocate_tensors()
-    tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
-    operators = interpreter._get_ops_details()
+    tensors, _ = _seen(folder / FILE, example, delegate=False)  # in which each has the shape that it took
+    _, operators = _seen(folder / FILE, example, delegate=True)
     layers = []
     for operator in operators:
         if operator["op_name"] not in MULTIPLYING:
@@ -294,8 +290,28 @@ def audit(folder: Path, example: np.ndarray) -> Audit:
     return Audit(layers=tuple(layers), kernels=counted([operator["op_name"] for operator in operators]), sums_apart=())
 
 
+def _seen(file: Path, example: np.ndarray, *, delegate: bool) -> tuple[dict[int, Any], list[dict[str, Any]]]:
+    """The tensors of a file that was asked an example, by number, and its operators, with or without the delegate."""
+    interpreter = _interpreter(file, 1, delegate=delegate)
+    inputs, _ = ends(interpreter)
+    given = by_name(example, list(inputs))
+    for name, values in given.items():
+        interpreter.resize_tensor_input(inputs[name]["index"], values.shape)
+    with _quiet():
+        interpreter.allocate_tensors()
+    for name, values in given.items():
+        interpreter.set_tensor(inputs[name]["index"], as_steps(values, inputs[name]))
+    interpreter.invoke()  # only now are sizes known that a file computes, as where steps are folded into the batch
+    return {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}, interpreter._get_ops_details()
+
+
 def _macs(kind: str, values: Any, kernel: Any, result: Any) -> int:
-    """Multiply-accumulates from shapes; kernels are (out, height, width, in), depthwise (1, height, width, out)."""
+    """Multiply-accumulates from shapes.
+
+    Kernels are (out, height, width, in), depthwise (1, height, width, out), in space (depth, height, width, in, out).
+    """
+    if kind == "CONV_3D":
+        return math.prod(map(int, result)) * math.prod(map(int, kernel[:4]))
     if kind == "TRANSPOSE_CONV":
         return math.prod(map(int, values)) * math.prod(map(int, kernel[:3]))
     if kind == "CONV_2D":
@@ -305,11 +321,12 @@ def _macs(kind: str, values: Any, kernel: Any, result: Any) -> int:
     return math.prod(map(int, result)) * int(values[-1] if kind == "BATCH_MATMUL" else kernel[-1])
 
 
-def _interpreter(file: Path, threads: int) -> Any:
-    from ai_edge_litert.interpreter import Interpreter
+def _interpreter(file: Path, threads: int, *, delegate: bool = True) -> Any:
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+    kernels = OpResolverType.AUTO if delegate else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     with _quiet():
-        return Interpreter(str(file), num_threads=threads)
+        return Interpreter(str(file), num_threads=threads, experimental_op_resolver_type=kernels)
 
 
 @contextmanager

@@ -168,10 +168,25 @@ def _centred(layer: "tf.keras.layers.Layer", x: Any, name: str) -> Any:  # noqa:
     return tf.keras.layers.Lambda(lambda values: tf.subtract(values, away), name=name)
 
 
+def _scaled(layer: "tf.keras.layers.Layer", x: Any, name: str) -> Any:  # noqa: ARG001 - as every rule
+    """A factor for each place of the last axis: the converter makes products of matrices of it that do not run."""
+    import tensorflow as tf
+
+    taken, given = layer.equation.replace(" ", "").replace("...", "").split("->")
+    values, factors = taken.split(",")
+    if len(factors) != 1 or values != given or not values.endswith(factors):
+        return None
+    kernel, *bias = layer.get_weights()
+    shift = bias[0] if bias else np.float32(0)
+    activation = layer.activation
+    return tf.keras.layers.Lambda(lambda values: activation(values * kernel + shift), name=name)
+
+
 RULES: dict[str, Replacement] = {
     "AveragePooling3D": _pooled_in_space,
     "CategoryEncoding": _counted,
     "Conv3D": _convolved_in_space,
+    "EinsumDense": _scaled,
     "GroupNormalization": group_normalization,
     "IntegerLookup": _looked_up,
     "MaxPooling3D": _pooled_in_space,

@@ -15,6 +15,7 @@ import numpy as np
 from tasks.formats.tflite.graph import TFLiteGraph, TFLiteSteps
 from tasks.formats.tflite.operators import KERNELS, MOVING
 from tasks.quantization.kernel_steps import KernelSteps
+from tasks.quantization.tables import counts, step_of
 
 CLIPPING = ("RELU", "RELU6", "MAXIMUM", "MINIMUM")
 
@@ -50,6 +51,24 @@ def _take_floats(graph: TFLiteGraph) -> None:
                 done.append(graph.made("DEQUANTIZE", [tensor], [floats[tensor]]))
             operator.inputs = [floats[tensor] if other == tensor else other for other in operator.inputs]
         done.append(operator)
+    graph.operators = done
+
+
+def tables_in_integers(graph: TFLiteGraph) -> None:
+    """An embedding's rows are looked up as integers, and only those that are found become floats."""
+    done: list[Any] = []
+    for operator in graph.operators:
+        done.append(operator)
+        table = graph.constant(operator.inputs[0]) if graph.kind(operator) == "GATHER" else None
+        numbers = counts(table) if table is not None else None
+        if table is None or numbers is None:
+            continue
+        (floats,), steps = operator.outputs, TFLiteSteps(step_of(table), 0)
+        name = graph.tensors[operator.inputs[0]].name
+        operator.inputs[0] = graph.integers(numbers, np.array([steps.size]), name)
+        operator.outputs = [graph.like(floats, steps)]
+        graph.in_integers(operator)
+        done.append(graph.made("DEQUANTIZE", operator.outputs, [floats]))
     graph.operators = done
 
 

@@ -225,12 +225,12 @@ def test_a_function_may_give_a_model_of_keras_3(tmp_path, monkeypatch, keras):
     assert [layer.name for layer in one.layers] == [layer.name for layer in two.layers]
     for first, second in zip(one.get_weights(), two.get_weights(), strict=True):
         np.testing.assert_array_equal(first, second)
-    with pytest.raises(ModelError, match=r"Own of Keras 3, whose inside cannot be read.*functional API"):
+    with pytest.raises(ModelError, match=r"Own of Keras 3 that does not know the shape.*functional API"):
         check_model(ModelConfig(model="theirs3:subclass"), {ONE: SHAPE}, [head()])
 
 
 UNLIKE = {
-    "a layer": (lambda la, k, x: la.AutoContrast(name="n")(x), r"'n' \(AutoContrast\) has no like"),
+    "a layer": (lambda la, k, x: la.GroupQueryAttention(3, 4, 2, name="n")(x[:, 0], x[:, 1]), r"'n' .*has no like"),
     "an activation": (
         lambda la, k, x: la.GRU(3, "squareplus", name="g")(la.Reshape((8, 24))(x)),
         r"'g' \(GRU\) has the activation 'square",
@@ -248,44 +248,60 @@ UNLIKE = {
         r"'r' \(ReversibleEmbedding\) is called with reverse=True",
     ),
     "an axis": (
-        lambda la, k, x: la.RMSNormalization(axis=1, name="n")(x),
+        lambda la, k, x: la.RMSNormalization(axis=[2, 3], name="n")(x),
         r"'n' \(RMSNormalization\).*last axis alone",
-    ),
-    "a place of the batch": (lambda la, k, x: x[:1, 0], r"'get_item\w*' \(GetItem\) is an operation"),
-    "numbers for each example": (
-        lambda la, k, x: x + np.ones((2, 8, 8, 3), np.float32),
-        r"'add\w*' \(Add\) is an operation",
     ),
     "another of that name": (
         lambda la, k, x: la.GRU(3, recurrent_activation="hard_sigmoid", name="g")(la.Reshape((8, 24))(x)),
         r"'g' \(GRU\) has the recurrent_activation 'hard_sigmoid'.*or has another",
     ),
-    "a setting": (
-        lambda la, k, x: la.Resizing(4, 4, antialias=True, name="r")(x),
-        r"'r' \(Resizing\) has antialias=True",
-    ),
-    "an operation": (lambda la, k, x: k.ops.sort(x), r"'sort' \(Sort\) is an operation"),
-    "a shape of an operation": (
-        lambda la, k, x: k.ops.reshape(x, (-1, 3)),
-        r"'reshape\w*' \(Reshape\) is an operation",
+    "a setting that asks for too much": (
+        lambda la, k, x: la.Pipeline([la.Rescaling(1 << 20)], name="p")(x),
+        r"'p' \(Pipeline\) has no like",
     ),
     "inside another": (
-        lambda la, k, x: k.Sequential([la.AutoContrast(name="a")], name="s")(x),
-        r"'a' \(AutoContrast\) has no like",
+        lambda la, k, x: k.Sequential([la.RMSNormalization(axis=[2, 3], name="a")], name="s")(x),
+        r"'a' \(RMSNormalization\)",
     ),
 }
 
 
 @pytest.mark.parametrize("name", UNLIKE)
-def test_what_has_no_like_is_named(name, tmp_path, keras):
+def test_what_has_no_like_is_named_and_let_in_when_it_is_trusted(name, tmp_path, keras):
     layers, message = UNLIKE[name]
-    inputs = keras.Input(SHAPE, name="input")
-    source = keras.Model(inputs, layers(keras.layers, keras, inputs), name="unlike")
-    with pytest.raises(ModelError, match=message):
-        keras3.rebuilt(source, "unlike", "model")
+    inputs = keras.Input((8, 3) if name == "the other way" else SHAPE, name="input")
+    source = settled(keras.Model(inputs, layers(keras.layers, keras, inputs), name="unlike"))
     source.save(tmp_path / "model.keras")
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises(ModelError, match=message + ".*set trust: true"):
         format_keras.import_model(tmp_path / "model.keras", trust=False)
+    if "glu" in message:  # of which Keras 3 itself says another shape than it gives
+        with pytest.raises(ModelError, match="cannot be"):
+            format_keras.import_model(tmp_path / "model.keras", trust=True)
+        return
+    model = format_keras.import_model(tmp_path / "model.keras", trust=True)
+    x = X[:, 0] if name == "the other way" else X
+    np.testing.assert_allclose(answers(model, x)[0], answers(source, x)[0], rtol=1e-4, atol=1e-5)
+
+
+ACROSS = {
+    "a place of the batch": lambda k, x: x[:1, 0],
+    "numbers for each example": lambda k, x: x + np.ones((4, 8, 8, 3), np.float32),
+    "a shape": lambda k, x: k.ops.reshape(x, (-1, 3)),
+    "all at once": lambda k, x: k.ops.sort(x, axis=0),
+}
+
+
+@pytest.mark.parametrize("name", ACROSS)
+def test_operations_across_the_batch_are_refused(name, keras):
+    inputs = keras.Input(SHAPE, name="input")
+    source = keras.Model(inputs, ACROSS[name](keras, inputs), name="across")
+
+    def brought():
+        model = format_keras.plain(source, "across", "model")
+        return format_keras.fitted(model, {ONE: SHAPE}, [head(tuple(model.output.shape[1:]))], "across", "model")
+
+    with pytest.raises(ModelError, match=r"together with others|examples at once"):
+        brought()
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "ConvLSTM1D"])

@@ -207,3 +207,15 @@ def test_a_file_that_does_not_run_names_the_layer(tmp_path):
     with pytest.raises(ConversionError, match=r"layer 'second' was converted.*savedmodel"):
         tflite._keep(graph.finished(1000), tmp_path, "small", ())
     assert not (tmp_path / tflite.FILE).exists()
+
+
+@pytest.mark.parametrize("axes", ["...a,a->...a", "abc,c->abc"])
+def test_factors_for_each_place_are_no_product_of_matrices(axes, tmp_path):
+    """As an RMSNormalization has them, for which the converter's file did not run."""
+
+    def scaled(layers, x):
+        return layers.EinsumDense(axes, output_shape=(8, 4) if "b" in axes else (None,), activation="relu")(x)
+
+    model, x = built((8, 4), scaled), drawn((8, 4))
+    tflite.write(model, tmp_path, "float32", classes=())
+    np.testing.assert_allclose(tflite.load(tmp_path)(x), model(x), rtol=1e-5, atol=1e-6)
