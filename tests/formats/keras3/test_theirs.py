@@ -1,5 +1,6 @@
 """What Keras 3 computes and no layer of Keras 2 does is traced: operations, Keras' own layers, code of one's own."""
 
+import importlib
 import sys
 
 import numpy as np
@@ -131,9 +132,7 @@ def own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     sys.modules.pop("own_layers", None)
-    import own_layers
-
-    yield own_layers
+    yield importlib.import_module("own_layers")
     sys.modules.pop("own_layers", None)
 
 
