@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from tasks.contract.errors import ConversionError
 from tasks.formats.onnx import resizing as onnx_resizing
+from tasks.formats.onnx.names import layer_of
 
 Handler = Callable[[Any, Any], None]
 
@@ -257,9 +259,48 @@ def _transposed_convolution(graph: Any, node: Any) -> None:
         node.set_attr("output_padding", beyond)
 
 
+def _spectrum(graph: Any, node: Any) -> None:
+    """DFT on the last axis, real and imaginary parts on one more, which the handlers below take apart.
+
+    tf2onnx knows magnitudes alone, by a product of matrices. ONNX has no complex numbers: nothing else may take them.
+    """
+    import onnx
+
+    shape = graph.get_shape(node.input[0])
+    takers = {taker.type for taker in graph.find_output_consumers(node.output[0])}
+    if shape is None or (others := sorted(takers - {"ComplexAbs", "Imag", "Real"})):
+        what = "of a tensor of any rank" if shape is None else f"whose complex numbers {', '.join(others)} takes"
+        raise ConversionError(
+            f"layer '{layer_of([node.name]) or node.name}' needs a Fourier transform {what}, for which ONNX has no "
+            "operator: take its real and imaginary parts or its magnitudes first, or name another target (savedmodel)"
+        )
+    length = _make(graph, node, "Squeeze", [_make(graph, node, "Cast", [node.input[1]], to=onnx.TensorProto.INT64)])
+    values = _make(graph, node, "Unsqueeze", [node.input[0], _constant(graph, node, np.array([-1], np.int64))])
+    given, known = node.output[0], graph.get_shape(node.output[0])
+    _put(graph, node, "DFT", [values, length], axis=len(shape) - 1, onesided=1)
+    graph.set_dtype(given, graph.get_dtype(values))
+    graph.set_shape(given, [*known, 2])
+
+
+def _real(graph: Any, node: Any) -> None:
+    """The first of each pair that a spectrum has."""
+    _put(graph, node, "Gather", [node.input[0], _constant(graph, node, np.array(0, np.int64))], axis=-1)
+
+
+def _imaginary(graph: Any, node: Any) -> None:
+    """The second of each pair that a spectrum has."""
+    _put(graph, node, "Gather", [node.input[0], _constant(graph, node, np.array(1, np.int64))], axis=-1)
+
+
+def _magnitude(graph: Any, node: Any) -> None:
+    """The length of each pair that a spectrum has."""
+    _put(graph, node, "ReduceL2", [node.input[0]], axes=[-1], keepdims=0)
+
+
 HANDLERS: dict[str, Handler] = {
     "AdjustSaturation": _adjust_saturation,
     "Bucketize": _bucketize,
+    "ComplexAbs": _magnitude,
     "Conv3D": _convolution_in_space,
     "Conv2DBackpropInput": _transposed_convolution,
     "Conv3DBackpropInputV2": _transposed_convolution,
@@ -268,9 +309,12 @@ HANDLERS: dict[str, Handler] = {
     "FloorDiv": _floor_division,
     "FloorMod": _floor_modulo,
     "GatherV2": _gather,
+    "Imag": _imaginary,
     "Log1p": _log1p,
     "MulNoNan": _multiply_no_nan,
     "OneHot": _one_hot,
+    "RFFT": _spectrum,
+    "Real": _real,
     "ResizeArea": onnx_resizing.resize,
     "ResizeBicubic": onnx_resizing.resize,
     "ScaleAndTranslate": onnx_resizing.scale_and_translate,

@@ -26,6 +26,16 @@ def keras():
     return keras
 
 
+BOTH = ("onnxruntime", "litert")
+
+
+def in_files(model, shape, targets):
+    x = np.random.default_rng(2).normal(0, 1, (64, *shape)).astype(np.float32)
+    assert targets_apart(model, targets, "float32", x, 64) == {}
+    if is_fake_quantized(quantized := fake_quantized(model, x)):  # one layer alone stays in float
+        assert targets_apart(quantized, targets, "int8", x, 64) == {}
+
+
 # an example's shape, what is made of an input, and whether it is traced
 KINDS = {
     "products": (SEQUENCE, lambda k, x: k.ops.matmul(x, k.ops.swapaxes(x, 1, 2)), True),
@@ -66,6 +76,16 @@ def test_what_is_of_keras_is_traced_without_trust(name, tmp_path, keras):
     np.testing.assert_allclose(answers(keras2.load(tmp_path), x)[0], expected, rtol=1e-5, atol=1e-5)
     keras2.write(keras2.import_model(tmp_path / "model.keras", trust=False), tmp_path)
     assert (tmp_path / keras2.FILE).read_bytes() == first  # what is traced anew is the same
+
+
+@pytest.mark.parametrize("kind", ["products", "choices", "attention", "mel", "stft"])
+def test_what_is_traced_goes_into_every_file(kind, tmp_path, keras):
+    shape, layers, _ = KINDS[kind]
+    inputs = keras.Input(shape, name="input")
+    flat = keras.layers.Flatten()(layers(keras, inputs))
+    source = settled(keras.Model(inputs, keras.layers.Dense(3, name="out")(flat), name="kind"))
+    source.save(tmp_path / "model.keras")
+    in_files(keras2.import_model(tmp_path / "model.keras", trust=False), shape, BOTH)
 
 
 OWN = """
@@ -136,14 +156,6 @@ def own(tmp_path, monkeypatch):
     sys.modules.pop("own_layers", None)
 
 
-def in_files(model, shape, targets):
-    x = np.random.default_rng(2).normal(0, 1, (64, *shape)).astype(np.float32)
-    assert targets_apart(model, targets, "float32", x, 64) == {}
-    if is_fake_quantized(quantized := fake_quantized(model, x)):  # one layer alone stays in float
-        assert targets_apart(quantized, targets, "int8", x, 64) == {}
-
-
-BOTH = ("onnxruntime", "litert")
 LAYERS = {  # LiteRT has no loops over tensors whose batch is free
     "weights": (VECTOR, BOTH, lambda o, k, x: o.Scale(3.0, name="own")(x)),
     "called twice": (VECTOR, BOTH, lambda o, k, x: (own := o.Scale(name="own"))(own(x))),

@@ -68,6 +68,12 @@ def _tf(function: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
     return called
 
 
+def _parts_of_a_spectrum(tf: Any, x: Any) -> Any:
+    """Of more places than there are, which zeros stand for. The first and the last number have no imaginary part."""
+    spectrum = tf.signal.rfft(x, [10])
+    return tf.concat([tf.math.real(spectrum), tf.math.imag(spectrum)[:, 1:-1]], -1)
+
+
 LOOPS: dict[str, tuple[tuple[int | None, ...], Build]] = {
     "simple": (SEQUENCE, _recurrent(lambda la: la.SimpleRNN(4, name="r"))),
     "simple, backwards": (SEQUENCE, _recurrent(lambda la: la.SimpleRNN(4, activation="relu", go_backwards=True))),
@@ -113,6 +119,8 @@ FLOAT_ONLY: dict[str, tuple[tuple[int | None, ...], Build]] = {
     "modulo of fractions": (IMAGE, lambda la, x: la.Lambda(lambda t: t % 0.7, name="function")(x)),
     "modulo towards zero": (IMAGE, _whole(lambda tf, x: tf.truncatemod(x, 3))),
     "spectrum": (VECTOR, lambda la, x: la.Lambda(_tf(lambda tf, x: tf.abs(tf.signal.rfft(x))), name="function")(x)),
+    "parts of a spectrum": (VECTOR, lambda la, x: la.Lambda(_tf(_parts_of_a_spectrum), name="function")(x)),
+    "spectra of a part": (SEQUENCE, lambda la, x: la.Lambda(_tf(lambda tf, x: tf.abs(tf.signal.rfft(x, [3]))))(x)),
     "one hot": (IMAGE, _whole(lambda tf, x: tf.one_hot(x, 3))),
 }
 
@@ -214,6 +222,11 @@ def test_what_turns_in_a_loop_is_counted_each_time(tmp_path: Path) -> None:
         (OPEN, lambda la, x: la.Resizing(4, 5, interpolation="area", name="odd")(x), "'odd' resizes.*height and width"),
         (OPEN, lambda la, x: la.Resizing(4, 5, interpolation="gaussian", name="odd")(x), "'odd' resizes.*bilinear"),
         (VECTOR, lambda la, x: la.Lambda(_tf(lambda tf, x: tf.math.lgamma(x)), name="odd")(x), "'odd' needs.*Lgamma"),
+        (
+            VECTOR,
+            lambda la, x: la.Lambda(_tf(lambda tf, x: tf.math.angle(tf.signal.rfft(x))), name="odd")(x),
+            "'odd' needs a Fourier transform whose complex numbers Angle takes.*real and imaginary parts",
+        ),
     ],
 )
 def test_what_is_refused_names_the_layer(shape: Any, layers: Build, message: str, tmp_path: Path) -> None:
