@@ -13,7 +13,7 @@ from flows.recipe import Recipe
 from flows.record import made_by
 from tasks.contract.artifact import EvidenceArtifact, VersionArtifact
 from tasks.evidence.evidence import Evidence, FileEvidence, headline, open_evidence
-from tasks.evidence.page import PAGE, About, lay_out_report
+from tasks.evidence.page import PAGE, About, lay_out_report, times_smaller
 from tasks.store import pages, registry, tracking
 from tasks.store.stage_runs import epochs_of, stages_of
 
@@ -103,14 +103,22 @@ def figures_of(evidence: Evidence, file: FileEvidence) -> Figures:
 
 
 def as_rows(score: str, figures: list[Figures]) -> list[dict[str, str]]:
-    """The table that people see: teacher, student and every format side by side."""
+    """The table that people see: teacher, student and every format side by side.
+
+    A file that is larger than a float one of the same runtime, which it could be instead, says so.
+    """
+    floats: dict[str, int] = {}
+    for line in figures:
+        if line.precision == "float32":
+            floats[line.target] = min(line.size_bytes, floats.get(line.target, line.size_bytes))
     return [
         {
             "model": f"{line.role} *" if line.shipped else line.role,
             "target": line.target,
             "numbers": line.precision,
             **_scored(score, line),
-            "size": f"{line.size_bytes / 1024:,.1f} KiB",
+            "size": f"{line.size_bytes / 1024:,.1f} KiB"
+            + (" (larger)" if line.role != "teacher" and line.size_bytes > floats.get(line.target, 0) > 0 else ""),
             "p50": "not run" if line.latency_p50_ms is None else f"{line.latency_p50_ms:.3f} ms",
             "speed-up": "" if line.speedup is None else f"{line.speedup:.2f}x",
             "integers": f"{line.integer_share:.1%}",
@@ -218,7 +226,7 @@ def _summary(recipe: Recipe, result: Compression) -> str:
     lines = [
         f"# {result.name} version {result.version}",
         f"`{result.uri}` keeps the budget: {'; '.join(kept)}.",
-        f"{teacher.size_bytes / served.size_bytes:.1f} times smaller and {served.speedup:.2f} times as fast as the "
+        f"{times_smaller(teacher.size_bytes, served.size_bytes)} and {served.speedup:.2f} times as fast as the "
         f"teacher on {served.target}; {served.integer_share:.1%} of its multiply-accumulates run in integer kernels.",
         f"[{result.uri} in MLflow]({result.version_url}) · [the evidence]({_page(result.mlflow_run)}) · "
         f"[MLflow run]({result.mlflow_url})",

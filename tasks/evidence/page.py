@@ -143,12 +143,16 @@ def _slices(evidence: Evidence, file: FileEvidence) -> list[Verdict]:
 
 
 def _size(teacher: FileEvidence, file: FileEvidence) -> Verdict:
-    ratio = teacher.size_bytes / file.size_bytes
-    times = f"{ratio:.1f} times smaller" if ratio >= 1 else f"{1 / ratio:.1f} times larger"
     return Verdict(
-        "good" if ratio > 1 else "bad",
-        f"{size(file.size_bytes)}, {times} than the teacher in float ({size(teacher.size_bytes)}).",
+        "good" if file.size_bytes < teacher.size_bytes else "bad",
+        f"{size(file.size_bytes)}, {times_smaller(teacher.size_bytes, file.size_bytes)} than the teacher in float "
+        f"({size(teacher.size_bytes)}).",
     )
+
+
+def times_smaller(before: int, after: int) -> str:
+    """What became of a number of bytes, as people say it."""
+    return f"{before / after:.1f} times smaller" if after <= before else f"{after / before:.1f} times larger"
 
 
 def _speed(evidence: Evidence, file: FileEvidence) -> Verdict:
