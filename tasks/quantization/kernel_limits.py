@@ -17,15 +17,15 @@ from tasks.quantization.parameters import (
     quantized_kernel,
 )
 from tasks.quantization.placement import MOVING, clips
+from tasks.quantization.stored_weights import store
 from tasks.quantization.sums import Steps, agreed
-from tasks.quantization.tables import rounded
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 
 def settle(quantized: "tf.keras.Model", float_layers: Collection[str] = ()) -> None:
-    """Move, in place, what integers cannot say: ranges of sums, then biases and tables, which count in steps.
+    """Move, in place, what integers cannot say: ranges of sums, then biases and stored weights, which count in steps.
 
     Args:
         quantized: a fake-quantized model.
@@ -35,9 +35,7 @@ def settle(quantized: "tf.keras.Model", float_layers: Collection[str] = ()) -> N
     _settle_sums(quantized)
     _settle_biases(quantized)
     if is_fake_quantized(quantized):
-        for layer in quantized.layers:
-            if kind(layer) == "Embedding" and layer.name not in float_layers:
-                layer.set_weights([rounded(layer.get_weights()[0])])
+        store(quantized, float_layers)
 
 
 def _settle_sums(quantized: "tf.keras.Model") -> None:

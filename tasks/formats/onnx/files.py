@@ -24,6 +24,7 @@ from tasks.formats.lookups import without_tables
 from tasks.formats.onnx import audit as onnx_audit
 from tasks.formats.onnx import lowering as onnx_integers
 from tasks.formats.onnx import saturation as onnx_saturation
+from tasks.formats.onnx.constants import fold_constants
 from tasks.formats.onnx.half_precision import half
 from tasks.formats.onnx.handlers import handlers
 from tasks.formats.onnx.names import layer_of, read, subgraph_protos, written
@@ -132,6 +133,7 @@ def made(
     ready = without_tables(in_own_types(frozen(model) if is_fake_quantized(model) else fold(model)))
     proto = _converted(ready, target)
     rewritten = read(proto)
+    fold_constants(rewritten.graph, OPSET)
     if is_fake_quantized(model):
         lower(rewritten.graph, kernel_steps(model))
     proto = written(rewritten, *signature_names(ready))

@@ -34,7 +34,7 @@ from tasks.formats.onnx.graph import (
 )
 from tasks.quantization.kernel_steps import KernelSteps
 from tasks.quantization.saturation import convolution_rows
-from tasks.quantization.tables import counts, step_of
+from tasks.quantization.stored_weights import counts, steps, stored
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -42,6 +42,16 @@ if TYPE_CHECKING:
 MOVING = frozenset(
     {"Flatten", "GlobalMaxPool", "MaxPool", "Pad", "ReduceMax", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
 )
+# Which inputs of operators are weights that may be stored in 8 bits; a loop takes those of its body along.
+STORED = {
+    "Conv": (1,),
+    "Gemm": (1,),
+    "GRU": (1, 2),
+    "LSTM": (1, 2),
+    "Loop": tuple(range(2, 32)),
+    "MatMul": (0, 1),
+    "RNN": (1, 2),
+}
 
 
 def lower(graph: "ir.Graph", kernels: KernelSteps) -> None:
@@ -62,6 +72,7 @@ def lower(graph: "ir.Graph", kernels: KernelSteps) -> None:
             _keep_float(node)
         if node.op_type == "Gather":
             _table_to_integers(node)
+    _store_weights(graph)
 
 
 def join_biases(graph: "ir.Graph") -> None:
@@ -257,10 +268,36 @@ def _table_to_integers(node: "ir.Node") -> None:
         return
     lookup = ir.node("Gather", [constant(numbers), node.inputs[1]], name=node.name)
     floats = ir.node("Cast", [lookup.outputs[0]], {"to": ir.DataType.FLOAT}, name=node.name)
-    sized = ir.node("Mul", [floats.outputs[0], constant(np.array(step_of(table), np.float32))], name=node.name)
+    sized = ir.node("Mul", [floats.outputs[0], constant(steps(table).reshape(()))], name=node.name)
     node.prepend([lookup, floats, sized])
     sized.outputs[0].type, sized.outputs[0].shape = node.outputs[0].type, node.outputs[0].shape
     bypass(node, sized.outputs[0])
+
+
+def _store_weights(graph: "ir.Graph") -> None:
+    """Weights of operators without integer kernels, in the bodies of loops too, become floats when a file is opened.
+
+    By a product again: ONNX Runtime computes it then, and leaves a DequantizeLinear to be computed with each call.
+    """
+    import onnx_ir as ir
+
+    floats: dict[ir.Value, ir.Value] = {}
+    made: list[ir.Node] = []
+    for node in list(graph.all_nodes()):
+        for place in STORED.get(node.op_type, ()):
+            value = node.inputs[place] if place < len(node.inputs) else None
+            numbers = array(value)
+            if value is None or numbers is None:
+                continue
+            if value not in floats and (parts := stored(numbers, numbers.ndim)) is not None:
+                whole = ir.node("Cast", [constant(parts[0])], {"to": ir.DataType.FLOAT}, name=node.name)
+                made += [whole, ir.node("Mul", [whole.outputs[0], constant(parts[1])], name=node.name)]
+                floats[value] = made[-1].outputs[0]
+                floats[value].type, floats[value].shape = value.type, value.shape
+            if value in floats:
+                node.replace_input_with(place, floats[value])
+    if made:
+        graph.insert_before(graph[0], made)
 
 
 def _keep_float(node: "ir.Node") -> None:

@@ -23,7 +23,7 @@ import numpy as np
 from tasks.contract.errors import ConversionError
 from tasks.formats.tflite.graph import TFLiteGraph, TFLiteSteps
 from tasks.formats.tflite.operators import BETWEEN, FREE, JOINING, KERNELS, MOVING, PRESCRIBED
-from tasks.formats.tflite.shape import rows_of, shape_up, tables_in_integers
+from tasks.formats.tflite.shape import rows_of, shape_up, store_weights, tables_in_integers
 from tasks.keras_graph.rebuild import RANGE
 from tasks.quantization.kernel_steps import KernelSteps
 
@@ -49,6 +49,7 @@ def lower(content: bytes, kernels: KernelSteps, *, integer_ends: bool) -> bytes:
     if integer_ends:
         lowering.make_ends_integer()
     tables_in_integers(graph)
+    store_weights(graph)
     return graph.finished(len(content))
 
 

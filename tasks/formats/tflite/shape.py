@@ -15,8 +15,9 @@ import numpy as np
 from tasks.formats.tflite.graph import TFLiteGraph, TFLiteSteps
 from tasks.formats.tflite.operators import KERNELS, MOVING
 from tasks.quantization.kernel_steps import KernelSteps
-from tasks.quantization.tables import counts, step_of
+from tasks.quantization.stored_weights import counts, steps, stored
 
+BY_CHANNEL = 5  # the version of DEQUANTIZE that knows steps for each channel
 CLIPPING = ("RELU", "RELU6", "MAXIMUM", "MINIMUM")
 
 
@@ -63,13 +64,39 @@ def tables_in_integers(graph: TFLiteGraph) -> None:
         numbers = counts(table) if table is not None else None
         if table is None or numbers is None:
             continue
-        (floats,), steps = operator.outputs, TFLiteSteps(step_of(table), 0)
+        (floats,), step = operator.outputs, TFLiteSteps(float(steps(table).item()), 0)
         name = graph.tensors[operator.inputs[0]].name
-        operator.inputs[0] = graph.integers(numbers, np.array([steps.size]), name)
-        operator.outputs = [graph.like(floats, steps)]
+        operator.inputs[0] = graph.integers(numbers, np.array([step.size]), name)
+        operator.outputs = [graph.like(floats, step)]
         graph.in_integers(operator)
         done.append(graph.made("DEQUANTIZE", operator.outputs, [floats]))
     graph.operators = done
+
+
+# Which inputs of operators are weights that may be stored in 8 bits.
+STORED = {"BATCH_MATMUL": (0, 1), "CONV_2D": (1,), "FULLY_CONNECTED": (1,)}
+
+
+def store_weights(graph: TFLiteGraph) -> None:
+    """Weights of operators that compute in float become floats when a file is opened."""
+    floats: dict[tuple[int, ...], int] = {}
+    made: list[Any] = []
+    for operator in graph.operators:
+        for place in STORED.get(graph.kind(operator), ()):
+            tensor = operator.inputs[place]
+            weight = graph.constant(tensor)
+            if weight is None:
+                continue
+            same = (graph.tensors[tensor].buffer, *weight.shape)
+            if same not in floats and (parts := stored(weight)) is not None:
+                numbers, sizes, (axis,) = parts
+                whole = graph.integers(numbers, sizes.reshape(-1), graph.tensors[tensor].name, axis=axis)
+                floats[same] = graph.in_floats(whole)
+                made.append(graph.made("DEQUANTIZE", [whole], [floats[same]]))
+                graph.set_kind(made[-1], "DEQUANTIZE", BY_CHANNEL)
+            if same in floats:
+                operator.inputs[place] = floats[same]
+    graph.operators = made + graph.operators
 
 
 def rows_of(kind: str, kernel: np.ndarray) -> np.ndarray:

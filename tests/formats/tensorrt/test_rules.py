@@ -63,8 +63,12 @@ def activation_by_channel(proto):
 
 def foreign_operator(proto):
     node = node_of(proto, "largest/MaxPool")
-    node.op_type, node.name = "MaxRoiPool", "largest/MaxRoiPool"
-    return node.name, "refused", "TensorRT's parser does not take the operator MaxRoiPool"
+    everything = set_constant(proto, "everything", np.ones(16, bool))
+    place = list(proto.graph.node).index(node)
+    extra = helper.make_node("Compress", [node.input[0], everything], ["all"], name="largest/Compress", axis=1)
+    proto.graph.node.insert(place, extra)
+    node_of(proto, "largest/MaxPool").input[0] = "all"
+    return extra.name, "refused", "TensorRT's parser does not take the operator Compress"
 
 
 def one_scale(proto):
