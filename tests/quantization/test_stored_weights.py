@@ -85,7 +85,7 @@ KINDS = {
     "simple": (lambda la, x: la.SimpleRNN(64)(x), 1.8, 1.5),
     "cells": (lambda la, x: la.RNN([la.LSTMCell(32), la.GRUCell(32)])(x), 1.6, 1.2),
     "attention": (lambda la, x: la.Flatten()(la.MultiHeadAttention(4, 16)(x, x)), 1.5, 1.8),
-    "products": (lambda la, x: la.Flatten()(la.EinsumDense("abc,cde->abde", (6, 8, 12))(x)), 2.0, 2.0),
+    "products": (lambda la, x: la.Flatten()(la.EinsumDense("abc,cde->abde", (6, 8, 12))(x)), 1.8, 1.8),
     "convolved": (lambda la, x: la.Flatten()(la.ConvLSTM1D(16, 3)(la.Reshape((2, 3, 32))(x))), 1.6, 1.3),
 }
 
