@@ -126,7 +126,9 @@ def test_weights_are_rounded_by_what_is_summed_up_and_not_where_they_stay_in_flo
         np.testing.assert_array_equal(after, kernel)
 
 
-@given(shape=st.tuples(*[st.integers(2, 9)] * 3), axes=st.sampled_from([(0,), (1,), (2,), (1, 2)]), seed=st.integers(0, 99))
+@given(
+    shape=st.tuples(*[st.integers(2, 9)] * 3), axes=st.sampled_from([(0,), (1,), (2,), (1, 2)]), seed=st.integers(0, 99)
+)
 def test_what_was_rounded_is_found_however_it_is_turned(shape, axes, seed):
     draw = np.random.default_rng(seed)
     shape = (shape[0], shape[1], 64 * shape[2])
