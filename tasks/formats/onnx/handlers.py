@@ -293,7 +293,12 @@ def _imaginary(graph: Any, node: Any) -> None:
 
 
 def _magnitude(graph: Any, node: Any) -> None:
-    """The length of each pair that a spectrum has."""
+    """The length of each pair that a spectrum has; tf2onnx's own spectra have both parts along the first axis."""
+    from tf2onnx.onnx_opset.signal import ComplexAbsOp
+
+    if node.inputs[0].type != "DFT":
+        ComplexAbsOp.version_13(graph, node)
+        return
     _put(graph, node, "ReduceL2", [node.input[0]], axes=[-1], keepdims=0)
 
 

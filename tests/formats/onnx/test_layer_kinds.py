@@ -121,6 +121,10 @@ FLOAT_ONLY: dict[str, tuple[tuple[int | None, ...], Build]] = {
     "spectrum": (VECTOR, lambda la, x: la.Lambda(_tf(lambda tf, x: tf.abs(tf.signal.rfft(x))), name="function")(x)),
     "parts of a spectrum": (VECTOR, lambda la, x: la.Lambda(_tf(_parts_of_a_spectrum), name="function")(x)),
     "spectra of a part": (SEQUENCE, lambda la, x: la.Lambda(_tf(lambda tf, x: tf.abs(tf.signal.rfft(x, [3]))))(x)),
+    "spectra of images": (
+        SEQUENCE,
+        lambda la, x: la.Lambda(_tf(lambda tf, x: tf.abs(tf.signal.rfft2d(x))), name="function")(x),
+    ),
     "one hot": (IMAGE, _whole(lambda tf, x: tf.one_hot(x, 3))),
 }
 
