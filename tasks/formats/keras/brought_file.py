@@ -361,6 +361,8 @@ def _refuse_code(part: Any, where: str, field: str, depth: int = 0) -> None:
         not set(name).isdisjoint(".>") or (module and not _of_keras(module))
     ):
         raise _untrusted(field, where, f"it asks for {module}.{name}".replace(" .", " "))
+    if ">" in str(part.get("registered_name")).removeprefix(f"Custom>{name}"):  # Keras looks for it before the class
+        raise _untrusted(field, where, f"it asks for {part['registered_name']}")
     for value in part.values():
         _refuse_code(value, where, field, depth + 1)
 
@@ -372,9 +374,8 @@ def _reads(settings: Any) -> bool:
 
 
 def _of_keras(module: str) -> bool:
-    parts = module.split(".")
     return module in ("keras", "tf_keras", "builtins", INITIALIZERS) or (
-        module.startswith(PACKAGES) and not PARTS.isdisjoint(parts) and "utils" not in parts
+        module.startswith(PACKAGES) and not PARTS.isdisjoint(parts := module.split(".")) and "utils" not in parts
     )
 
 

@@ -98,7 +98,14 @@ def test_files_of_it_in_float_and_in_integers_answer_right():
 
 
 @pytest.mark.parametrize("version", [2, 3])
-def test_a_file_with_another_class_of_that_name_is_refused(version, tmp_path):
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("module", "somebody.applications.convnext", r"asks for somebody\.applications\.convnext\.LayerScale"),
+        ("registered_name", "slimline>Traced", "asks for slimline>Traced"),  # a graph of anything, under a known name
+    ],
+)
+def test_a_file_with_another_class_of_that_name_is_refused(version, field, value, message, tmp_path):
     path = tmp_path / "model.keras"
     settled(version).save(path)
     with zipfile.ZipFile(path) as archive:
@@ -106,12 +113,12 @@ def test_a_file_with_another_class_of_that_name_is_refused(version, tmp_path):
     config = json.loads(entries["config.json"])
     for layer in config["config"]["layers"]:
         if layer["class_name"] == "LayerScale":
-            layer["module"] = "somebody.applications.convnext"
+            layer[field] = value
     entries["config.json"] = json.dumps(config).encode()
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in entries.items():
             archive.writestr(name, content)
-    with pytest.raises(ModelError, match=r"asks for somebody\.applications\.convnext\.LayerScale"):
+    with pytest.raises(ModelError, match=message):
         format_keras.import_model(path, trust=False)
 
 
