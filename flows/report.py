@@ -1,5 +1,6 @@
 """What a compression ends with: figures for people, for Prefect's pages, and for programs."""
 
+import math
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,10 +108,8 @@ def as_rows(score: str, figures: list[Figures]) -> list[dict[str, str]]:
 
     A file that is larger than a float one of the same runtime, which it could be instead, says so.
     """
-    floats: dict[str, int] = {}
-    for line in figures:
-        if line.precision == "float32":
-            floats[line.target] = min(line.size_bytes, floats.get(line.target, line.size_bytes))
+    largest_first = sorted(figures, key=lambda line: -line.size_bytes)
+    floats = {line.target: line.size_bytes for line in largest_first if line.precision == "float32"}
     return [
         {
             "model": f"{line.role} *" if line.shipped else line.role,
@@ -118,7 +117,7 @@ def as_rows(score: str, figures: list[Figures]) -> list[dict[str, str]]:
             "numbers": line.precision,
             **_scored(score, line),
             "size": f"{line.size_bytes / 1024:,.1f} KiB"
-            + (" (larger)" if line.role != "teacher" and line.size_bytes > floats.get(line.target, 0) > 0 else ""),
+            + (" (larger)" if line.role != "teacher" and line.size_bytes > floats.get(line.target, math.inf) else ""),
             "p50": "not run" if line.latency_p50_ms is None else f"{line.latency_p50_ms:.3f} ms",
             "speed-up": "" if line.speedup is None else f"{line.speedup:.2f}x",
             "integers": f"{line.integer_share:.1%}",

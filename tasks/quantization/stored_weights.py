@@ -1,7 +1,7 @@
 """Weights that no integer kernel multiplies, in 8 bits all the same: a file has them so, and runtimes compute in float.
 
 They become floats once, when a file is opened, or, of a table that embeddings are looked up in, where rows are found.
-Such a file is a quarter as large, and as fast.
+They take a quarter of the bytes, and no more time.
 """
 
 from collections.abc import Collection, Iterator
@@ -51,10 +51,8 @@ def _weights(layer: "tf.keras.layers.Layer") -> Iterator[tuple[Any, tuple[int, .
 def steps(weight: np.ndarray, axes: Collection[int] = ()) -> np.ndarray:
     """The sizes of the steps that a weight is rounded to, one for each place of some axes; 0 where all is zero."""
     others = tuple(axis for axis in range(weight.ndim) if axis not in axes)
-    sizes: np.ndarray = np.abs(weight).max(axis=others, keepdims=True, initial=0).astype(np.float32) / np.float32(
-        LEVELS
-    )
-    return sizes
+    largest: np.ndarray = np.abs(weight).max(axis=others, keepdims=True, initial=0)
+    return largest.astype(np.float32) / np.float32(LEVELS)
 
 
 def rounded(weight: np.ndarray, axes: Collection[int] = ()) -> np.ndarray:
@@ -74,20 +72,21 @@ def counts(weight: np.ndarray, axes: Collection[int] = ()) -> np.ndarray | None:
     return near.astype(np.int8) if sizes.any() and np.abs(exact - near).max() < NEAR else None
 
 
-def stored(weight: np.ndarray, most: int = 1) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]] | None:
+def stored(weight: np.ndarray, *, joint: bool = False) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]] | None:
     """A weight as files have it: whole numbers, int8, the steps, and their axes; none if it was not rounded.
 
     Converters turn, join and split weights; what has a step of its own stays together, along whichever axes that is.
 
     Args:
         weight: as a file has it, float32.
-        most: how many axes may have steps of their own, at the most.
+        joint: whether a step may be of a place of all axes but one, besides a place of one axis.
 
     """
     axes = range(weight.ndim)[::-1]
-    candidates = {(axis,) for axis in axes} | {tuple(other for other in axes if other != axis) for axis in axes}
-    for own in sorted(candidates, key=lambda each: (len(each), [-axis for axis in each])):
-        if len(own) <= most and (numbers := counts(weight, own)) is not None:
+    candidates: list[tuple[int, ...]] = [(axis,) for axis in axes]
+    candidates += [tuple(other for other in axes if other != axis) for axis in axes] if joint else []
+    for own in candidates:
+        if (numbers := counts(weight, own)) is not None:
             sizes = steps(weight, own)
             return numbers, np.where(sizes, sizes, np.float32(1)), own
     return None

@@ -134,8 +134,8 @@ def test_what_was_rounded_is_found_however_it_is_turned(shape, axes, seed):
     shape = (shape[0], shape[1], 64 * shape[2])
     weight = rounded(draw.normal(0, draw.uniform(0.01, 10), shape).astype(np.float32), axes)
     turned = np.ascontiguousarray(weight.transpose(order := draw.permutation(3)))
-    numbers, sizes, own = stored(turned, 2)
+    numbers, sizes, own = stored(turned, joint=True)
     assert np.abs(numbers).max() <= 127
     np.testing.assert_allclose(numbers * sizes, turned, rtol=1e-6)
     assert {int(order[axis]) for axis in own} >= set(axes)
-    assert stored(draw.normal(size=shape).astype(np.float32), 2) is None
+    assert stored(draw.normal(size=shape).astype(np.float32), joint=True) is None

@@ -102,7 +102,7 @@ def custom_run(up: Up, page, name: str, flow: str) -> None:
 
 
 def submit(page) -> None:
-    """Submit the form, and open the run; a click while the form takes in its last field starts nothing."""
+    """Submit the form, and open the run; a click that started nothing, which was seen once, is made again."""
     from playwright.sync_api import TimeoutError as TooLong
 
     toast = page.get_by_role("button", name="View run")  # it slides in, and goes by itself

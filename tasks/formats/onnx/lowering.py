@@ -44,13 +44,13 @@ MOVING = frozenset(
 )
 # Which inputs of operators are weights that may be stored in 8 bits; a loop takes those of its body along.
 STORED = {
-    "Conv": (1,),
-    "Gemm": (1,),
-    "GRU": (1, 2),
-    "LSTM": (1, 2),
-    "Loop": tuple(range(2, 32)),
-    "MatMul": (0, 1),
-    "RNN": (1, 2),
+    "Conv": slice(1, 2),
+    "Gemm": slice(1, 2),
+    "GRU": slice(1, 3),
+    "LSTM": slice(1, 3),
+    "Loop": slice(2, None),
+    "MatMul": slice(0, 2),
+    "RNN": slice(1, 3),
 }
 
 
@@ -256,10 +256,7 @@ def _kernel_to_integers(node: "ir.Node", kernels: KernelSteps) -> None:
 
 
 def _table_to_integers(node: "ir.Node") -> None:
-    """An embedding's rows are looked up as integers, and only those that are found become floats.
-
-    By a product: ONNX Runtime ends the process where it moves a DequantizeLinear on to what a loop takes.
-    """
+    """An embedding's rows are looked up as integers, and only those that are found become floats."""
     import onnx_ir as ir
 
     table = array(node.inputs[0])
@@ -267,31 +264,38 @@ def _table_to_integers(node: "ir.Node") -> None:
     if table is None or numbers is None:
         return
     lookup = ir.node("Gather", [constant(numbers), node.inputs[1]], name=node.name)
-    floats = ir.node("Cast", [lookup.outputs[0]], {"to": ir.DataType.FLOAT}, name=node.name)
-    sized = ir.node("Mul", [floats.outputs[0], constant(steps(table).reshape(()))], name=node.name)
+    floats, sized = _in_floats(lookup.outputs[0], steps(table).reshape(()), node.name)
     node.prepend([lookup, floats, sized])
     sized.outputs[0].type, sized.outputs[0].shape = node.outputs[0].type, node.outputs[0].shape
     bypass(node, sized.outputs[0])
 
 
-def _store_weights(graph: "ir.Graph") -> None:
-    """Weights of operators without integer kernels, in the bodies of loops too, become floats when a file is opened.
+def _in_floats(numbers: "ir.Value", sizes: np.ndarray, name: str | None) -> "tuple[ir.Node, ir.Node]":
+    """Whole numbers times their steps. A DequantizeLinear is another matter to ONNX Runtime.
 
-    By a product again: ONNX Runtime computes it then, and leaves a DequantizeLinear to be computed with each call.
+    Of a constant it computes that with each call, and the product once; and it ends the process where it moves one on
+    to what a loop takes.
     """
+    import onnx_ir as ir
+
+    floats = ir.node("Cast", [numbers], {"to": ir.DataType.FLOAT}, name=name)
+    return floats, ir.node("Mul", [floats.outputs[0], constant(sizes)], name=name)
+
+
+def _store_weights(graph: "ir.Graph") -> None:
+    """Weights of operators without integer kernels, in the bodies of loops too, become floats when a file is opened."""
     import onnx_ir as ir
 
     floats: dict[ir.Value, ir.Value] = {}
     made: list[ir.Node] = []
     for node in list(graph.all_nodes()):
-        for place in STORED.get(node.op_type, ()):
-            value = node.inputs[place] if place < len(node.inputs) else None
+        for place in range(len(node.inputs))[STORED.get(node.op_type, slice(0))]:
+            value = node.inputs[place]
             numbers = array(value)
             if value is None or numbers is None:
                 continue
-            if value not in floats and (parts := stored(numbers, numbers.ndim)) is not None:
-                whole = ir.node("Cast", [constant(parts[0])], {"to": ir.DataType.FLOAT}, name=node.name)
-                made += [whole, ir.node("Mul", [whole.outputs[0], constant(parts[1])], name=node.name)]
+            if value not in floats and (parts := stored(numbers, joint=True)) is not None:
+                made += _in_floats(constant(parts[0]), parts[1], node.name)
                 floats[value] = made[-1].outputs[0]
                 floats[value].type, floats[value].shape = value.type, value.shape
             if value in floats:

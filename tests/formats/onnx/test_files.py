@@ -141,6 +141,24 @@ def test_zeros_of_pruning_stay_zeros(tmp_path):
     assert np.mean(steps == 0) >= zeros > 0.69
 
 
+def test_weights_are_in_a_file_once_and_as_they_are_multiplied(tmp_path):
+    """tf2onnx has those of an EinsumDense once more for their shape, and reshapes others with each call."""
+    import onnx as library
+    import tensorflow as tf
+
+    inputs = tf.keras.Input((6, 16))
+    x = tf.keras.layers.MultiHeadAttention(4, 8, use_bias=False)(inputs, inputs)
+    model = tf.keras.Model(inputs, x)
+    onnx.write(model, tmp_path, "float32", classes=())
+    graph = library.load(tmp_path / onnx.FILE).graph
+    kernels = {tensor.name: list(tensor.dims) for tensor in graph.initializer if np.prod(tensor.dims) > 64}
+    assert sum(map(np.prod, kernels.values())) == model.count_params()
+    takers = [node.op_type for node in graph.node for name in node.input if name in kernels]
+    assert set(takers) <= {"MatMul", "Gemm"}
+    draw = np.random.default_rng(0).normal(size=(5, 6, 16)).astype(np.float32)
+    np.testing.assert_allclose(onnx.load(tmp_path)(draw), model(draw).numpy(), rtol=1e-5, atol=1e-5)
+
+
 def test_what_a_person_sees_of_the_file(quantized, tmp_path):
     import onnxruntime
 
