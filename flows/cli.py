@@ -11,12 +11,16 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows import embedded, interrupt, programs
 from flows.grammar import chosen
 from tasks.contract.errors import SlimlineError
 from tasks.contract.progress import listener
 from tasks.contract.state_folder import home
+
+if TYPE_CHECKING:
+    from flows.display import Display
 
 
 def main(arguments: Sequence[str] | None = None, failed: Callable[[SlimlineError], None] | None = None) -> int:
@@ -37,7 +41,7 @@ def main(arguments: Sequence[str] | None = None, failed: Callable[[SlimlineError
         if command.own_signals:
             return _ended(command.work, say_stopped, failed)
         _hush()
-        with interrupt.heeded(_give_up, say_stopped):
+        with interrupt.heeded(_give_up, say_stopped, _say_stopping):
             return _ended(command.work, say_stopped, failed)
     except KeyboardInterrupt:
         interrupt.once(say_stopped)
@@ -81,15 +85,31 @@ def _give_up() -> None:
         give_up(interrupt.heard())
 
 
+def _say_stopping() -> None:
+    """Say that what was interrupted is not over yet, where the bar was: what is printed above one may bring it back."""
+    from flows.screen import say, screen
+
+    _take_bar_away()
+    say(screen(stderr=True), "\nslimline: stopping; Ctrl-C again does not wait for it")
+
+
+def _take_bar_away() -> "Display | None":
+    """Whoever has drawn one, if it was drawn here."""
+    from flows.display import Display
+
+    shown = listener()
+    if not isinstance(shown, Display):
+        return None
+    shown.stop()
+    return shown
+
+
 def _say_stopped(typed: Sequence[str]) -> None:
     """Say what Ctrl-C leaves, and how to go on."""
-    from flows.display import Display
     from flows.screen import copyable, say, screen
 
-    shown, kept = listener(), ""
-    if isinstance(shown, Display):
-        shown.stop()
-        kept = shown.kept() if typed[0] == "run" else ""  # the others measure anew
+    shown = _take_bar_away()
+    kept = shown.kept() if shown and typed[0] == "run" else ""  # the others measure anew
     console = screen(stderr=True)
     say(console, f"slimline: stopped{f'; kept: {kept}' if kept else ''}")
     say(console, f"To {'go on from there' if kept else 'start again'}, type the same command:")

@@ -32,7 +32,8 @@ PATIENCE = 2.5  # seconds that the main thread has in all
 CLOSING, LAST = 1.5, 0.5  # seconds after that to close what runs, and for each of two last steps: 5 s are the promise
 
 _heard: list[float] = []  # when, in seconds since 1970
-_said = threading.Lock()
+_said = threading.Lock()  # taken for good by whoever tells how it ended
+_telling = threading.Lock()
 
 
 def heard() -> float:
@@ -41,7 +42,7 @@ def heard() -> float:
 
 
 @contextmanager
-def heeded(close: Callable[[], None], say: Callable[[], None]) -> Iterator[None]:
+def heeded(close: Callable[[], None], say: Callable[[], None], wait: Callable[[], None]) -> Iterator[None]:
     """While the block lasts, Ctrl-C ends this process within five seconds, a second one at once.
 
     Temporary files of the block lie in a folder that goes with it, in either way; where a process was killed the next
@@ -52,6 +53,7 @@ def heeded(close: Callable[[], None], say: Callable[[], None]) -> Iterator[None]
         close: writes down that what runs was stopped. Called if the main thread does not come to it soon, in another
             thread, and maybe in both.
         say: tells the person; called then too, unless `once` was.
+        wait: tells the person that it takes longer, in another thread.
 
     """
     _remove_left()
@@ -59,7 +61,7 @@ def heeded(close: Callable[[], None], say: Callable[[], None]) -> Iterator[None]
         (Path(folder) / OWNER).write_text(this_process())
         before, tempfile.tempdir = tempfile.tempdir, folder
         if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-            _listen(close, (lambda: once(say), lambda: shutil.rmtree(folder, ignore_errors=True)))
+            _listen(close, wait, (lambda: once(say), lambda: shutil.rmtree(folder, ignore_errors=True)))
         try:
             yield
         finally:
@@ -79,10 +81,17 @@ def _remove_left() -> None:
 def once(tell: Callable[[], None]) -> None:
     """Call it, unless something was shown through here before."""
     if _said.acquire(blocking=False):
-        tell()
+        with _telling:
+            tell()
 
 
-def _listen(close: Callable[[], None], last: tuple[Callable[[], None], ...]) -> None:
+def _unless_said(tell: Callable[[], None]) -> None:
+    with _telling:
+        if not _said.locked():
+            tell()
+
+
+def _listen(close: Callable[[], None], wait: Callable[[], None], last: tuple[Callable[[], None], ...]) -> None:
     atexit.register(_leave)  # before any library's, and so called after them
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -90,7 +99,7 @@ def _listen(close: Callable[[], None], last: tuple[Callable[[], None], ...]) -> 
     sys.unraisablehook = _raise_again
     signal.signal(AGAIN, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
-    threading.Thread(target=_wait, args=(reader, close, last), name="interrupt", daemon=True).start()
+    threading.Thread(target=_wait, args=(reader, close, wait, last), name="interrupt", daemon=True).start()
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -116,7 +125,9 @@ def _leave() -> None:
         os._exit(EXIT_CODE)
 
 
-def _wait(reader: int, close: Callable[[], None], last: tuple[Callable[[], None], ...]) -> None:
+def _wait(
+    reader: int, close: Callable[[], None], wait: Callable[[], None], last: tuple[Callable[[], None], ...]
+) -> None:
     """Hear Ctrl-C, wait for the main thread, and end the process without it."""
     _pressed(reader, None)
     _heard.append(time.time())
@@ -124,8 +135,7 @@ def _wait(reader: int, close: Callable[[], None], last: tuple[Callable[[], None]
     again = _pressed(reader, SOON)
     closing = _begun(close)  # the main thread may do so as well: it only has to be done once
     if not again:
-        if not _said.locked():
-            print("\nslimline: stopping; Ctrl-C again does not wait for it", file=sys.stderr, flush=True)  # noqa: T201
+        _begun(lambda: _unless_said(wait)).join(LAST)
         again = _pressed(reader, PATIENCE - (time.monotonic() - began))
     closing.join(LAST if again else CLOSING)
     for step in last:

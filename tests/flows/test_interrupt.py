@@ -153,7 +153,7 @@ from flows.interrupt import EXIT_CODE, heeded, once
 def say():
     print("said", flush=True)
 
-with heeded(lambda: print("closed", flush=True), say):
+with heeded(lambda: print("closed", flush=True), say, lambda: print("stopping", flush=True)):
     child = subprocess.Popen(["sleep", "300"], start_new_session=True)
     folder = tempfile.mkdtemp()
     print("begun", flush=True)
@@ -204,11 +204,50 @@ def test_whatever_the_main_thread_does(tmp_path, work, presses, how, seconds):
     assert least <= took < most + 10, f"{most} s on a machine at rest"
 
 
+SLOWLY = """
+import sys, time
+from flows import cli, display, grammar, setting_up
+
+class Slow(display.Display):
+    def _line(self):
+        time.sleep(0.2)  # as on a machine that does much else
+        return super()._line()
+
+def work():
+    with setting_up.shown() as shown:
+        shown.preparing("something long")
+        try:
+            time.sleep(300)
+        except KeyboardInterrupt:
+            time.sleep(float(sys.argv[1]))
+            raise
+    return 0
+
+display.Display = Slow
+cli.chosen = lambda typed: grammar.Command(work)
+sys.exit(cli.main(["run"]))
+"""
+
+
+@pytest.mark.parametrize("later", [0.85, 0.95, 1.05, 1.3])
+def test_the_bar_is_gone_whenever_the_main_thread_takes_it_away(tmp_path, later):
+    """A second after the key a person is told to wait; that line and the bar's end may meet."""
+    with at_terminal(tmp_path, sys.executable, "-c", SLOWLY, str(later)) as terminal:
+        terminal.await_text("something long .*━", 60)
+        assert terminal.interrupt(SOON)[0] == 130, terminal.text()
+        check_left_nothing(terminal, tmp_path)
+    assert "━" not in terminal.text()
+    waits = "slimline: stopping; Ctrl-C again does not wait for it\n" in terminal.text()
+    assert waits or later < 1.1
+    assert len(terminal.text().strip().splitlines()) == 3 + waits, terminal.text()
+    assert command_shown(terminal)[-1] == "run"
+
+
 def test_temporary_files_of_one_that_was_killed_are_removed_by_the_next(tmp_path):
     program = """
 import os, signal, sys, tempfile
 from flows.interrupt import heeded
-with heeded(print, print):
+with heeded(print, print, print):
     print(os.path.dirname(tempfile.mkdtemp()), flush=True)
     if sys.argv[1:]:
         os.kill(os.getpid(), signal.SIGKILL)
