@@ -34,15 +34,14 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """A recipe file, with dotted overrides such as `student.width=0.5` put in before it is checked.
 
     Paths in the file are relative to its folder, those in overrides to the working folder. So are those of recipes that
-    are shipped: they lie where no data of anybody's do.
+    are shipped, which lie where no data of anybody's do, but for files that are shipped beside them.
 
     Raises:
         RecipeError: the file is not there, not YAML, or not a recipe; names the field, the value and the way out.
 
     """
     settings = _settings(path)
-    if path.resolve() not in RECIPES.values():
-        _seen_from_here(settings, path.parent)
+    _seen_from_here(settings, path.parent, shipped=path.resolve() in RECIPES.values())
     return check_settings(with_overrides(settings, overrides))
 
 
@@ -60,10 +59,11 @@ def _settings(path: Path) -> dict[str, Any]:
     return settings
 
 
-def _seen_from_here(settings: dict[str, Any], folder: Path) -> None:
+def _seen_from_here(settings: dict[str, Any], folder: Path, *, shipped: bool) -> None:
     """Write the relative paths of a recipe in a folder as they are seen from the working folder.
 
-    Where it is the working folder they stay what they are, and so does the recipe's digest.
+    Of a shipped one those alone that lie beside it. Where the recipe's is the working folder they stay what they are,
+    and so does the recipe's digest.
     """
     groups = {group: values for group in PATHS if isinstance(values := settings.get(group), dict)}
     for group, values in groups.items():
@@ -71,6 +71,8 @@ def _seen_from_here(settings: dict[str, Any], folder: Path) -> None:
             if not isinstance(value, str) or not value or not _is_path(group, values, value):
                 continue
             there, here = folder.absolute() / value, Path.cwd()
+            if shipped and not there.exists():
+                continue
             if folder.resolve() != here.resolve() and not value.startswith("~") and not Path(value).is_absolute():
                 place = Path(os.path.normpath(there))
                 values[name] = str(place.relative_to(here) if place.is_relative_to(here) else place)

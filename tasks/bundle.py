@@ -9,6 +9,7 @@ from pathlib import Path
 from tasks.bundles import BUNDLES
 from tasks.bundles.contents import BundleConfig, Contents, ServerName, render
 from tasks.bundles.question import write_question
+from tasks.bundles.rows import write_encoding
 from tasks.contract.artifact import BundleArtifact, digest_folder
 from tasks.contract.errors import OutputTaken
 from tasks.contract.named import fields
@@ -60,6 +61,7 @@ def bundle(folder: Path, server: ServerName, contents: Contents) -> None:
         measured=measured,
         config=contents.config,
         question=question,
+        row=write_encoding(folder, contents),
         outputs=contents.outputs(measured.target),
         labels=any(output.labels for output in contents.outputs(measured.target)),
         saturating=layers,

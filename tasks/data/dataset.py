@@ -102,6 +102,11 @@ class Dataset:
         """Whether the examples exceed `data.memory_mib` and are read anew each epoch."""
         return not self.in_memory
 
+    @property
+    def ids(self) -> int:
+        """How many ids an example's values are of, from 0, if these are the words of a text; else 0."""
+        return sum(column.ids for column in self.encoding)  # a text's column is the only one
+
     def scaling(self, name: str = ONE) -> Scaling:
         """How a model's first layer treats an input's raw values: the config's answer, with `auto` resolved."""
         if self.config.scaling != "auto":

@@ -310,9 +310,10 @@ class Table:
         except (TypeError, ValueError) as error:
             raise ValueError(f"column {column.name!r} holds {values.dtype}, not what it did: {error}") from error
         if column.categories and (new := self.encoder.unseen(column, taken)).any():
+            what = "texts without a word" if column.kind == "words" else "values are categories"
             warnings.warn(
-                f"column {column.name!r}: {new.sum():,} of {len(new):,} values are categories that no training row "
-                f"had, such as {taken[new][0]!r}",
+                f"column {column.name!r}: {new.sum():,} of {len(new):,} {what} that no training row had, such as "
+                f"{taken[new][0]!r}",
                 stacklevel=2,
             )
         return self._checked(self.encoder.inputs_of(column, taken), f"column {column.name!r}")

@@ -16,7 +16,7 @@ from tasks.data import Dataset
 from tasks.data.heads import Head
 from tasks.formats.keras.brought_file import ModelFile, look
 from tasks.formats.keras.ends import Shape, check_counts, fits
-from tasks.zoo import autoencoder, cnn, ds_cnn, mlp, mobilenet, resnet6, resnet8, unet
+from tasks.zoo import autoencoder, cnn, ds_cnn, mlp, mobilenet, resnet6, resnet8, unet, words
 from tasks.zoo.brought import Brought, bring, source_of
 from tasks.zoo.ends import ModelEnds, ends_of
 
@@ -35,6 +35,7 @@ __all__ = [
     "ends_of",
 ]
 
+OF_WORDS = "the words of a table's column of texts, which data.table.texts names"
 PREDICTING: tuple[Problem, ...] = ("classification", "multilabel", "regression")
 
 
@@ -47,6 +48,7 @@ class Architecture:
     rank: axes of an example: 3 for an image `(height, width, channels)`; 0 takes any shape, flattened.
     smallest: height and width that an image must have at least.
     steps: 0, or what both must be a multiple of, for one that answers at each pixel.
+    of_words: whether its input is the ids of words.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Architecture:
     rank: int = 3
     smallest: int = 4
     steps: int = 0
+    of_words: bool = False
 
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -68,6 +71,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         Architecture("mobilenet", mobilenet.build, smallest=32),
         Architecture("unet", unet.build, problems=("classification", "regression", "reconstruction"), steps=4),
         Architecture("autoencoder", autoencoder.build, problems=("reconstruction",), rank=0),
+        Architecture("words", words.build, rank=1, of_words=True),
     )
 }
 
@@ -189,6 +193,9 @@ def build_model(config: ModelConfig, data: Dataset, *, seed: int, field: str = "
         return bring_model(config, data, field).model
     architecture = ARCHITECTURES[config.model]
     _check_architecture(architecture, data.input_shapes, data.heads, f"{field}.model")
+    if architecture.of_words and not data.ids:
+        remedy = f"takes {OF_WORDS}. For ids of your own bring a model with an Embedding, which says how many there are"
+        raise ModelError(f"{field}.model", architecture.name, remedy)
     return architecture.build(ends_of(data), config.width)
 
 
@@ -217,11 +224,11 @@ def _check_architecture(
         )
     input_shape = next(iter(inputs.values()))
     if architecture.rank and len(input_shape) != architecture.rank:
+        taken = OF_WORDS if architecture.of_words else "images of shape (height, width, channels)"
         raise ModelError(
             field,
             architecture.name,
-            f"takes images of shape (height, width, channels); the data's examples have shape {input_shape}; `mlp` "
-            "takes any",
+            f"takes {taken}; the data's examples have shape {input_shape}; `mlp` takes any",
         )
     if architecture.rank == 3 and min(input_shape[:2]) < architecture.smallest:
         raise ModelError(

@@ -1,6 +1,6 @@
 """What every architecture has before and behind it: raw values come in, probabilities or raw values go out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from typing import TYPE_CHECKING
@@ -26,12 +26,14 @@ class InputEnd:
     """An input's shape, and the straight line `value * scale + offset` to the range that a model learns well in.
 
     name: `ONE` where there is no other.
+    ids: how many ids there are, from 0, where the values are ids of words; else 0.
     """
 
     shape: tuple[int, ...]
     scale: Factors = (1.0,)
     offset: Factors = (0.0,)
     name: str = ONE
+    ids: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class ModelEnds:
 def ends_of(data: Dataset) -> ModelEnds:
     """The ends that fit a data set: from its shapes, and from what its train split's values are like."""
     return ModelEnds(
-        tuple(_input_end(each, data.scaling(each.name)) for each in data.inputs),
+        tuple(replace(_input_end(each, data.scaling(each.name)), ids=data.ids) for each in data.inputs),
         tuple(_output_end(head, data) for head in data.heads),
     )
 

@@ -1,4 +1,4 @@
-"""The recipes of scikit-learn's tables: what they read, what is said of it, and that they keep their budgets."""
+"""The recipes of tables and of texts: what they read, what is said of it, and that they keep their budgets."""
 
 import pytest
 
@@ -6,7 +6,8 @@ from flows.check import check, plan
 from flows.recipe_file import read_recipe
 from flows.shipped import RECIPES
 
-TABLES = {"breast-cancer": (("malignant", "benign"), (30,)), "diabetes": ((), (10,))}
+ABOUT = ("alarm", "cooking", "heating", "lights", "music", "phone", "reminder", "weather")
+TABLES = {"breast-cancer": (("malignant", "benign"), (30,)), "diabetes": ((), (10,)), "requests": (ABOUT, (11,))}
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -62,6 +62,14 @@ def test_a_classification_ends_in_probabilities(name):
     assert model.layers[-1].name == "probabilities"
 
 
+def test_words_are_of_a_text_s_column_alone(table):
+    with pytest.raises(ModelError, match=r"teacher.model.*data.table.texts names.*bring a model with an Embedding"):
+        build_model(ModelConfig(model="words"), table, seed=0, field="teacher")
+    images = {"": (8, 8, 1)}
+    with pytest.raises(ModelError, match=r"takes the words of a table's column of texts.*\(8, 8, 1\); `mlp` takes any"):
+        check_model(ModelConfig(model="words"), images, [Head(problem="classification", output_shape=(3,))], "student")
+
+
 def test_raw_values_are_scaled_inside_the_model(digits):
     ends = ends_of(digits)
     model = ARCHITECTURES["cnn"].build(ends, 0.25)

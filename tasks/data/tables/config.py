@@ -42,22 +42,44 @@ class TableConfig(BaseModel, frozen=True, extra="forbid", title="Table"):
         "anyway.",
         json_schema_extra=_at(3),
     )
+    texts: str = Field(
+        default="",
+        description="The column of texts whose words count, such as a review. It is the only input then, and becomes "
+        "the ids of its first words: 0 behind its end, 1 for a word that hardly a training row has, and so on.",
+        json_schema_extra=_at(4),
+    )
+    max_words: int = Field(
+        default=5000,
+        ge=1,
+        le=1_000_000,
+        description="How many words have an id of their own at most, the most common ones. More knows rarer words, and "
+        "makes the model larger.",
+        json_schema_extra=_at(5),
+    )
+    text_length: int = Field(
+        default=0,
+        ge=0,
+        le=10_000,
+        description="How many of a text's first words are inputs; 0 takes as many as 95 of 100 training texts have at "
+        "most. More reads longer texts to their end, and takes longer.",
+        json_schema_extra=_at(6),
+    )
     date_format: str = Field(
         default="",
         description="How dates are written, as in strptime: '%d.%m.%Y'. ISO 8601 is read without it.",
-        json_schema_extra=_at(4),
+        json_schema_extra=_at(7),
     )
     header: Literal["auto", "names", "none"] = Field(
         default="auto",
         description="Whether a text file's first line has the columns' names. Auto: what the first lines show; without "
         "names columns are called column_1, column_2, ….",
-        json_schema_extra=_at(5),
+        json_schema_extra=_at(8),
     )
     encoding: str = Field(
         default="",
         description="A text file's encoding, such as cp1252 or latin-1. Empty: UTF-8, or UTF-16 where the file begins "
         "with its mark.",
-        json_schema_extra=_at(6),
+        json_schema_extra=_at(9),
     )
 
     @field_validator("encoding")

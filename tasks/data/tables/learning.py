@@ -10,19 +10,26 @@ import numpy as np
 
 from tasks.contract.errors import DataError
 from tasks.data.config import DataConfig
+from tasks.data.tables.config import TableConfig
 from tasks.data.tables.files import TableFile, batches_of, is_text_file, schema_of
 from tasks.data.tables.first_lines import DATE
 from tasks.data.tables.rows import LIST, Rows
-from tasks.data.tables.slimline_columns import PARTS, Column, Values, missing, parts_of
+from tasks.data.tables.slimline_columns import PARTS, Column, Values, missing, parts_of, words_of
 from tasks.data.tables.values import CODE, dates, is_number, is_text, numbers, plain
 
+# times that the training rows have a word with an id of its own: of the others the model learns what any other word is
+OFTEN = 2
+MOST_READ = 0.95  # share of the training rows' texts that are read to their end
 ROWS_EACH = 2  # that a category has at least, on average: else the column names rows, and nothing that others share
 FILLS = ("mean", "median", "zero", "indicator")
 
 
 @dataclass
 class Seen:
-    """What was seen of one column. sums, least, most: of the numbers that it is made of; `values` for a median."""
+    """What was seen of one column. sums, least, most: of the numbers that it is made of; `values` for a median.
+
+    counts: of categories, or of words; lengths: of texts, in words.
+    """
 
     gaps: int = 0
     counts: Counter[str] = field(default_factory=Counter)
@@ -30,6 +37,7 @@ class Seen:
     least: Any = np.inf
     most: Any = -np.inf
     values: list[np.ndarray] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -55,8 +63,12 @@ def kinds_of(files: Sequence[TableFile], names: Sequence[str], config: DataConfi
     if unknown := [name for name in codes if name not in names]:
         raise DataError("data.table.categorical", ", ".join(unknown), f"none of the columns in use: {', '.join(names)}")
     kinds: dict[str, Column] = {}
+    check_texts(table.texts, schema, names)
     for name in names:
         kind = plain_type(schema.field(name).type)
+        if name == table.texts:
+            kinds[name] = Column(name, "words")
+            continue
         if name in codes and str(kind) != "bool" and (is_number(kind) or is_text(kind)):
             kinds[name] = category(name)
         elif is_number(kind):
@@ -67,6 +79,28 @@ def kinds_of(files: Sequence[TableFile], names: Sequence[str], config: DataConfi
             raise no_values(files[0], name, kind)
     inferred = _inferred(files, [name for name in names if name not in kinds], config)
     return tuple(kinds.get(name) or inferred[name] or category(name) for name in names)
+
+
+def check_texts(texts: str, schema: Any, names: Sequence[str]) -> None:
+    """Refuses a column of texts that is not there, holds none, or is not the only input.
+
+    Raises:
+        DataError: says which.
+
+    """
+    if not texts:
+        return
+    if texts not in names:
+        raise DataError("data.table.texts", texts, f"none of the columns in use: {', '.join(names)}")
+    if not is_text(kind := plain_type(schema.field(texts).type)):
+        raise DataError("data.table.texts", texts, f"holds {kind}, and no texts; leave data.table.texts out")
+    if len(names) > 1:
+        raise DataError(
+            "data.table.texts",
+            texts,
+            f"the ids of words and other columns are not one input: write data.input: {texts}, or leave "
+            "data.table.texts out",
+        )
 
 
 def plain_type(kind: Any) -> Any:
@@ -142,7 +176,9 @@ def learned(kinds: Sequence[Column], rows: Iterable[Rows], config: DataConfig) -
         total, dropped = total + len(chunk), dropped + chunk.dropped
         for column, of, values in zip(kinds, seen, chunk.values, strict=True):
             _look(column, of, values, keep=table.missing == "median")
-    columns = tuple(_filled(_shaped(column, of), of, total, config) for column, of in zip(kinds, seen, strict=True))
+    columns = tuple(
+        _filled(_shaped(column, of, table), of, total, config) for column, of in zip(kinds, seen, strict=True)
+    )
     return Learned(columns, seen, total, dropped)
 
 
@@ -153,6 +189,11 @@ def _look(column: Column, seen: Seen, values: Values, *, keep: bool) -> None:
     if column.kind in ("one_hot", "ids"):
         seen.counts.update(there.tolist())
         return
+    if column.kind == "words":
+        for words in map(words_of, there):
+            seen.counts.update(words)
+            seen.lengths.append(len(words))
+        return
     figures = parts_of(there, PARTS) if column.kind == "date" else there[:, None]
     if len(figures):
         seen.sums = seen.sums + figures.sum(axis=0)
@@ -162,8 +203,12 @@ def _look(column: Column, seen: Seen, values: Values, *, keep: bool) -> None:
             seen.values.append(figures)
 
 
-def _shaped(column: Column, seen: Seen) -> Column:
-    """With its categories, or the parts that vary."""
+def _shaped(column: Column, seen: Seen, table: TableConfig) -> Column:
+    """With its categories, its words, or the parts that vary."""
+    if column.kind == "words":
+        common = sorted((-count, word) for word, count in seen.counts.items() if count >= OFTEN)[: table.max_words]
+        length = table.text_length or int(np.quantile(seen.lengths or [0], MOST_READ, method="higher"))
+        return replace(column, categories=tuple(word for _, word in common), length=length)
     if column.kind == "date":
         varies = np.broadcast_to(seen.least < seen.most, len(PARTS))
         return replace(column, parts=tuple(part for part, moves in zip(PARTS, varies, strict=True) if moves))
@@ -175,8 +220,8 @@ def _filled(column: Column, seen: Seen, rows: int, config: DataConfig) -> Column
     rule = config.table.missing
     if rule not in FILLS:
         return column
-    flag = rule == "indicator" and seen.gaps > 0
-    if column.kind in ("one_hot", "ids") or rule == "zero":
+    flag = rule == "indicator" and seen.gaps > 0 and column.kind != "words"  # a text without words says so itself
+    if column.kind in ("one_hot", "ids", "words") or rule == "zero":
         return replace(column, flag=flag, fill=(0.0,) * len(column.inputs))
     if seen.gaps == rows:
         raise DataError(
@@ -222,7 +267,12 @@ def check_categories(found: Learned, config: DataConfig, names: Sequence[str]) -
         each = "; ".join(
             f"{name}: {len(of[name]):,} texts in {of[name].total():,} rows ({_few(of[name])})" for name in apart
         )
-        raise DataError("data.input", each, f"texts that hardly two rows share tell nothing of new ones: {list_them}")
+        raise DataError(
+            "data.input",
+            each,
+            f"texts that hardly two rows share tell nothing of new ones: {list_them}; or, where their words count, "
+            f"write data.input and data.table.texts: {apart[0]}",
+        )
     most = max(len(of[name]) for name in many)
     each = "; ".join(f"{name}: {len(of[name]):,} categories ({_few(of[name])})" for name in many)
     raise DataError(

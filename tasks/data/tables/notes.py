@@ -30,6 +30,8 @@ def notes_of(found: Learned, whole: Learned, config: DataConfig) -> list[str]:
                 )
         elif column.kind == "date":
             notes.append(_on_date(column))
+        elif column.kind == "words":
+            notes.append(_on_words(column, seen))
         if seen.gaps and column.inputs and column.fill is not None:
             notes.append(_on_gaps(column, seen, found.rows, config))
     return notes
@@ -43,7 +45,7 @@ def notes_of_new(columns: Sequence[Column], rows: Iterable[Rows], part: str = ""
         dropped, total = dropped + chunk.dropped, total + len(chunk) + chunk.dropped
         for place, (column, values) in enumerate(zip(columns, chunk.values, strict=True)):
             gaps[place] += np.count_nonzero(missing(values))
-            if column.kind in ("one_hot", "ids"):
+            if column.kind in ("one_hot", "ids", "words"):
                 others = unseen(column, values)
                 new[place] += np.count_nonzero(others)
                 if others.any():
@@ -53,7 +55,12 @@ def notes_of_new(columns: Sequence[Column], rows: Iterable[Rows], part: str = ""
     for column, lacking, other in zip(columns, gaps, new, strict=True):
         if lacking and column.inputs and column.fill is not None:
             notes.append(f"Column `{column.name}` lacks {lacking:,} of {total:,} values{of}, filled as in training.")
-        if other:
+        if other and column.kind == "words":
+            notes.append(
+                f"Column `{column.name}`: {other:,} of {total:,} texts{of} have no word that the training rows have, "
+                f"such as {examples[column.name]!r}."
+            )
+        elif other:
             notes.append(
                 f"Column `{column.name}`: {other:,} of {total:,} values{of} are categories that no training row has, "
                 f"such as {examples[column.name]!r}: {_nothing(column)}."
@@ -62,11 +69,20 @@ def notes_of_new(columns: Sequence[Column], rows: Iterable[Rows], part: str = ""
 
 
 def _on_categories(column: Column) -> str:
-    names = ", ".join(column.categories[:FEW]) + (", …" if len(column.categories) > FEW else "")
+    names = _examples(column)
     count = _count(len(column.categories), "category", "categories")
     if column.kind == "ids":
         return f"Column `{column.name}` has {count}, numbered from 1 in this order: {names}. 0 is any other."
     return f"Column `{column.name}` has {count}, an input each: {names}."
+
+
+def _on_words(column: Column, seen: Seen) -> str:
+    longer = sum(length > column.length for length in seen.lengths)
+    return (
+        f"Column `{column.name}` becomes the ids of its first {_count(column.length, 'word')}, of "
+        f"{_count(len(column.categories), 'known word')}: {_examples(column)}. 1 is any other word, 0 none. "
+        f"{_count(longer, 'training text')} of {len(seen.lengths):,} {'is' if longer == 1 else 'are'} longer."
+    )
 
 
 def _on_date(column: Column) -> str:
@@ -81,6 +97,8 @@ def _on_gaps(column: Column, seen: Seen, rows: int, config: DataConfig) -> str:
     flag = f", and `{column.inputs[-1]}` is 1 there" if column.flag else ""
     if column.kind in ("one_hot", "ids"):
         return f"{what}: {_nothing(column)}{flag}."
+    if column.kind == "words":
+        return f"{what}: they are texts without a word."
     rule = RULES[config.table.missing]
     figure = f", {column.fill[0]:.6g}," if column.fill and column.kind == "number" and rule != "zero" else ""
     return f"{what}: {rule}{figure} stands there{flag}."
@@ -88,6 +106,10 @@ def _on_gaps(column: Column, seen: Seen, rows: int, config: DataConfig) -> str:
 
 def _nothing(column: Column) -> str:
     return "its number is 0 there" if column.kind == "ids" else "none of its inputs is 1 there"
+
+
+def _examples(column: Column) -> str:
+    return ", ".join(column.categories[:FEW]) + (", …" if len(column.categories) > FEW else "")
 
 
 def _count(number: int, one: str, many: str = "") -> str:

@@ -23,6 +23,8 @@ from tasks.contract.artifact import Precision
 from tasks.contract.errors import ConversionError
 from tasks.contract.named import by_name, field, packed
 from tasks.formats.audit import Audit, LayerAudit, counted
+from tasks.formats.input_types import in_own_types
+from tasks.formats.lookups import without_tables
 from tasks.formats.savedmodel import files as savedmodel
 from tasks.formats.slimline_pyfunc import as_steps, as_values
 from tasks.formats.tflite.graph import TFLiteGraph, layer_of
@@ -82,7 +84,7 @@ def write(
     integer_io = integer_io and precision == "int8"
     ready = frozen(model) if is_fake_quantized(model) else fold(model)
     with tf.keras.utils.custom_object_scope(custom_objects()):
-        ready = stepwise(reachable(quantized_at_inputs(ready) if integer_io else ready))
+        ready = reachable(quantized_at_inputs(ready) if integer_io else ready)
     content = _converted(ready, "float32" if precision == "int8" else precision)
     if precision == "int8":
         content = lower(content, kernel_steps(model), integer_ends=integer_io)
@@ -112,7 +114,7 @@ def calibrate(
         ConversionError: as `write`.
 
     """
-    content = _converted(stepwise(reachable(fold(model))), "int8", integer_io=integer_io, examples=examples)
+    content = _converted(reachable(fold(model)), "int8", integer_io=integer_io, examples=examples)
     _keep(content if integer_io else softened_last(content), folder, model.name, classes)
 
 
@@ -122,6 +124,8 @@ def _converted(
     """The converter's file; with examples, it sets ranges by them."""
     import tensorflow as tf
 
+    with tf.keras.utils.custom_object_scope(custom_objects()):
+        model = stepwise(without_tables(in_own_types(model)))  # last: whatever copies a layer has it loop again
     with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
         savedmodel.export(model, Path(place))
         converter = tf.lite.TFLiteConverter.from_saved_model(place, signature_keys=[savedmodel.SIGNATURE])

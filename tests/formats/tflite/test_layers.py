@@ -6,6 +6,7 @@ import pytest
 from tasks.contract.errors import ConversionError
 from tasks.formats.tflite import files as tflite
 from tasks.formats.tflite.graph import TFLiteGraph
+from tasks.keras_graph.own_types import own_type
 from tasks.quantization.fake_quantization import fake_quantized
 
 IMAGE, FILM, SEQUENCE = (6, 7, 4), (3, 6, 7, 4), (6, 3)
@@ -129,6 +130,25 @@ def test_each_step_is_as_in_keras(name, masked, tmp_path):
     """All of them are looked at, those too that a mask leaves out."""
     model = built(SEQUENCE, lambda la, x: STEPS[name](la, la.Masking()(x) if masked else x))
     check(model, drawn(SEQUENCE, ending=masked), tmp_path)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_steps_of_ids_that_a_file_takes_in_their_own_type(precision, tmp_path):
+    import tensorflow as tf
+
+    la = tf.keras.layers
+    tf.keras.utils.set_random_seed(1)
+    inputs = tf.keras.Input((6,), name="ids")
+    x = la.Embedding(20, 4, mask_zero=True)(own_type(inputs, tf.int32, "ids"))
+    model = tf.keras.Model(inputs, la.Dense(3)(la.Bidirectional(la.LSTM(3))(x)))
+    ids = np.random.default_rng(0).integers(1, 20, (9, 6)) * (np.arange(6) < np.arange(9)[:, None])
+    ids = ids.astype(np.float32)
+    expected = model(ids).numpy()
+    tflite.write(fake_quantized(model, ids) if precision == "int8" else model, tmp_path, precision, classes=())
+    (taken,) = tflite._interpreter(tmp_path / tflite.FILE, 1).get_input_details()
+    assert taken["dtype"] == np.int32
+    apart = np.abs(tflite.load(tmp_path)(ids) - expected).max()
+    assert apart < (1e-5 if precision == "float32" else 0.05 * np.ptp(expected))
 
 
 def _turned(la, x):
