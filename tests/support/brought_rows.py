@@ -4,6 +4,7 @@ Run as a program it makes all of them in a folder: `NAME.keras`, and `NAME.npz` 
 The labels are what the model itself says, so that whatever answers otherwise is seen as a drop.
 """
 
+import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -51,9 +52,8 @@ def _sliced(keras: Any, x: Any) -> Any:
 
 
 def _own(keras: Any, x: Any) -> Any:
-    import rows_own_layers
-
-    return rows_own_layers.Doubling(name="own")(keras.layers.Dense(8, activation="relu")(x))
+    own = importlib.import_module("rows_own_layers")
+    return own.Doubling(name="own")(keras.layers.Dense(8, activation="relu")(x))
 
 
 def _transformer(keras: Any, x: Any) -> Any:
