@@ -36,6 +36,7 @@ KINDS = {
     "batch norm": (IMAGE, lambda la, k, x: la.BatchNormalization(axis=2, epsilon=0.01, scale=False)(x)),
     "layer norm": (IMAGE, lambda la, k, x: la.LayerNormalization(axis=[1, 2])(x)),
     "group norm": (IMAGE, lambda la, k, x: la.GroupNormalization(3)(x)),
+    "layer scale": (IMAGE, lambda la, k, x: k.src.applications.convnext.LayerScale(0.3, x.shape[-1])(x)),  # ConvNeXt's
     "unit norm": (IMAGE, lambda la, k, x: la.UnitNormalization()(x)),
     "normalization, given": (IMAGE, lambda la, k, x: la.Normalization(mean=[1.0, 2, 3], variance=[1.0, 4, 9])(x)),
     "normalization, learnt": (IMAGE, lambda la, k, x: la.Normalization()(x)),
