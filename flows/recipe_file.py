@@ -25,7 +25,12 @@ M = TypeVar("M", bound=BaseModel)
 RecipeName = Annotated[str, Field(json_schema_extra={"enum": list(RECIPES)})]  # a drop-down in Prefect's form
 RegisteredName = Annotated[str, Field(pattern="^([a-z0-9][a-z0-9_-]{0,62})?$")]
 HINT = f"give the path of a YAML file, or the name of a recipe that is shipped: {', '.join(RECIPES)}"
-PATHS = {"data": ("source", "test_source"), "teacher": ("model",), "student": ("model",)}  # fields that may be paths
+PATHS = {  # fields that may be paths
+    "data": ("source", "test_source"),
+    "data.table": ("vocabulary",),
+    "teacher": ("model",),
+    "student": ("model",),
+}
 READ_FROM_FILES = tuple(name for name, reader in READERS.items() if reader.files is not no_files)
 MAX_BYTES = 1_000_000  # a recipe is a page of text; more is a mistake or an attack on the parser
 
@@ -65,7 +70,7 @@ def _seen_from_here(settings: dict[str, Any], folder: Path, *, shipped: bool) ->
     Of a shipped one those alone that lie beside it. Where the recipe's is the working folder they stay what they are,
     and so does the recipe's digest.
     """
-    groups = {group: values for group in PATHS if isinstance(values := settings.get(group), dict)}
+    groups = {group: values for group in PATHS if isinstance(values := _group(settings, group), dict)}
     for group, values in groups.items():
         for name, value in [(name, values.get(name)) for name in PATHS[group]]:
             if not isinstance(value, str) or not value or not _is_path(group, values, value):
@@ -78,8 +83,17 @@ def _seen_from_here(settings: dict[str, Any], folder: Path, *, shipped: bool) ->
                 values[name] = str(place.relative_to(here) if place.is_relative_to(here) else place)
 
 
+def _group(settings: dict[str, Any], dotted: str) -> Any:
+    found: Any = settings
+    for name in dotted.split("."):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
+
+
 def _is_path(group: str, values: dict[str, Any], value: str) -> bool:
     """Whether a value names a file or folder, and not a model of the zoo, a function, or one of Keras' data sets."""
+    if group == "data.table":
+        return True
     if group == "data":
         return values.get("reader") in READ_FROM_FILES and not is_address(value)
     return value != "teacher" and value not in ARCHITECTURES and not FUNCTION.fullmatch(value)

@@ -83,6 +83,7 @@ def fingerprint(config: DataConfig) -> str:
             exclude={
                 **dict.fromkeys((*TREATMENT, "source", "test_source"), True),
                 "heads": {"__all__": {"weight", "loss"}},
+                "table": {"vocabulary"},  # a path too: its content is among the files'
             },
         ),
         "identity": reader.identity(config),

@@ -27,6 +27,7 @@ from tasks.data.tables.notes import notes_of, notes_of_new
 from tasks.data.tables.rows import LIST, NUMERIC, Rows, Target, columns_in, gap_in, rows_of
 from tasks.data.tables.slimline_columns import Column, inputs_of, missing
 from tasks.data.tables.values import is_number, is_text
+from tasks.data.tables.vocabulary import files_of
 
 FILL = "write data.table.missing: drop, mean, median, zero or indicator"
 Files = dict[str, list[TableFile]]
@@ -303,8 +304,8 @@ def _first(files: Files) -> TableFile:
 
 
 def files(config: DataConfig) -> dict[str, Path]:
-    """The tables, by part, order and what their folders say."""
-    return named(config)
+    """The tables, by part, order and what their folders say; and the words that a model of one's own knows."""
+    return named(config) | files_of(config.table)
 
 
 def identity(config: DataConfig) -> str:  # noqa: ARG001 - the signature of `Reader.identity`

@@ -56,30 +56,36 @@ class TableConfig(BaseModel, frozen=True, extra="forbid", title="Table"):
         "makes the model larger.",
         json_schema_extra=_at(5),
     )
+    vocabulary: str = Field(
+        default="",
+        description="A file with the words that a model of yours knows, one a line in the order of their ids, as "
+        "TextVectorization.get_vocabulary() gives them. Empty: the training rows' most common ones.",
+        json_schema_extra=_at(6),
+    )
     text_length: int = Field(
         default=0,
         ge=0,
         le=10_000,
         description="How many of a text's first words are inputs; 0 takes as many as 95 of 100 training texts have at "
         "most. More reads longer texts to their end, and takes longer.",
-        json_schema_extra=_at(6),
+        json_schema_extra=_at(7),
     )
     date_format: str = Field(
         default="",
         description="How dates are written, as in strptime: '%d.%m.%Y'. ISO 8601 is read without it.",
-        json_schema_extra=_at(7),
+        json_schema_extra=_at(8),
     )
     header: Literal["auto", "names", "none"] = Field(
         default="auto",
         description="Whether a text file's first line has the columns' names. Auto: what the first lines show; without "
         "names columns are called column_1, column_2, ….",
-        json_schema_extra=_at(8),
+        json_schema_extra=_at(9),
     )
     encoding: str = Field(
         default="",
         description="A text file's encoding, such as cp1252 or latin-1. Empty: UTF-8, or UTF-16 where the file begins "
         "with its mark.",
-        json_schema_extra=_at(9),
+        json_schema_extra=_at(10),
     )
 
     @field_validator("encoding")

@@ -16,6 +16,7 @@ from tasks.data.tables.first_lines import DATE
 from tasks.data.tables.rows import LIST, Rows
 from tasks.data.tables.slimline_columns import PARTS, Column, Values, missing, parts_of, words_of
 from tasks.data.tables.values import CODE, dates, is_number, is_text, numbers, plain
+from tasks.data.tables.vocabulary import words_in
 
 # times that the training rows have a word with an id of its own: of the others the model learns what any other word is
 OFTEN = 2
@@ -63,7 +64,7 @@ def kinds_of(files: Sequence[TableFile], names: Sequence[str], config: DataConfi
     if unknown := [name for name in codes if name not in names]:
         raise DataError("data.table.categorical", ", ".join(unknown), f"none of the columns in use: {', '.join(names)}")
     kinds: dict[str, Column] = {}
-    check_texts(table.texts, schema, names)
+    check_texts(table, schema, names)
     for name in names:
         kind = plain_type(schema.field(name).type)
         if name == table.texts:
@@ -81,13 +82,14 @@ def kinds_of(files: Sequence[TableFile], names: Sequence[str], config: DataConfi
     return tuple(kinds.get(name) or inferred[name] or category(name) for name in names)
 
 
-def check_texts(texts: str, schema: Any, names: Sequence[str]) -> None:
+def check_texts(table: TableConfig, schema: Any, names: Sequence[str]) -> None:
     """Refuses a column of texts that is not there, holds none, or is not the only input.
 
     Raises:
         DataError: says which.
 
     """
+    texts = table.texts
     if not texts:
         return
     if texts not in names:
@@ -207,8 +209,9 @@ def _shaped(column: Column, seen: Seen, table: TableConfig) -> Column:
     """With its categories, its words, or the parts that vary."""
     if column.kind == "words":
         common = sorted((-count, word) for word, count in seen.counts.items() if count >= OFTEN)[: table.max_words]
+        words = words_in(table.vocabulary) if table.vocabulary else tuple(word for _, word in common)
         length = table.text_length or int(np.quantile(seen.lengths or [0], MOST_READ, method="higher"))
-        return replace(column, categories=tuple(word for _, word in common), length=length)
+        return replace(column, categories=words, length=length)
     if column.kind == "date":
         varies = np.broadcast_to(seen.least < seen.most, len(PARTS))
         return replace(column, parts=tuple(part for part, moves in zip(PARTS, varies, strict=True) if moves))

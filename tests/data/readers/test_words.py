@@ -12,7 +12,7 @@ import spoken_requests
 
 from flows.shipped import DEPLOYMENTS
 from tasks.contract.errors import DataError
-from tasks.data import DataConfig, describe, open_data
+from tasks.data import DataConfig, describe, fingerprint, open_data
 from tasks.data.new import open_new
 from tasks.data.tables.slimline_columns import as_json, encoded, from_json, words_of
 from tasks.formats.slimline_pyfunc import File, Table, TensorSpec
@@ -134,6 +134,33 @@ def test_columns_of_every_kind_become_elsewhere_what_they_became_in_training(tmp
     assert {tuple(row) for row in made} >= {tuple(row) for row in given}
 
 
+def test_a_model_s_own_words_have_their_own_ids(tmp_path):
+    import tensorflow as tf
+
+    rows = sentences()
+    layer = tf.keras.layers.TextVectorization(max_tokens=12, output_sequence_length=7)
+    layer.adapt([text for text, about in rows if about == "rain"])
+    (tmp_path / "words.txt").write_text("\n".join(layer.get_vocabulary()))
+    config = written(tmp_path, rows, vocabulary=str(tmp_path / "words.txt"), text_length=7)
+    data = open_data(config)
+    expected = {tuple(row) for row in layer([text for text, _ in rows]).numpy().tolist()}
+    given = np.concatenate([data.arrays(split)[0] for split in ("train", "validation", "test")]).astype(int)
+    assert {tuple(row) for row in given.tolist()} == expected
+    assert data.ids == 12
+    known = fingerprint(config)
+    (tmp_path / "elsewhere.txt").write_text((tmp_path / "words.txt").read_text())
+    assert fingerprint(written(tmp_path, rows, vocabulary=str(tmp_path / "elsewhere.txt"), text_length=7)) == known
+    (tmp_path / "words.txt").write_text("\n".join(reversed(layer.get_vocabulary()[2:])))
+    assert fingerprint(config) != known
+    assert open_data(config).digest != data.digest
+    (tmp_path / "words.txt").write_text("one\ntwo\none")
+    with pytest.raises(DataError, match=r"data.table.vocabulary.*'one' twice; write one word a line"):
+        open_data(config)
+    (tmp_path / "words.txt").unlink()
+    with pytest.raises(DataError, match=r"data.table.vocabulary.*is not there.*get_vocabulary"):
+        open_data(config)
+
+
 @pytest.mark.parametrize(
     ("rows", "names", "table", "message"),
     [
@@ -152,8 +179,9 @@ def test_columns_of_every_kind_become_elsewhere_what_they_became_in_training(tmp
             {"texts": ""},
             "or, where their words count, write data.input and data.table.texts: said",
         ),
+        ([(5, 1), (6, 2)] * 20, ("said", "about"), {"texts": "", "vocabulary": "w.txt"}, "name it in data.table.texts"),
     ],
-    ids=["another column", "numbers", "beside others", "missing", "not said to be texts"],
+    ids=["another column", "numbers", "beside others", "missing", "not said to be texts", "words of nothing"],
 )
 def test_what_cannot_be_taken_is_told_with_a_way_out(tmp_path, rows, names, table, message):
     with pytest.raises(DataError, match=message):
