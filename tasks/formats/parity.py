@@ -14,7 +14,7 @@ from tasks.contract.named import field, names_of, packed
 from tasks.formats import FORMATS
 from tasks.keras_graph.asked import asked
 from tasks.keras_graph.rebuild import calls_of, inputs_used
-from tasks.measuring.agreement import Difference, furthest, mean_steps, worst
+from tasks.measuring.agreement import NOISE, Difference, furthest, mean_steps, worst
 from tasks.measuring.answers import Predict
 from tasks.measuring.arrays import Outputs
 from tasks.quantization.sensitivity import OutputSlack, Slack, slack
@@ -62,7 +62,8 @@ def answers_apart(
 
 
 def _steps_apart(actual: Outputs, expected: Outputs, target: Target, by: OutputSlack) -> Difference:
-    step = by.step or max(float(np.ptp(expected)), TINY) / 255
+    step = by.step or float(np.ptp(expected)) / 255
+    step = max(step, NOISE * float(np.abs(expected).max(initial=0)), TINY)  # less of it no float32 tells: all answer alike
     most, most_shift = FORMATS[target].STEPS
     restless = RESTLESS * np.array([by.unrest, by.shift]) / step
     return mean_steps(actual, expected, step, most + restless[0], most_shift + restless[1])
