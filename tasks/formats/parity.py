@@ -62,8 +62,8 @@ def answers_apart(
 
 
 def _steps_apart(actual: Outputs, expected: Outputs, target: Target, by: OutputSlack) -> Difference:
-    step = by.step or float(np.ptp(expected)) / 255
-    step = max(step, NOISE * float(np.abs(expected).max(initial=0)), TINY)  # less of it no float32 tells: all answer alike
+    told = NOISE * float(np.abs(expected).max(initial=0))  # by float32: an untrained network may answer all alike
+    step = max(by.step or float(np.ptp(expected)) / 255, told, TINY)
     most, most_shift = FORMATS[target].STEPS
     restless = RESTLESS * np.array([by.unrest, by.shift]) / step
     return mean_steps(actual, expected, step, most + restless[0], most_shift + restless[1])
