@@ -12,7 +12,8 @@ def takes_strings(name: str) -> str:
     return (
         f"takes strings, and data are numbers: bring what stands behind it, keras.Model(model.get_layer({name!r})."
         f"output, model.output), and give as data what keras.Model(model.input, model.get_layer({name!r}).output) "
-        "makes of your texts"
+        "makes of your texts; or the texts as they are, a table's column, with data.table.texts and "
+        "data.table.vocabulary, the layer's words"
     )
 
 
