@@ -304,7 +304,7 @@ class Table:
 
     def _encoded(self, column: Any, values: "pd.Series") -> np.ndarray:
         """One column's inputs `(n, inputs)`, as they were in training."""
-        read = {"number": as_numbers, "date": as_dates}.get(column.kind, as_texts)
+        read = {"number": as_numbers, "date": as_dates}.get(column.kind, self._texts)
         try:
             taken = read(values, column.format)
         except (TypeError, ValueError) as error:
@@ -317,6 +317,12 @@ class Table:
                 stacklevel=2,
             )
         return self._checked(self.encoder.inputs_of(column, taken), f"column {column.name!r}")
+
+    def _texts(self, values: "pd.Series", written: str) -> np.ndarray:  # noqa: ARG002 - as `as_dates`
+        """Categories or texts, None where one is missing."""
+        gaps = values.isna()
+        texts = [None if gap else self.encoder.text_of(value) for value, gap in zip(values, gaps, strict=True)]
+        return np.array(texts, object)
 
     def _column(self, name: str, values: "pd.Series") -> np.ndarray:
         if values.dtype.kind not in "biuf" and not all(isinstance(value, NUMBERS) for value in values):
@@ -348,20 +354,6 @@ def as_numbers(values: "pd.Series", written: str = "") -> np.ndarray:  # noqa: A
     if values.dtype.kind not in "biuf" and not all(isinstance(value, NUMBERS) for value in values.dropna()):
         raise ValueError("give numbers")
     return np.asarray(values.to_numpy(np.float64, na_value=np.nan))
-
-
-def as_texts(values: "pd.Series", written: str = "") -> np.ndarray:  # noqa: ARG001 - as `as_dates`
-    """Categories, None where one is missing; whole numbers and truth as Arrow writes them."""
-
-    def text(value: Any) -> str | None:
-        if isinstance(value, bool | np.bool_):
-            return str(bool(value)).lower()
-        if isinstance(value, float | np.floating) and float(value).is_integer():
-            value = int(value)
-        return str(value).strip() or None
-
-    missing = values.isna()
-    return np.array([None if gap else text(value) for value, gap in zip(values, missing, strict=True)], object)
 
 
 def as_dates(values: "pd.Series", written: str = "") -> np.ndarray:

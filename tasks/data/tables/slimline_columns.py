@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -53,6 +54,11 @@ class Column:
     def ids(self) -> int:
         """How many ids its words have, from 0; 0 if it has none."""
         return OTHER_WORD + 1 + len(self.categories) if self.kind == "words" else 0
+
+    @cached_property  # a model of thousands of words is asked for one text at a time
+    def places(self) -> dict[str, int]:
+        """Each category's, or known word's, number in their order, from 1."""
+        return {category: number for number, category in enumerate(self.categories, start=1)}
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -105,7 +111,16 @@ def _as_numbers(_: Column, values: Sequence[Any]) -> Values:
 
 
 def _as_texts(_: Column, values: Sequence[Any]) -> Values:
-    return np.array([None if value is None else str(value).strip() or None for value in values], object)
+    return np.array([None if value is None else text_of(value) for value in values], object)
+
+
+def text_of(value: Any) -> str | None:
+    """A category or a text, None where it is empty; whole numbers and truth as Arrow writes them."""
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value)).lower()
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        value = int(value)
+    return str(value).strip() or None
 
 
 def _as_dates(column: Column, values: Sequence[Any]) -> Values:
@@ -134,10 +149,10 @@ def words_of(text: str) -> list[str]:
 
 def unseen(column: Column, values: Values) -> np.ndarray:
     """Which values are categories that the column had not, or texts of words that it had not: `(n,)` booleans."""
-    known = {None, *column.categories}
+    known = column.places
     if column.kind == "words":
-        return np.array([text is not None and known.isdisjoint(words_of(text)) for text in values], bool)
-    return np.array([value not in known for value in values], bool)
+        return np.array([text is not None and known.keys().isdisjoint(words_of(text)) for text in values], bool)
+    return np.array([value is not None and value not in known for value in values], bool)
 
 
 def inputs_of(column: Column, values: Values) -> np.ndarray:
@@ -166,18 +181,16 @@ def _numbers(column: Column, values: Values) -> np.ndarray:
         return parts_of(values, column.parts)
     if column.kind == "words":
         return _word_ids(column, values)
-    place = {category: number for number, category in enumerate(column.categories, start=1)}
-    ids = np.array([place.get(value, 0) for value in values], np.float64)[:, None]
-    return ids if column.kind == "ids" else (ids == np.arange(1, len(place) + 1)).astype(np.float64)
+    ids = np.array([column.places.get(value, 0) for value in values], np.float64)[:, None]
+    return ids if column.kind == "ids" else (ids == np.arange(1, len(column.places) + 1)).astype(np.float64)
 
 
 def _word_ids(column: Column, values: Values) -> np.ndarray:
     """The ids of each text's first words `(n, length)`."""
-    place = {word: number for number, word in enumerate(column.categories, start=OTHER_WORD + 1)}
     ids = np.full((len(values), column.length), NO_WORD, np.float64)
     for row, text in zip(ids, values, strict=True):
         words = [] if text is None else words_of(text)[: column.length]
-        row[: len(words)] = [place.get(word, OTHER_WORD) for word in words]
+        row[: len(words)] = [OTHER_WORD + column.places.get(word, 0) for word in words]
     return ids
 
 

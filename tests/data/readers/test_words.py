@@ -134,6 +134,18 @@ def test_columns_of_every_kind_become_elsewhere_what_they_became_in_training(tmp
     assert {tuple(row) for row in made} >= {tuple(row) for row in given}
 
 
+def test_codes_and_truth_are_the_same_categories_elsewhere(tmp_path):
+    """A number that is a code is a text of its own: 7.0 is no other than 7, and True no other than true."""
+    frame = pd.DataFrame({"code": [7, 8, 9] * 40, "on": [True, False] * 60, "width": np.arange(120) / 7})
+    frame.assign(label=frame["on"].astype(int)).to_csv(tmp_path / "t.csv", index=False)
+    data = open_data(DataConfig(reader="table", source=str(tmp_path / "t.csv"), table={"categorical": "code, on"}))
+    assert {column.name for column in data.encoding if column.categories} >= {"code"}
+    kept = [*map(as_json, data.encoding)]
+    given = np.concatenate([data.arrays(split)[0] for split in ("train", "validation", "test")])
+    floats = {name: values.tolist() for name, values in frame.assign(code=frame["code"].astype(float)).items()}
+    assert {tuple(row) for row in encoded(kept, floats)} == {tuple(row) for row in given}
+
+
 def test_a_model_s_own_words_have_their_own_ids(tmp_path):
     import tensorflow as tf
 
