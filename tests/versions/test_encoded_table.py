@@ -1,6 +1,10 @@
 """A version that learned from categories, dates and gaps takes new rows as they come, and answers as Keras does."""
 
+import json
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +92,28 @@ def loaded():
 
     tracking.client()
     return mlflow.pyfunc.load_model("models:/tiny/1")
+
+
+def test_what_a_bundle_s_page_shows_makes_the_same_inputs_of_rows(home, tmp_path):
+    from tasks.bundle import bundle
+    from tasks.bundles.contents import BundleConfig, Contents
+    from tasks.versions.registered import open_registered
+
+    bundle(tmp_path, "docker", Contents("tiny", 1, open_registered("models:/tiny/1"), BundleConfig()))
+    (shown,) = re.findall(r"```python\n(.*?)```", (tmp_path / "README.md").read_text(), re.DOTALL)
+    frame = sales(60, 2)[["width", "colour", "when"]]
+    kept = {name: [None if pd.isna(value) else value for value in values] for name, values in frame.items()}
+    rows = {**kept, "when": [str(moment) for moment in kept["when"]]}
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    made = "slimline_columns.encoded(columns, json.load(open('rows.json')))"
+    more = f"print(x.tolist())\nprint({made}.tolist())"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{shown}\n{more}"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    example, made = map(json.loads, done.stdout.splitlines())
+    expected = inputs(frame, fill_of())
+    assert np.shape(example) == (1, expected.shape[1])
+    np.testing.assert_allclose(made, expected, rtol=1e-6)
 
 
 def test_rows_as_they_come_are_answered_as_by_keras(home):
