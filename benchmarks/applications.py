@@ -26,6 +26,7 @@ from benchmarks.applications_page import TARGETS, page
 from benchmarks.say import say
 from tasks.contract.artifact import Precision, Target
 from tasks.contract.errors import SlimlineError
+from tasks.contract.named import ONE
 from tasks.formats import FORMATS
 from tasks.formats.keras import files as keras
 from tasks.formats.parity import answers_apart, sizes_apart
@@ -190,13 +191,14 @@ def _file_row(
         audit = form.audit(folder, images[:1]) if precision == "int8" and target != "savedmodel" else None
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     off = np.abs(actual - expected)
-    step = float((by.step if by else 0) or np.ptp(expected) / 255)
+    moves = by[ONE] if by else None
+    step = float((moves.step if moves else 0) or np.ptp(expected) / 255)
     ranges = np.ptp(reference, 0)
     return {
         "off": float((off.max(0) / ranges).max()),
         "steps_mean": float(off.mean(0).max() / step),
         "steps_most": float(off.max() / step),
-        "unrest": by.unrest / step if by else None,
+        "unrest": moves.unrest / step if moves else None,
         "quantization": float((np.abs(expected - reference).mean(0) / ranges).max()),
         "agree": float((actual.argmax(1) == reference.argmax(1)).mean()),
         "wrong": str(wrong) if wrong else "",

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
@@ -45,7 +46,7 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
 
 
-def measure(recipe: str, rounds: int) -> list[dict[str, dict]]:
+def measure(recipe: str, rounds: int) -> list[dict[str, Any]]:
     """Plain, run, again; in turn, `rounds` times."""
     measured = []
     for number in range(rounds):
@@ -70,7 +71,7 @@ def spread(values: list[float]) -> str:
     return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
 
 
-def render(measured: list[dict[str, dict]], recipe: str) -> str:
+def render(measured: list[dict[str, Any]], recipe: str) -> str:
     """The table, in Markdown."""
 
     def column(which: str, name: str) -> list[float]:
@@ -110,13 +111,13 @@ def render(measured: list[dict[str, dict]], recipe: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def outside(measured: list[dict[str, dict]]) -> float:
+def outside(measured: list[dict[str, Any]]) -> float:
     """Share of a run's wall clock that is neither training nor inference, by what the plain stages take."""
     work = ("train-", "distill", "prune", "quantize", "validate")
-    shares = []
+    shares: list[float] = []
     for round_ in measured:
-        busy = sum(seconds for stage, seconds in round_["plain"]["seconds"].items() if stage.startswith(work))
-        shares.append(1 - busy / round_["run"]["wall"])
+        busy: float = sum(seconds for stage, seconds in round_["plain"]["seconds"].items() if stage.startswith(work))
+        shares.append(1 - busy / float(round_["run"]["wall"]))
     return statistics.median(shares)
 
 

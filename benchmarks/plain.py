@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING
 
 from flows.recipe import Recipe
 from flows.recipe_file import read_recipe
+from tasks.contract.artifact import Precision, Role
 
 if TYPE_CHECKING:
+    import tensorflow as tf
+
     from tasks.evidence.evidence import Evidence
 
 SECONDS: dict[str, float] = {}
@@ -102,11 +105,12 @@ def compressed(recipe: Recipe, folder: Path) -> "Evidence":
 
     measured = []
     route = recipe.quantize.route
-    for name, role, model, precision in (
+    models: tuple[tuple[str, Role, tf.keras.Model, Precision], ...] = (
         ("teacher", "teacher", teacher, "float32"),
         ("student", "student", pruned, "float32"),
         (route, "compressed", quantized, recipe.quantize.result),
-    ):
+    )
+    for name, role, model, precision in models:
         kept = folder / role
         kept.mkdir()
         keras.write(model, kept)

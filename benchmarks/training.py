@@ -43,7 +43,7 @@ from tasks.measuring.timing import ratio_interval
 from tasks.store import tracking
 from tasks.store.stage import StageRun
 from tasks.training.loop import FitConfig, fit
-from tasks.training.losses import Objective, Teaching, supervised
+from tasks.training.losses import Objective, Teaching, plain, supervised
 from tasks.training.teacher_answers import taught_by
 from tasks.zoo import ModelConfig, build_model
 
@@ -125,7 +125,7 @@ def work(arm: str, file: Path, epochs: int, architecture: str, width: float, mem
     data = open_data(DataConfig(reader="npz", source=str(file), memory_mib=memory_mib, **ARMS[arm]))
     model = build_model(ModelConfig(model=architecture, width=width), data, seed=SEED)
     if arm.startswith("keras"):
-        plain(model, data, epochs)
+        by_keras(model, data, epochs)
         return
     objective = supervised(plain("classification", 1.0))
     if arm.startswith("taught"):
@@ -149,7 +149,7 @@ def ours(model: "tf.keras.Model", data: Dataset, epochs: int, objective: Objecti
         fit(model, data, config, objective, seed=SEED, report=report, checkpoints=Path(checkpoints))
 
 
-def plain(model: "tf.keras.Model", data: Dataset, epochs: int) -> None:
+def by_keras(model: "tf.keras.Model", data: Dataset, epochs: int) -> None:
     """Train as Keras' guide does it."""
     import tensorflow as tf
 
@@ -185,8 +185,15 @@ class Arm:
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  as long as the process
         environment = {**os.environ, "SLIMLINE_HOME": str(file.with_name(arm)), "TF_CPP_MIN_LOG_LEVEL": "2"}
         environment.pop("MLFLOW_TRACKING_URI", None)
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.errors}
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes)
+        self.process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+        )
 
     def epoch(self) -> dict[str, float]:
         """Seconds of the next epoch, and the most bytes that the process took."""
@@ -199,7 +206,7 @@ class Arm:
                 figures: dict[str, float] = json.loads(line)
                 return figures
         self.errors.seek(0)
-        sys.exit(f"{self.process.args} ended:\n{self.errors.read()[-3000:]}")
+        sys.exit(f"{self.process.args!r} ended:\n{self.errors.read()[-3000:]}")
 
     def end(self) -> None:
         """Ask for no more."""

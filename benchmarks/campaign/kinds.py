@@ -33,7 +33,7 @@ class Kind:
         self.home, self.number, self.draw = home, number, draw
         self.words: list[str] = []
         self.again: list[str] = []
-        self.exit_codes = (0,)
+        self.exit_codes: tuple[int, ...] = (0,)
 
     def killed(self) -> Iterator[str]:
         """What is broken after the kill; settles `again`."""
@@ -86,10 +86,10 @@ class Promote(Kind):
             registry.set_alias(NAME, alias, version)
         for version in (1, 2, 3):
             for tag in TOLD:
-                with tracking.unless(registry.NOT_THERE):
+                with tracking.unless(tracking.NOT_THERE):
                     tracking.client().delete_model_version_tag(NAME, str(version), tag)
         self.words = self.command()
-        self.now = self.before
+        self.now: tuple[int | None, int | None] = self.before
 
     def command(self) -> list[str]:
         """What is killed."""
