@@ -105,7 +105,7 @@ bench-campaign: $(READY) ## `kill -9` at random moments of every command, and wh
 	$(BIN)/python -m benchmarks.campaign $(if $(MOMENTS),--moments $(MOMENTS))
 
 lock: $(READY) ## pin what pyproject.toml asks for, and leave the other pins: [UPGRADE=1 to resolve every version anew]
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra docs --extra shared --extra serve --universal --generate-hashes --python-version 3.11 $(if $(UPGRADE),--upgrade) --quiet -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra docs --extra shared --extra serve --extra signing --universal --generate-hashes --python-version 3.11 $(if $(UPGRADE),--upgrade) --quiet -o requirements.lock
 	$(BIN)/uv pip compile tasks/processors/arm64.in -c requirements.lock --generate-hashes --python-version 3.11 --python-platform aarch64-manylinux_2_28 $(if $(UPGRADE),--upgrade) --quiet -o tasks/processors/arm64.txt
 
 define LOST

@@ -5,6 +5,7 @@ from typing import Any
 from flows.recipe import Recipe
 from tasks.data import Dataset, open_data
 from tasks.measuring.measure import measure_of
+from tasks.versions.signature import signer, signs
 from tasks.zoo import check_model
 
 FEW = 256  # examples that a metric is tried on
@@ -17,6 +18,8 @@ def check(recipe: Recipe) -> Dataset:
         InvalidInput: names the field, the value and what would be right.
 
     """
+    if signs():
+        signer()
     data = open_data(recipe.data, anew=True)
     y = _few_targets(data)
     for head in data.heads:

@@ -195,6 +195,15 @@ def verify(version: str, processors: bool, *, as_json: bool) -> int:
     return 0 if result.holds else 1
 
 
+def sign(version: str) -> int:
+    """Put a signature beside its files."""
+    from tasks.versions.registered import sign_version
+    from tasks.versions.version import SIGNATURE
+
+    _print_lines([f"{sign_version(version).uri}: {SIGNATURE} is beside its files"])
+    return 0
+
+
 def serve(version: str, watch: float, settings: Mapping[str, object]) -> int:
     """Answer over REST and gRPC, until SIGTERM.
 

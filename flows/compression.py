@@ -26,6 +26,7 @@ from tasks.select import choose_files
 from tasks.store import registry, tracking
 from tasks.train import train_model
 from tasks.validate import validate_files
+from tasks.versions.registered import sign_where_asked
 
 
 @flow(
@@ -86,7 +87,8 @@ def compress(recipe: Recipe) -> Compression:
             models,
             recipe.registration,
         )
-        # after the stage, which is left out where the version is there: a recipe that is run again names it anew
+        # after the stage, which is left out where the version is there: a recipe that is run again signs and names it
+        sign_where_asked(version.uri)
         registry.set_alias(version.name, recipe.registration.alias, version.version)
         return publish(recipe, run, evidence, version)
 

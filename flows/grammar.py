@@ -28,6 +28,9 @@ VARIABLES = (
     ("SLIMLINE_MACHINE", "a folder that workers of one machine share, to measure in turn; in that folder if not set"),
     ("SLIMLINE_GC_KEEP_DAYS", "of `slimline gc`: for how many days everything stays; 30 if it is not set"),
     ("SLIMLINE_RECIPES", "a folder of recipes that are called by their names, beside the shipped ones"),
+    ("SLIMLINE_SIGNING_KEY", "the file of a private key that versions are signed with"),
+    ("SLIMLINE_SIGNING_PASSWORD", "its password, if it has one"),
+    ("SLIMLINE_PUBLIC_KEY", "the file of a public key: versions that it did not sign are not opened"),
     ("MLFLOW_TRACKING_URI", "the store: a server's address, or sqlite:///FILE; mlflow.db in that folder if not set"),
     ("MLFLOW_EXPERIMENT_NAME", "where runs are kept in it; slimline if not set"),
     ("SLIMLINE_MLFLOW_UI_URL", "what browsers call MLflow's server, for links"),
@@ -243,6 +246,12 @@ def verify(
 ) -> Command:
     """Re-check a version against its own evidence."""
     return Command(partial(commands.verify, version, processors, as_json=json))
+
+
+@command
+def sign(version: Version) -> Command:
+    """Sign a version with the key in SLIMLINE_SIGNING_KEY, if its files are those that were registered."""
+    return Command(partial(commands.sign, version))
 
 
 @command

@@ -9,7 +9,7 @@ from flows.orphans import say_process
 from flows.recipe_file import registered_recipe
 from flows.record import recorded
 from flows.turn import machine_alone
-from tasks.contract.errors import VersionDamaged
+from tasks.contract.errors import VersionDamaged, VersionUnsigned
 from tasks.store import pages, tracking
 from tasks.store.registry import Registered
 from tasks.verify import TABLE, as_markdown, damage_as_markdown, open_verification, verify_version
@@ -61,5 +61,7 @@ def _verified(version: Registered, processors: bool) -> tuple[bool, str]:
             )
     except VersionDamaged as damage:
         return False, damage_as_markdown(damage)
+    except VersionUnsigned as error:
+        return False, f"# {version.uri}: **not signed by the key that is asked for**\n\n{error}.\n"
     verification = open_verification(tracking.fetch(made))
     return verification.holds, as_markdown(verification)

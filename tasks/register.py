@@ -39,9 +39,10 @@ from tasks.store.commit import git_commit
 from tasks.store.stage import StageRun, stage
 from tasks.versions.labels import write_labels
 from tasks.versions.manifest import write_manifest
-from tasks.versions.registered import MANIFEST_TAG, open_registered
+from tasks.versions.registered import MANIFEST_TAG, open_whole
+from tasks.versions.signature import sign, signs
 from tasks.versions.version import SAMPLE as SAMPLE_FILE
-from tasks.versions.version import place_of
+from tasks.versions.version import SIGNATURE, place_of
 
 SAMPLE = 16  # examples with their answers in `sample.npz`: enough to tell a wrong file, few enough to ship
 FLOATS = ("teacher", "student")  # names of the float models, which every version descends from
@@ -157,7 +158,7 @@ def _registered(name: str, content: str) -> registry.Registered | None:
     """The newest version with this content whose files are all as they were registered; nothing if there is none."""
     for there in registry.versions_with(name, content):
         try:
-            why = open_registered(there.uri).unsealed()
+            why = open_whole(there).unsealed()
         except (VersionDamaged, StoreError) as error:
             why = str(error)
         if not why:
@@ -224,6 +225,8 @@ def _register(run: StageRun, made: Version, content: str) -> registry.Registered
         **{name: f"{value:.6g}" for name, value in figures.items() if "/" not in name},
     }
     tags[MANIFEST_TAG] = write_manifest(folder, name=made.name, content=content)
+    if signs():
+        sign(folder, folder / SIGNATURE)
     return registry.register(run.run_id, made.name, folder, tags, figures, card, made.config.description)
 
 

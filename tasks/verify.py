@@ -61,6 +61,7 @@ class Verification(BaseModel, frozen=True, extra="forbid"):
     checks: tuple[Check, ...]
     timings: tuple[Timing, ...]
     unsealed: str = Field("", description="What of it nothing could be compared with, in a sentence.")
+    signature: str = Field("", description="Whose it is, or why that is not known, in a sentence; empty if none.")
     not_run: tuple[Target, ...] = Field(description="Targets whose runtime is not here: of them the digest alone.")
     saturating: tuple[str, ...] = Field((), description="What is to be known of files that can saturate, in sentences.")
     elsewhere: Everywhere | None = Field(None, description="What its files answer on other processors, if asked for.")
@@ -154,6 +155,7 @@ def verify(
         checks=tuple(checks),
         timings=tuple(timings),
         unsealed=version.unsealed(),
+        signature=version.signature(),
         not_run=tuple(file.target for file in version.shipped() if file not in runs),
         saturating=tuple(saturating),
         elsewhere=everywhere(version) if processors else None,
@@ -255,7 +257,7 @@ def as_markdown(verification: Verification) -> str:
         "against the teacher were not measured again: it is not part of a version.",
         *(f"{target} does not run here: its digest alone was checked." for target in verification.not_run),
         *verification.saturating,
-        *([f"{verification.unsealed}."] if verification.unsealed else []),
+        *(f"{sentence}." for sentence in (verification.unsealed, verification.signature) if sentence),
         *(as_lines(verification.elsewhere, DIFFERS) if verification.elsewhere else []),
     ]
     return "\n".join(lines) + "\n"

@@ -1,6 +1,7 @@
 """The failures that a person can cause or mend. Each message names the problem, where it is, and the way out."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 NOTHING = "nothing"  # where a digest is expected: there is no such file
@@ -139,6 +140,23 @@ class VersionDamaged(FilesDamaged):
         "The store was changed or is damaged: put the files back from a backup, or compress again, which registers a "
         "new version, and put that in service"
     )
+
+
+class VersionUnsigned(SlimlineError):
+    """A registered version is not signed by the key that is asked for."""
+
+    def __init__(self, uri: str, key: Path, why: str) -> None:
+        super().__init__(
+            f"{uri} is not signed by the key in SLIMLINE_PUBLIC_KEY ({key}): {why}. If you trust it, whoever has the "
+            f"private key signs it: `slimline sign {uri}`. To open versions unsigned, do not set SLIMLINE_PUBLIC_KEY"
+        )
+        self.uri = uri
+        self.key = key
+        self.why = why
+
+    def __reduce__(self) -> tuple[type["VersionUnsigned"], tuple[str, Path, str]]:
+        """Copies and crosses processes whole, although its message is made from three parts."""
+        return type(self), (self.uri, self.key, self.why)
 
 
 class BundleDamaged(FilesDamaged):

@@ -203,6 +203,12 @@ def register(
     return _registered(made)
 
 
+def add_file(version: Registered, file: Path) -> None:
+    """Put a file at the top of a version's folder; one of that name goes."""
+    model = str(tracking.client().get_model_version(version.name, str(version.version)).source)
+    tracking.client().log_model_artifact(model.removeprefix("models:/"), str(file))
+
+
 def _tags(name: str) -> dict[str, str]:
     """Tags of a registered model; none if it is not there."""
     tags: Mapping[str, str] = {}

@@ -13,6 +13,7 @@ from tasks.versions.manifest import MANIFEST, differences
 SAMPLE = "sample.npz"  # examples with the answers of each target's file; records where there are several
 # MLflow writes the version's name and number here whenever it is downloaded, and nothing of a version reads it.
 MLFLOW_NOTE = "registered_model_meta"
+SIGNATURE = "model.sig"  # made of the manifest too, so that the manifest cannot have it
 
 
 def place_of(target: Target) -> Path:
@@ -26,12 +27,14 @@ class OpenVersion:
 
     uri: how people call it. folder: `model.onnx`, `formats/<target>/`, `evidence/`, `recipe.yaml`, and the rest.
     manifest: the sha256 of the manifest that every file was compared with; empty if there is none.
+    signed_by: the sha256 of the public key that its signature was held against; empty if it was not.
     """
 
     uri: str
     folder: Path
     evidence: Evidence
     manifest: str = ""
+    signed_by: str = ""
 
     def shipped(self) -> list[FileEvidence]:
         """What was measured of the files in it, in the order that the recipe has their targets in."""
@@ -72,6 +75,14 @@ class OpenVersion:
             "for a version that can be checked whole"
         )
 
+    def signature(self) -> str:
+        """Whose signature it has, in a sentence; empty if it has none."""
+        if self.signed_by:
+            return f"Signed by the public key with sha256 {self.signed_by}"
+        if (self.folder / SIGNATURE).is_file():
+            return f"{SIGNATURE} was not checked: SLIMLINE_PUBLIC_KEY names the file of the public key to do it by"
+        return ""
+
 
 def open_version(uri: str, folder: Path, manifest: str | None = None) -> OpenVersion:
     """Open a version's folder, when each file in it is the one that was registered, and none is missing or more.
@@ -88,7 +99,7 @@ def open_version(uri: str, folder: Path, manifest: str | None = None) -> OpenVer
 
     """
     has = (folder / MANIFEST).exists()
-    if (manifest or has) and (found := differences(folder, manifest, beside={MLFLOW_NOTE})):
+    if (manifest or has) and (found := differences(folder, manifest, beside={MLFLOW_NOTE, SIGNATURE})):
         raise VersionDamaged(uri, found)
     if not (folder / "evidence").is_dir():
         raise VersionError(

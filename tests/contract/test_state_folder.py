@@ -34,9 +34,8 @@ from pathlib import Path
 from tasks.contract.state_folder import alone
 
 with alone(Path(sys.argv[1]) / "one.lock", lambda: None):
-    child = os.fork()
-    if child:
-        print(child, flush=True)
+    if not os.fork():  # it speaks itself: until it runs it holds what its parent had open
+        print(os.getpid(), flush=True)
     time.sleep(600)
 """
 
