@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -47,9 +47,13 @@ class RouteRow(BaseModel, frozen=True):
     from_keras: float = 0.0  # its score minus that of the Keras model whose answers it should give
     reference: str = ""  # which one that is
     agreement: float | None = None  # share of inputs with the same first class
+    as_float: float | None = None  # share of inputs with the first class of the float Keras model
+    off_float: float = 0.0  # mean difference from that model's answers, over their span
     worst_steps: float | None = None  # largest difference, in steps of the output
     macs: int = 0  # multiply-accumulates for one example
     integer_share: float = 0.0
+    integer_time: float | None = None  # share of kernels' time in integer ones, where the runtime tells
+    conversions: int = 0  # kernels that turn numbers into integers, or back
     kernels: dict[str, int] = {}
     in_float: dict[str, tuple[str, ...]] = {}  # why, and which layers
     p50: float = 0.0  # seconds, as are the quartiles
@@ -84,7 +88,7 @@ def measure(
         seconds: how long the timing of all takes, at most.
 
     """
-    models, failed = _models(subject, tuning, seed)
+    models, failed = _models(subject, tuning, seed, {route.source for route in routes})
     answers = {source: answers_of(predicting(model), subject.x) for source, model in models.items()}
     steps = output_steps(models["calibrated"]) if "calibrated" in models else np.ones(())
     with tempfile.TemporaryDirectory(prefix="slimline-conversion-") as place:
@@ -146,12 +150,14 @@ def time_in_orders(files: Mapping[str, Open], x: Outputs, rounds: int, seconds: 
 
 
 def _models(
-    subject: Subject, tuning: FitConfig, seed: int
+    subject: Subject, tuning: FitConfig, seed: int, needed: Collection[SourceModel]
 ) -> tuple[dict[SourceModel, "tf.keras.Model"], dict[SourceModel, Exception]]:
-    """The Keras models that can be made, and why the others cannot."""
+    """The Keras models that are needed and can be made, and why the others cannot."""
     models: dict[SourceModel, tf.keras.Model] = {}
     failed: dict[SourceModel, Exception] = {}
     for source, make in keras_models(subject, tuning, seed):
+        if source not in needed:
+            continue
         try:
             models[source] = make()
         except Exception as error:  # a peer that refuses a model is what the table is about
@@ -211,13 +217,18 @@ def _one(
         reference=route.source,
         macs=audit.macs,
         integer_share=audit.integer_share,
+        integer_time=audit.integer_time,
+        conversions=audit.conversions,
         kernels=audit.kernels,
         in_float=_by_reason(audit),
     )
-    actual, expected = actual[:COMPARED], expected[:COMPARED]
+    actual, expected, told = actual[:COMPARED], expected[:COMPARED], answers["float"][:COMPARED]
+    seen: dict[str, float] = {"off_float": float(np.abs(actual - told).mean() / np.ptp(told))}
     if problem == "classification":
-        return row.model_copy(update={"agreement": agreement(expected, actual)})
-    return row.model_copy(update={"worst_steps": float((np.abs(actual - expected) / steps).max())})
+        seen |= {"agreement": agreement(expected, actual), "as_float": agreement(told, actual)}
+    else:
+        seen |= {"worst_steps": float((np.abs(actual - expected) / steps).max())}
+    return row.model_copy(update=seen)
 
 
 def _by_reason(audit: Audit) -> dict[str, tuple[str, ...]]:

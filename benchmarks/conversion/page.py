@@ -14,23 +14,9 @@ LEAST_SHARE, LEAST_AGREEMENT, MOST_LOST = 0.99, 0.99, 0.005
 
 def page(results: Sequence[SubjectResult], official: Sequence[Official], machine: Machine, notes: Sequence[str]) -> str:
     """The whole page."""
-    libraries = ", ".join(f"{name} {version}" for name, version in machine.libraries.items())
-    lines = [
-        "# From a Keras model to integers, by each way",
-        "",
-        f"{machine.processor}, {machine.usable_cores} cores, {', '.join(machine.instruction_sets)}; load "
-        f"{machine.load_before} before and {machine.load_after} after. Python {machine.python}, {libraries}.",
-        *notes,
-        "",
-        "Batch 1, one thread; all files of one model are timed in turn in one process, in one order after another, "
-        "each with the files opened anew: p50 with the quartiles. The ratio is the runtime's float file's median over "
-        "this one's, with its 95% interval: above 1 is faster than float. Integers: the share of multiply-accumulates "
-        "that the runtime's own graph has in integer kernels, by the same audit for every file. A file is compared "
-        "with the Keras model that it was made from, by the first 1,000 test inputs: ours and tfmot's with "
-        "their fake-quantized model, the others with the float one.",
-    ]
+    lines = ["# From a Keras model to integers, by each way", "", *head(machine, notes)]
     for subject in results:
-        lines += ["", *_subject(subject)]
+        lines += ["", *tables(subject)]
     for model in official:
         lines += ["", *_official(model)]
     if results or official:
@@ -42,14 +28,34 @@ def page(results: Sequence[SubjectResult], official: Sequence[Official], machine
     return "\n".join(lines) + "\n"
 
 
-def _subject(result: SubjectResult) -> Iterator[str]:
+def head(machine: Machine, notes: Sequence[str]) -> list[str]:
+    """Where it was measured, and what the columns are."""
+    libraries = ", ".join(f"{name} {version}" for name, version in machine.libraries.items())
+    return [
+        f"{machine.processor}, {machine.usable_cores} cores, {', '.join(machine.instruction_sets)}; load "
+        f"{machine.load_before} before and {machine.load_after} after. Python {machine.python}, {libraries}.",
+        *notes,
+        "",
+        "Batch 1, one thread; all files of one model are timed in turn in one process, in one order after another, "
+        "each with the files opened anew: p50 with the quartiles. The ratio is the runtime's float file's median over "
+        "this one's, with its 95% interval: above 1 is faster than float. Integers: the share of multiply-accumulates "
+        "that the runtime's own graph has in integer kernels, by the same audit for every file; and, where the runtime "
+        "tells, the share of its kernels' time. A file is compared with the Keras model that it was made from, by the "
+        "first 1,000 test inputs: ours and tfmot's with their fake-quantized model, the others with the float one. *As "
+        "float* holds every file against the float model.",
+    ]
+
+
+def tables(result: SubjectResult) -> Iterator[str]:
+    """A row for each file, and what stayed in float."""
     last = "same class" if result.score == "accuracy" else "worst error, steps"
     yield f"## {result.subject}"
     yield ""
     yield f"{result.says}; {result.macs:,} multiply-accumulates; {result.tests:,} test inputs."
     yield ""
-    yield f"| runtime | route | KB | {result.score} | from Keras | {last} | integers | p50, µs | ratio |"
-    yield "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+    compared = f"{result.score} | from Keras | {last} | as float"
+    yield f"| runtime | route | KB | {compared} | integers | of the time | p50, µs | ratio |"
+    yield "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
     for row in result.rows:
         yield _row(row)
     notes = [row for row in result.rows if row.in_float and row.route != "float"]
@@ -68,13 +74,17 @@ def _listed(names: Sequence[str]) -> str:
 def _row(row: RouteRow) -> str:
     name = f"**{row.route}**" if row.ours else row.route
     if row.failure:
-        return f"| {RUNTIMES[row.target]} | {name} | | | | | | {row.failure.replace('|', '/')} | |"
-    last = f"{row.agreement:.1%}" if row.agreement is not None else f"{row.worst_steps:.2f}"
+        return f"| {RUNTIMES[row.target]} | {name} | | | | | | | | {row.failure.replace('|', '/')} | |"
+    last = _share(row.agreement) if row.agreement is not None else f"{row.worst_steps:.2f}"
     return (
         f"| {RUNTIMES[row.target]} | {name} | {row.kilobytes:.0f} | {row.score:.4f} | {row.from_keras:+.4f} | {last} "
-        f"| {row.integer_share:.1%} | {row.p50 * 1e6:.0f} ({row.p25 * 1e6:.0f} to {row.p75 * 1e6:.0f}) | "
-        f"{_interval(row.speedup)} |"
+        f"| {_share(row.as_float)} | {row.integer_share:.1%} | {_share(row.integer_time)} "
+        f"| {row.p50 * 1e6:.0f} ({row.p25 * 1e6:.0f} to {row.p75 * 1e6:.0f}) | {_interval(row.speedup)} |"
     )
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
 
 
 def _interval(interval: Interval | None, digits: int = 2, sign: str = "") -> str:

@@ -148,10 +148,11 @@ def ort_static(model: "tf.keras.Model", subject: Subject, folder: Path, *, activ
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             example = next(self._rest, None)
-            return None if example is None else {"input": example[None]}
+            return None if example is None else {taken: example[None]}
 
     with tempfile.TemporaryDirectory() as place:
         written(onnx, "float32", model, subject, Path(place))
+        taken = input_of(Path(place) / onnx.FILE)
         ready = Path(place) / "ready.onnx"
         quant_pre_process(Path(place) / onnx.FILE, ready)
         quantize_static(
@@ -164,13 +165,22 @@ def ort_static(model: "tf.keras.Model", subject: Subject, folder: Path, *, activ
         )
 
 
+def input_of(file: Path) -> str:
+    """What an ONNX file calls its one input."""
+    import onnxruntime
+
+    (only,) = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"]).get_inputs()
+    return str(only.name)
+
+
 def nncf(python: Path, preset: str, model: "tf.keras.Model", subject: Subject, folder: Path) -> None:
     """NNCF's post-training quantization of the float file, in its own environment."""
     if not python.exists():
         raise RuntimeError("its environment is not there: `make bench-conversion` makes it, with what it downloads")
     with tempfile.TemporaryDirectory() as place:
         written(onnx, "float32", model, subject, Path(place))
-        np.savez(Path(place) / "examples.npz", input=subject.examples)
+        examples: dict[str, Any] = {input_of(Path(place) / onnx.FILE): subject.examples}
+        np.savez(Path(place) / "examples.npz", **examples)
         command = [python, NNCF, Path(place) / onnx.FILE, Path(place) / "examples.npz", folder / onnx.FILE, preset]
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=1800)
         if done.returncode:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, Field
 
+CONVERTING = frozenset({"quantizelinear", "dequantizelinear", "quantize", "dequantize"})  # of any runtime
+
 
 class LayerAudit(BaseModel, frozen=True, extra="forbid"):
     """One operator that multiplies and accumulates."""
@@ -31,6 +33,18 @@ class Audit(BaseModel, frozen=True, extra="forbid"):
         description="Sums of two tensors that integer kernels of other processors round to the other step, for some "
         "inputs; none where that was not looked at.",
     )
+    integer_time: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="The share of all kernels' time, batch of one, in kernels that take 8-bit integers, those that "
+        "multiply nothing too; none where the runtime does not tell, or nothing took time.",
+    )
+
+    @property
+    def conversions(self) -> int:
+        """How many kernels turn numbers into integers, or back."""
+        return sum(times for kernel, times in self.kernels.items() if kernel.lower() in CONVERTING)
 
     @property
     def macs(self) -> int:

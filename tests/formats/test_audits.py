@@ -66,3 +66,41 @@ def test_what_is_called_at_each_step_runs_in_integers(target, tmp_path):
     FORMATS[target].write(quantized, tmp_path, "int8", classes=())
     audit = FORMATS[target].audit(tmp_path, x[:1])
     assert audit.integer_macs == 3 * (36 * 27 * 4 + 4 * 5)
+
+
+def event(kernel: str, first: str, microseconds: int) -> dict:
+    """A kernel's call as ONNX Runtime's profile has it."""
+    return {"dur": microseconds, "args": {"op_name": kernel, "input_type_shape": [{first: [1]}]}}
+
+
+def test_time_in_integers_is_that_of_kernels_that_take_them_and_of_no_loop_around_them():
+    from tasks.formats.onnx.audit import _integer_time
+
+    calls = [event("QuantizeLinear", "float", 1), event("QLinearConv", "uint8", 4), event("MaxPool", "int8", 1)]
+    calls += [event("DequantizeLinear", "uint8", 2), event("Softmax", "float", 2)]
+    assert _integer_time(calls) == 0.5
+    assert _integer_time([*calls, event("DynamicQuantizeLSTM", "float", 10)]) == 0.75
+    assert _integer_time([*calls, event("Loop", "int64", 90)]) == 0.5, "its body's kernels are called beside it"
+    assert _integer_time([]) is None
+
+
+def test_an_audit_tells_time_in_integers_and_conversions_where_the_runtime_does(tmp_path):
+    import tensorflow as tf
+
+    tf.keras.utils.set_random_seed(0)
+    inputs = tf.keras.Input((8, 8, 3), name="input")
+    x = tf.keras.layers.Conv2D(8, 3)(inputs)
+    model = tf.keras.Model(inputs, tf.keras.layers.Dense(4)(tf.keras.layers.Flatten()(x)), name="convolved")
+    x = np.random.default_rng(0).normal(0, 1, (16, 8, 8, 3)).astype(np.float32)
+    quantized = fake_quantized(model, x)
+    audits = {}
+    for target in ("onnxruntime", "litert"):
+        for precision, source in (("float32", model), ("int8", quantized)):
+            folder = tmp_path / f"{target}-{precision}"
+            folder.mkdir()
+            FORMATS[target].write(source, folder, precision, classes=())
+            audits[target, precision] = FORMATS[target].audit(folder, x[:1])
+    assert audits["onnxruntime", "float32"].integer_time == 0
+    assert 0 < audits["onnxruntime", "int8"].integer_time < 1, "its ends are turned from and into floats"
+    assert audits["litert", "int8"].integer_time is None
+    assert [audits[key].conversions for key in audits] == [0, 2, 0, 2]
