@@ -7,7 +7,7 @@ PEERS := .slimline/peers
 OLIVE := .slimline/olive
 TRITON := .slimline/triton
 
-.PHONY: run up down status test test-fast test-browser test-triton test-wheel test-processors test-slow processors lint format docs lock bench bench-conversion bench-serving bench-training bench-compression bench-channels bench-pairs bench-coverage bench-seeds bench-campaign clean
+.PHONY: run up down status test test-fast test-browser test-triton test-wheel test-processors test-slow processors lint format docs lock bench bench-conversion bench-post-training bench-serving bench-training bench-compression bench-channels bench-pairs bench-coverage bench-seeds bench-campaign clean
 .DEFAULT_GOAL := run
 
 run: $(READY) ## compress a model on the handwritten digits, and register it
@@ -77,6 +77,10 @@ bench: $(READY) ## where the time of a run goes, measured
 bench-conversion: $(READY) ## ways to integers, compared: [DATA=folder with CIFAR-10 as train.parquet, test.parquet] [OFFICIAL=folder of MLPerf Tiny models]
 	-@$(MAKE) --no-print-directory $(PEERS)/.ready
 	$(BIN)/python -m benchmarks.conversion --peers $(PEERS)/bin/python $(if $(DATA),--data $(DATA)) $(if $(OFFICIAL),--official $(OFFICIAL))
+
+bench-post-training: $(READY) ## Keras' ResNet50 and MobileNetV2 at 224 pixels, after training, beside NNCF and quantize_static: half an hour
+	-@$(MAKE) --no-print-directory $(PEERS)/.ready
+	$(BIN)/python -m benchmarks.post_training --peers $(PEERS)/bin/python
 
 bench-serving: $(READY) ## what it costs to be asked over the network: [VERSION=models:/digits@champion]
 	$(BIN)/python -m benchmarks.serving $(VERSION)

@@ -27,7 +27,7 @@ from tasks.formats.input_types import in_own_types
 from tasks.formats.lookups import without_tables
 from tasks.formats.savedmodel import files as savedmodel
 from tasks.formats.slimline_pyfunc import as_steps, as_values
-from tasks.formats.tflite.graph import TFLiteGraph, layer_of
+from tasks.formats.tflite.graph import TFLiteGraph, layer_of, named_by_layers
 from tasks.formats.tflite.integer_ends import quantized_at_inputs, softened_last
 from tasks.formats.tflite.layers import reachable
 from tasks.formats.tflite.lowering import lower
@@ -151,6 +151,7 @@ def _converted(
 
 def _keep(content: bytes, folder: Path, name: str, classes: tuple[str, ...]) -> None:
     """Write the file, open it once, and put the class names inside."""
+    content = named_by_layers(content)
     (folder / FILE).write_bytes(content)
     try:
         interpreter = _interpreter(folder / FILE, 1)
