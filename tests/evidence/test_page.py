@@ -70,6 +70,8 @@ def test_the_page_of_a_compression_tells_the_whole_of_it(evidence):
         "name: cats <b>",
         "train-teacher, by epoch",
         "0.7500",
+        "90.0% of 100 multiply-accumulates in integers, and 87.5% of the kernels' time",
+        "3 conversions to integers or back",
     ):
         assert "".join(words.split()) in text, words
     registered = render_page(evidence, {}, replace(about, version="models:/cats/3"))

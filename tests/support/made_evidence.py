@@ -54,8 +54,9 @@ def made(
                 saturates=None if saturates is None else False,
             ),
         ),
-        kernels={"QLinearConv": 1, "Gemm": 1},
+        kernels={"QLinearConv": 1, "Gemm": 1, "QuantizeLinear": 1, "DequantizeLinear": 2},
         sums_apart=None if saturates is None else apart,
+        integer_time=0.875 if integer else 0,
     )
     settings = {
         "role": role,
