@@ -83,15 +83,24 @@ def apart(model: Any, images: np.ndarray, labels: np.ndarray) -> None:
     model.fit(images, labels, batch_size=BATCH, epochs=EPOCHS, verbose=0)
 
 
+def of_keras(library: Any, name: str, pixels: int) -> Any:
+    """An application of Keras 2 or 3 as it draws it, the same each time, or none if that Keras does not have it.
+
+    It answers with logits: probabilities of a model that has hardly learned differ by less than their own steps.
+    """
+    if not hasattr(library.applications, name):
+        return None
+    library.utils.set_random_seed(3)
+    settings = {"weights": None, "input_shape": (pixels, pixels, 3), "classes": CLASSES}
+    return getattr(library.applications, name)(**settings, classifier_activation=None)
+
+
 def measured(name: str, pixels: int) -> dict[str, Any]:
     """What is seen of an application: from files of both Keras, and in each format and precision."""
     import tensorflow as tf
 
     begun = time.perf_counter()
-    tf.keras.utils.set_random_seed(3)
-    settings = {"weights": None, "input_shape": (pixels, pixels, 3), "classes": CLASSES}
-    # logits: probabilities of a model that has hardly learned differ by less than their own steps
-    model = getattr(tf.keras.applications, name)(**settings, classifier_activation=None)
+    model = of_keras(tf.keras, name, pixels)
     learned, asked = drawn(LEARNED, pixels, 0), drawn(ASKED, pixels, 1)
     apart(model, *learned)
     reference = model(asked[0], training=False).numpy()
@@ -104,9 +113,8 @@ def measured(name: str, pixels: int) -> dict[str, Any]:
     }
     import keras as three
 
-    if hasattr(three.applications, name):
-        three.utils.set_random_seed(3)
-        theirs = getattr(three.applications, name)(**settings, classifier_activation=None)
+    theirs = of_keras(three, name, pixels)
+    if theirs is not None:
         seen["brought"]["3"] = _brought(theirs, asked[0])
     seen["rows"] = _rows(keras.plain(model, name, "model"), learned[0][:ASKED], asked[0], reference)
     return seen | {"took": round(time.perf_counter() - begun)}

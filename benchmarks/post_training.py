@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import benchmarks.quiet  # noqa: F401  before what imports TensorFlow
-from benchmarks.applications import CLASSES, LEARNED, apart, drawn
+from benchmarks.applications import CLASSES, LEARNED, apart, drawn, of_keras
 from benchmarks.conversion import page
 from benchmarks.conversion.measure import SubjectResult, measure
 from benchmarks.conversion.routes import routes
@@ -40,9 +40,7 @@ def subject(name: str, pixels: int, calibration: int, tests: int, kept: Path) ->
     """An application of Keras that learned ten colours, as `applications` has it."""
     import tensorflow as tf
 
-    tf.keras.utils.set_random_seed(3)
-    settings = {"weights": None, "input_shape": (pixels, pixels, 3), "classes": CLASSES}
-    model = getattr(tf.keras.applications, name)(**settings, classifier_activation=None)
+    model = of_keras(tf.keras, name, pixels)
     x, y = drawn(max(LEARNED, calibration), pixels, 0)
     began = time.perf_counter()
     apart(model, x[:LEARNED], y[:LEARNED])

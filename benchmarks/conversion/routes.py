@@ -167,9 +167,9 @@ def ort_static(model: "tf.keras.Model", subject: Subject, folder: Path, *, activ
 
 def input_of(file: Path) -> str:
     """What an ONNX file calls its one input."""
-    import onnxruntime
+    import onnx_ir as ir
 
-    (only,) = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"]).get_inputs()
+    (only,) = ir.load(file).graph.inputs
     return str(only.name)
 
 

@@ -69,5 +69,5 @@ def sign_version(uri: str) -> registry.Registered:
 
 def sign_where_asked(uri: str) -> None:
     """Sign a version that has no signature yet, if versions that are made here are to have one."""
-    if signature.signs() and not (tracking.download(uri) / SIGNATURE).is_file():
+    if signature.signs() and SIGNATURE not in (file.path for file in tracking.files_at(uri).list_artifacts(None)):
         sign_version(uri)

@@ -1,7 +1,7 @@
 """Signed versions: by a key of one's own, checkable by OpenSSF's own program, and asked for by whoever opens one."""
 
+import base64
 import json
-import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -93,7 +93,6 @@ def test_openssf_s_own_program_checks_a_version_as_it_is_downloaded(home, tmp_pa
     assert by_openssf(copy, home / "theirs.pub").returncode != 0
     (copy / "labels.json").write_text('["no", "yes"]')
     assert by_openssf(copy, home / "ours.pub").returncode != 0
-    shutil.rmtree(copy)
 
 
 def test_the_page_of_a_signed_version_says_whose_it_is(home, ours):
@@ -197,16 +196,19 @@ def test_what_is_no_signature_is_refused_with_the_version_s_name(home, ours, con
         open_registered("models:/tiny/1")
 
 
-def test_a_signature_whose_bytes_are_another_s_does_not_count(home, ours):
-    """The statement says who signed by a hint, which anybody can write: the bytes decide."""
+def test_another_s_signature_with_our_name_on_it_does_not_count(home, ours, monkeypatch, tmp_path):
+    """A signature says whose it is by a hint, which anybody can write, and its statement is right: the bytes decide."""
     from tasks.versions.registered import open_registered
+    from tasks.versions.signature import sign
 
-    bundle = json.loads((opened(1) / "model.sig").read_text())
-    bundle["dsseEnvelope"]["signatures"][0]["sig"] = (
-        "MEUCIQD" + bundle["dsseEnvelope"]["signatures"][0]["sig"][7:][::-1]
-    )
-    content = json.dumps(bundle).encode()
-    with changed(opened(1) / "model.sig", content), pytest.raises(VersionUnsigned, match="models:/tiny/1"):
+    monkeypatch.setenv(PRIVATE_KEY, str(home / "theirs.pem"))
+    sign(opened(1), tmp_path / "model.sig")
+    forged, true = (json.loads((place / "model.sig").read_text()) for place in (tmp_path, opened(1)))
+    stated = [json.loads(base64.b64decode(each["dsseEnvelope"]["payload"]))["predicate"] for each in (forged, true)]
+    assert stated[0] == stated[1]
+    forged["verificationMaterial"] = true["verificationMaterial"]
+    content = json.dumps(forged).encode()
+    with changed(opened(1) / "model.sig", content), pytest.raises(VersionUnsigned, match="is another key's"):
         open_registered("models:/tiny/1")
 
 

@@ -6,6 +6,7 @@ from small_models import convolutional, images
 
 from tasks.contract.errors import ConversionError
 from tasks.formats.tflite import files as tflite
+from tasks.formats.tflite.graph import TFLiteGraph
 from tasks.quantization.fake_quantization import fake_quantized
 
 
@@ -99,6 +100,27 @@ def test_no_numbers_are_in_the_file_twice(quantized, tmp_path):
     )
     constants = sum(len(model.buffers[number].data) for number in full)
     assert kernels < constants < 2 * kernels
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_inner_tensors_bear_their_layer_s_name_alone_and_each_name_is_there_once(precision, tmp_path):
+    import tensorflow as tf
+
+    tf.keras.utils.set_random_seed(0)
+    inputs = tf.keras.Input((9, 4), name="input")
+    recurrent = tf.keras.layers.LSTM(5, name="unrolled")(inputs)
+    model = tf.keras.Model(inputs, tf.keras.layers.Dense(3, name="last")(recurrent), name="steps")
+    x = np.random.default_rng(0).normal(size=(16, 9, 4)).astype(np.float32)
+    tflite.write(fake_quantized(model, x) if precision == "int8" else model, tmp_path, precision, classes=())
+    content = (tmp_path / tflite.FILE).read_bytes()
+    graph = TFLiteGraph(content)
+    ends = {*graph.inputs, *graph.outputs}
+    assert all(graph.tensors[end].name.endswith(b":0") for end in ends), "by which a signature is not needed"
+    inner = [tensor.name for number, tensor in enumerate(graph.tensors) if number not in ends]
+    assert max(name.count(b"/") for name in inner) == 1
+    assert inner.count(b"steps/unrolled") > 100, "some ten operators a step"
+    assert content.count(b"steps/unrolled\0") == 1
+    assert {layer.name for layer in tflite.audit(tmp_path, x[:1]).layers} == {"unrolled", "last"}
 
 
 def test_years_are_centred_before_they_are_multiplied(tmp_path):
