@@ -31,7 +31,7 @@ from tasks.formats.tflite.graph import TFLiteGraph, layer_of, named_by_layers
 from tasks.formats.tflite.integer_ends import quantized_at_inputs, softened_last
 from tasks.formats.tflite.layers import reachable
 from tasks.formats.tflite.lowering import lower
-from tasks.formats.tflite.recurrent import stepwise
+from tasks.formats.tflite.recurrent import looping
 from tasks.keras_graph.folding import fold
 from tasks.keras_graph.names import signature_names
 from tasks.keras_graph.own_types import own_types
@@ -125,7 +125,7 @@ def _converted(
     import tensorflow as tf
 
     with tf.keras.utils.custom_object_scope(custom_objects()):
-        model = stepwise(without_tables(in_own_types(model)))  # last: whatever copies a layer has it loop again
+        model = looping(without_tables(in_own_types(model)))  # last: whatever copies a layer has it loop again
     with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
         savedmodel.export(model, Path(place))
         converter = tf.lite.TFLiteConverter.from_saved_model(place, signature_keys=[savedmodel.SIGNATURE])
@@ -210,7 +210,7 @@ def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
     Inputs are numbers of any type, whatever the file takes. A signature has its outputs in no order; they come in that
     of their names.
 
-    A change of the batch size plans the memory anew; the last few sizes are kept ready.
+    A change of the batch size, or of a length that is free, plans the memory anew; the last few are kept ready.
 
     Args:
         folder: where `write` put the file.
@@ -219,17 +219,23 @@ def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
     """
 
     @lru_cache(maxsize=4)
-    def ready(batch: int) -> tuple[Any, list[tuple[str, dict[str, Any]]], list[tuple[str, dict[str, Any]]]]:
+    def ready(
+        shape: tuple[int, ...], dtype: np.dtype
+    ) -> tuple[Any, list[tuple[str, dict[str, Any]]], list[tuple[str, dict[str, Any]]]]:
         interpreter = _interpreter(folder / FILE, threads)
         inputs, outputs = (list(each.items()) for each in ends(interpreter))
-        for _, details in inputs:
-            interpreter.resize_tensor_input(details["index"], (batch, *details["shape"][1:]))
+        for name, details in inputs:
+            given = shape[1:] if len(inputs) == 1 else dtype[name].shape
+            sizes = zip(given, details["shape"][1:], details["shape_signature"][1:], strict=True)
+            interpreter.resize_tensor_input(
+                details["index"], (shape[0], *(one if free < 0 else size for one, size, free in sizes))
+            )
         with _quiet():
             interpreter.allocate_tensors()
         return interpreter, inputs, outputs
 
     def run(x: np.ndarray) -> np.ndarray:
-        interpreter, inputs, outputs = ready(len(x))
+        interpreter, inputs, outputs = ready(x.shape, x.dtype)
         for name, details in inputs:
             values = x if len(inputs) == 1 else field(x, name)
             interpreter.set_tensor(details["index"], as_steps(values, details))
@@ -270,33 +276,41 @@ DELEGATE = "DELEGATE"
 def audit(folder: Path, example: np.ndarray) -> Audit:
     """What LiteRT runs for a batch of one: the file's operators, and how many parts of it its delegate took over.
 
-    The delegate (XNNPACK) computes an operator in the numbers that the file has it in.
+    The delegate (XNNPACK) computes an operator in the numbers that the file has it in. What a loop repeats counts as
+    often as it was repeated, by the operators of the file: what the delegate takes over in there cannot be seen.
     """
-    tensors, _ = _seen(folder / FILE, example, delegate=False)  # in which each has the shape that it took
-    _, operators = _seen(folder / FILE, example, delegate=True)
+    asked = _asked(folder / FILE, example, delegate=False)  # each tensor is in the shape that it took
+    tensors = {tensor["index"]: tensor for tensor in asked.get_tensor_details()}
+    ran = [
+        (each["op_name"], [tensors[end] for end in (*each["inputs"], *each["outputs"]) if end >= 0], 1)
+        for each in _asked(folder / FILE, example, delegate=True)._get_ops_details()
+    ]
+    for body, turns in TFLiteGraph((folder / FILE).read_bytes()).loops(asked.get_tensor):
+        for each in body.operators:
+            numbers = [end for end in (*each.inputs, *each.outputs) if end >= 0]
+            ran.append((body.kind(each), [asked._get_tensor_details(end, body.number) for end in numbers], turns))
     layers = []
-    for operator in operators:
-        if operator["op_name"] not in MULTIPLYING:
+    for kind, (*taken, result), turns in ran:  # what multiplies gives one tensor
+        if kind not in MULTIPLYING:
             continue
-        taken = [tensors[index] for index in operator["inputs"] if index >= 0]
-        result = tensors[operator["outputs"][0]]
-        values = taken[2] if operator["op_name"] == "TRANSPOSE_CONV" else taken[0]
+        values = taken[2] if kind == "TRANSPOSE_CONV" else taken[0]
         types = [np.dtype(tensor["dtype"]).name for tensor in (values, taken[1])]
         layers.append(
             LayerAudit(
                 name=layer_of(taken[1]["name"], result["name"]),
-                kernel=operator["op_name"],
-                macs=_macs(operator["op_name"], values["shape"], taken[1]["shape"], result["shape"]),
+                kernel=kind,
+                macs=turns * _macs(kind, values["shape"], taken[1]["shape"], result["shape"]),
                 integer=types[1] == "int8",
                 why="" if types[1] == "int8" else f"the file has it in {types[0]}",
                 saturates=False,
             )
         )
-    return Audit(layers=tuple(layers), kernels=counted([operator["op_name"] for operator in operators]), sums_apart=())
+    kernels = [kind for kind, _, turns in ran for _ in range(turns)]
+    return Audit(layers=tuple(layers), kernels=counted(kernels), sums_apart=())
 
 
-def _seen(file: Path, example: np.ndarray, *, delegate: bool) -> tuple[dict[int, Any], list[dict[str, Any]]]:
-    """The tensors of a file that was asked an example, by number, and its operators, with or without the delegate."""
+def _asked(file: Path, example: np.ndarray, *, delegate: bool) -> Any:
+    """An interpreter of a file that was asked an example, with or without the delegate."""
     interpreter = _interpreter(file, 1, delegate=delegate)
     inputs, _ = ends(interpreter)
     given = by_name(example, list(inputs))
@@ -307,7 +321,7 @@ def _seen(file: Path, example: np.ndarray, *, delegate: bool) -> tuple[dict[int,
     for name, values in given.items():
         interpreter.set_tensor(inputs[name]["index"], as_steps(values, inputs[name]))
     interpreter.invoke()  # only now are sizes known that a file computes, as where steps are folded into the batch
-    return {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}, interpreter._get_ops_details()
+    return interpreter
 
 
 def _macs(kind: str, values: Any, kernel: Any, result: Any) -> int:
@@ -327,11 +341,17 @@ def _macs(kind: str, values: Any, kernel: Any, result: Any) -> int:
 
 
 def _interpreter(file: Path, threads: int, *, delegate: bool = True) -> Any:
+    """With the delegate or, to be looked into, without: then what each tensor had in it can be read."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     kernels = OpResolverType.AUTO if delegate else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     with _quiet():
-        return Interpreter(str(file), num_threads=threads, experimental_op_resolver_type=kernels)
+        return Interpreter(
+            str(file),
+            num_threads=threads,
+            experimental_op_resolver_type=kernels,
+            experimental_preserve_all_tensors=not delegate,
+        )
 
 
 @contextmanager

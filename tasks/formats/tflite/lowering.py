@@ -48,8 +48,9 @@ def lower(content: bytes, kernels: KernelSteps, *, integer_ends: bool) -> bytes:
     lowering.run()
     if integer_ends:
         lowering.make_ends_integer()
-    tables_in_integers(graph)
-    store_weights(graph)
+    for each in (graph, *graph.inner):
+        tables_in_integers(each)
+        store_weights(each)
     return graph.finished(len(content))
 
 

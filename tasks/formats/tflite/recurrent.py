@@ -1,29 +1,26 @@
-"""Recurrent layers for LiteRT, step by step: it has no loop over lists of tensors whose batch is free.
+"""Recurrent layers for LiteRT, in loops that it has: over tensors. Keras' own is over lists of them, of a fixed batch.
 
-It has a whole LSTM, for a batch of one: but that keeps its state from one example to the next.
+LiteRT has a whole LSTM, for a batch of one: but that keeps its state from one example to the next.
 """
 
 import functools
 from typing import TYPE_CHECKING, Any
 
-from tasks.contract.errors import ConversionError
-from tasks.keras_graph.rebuild import Copies, kind, rebuild
+from tasks.keras_graph.rebuild import Copies, rebuild
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 
-def stepwise(model: "tf.keras.Model") -> "tf.keras.Model":
-    """The same function with recurrent layers one step after the other, wherever they stand: in wrappers too.
+def looping(model: "tf.keras.Model") -> "tf.keras.Model":
+    """The same function with recurrent layers in a loop over tensors, wherever they stand: in wrappers too.
 
-    Keras can do that itself, `unroll=True`, but not with convolutions in it, and going backwards it then leaves out
-    the wrong steps of a masked sequence. Layers that were brought with `unroll=True` answer so, and stay as they are.
+    One step after the other, as `unroll=True` writes them, they would take 2 KB or so a step, and the file could take
+    sequences of one length alone. Layers that were brought with `unroll=True` answer so, and stay as they are: going
+    backwards, Keras then leaves out the wrong steps of a masked sequence.
 
     Args:
         model: flat. Its layers are copied.
-
-    Raises:
-        ConversionError: when the model is called, if a recurrent layer takes sequences of any length.
 
     """
     if not any(_is_recurrent(part) for layer in model.layers for part in layer._flatten_layers()):
@@ -33,7 +30,7 @@ def stepwise(model: "tf.keras.Model") -> "tf.keras.Model":
     for layer in model.layers:
         for part in layer._flatten_layers():
             if _is_recurrent(part):
-                part.call = functools.partial(_by_steps, part, layer)
+                part.call = functools.partial(_looped, part)
     return model
 
 
@@ -48,21 +45,19 @@ def _is_recurrent(layer: "tf.keras.layers.Layer") -> bool:
     )
 
 
-def _by_steps(
+def _looped(
     layer: "tf.keras.layers.Layer",
-    owner: "tf.keras.layers.Layer",
     inputs: Any,
     mask: Any = None,
     training: Any = None,  # noqa: ARG001  files answer as in inference
     initial_state: Any = None,
     constants: Any = None,
 ) -> Any:
-    """What `layer.call` returns, as `tf.keras.backend.rnn` computes it with a loop.
+    """What `layer.call` returns, as `tf.keras.backend.rnn` computes it.
 
     Args:
         layer: a recurrent one.
-        owner: the layer of the model that it is, or is in.
-        inputs: `(batch, steps, …)`, or steps first if the layer is `time_major`; states may follow.
+        inputs: `(batch, steps, …)`, or steps first if the layer is `time_major`, or several such; states may follow.
         mask: `(batch, steps)`, where a step counts.
         training: what it says is not asked.
         initial_state: what to begin with.
@@ -70,30 +65,62 @@ def _by_steps(
 
     """
     import tensorflow as tf
+    from tensorflow.compiler.tf2xla.python import xla
 
     inputs, states, constants = layer._process_inputs(inputs, initial_state, constants)
     axis = 0 if getattr(layer, "time_major", False) else 1
-    if tf.nest.is_nested(inputs) or inputs.shape[axis] is None:
-        raise ConversionError(
-            f"layer '{owner.name}' ({kind(owner)}) takes sequences of any length, for which litert has no loop: "
-            "give the model's Input a number of steps, or name another target (onnxruntime or savedmodel)"
-        )
-    steps = tf.unstack(inputs, axis=axis)
-    masks = [None] * len(steps) if mask is None else tf.unstack(tf.nest.flatten(mask)[0], axis=axis)
+    taken = tf.nest.map_structure(lambda each: _steps_first(each, axis), inputs)
+    counting = None if mask is None else _steps_first(tf.nest.flatten(mask)[0], axis)
     more = {"constants": list(constants)} if constants else {}
-    outputs: list[Any] = []
-    for place in range(len(steps))[:: -1 if layer.go_backwards else 1]:
-        output, new = layer.cell(steps[place], tuple(states), **more)
-        new = new if tf.nest.is_nested(new) else [new]
-        if masks[place] is not None:
-            hidden = layer.zero_output_for_mask or not outputs
-            output = _where(masks[place], output, tf.zeros_like(output) if hidden else outputs[-1])
-            pairs = zip(tf.nest.flatten(new), tf.nest.flatten(states), strict=True)
-            new = tf.nest.pack_sequence_as(new, [_where(masks[place], one, before) for one, before in pairs])
-        states = new
-        outputs.append(output)
-    output = tf.stack(outputs, axis=axis) if layer.return_sequences else outputs[-1]
+    first = tf.nest.flatten(taken)[0]
+    count = tf.shape(first)[0] if first.shape[0] is None else first.shape[0]
+
+    def after(number: Any, states: Any, last: Any) -> tuple[Any, Any]:
+        """The states and the output after a step; one that does not count leaves both as they were."""
+        place = count - 1 - number if layer.go_backwards else number
+        step = tf.nest.map_structure(lambda each: tf.gather(each, place), taken)
+        output, new = layer.cell(step, states, **more)
+        new = tf.nest.pack_sequence_as(states, tf.nest.flatten(new))
+        if counting is not None:
+            counts = tf.gather(counting, place)
+            output = _where(counts, output, tf.zeros_like(output) if layer.zero_output_for_mask else last)
+            new = tf.nest.map_structure(lambda one, other: _where(counts, one, other), new, states)
+        return new, output
+
+    def turn(number: Any, states: Any, last: Any, *sequences: Any) -> tuple[Any, ...]:
+        states, last = after(number, states, last)
+        for outputs in sequences:
+            start = tf.stack([number, *[0] * (len(outputs.shape) - 1)])
+            sequences = (xla.dynamic_update_slice(outputs, tf.expand_dims(last, 0), start),)
+        return number + 1, states, last, *sequences
+
+    one, batch = _shape_of_sequences(layer, inputs)[2:], tf.shape(first)[1]
+    begin = [tf.constant(0), tuple(states), tf.zeros([batch, *one], first.dtype)]
+    begin += [tf.zeros([count, batch, *one], first.dtype)] if layer.return_sequences else []
+    _, states, last, *sequences = tf.while_loop(lambda number, *_: number < count, turn, begin)
+    output = _steps_first(sequences[0], axis) if layer.return_sequences else last
     return [output, *states] if layer.return_state else output
+
+
+def _shape_of_sequences(layer: "tf.keras.layers.Layer", inputs: Any) -> list[int | None]:
+    """`(batch, steps, …)`, or steps first, of a layer's outputs if it returns all of them."""
+    import tensorflow as tf
+
+    returns = layer.return_sequences, layer.return_state
+    layer.return_sequences, layer.return_state = True, False
+    try:
+        return list(layer.compute_output_shape(tf.nest.map_structure(lambda each: each.shape, inputs)))
+    finally:
+        layer.return_sequences, layer.return_state = returns
+
+
+def _steps_first(values: Any, axis: int) -> Any:
+    """Values `(batch, steps, …)` as `(steps, batch, …)`, or the other way; as they are if steps are their axis 0."""
+    import tensorflow as tf
+
+    if axis == 0:
+        return values
+    return tf.transpose(values, [1, 0, *range(2, len(values.shape))])
 
 
 def _where(real: Any, one: Any, other: Any) -> Any:

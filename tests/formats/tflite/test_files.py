@@ -108,7 +108,7 @@ def test_inner_tensors_bear_their_layer_s_name_alone_and_each_name_is_there_once
 
     tf.keras.utils.set_random_seed(0)
     inputs = tf.keras.Input((9, 4), name="input")
-    recurrent = tf.keras.layers.LSTM(5, name="unrolled")(inputs)
+    recurrent = tf.keras.layers.LSTM(5, name="unrolled", unroll=True)(inputs)
     model = tf.keras.Model(inputs, tf.keras.layers.Dense(3, name="last")(recurrent), name="steps")
     x = np.random.default_rng(0).normal(size=(16, 9, 4)).astype(np.float32)
     tflite.write(fake_quantized(model, x) if precision == "int8" else model, tmp_path, precision, classes=())
@@ -121,6 +121,28 @@ def test_inner_tensors_bear_their_layer_s_name_alone_and_each_name_is_there_once
     assert inner.count(b"steps/unrolled") > 100, "some ten operators a step"
     assert content.count(b"steps/unrolled\0") == 1
     assert {layer.name for layer in tflite.audit(tmp_path, x[:1]).layers} == {"unrolled", "last"}
+
+
+def test_zero_points_of_kernels_as_wide_are_there_once(tmp_path):
+    import tensorflow as tf
+
+    tf.keras.utils.set_random_seed(0)
+    layers = tf.keras.layers
+    model = tf.keras.Sequential(
+        [
+            tf.keras.Input((7,), name="input"),
+            layers.Dense(24, "relu", name="one"),
+            layers.Dense(24, "relu", name="two"),
+            layers.Dense(3, name="end"),
+        ]
+    )
+    x = np.random.default_rng(0).normal(size=(16, 7)).astype(np.float32)
+    tflite.write(fake_quantized(model, x), tmp_path, "int8", classes=())
+    content = (tmp_path / tflite.FILE).read_bytes()
+    graph = TFLiteGraph(content)
+    scales = [each.quantization.scale for each in graph.tensors if each.quantization is not None]
+    assert sum(scale is not None and len(scale) == 24 for scale in scales) >= 2, "two kernels"
+    assert content.count(np.int32(24).tobytes() + bytes(8 * 24)) == 1
 
 
 def test_years_are_centred_before_they_are_multiplied(tmp_path):

@@ -162,18 +162,36 @@ def test_steps_may_come_first(tmp_path):
     check(built(SEQUENCE, _turned), drawn(SEQUENCE), tmp_path)
 
 
-@pytest.mark.parametrize(
-    "layer",
-    [
-        lambda la: la.LSTM(3, name="steps"),
-        lambda la: la.Bidirectional(la.GRU(3), name="steps"),
-        lambda la: la.RNN(la.LSTMCell(3), name="steps"),
-    ],
-)
-def test_sequences_of_any_length_are_refused_by_the_model_s_layer(layer, tmp_path):
-    model = built((None, 3), lambda la, x: layer(la)(x))
-    with pytest.raises(ConversionError, match=r"'steps'.*any length.*number of steps"):
-        tflite.write(model, tmp_path, "float32", classes=())
+@pytest.mark.parametrize("name", ["both ways", "from states", "backwards, hidden"])
+def test_sequences_of_any_length(name, tmp_path):
+    model = built((None, 3), lambda la, x: STEPS[name](la, la.Masking()(x)))
+    x = drawn((9, 3), ending=True)
+    tflite.write(model, tmp_path, "float32", classes=())
+    run = tflite.load(tmp_path)
+    for steps in (9, 4):
+        assert np.abs(run(x[:, :steps]) - model(x[:, :steps]).numpy()).max() < 1e-5, steps
+
+
+@pytest.mark.parametrize("steps", [30, None])
+def test_weights_of_a_loop_are_in_the_file_once_in_8_bits_and_each_turn_of_it_is_counted(steps, tmp_path):
+    model = built((steps, 16), lambda la, x: la.Dense(5, name="end")(la.LSTM(64, name="memory")(x)))
+    x, sizes = drawn((30, 16)), {}
+    for precision in ("float32", "int8"):
+        given = fake_quantized(model, x) if precision == "int8" else model
+        tflite.write(given, tmp_path, precision, classes=())
+        sizes[precision] = (tmp_path / tflite.FILE).stat().st_size
+        expected = given(x).numpy()
+        apart = np.abs(tflite.load(tmp_path)(x) - expected).max()
+        assert apart < (1e-5 if precision == "float32" else 0.01) * np.ptp(expected)
+        audit = tflite.audit(tmp_path, x[:1])
+        assert {layer.name for layer in audit.layers} == {"memory", "end"}
+        memory = sum(layer.macs for layer in audit.layers if layer.name == "memory")
+        assert memory == 30 * 4 * 64 * (16 + 64), precision
+        assert audit.kernels["WHILE"] == 1
+        assert audit.kernels["TANH"] == 60
+    kernels = 4 * 64 * (16 + 64)
+    assert 4 * kernels < sizes["float32"] < 4.5 * kernels
+    assert kernels < sizes["int8"] < sizes["float32"] / 2.5
 
 
 def _attending(la, x):
