@@ -3,10 +3,10 @@
 import functools
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from tasks.contract.artifact import ModelArtifact, Precision
 from tasks.contract.progress import listener
@@ -20,6 +20,7 @@ from tasks.quantization.conversion import Conversion
 from tasks.quantization.fake_quantization import fake_quantized
 from tasks.quantization.kernel_limits import settle
 from tasks.quantization.mixed_precision import mixed
+from tasks.quantization.nearest_ranges import nearest
 from tasks.quantization.parameters import is_fake_quantized
 from tasks.store import tracking
 from tasks.store.stage import StageRun, stage
@@ -58,10 +59,11 @@ class QuantizeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         "for it.",
         json_schema_extra={"position": 2},
     )
-    calibration: Calibration = Field(
+    calibration: Calibration | Literal["measured"] = Field(
         "minmax",
-        description="How ranges follow from what examples show: all of it; without the outermost values; or so that "
-        "the least information is lost (Migacz 2017).",
+        description="How ranges follow from what examples show: all of it; without the outermost values; so that the "
+        "least information is lost (Migacz 2017); so that squared errors are least (Nagel et al. 2021); or by trying "
+        "these, and bias_correction, and taking what changes answers to validation examples least.",
         json_schema_extra={"position": 3},
     )
     percentile: float = Field(
@@ -104,6 +106,15 @@ class QuantizeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         json_schema_extra={"position": 10},
     )
 
+    @model_validator(mode="after")
+    def _toolchains_know_it(self) -> Self:
+        if self.method == "post_training" and self.ranges == "own" and self.calibration in ("mse", "measured"):
+            raise ValueError(
+                f"calibration: {self.calibration!r} is none that toolchains know: with ranges 'own', write 'minmax', "
+                "'percentile' or 'entropy'; or write ranges: shared"
+            )
+        return self
+
     @property
     def result(self) -> Precision:
         """What the files made of the result are to be computed in."""
@@ -121,9 +132,8 @@ class QuantizeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         """How each target's own toolchain sets the ranges, where it is to do so."""
         if self.route != "toolchain":
             return None
-        return CalibrationConfig(
-            examples=self.calibration_examples, method=self.calibration, percentile=self.percentile
-        )
+        method = self.calibration if self.calibration in ("minmax", "percentile", "entropy") else "minmax"
+        return CalibrationConfig(examples=self.calibration_examples, method=method, percentile=self.percentile)
 
     @property
     def route(self) -> str:
@@ -195,14 +205,20 @@ def quantize(
         student,
         examples,
         keep_zeros=config.preserve_sparsity,
-        calibration=config.calibration,
         percentile=config.percentile,
     )
+    if config.calibration == "measured":
+        x, _ = data.sample("validation", config.calibration_examples)
+        ranges = nearest(make, lambda model: asked(model, x), asked(student, x))
+    else:
+        correcting = config.bias_correction and config.method == "post_training"
+        ranges = {"calibration": config.calibration, "bias_correction": correcting}
+    make = functools.partial(make, **ranges)
     if config.method == "mixed":
         return _mixed(student, data, config, lambda names: make(float_layers=names))
-    if config.method == "post_training":
-        return make(bias_correction=config.bias_correction)
     quantized = make()
+    if config.method == "post_training":
+        return quantized
     if not is_fake_quantized(quantized):  # nothing to get used to
         return student
     objective = supervised(label_loss(data))

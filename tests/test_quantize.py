@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from tasks.contract.errors import ConversionError
 from tasks.convert import convert
@@ -131,6 +132,32 @@ def test_each_toolchain_sets_its_own_ranges_where_asked(student, data, tmp_path,
         convert(student, target, "int8", folder, data, calibration=how)
         assert np.mean(FORMATS[target].load(folder)(x).argmax(1) == expected) >= 0.95, target
         assert FORMATS[target].audit(folder, x[:1]).integer_share == 1, target
+
+
+@pytest.mark.parametrize("method", ["post_training", "mixed"])
+def test_what_is_measured_is_the_nearest_of_all_calibrations(student, data, method):
+    x, _ = data.arrays("test")
+    expected = student.predict(x, verbose=0)
+
+    def off(**settings):
+        config = QuantizeConfig(method=method, calibration_examples=64, percentile=99, tolerance=1, **settings)
+        return float(np.square(run(student, data, config).predict(x, verbose=0) - expected).mean())
+
+    plain = {name: off(calibration=name) for name in ("minmax", "percentile", "entropy", "mse")}
+    best, worst = min(plain.values()), max(plain.values())
+    assert best < worst / 2, "else there is nothing to choose"
+    assert off(calibration="measured") < 1.2 * best, "measured on the validation split, and asked on the test split"
+
+
+@pytest.mark.parametrize("calibration", ["mse", "measured"])
+def test_toolchains_know_no_such_calibration(calibration):
+    with pytest.raises(
+        ValidationError, match=rf"{calibration}.*toolchains.*'minmax', 'percentile'.*shared"
+    ):
+        QuantizeConfig(method="post_training", ranges="own", calibration=calibration)
+    config = QuantizeConfig(method="auto", calibration=calibration).routes()["toolchain"]
+    assert config.own_ranges is not None
+    assert config.own_ranges.method == "minmax"
 
 
 def test_auto_is_every_way_once():

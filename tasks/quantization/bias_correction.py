@@ -4,7 +4,8 @@ Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias 
 empirical form of its appendix: the means come from examples.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -45,22 +46,25 @@ def correct_biases(
     names = [layer.layer.name for layer in wrapped]
     expected = _means(tf.keras.Model(model.inputs, [model.get_layer(name).output for name in names]), examples, batch)
     look = tf.keras.Model(quantized.inputs, [layer.output for layer in wrapped])
+    ask = tf.function(look)  # asked once for each layer
     shifts = {}
     for index, (name, layer) in enumerate(zip(names, wrapped, strict=True)):
-        shift = expected[index] - _means(look, examples, batch)[index]
+        shift = expected[index] - _means(look, examples, batch, ask)[index]
         layer.layer.bias.assign_add(shift)
         shifts[name] = float(np.abs(shift).max())
     return shifts
 
 
-def _means(model: "tf.keras.Model", examples: np.ndarray, batch: int) -> list[np.ndarray]:
-    """Each output's mean by channel, `(channels,)`, over examples and positions."""
+def _means(
+    model: "tf.keras.Model", examples: np.ndarray, batch: int, ask: Callable[..., Any] | None = None
+) -> list[np.ndarray]:
+    """Each output's mean by channel, `(channels,)`, over examples and positions. ask: the model as a graph."""
     import tensorflow as tf
 
     totals = [np.zeros(output.shape[-1]) for output in model.outputs]
     for start in range(0, len(examples), batch):
         inputs = tf.nest.map_structure(tf.constant, as_called(examples[start : start + batch]))
-        outputs = tf.nest.flatten(model(inputs, training=False))
+        outputs = tf.nest.flatten((ask or model)(inputs, training=False))
         for total, tensor in zip(totals, outputs, strict=True):
             # an example whose steps are all masked has no mean over them, in either model
             total += np.nansum(tensor.numpy().reshape(-1, total.size), axis=0, dtype=np.float64)

@@ -53,10 +53,33 @@ def test_entropy_leaves_values_alone_that_fill_their_range():
     assert high == pytest.approx(1, abs=0.02)
 
 
+def drawn(kind: str) -> np.ndarray:
+    draw = np.random.default_rng(3)
+    bulk = draw.standard_t(3, 50_000) if kind == "tails" else draw.normal(0, 4, 50_000)
+    return {"relu": np.maximum(bulk, 0), "swish": bulk / (1 + np.exp(-bulk)), "negative": -np.abs(bulk)}.get(kind, bulk)
+
+
+@pytest.mark.parametrize("kind", ["normal", "tails", "relu", "swish", "negative"])
+def test_least_squares_are_no_more_than_any_other_calibration_s_and_less_than_those_of_ranges_beside_it(kind):
+    values = drawn(kind)
+    histogram = seen(values)
+    low, high = chosen_range(histogram, "mse", 99.99)
+    least = cost(values, low, high)
+    for other in ("minmax", "percentile", "entropy"):
+        assert least < 1.01 * cost(values, *chosen_range(histogram, other, 99.99)), other
+    for factor in (0.8, 1.2):  # cutting more off costs more, and so do coarser steps
+        assert least < cost(values, factor * low, factor * high)
+
+
+def test_least_squares_leave_values_alone_that_fill_their_range():
+    values = np.random.default_rng(2).uniform(-1, 1, 50_000)
+    assert chosen_range(seen(values), "mse", 100) == pytest.approx((-1, 1), abs=0.02)
+
+
 numbers = st.lists(st.floats(-1e4, 1e4, allow_subnormal=False), min_size=1, max_size=200)
 
 
-@given(numbers, st.sampled_from(["minmax", "percentile", "entropy"]), st.floats(90, 100))
+@given(numbers, st.sampled_from(["minmax", "percentile", "entropy", "mse"]), st.floats(90, 100))
 def test_a_range_holds_zero_and_is_no_wider_than_what_was_seen(values, method, percentile):
     histogram = seen(np.array(values))
     low, high = chosen_range(histogram, method, percentile)

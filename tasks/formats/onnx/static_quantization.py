@@ -17,7 +17,7 @@ from tasks.formats.onnx.lowering import rows_of
 from tasks.formats.onnx.names import forget_shapes
 from tasks.formats.onnx.saturation import QUANTIZED, saturating
 from tasks.formats.onnx.sums import settle_sums
-from tasks.quantization.calibration import Calibration
+from tasks.quantization.calibration import ToolchainCalibration
 from tasks.quantization.pair_rule import steps
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def static(
-    proto: "onnx.ModelProto", examples: np.ndarray, calibration: Calibration, percentile: float
+    proto: "onnx.ModelProto", examples: np.ndarray, calibration: ToolchainCalibration, percentile: float
 ) -> "onnx.ModelProto":
     """A float model in 8 bits.
 
