@@ -15,7 +15,7 @@ from tasks.evidence import plots
 from tasks.formats.keras import files as keras
 from tasks.keras_graph.asked import asked
 from tasks.measuring.scores import example_scores
-from tasks.quantization.calibration import Calibration, CalibrationConfig
+from tasks.quantization.calibration import CalibrationConfig
 from tasks.quantization.conversion import Conversion
 from tasks.quantization.fake_quantization import fake_quantized
 from tasks.quantization.kernel_limits import settle
@@ -59,7 +59,7 @@ class QuantizeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         "for it.",
         json_schema_extra={"position": 2},
     )
-    calibration: Calibration | Literal["measured"] = Field(
+    calibration: Literal["minmax", "percentile", "entropy", "mse", "measured"] = Field(
         "minmax",
         description="How ranges follow from what examples show: all of it; without the outermost values; so that the "
         "least information is lost (Migacz 2017); so that squared errors are least (Nagel et al. 2021); or by trying "

@@ -44,29 +44,35 @@ def correct_biases(
     if not wrapped:
         return {}
     names = [layer.layer.name for layer in wrapped]
-    expected = _means(tf.keras.Model(model.inputs, [model.get_layer(name).output for name in names]), examples, batch)
-    look = tf.keras.Model(quantized.inputs, [layer.output for layer in wrapped])
-    ask = tf.function(look)  # asked once for each layer
+    expected = _means(tf.keras.Model(model.inputs, [model.get_layer(name).output for name in names]), examples, batch)()
+    means = _means(tf.keras.Model(quantized.inputs, [layer.output for layer in wrapped]), examples, batch)
     shifts = {}
     for index, (name, layer) in enumerate(zip(names, wrapped, strict=True)):
-        shift = expected[index] - _means(look, examples, batch, ask)[index]
+        shift = expected[index] - means()[index]
         layer.layer.bias.assign_add(shift)
         shifts[name] = float(np.abs(shift).max())
     return shifts
 
 
-def _means(
-    model: "tf.keras.Model", examples: np.ndarray, batch: int, ask: Callable[..., Any] | None = None
-) -> list[np.ndarray]:
-    """Each output's mean by channel, `(channels,)`, over examples and positions. ask: the model as a graph."""
+def _means(model: "tf.keras.Model", examples: np.ndarray, batch: int) -> Callable[[], list[np.ndarray]]:
+    """What computes each output's mean by channel, `(channels,)`, over examples and positions, as weights are now."""
     import tensorflow as tf
 
-    totals = [np.zeros(output.shape[-1]) for output in model.outputs]
-    for start in range(0, len(examples), batch):
-        inputs = tf.nest.map_structure(tf.constant, as_called(examples[start : start + batch]))
-        outputs = tf.nest.flatten((ask or model)(inputs, training=False))
-        for total, tensor in zip(totals, outputs, strict=True):
-            # an example whose steps are all masked has no mean over them, in either model
-            total += np.nansum(tensor.numpy().reshape(-1, total.size), axis=0, dtype=np.float64)
+    def summed(inputs: Any) -> list[Any]:
+        outputs = tf.nest.flatten(model(inputs, training=False))
+        # an example whose steps are all masked has no mean over them, in either model
+        known = [tf.where(tf.math.is_nan(tensor), tf.zeros_like(tensor), tensor) for tensor in outputs]
+        return [tf.reduce_sum(tensor, range(len(tensor.shape) - 1)) for tensor in known]
+
+    ask = tf.function(summed)
+    parts = (examples[start : start + batch] for start in range(0, len(examples), batch))
+    batches = [tf.nest.map_structure(tf.constant, as_called(part)) for part in parts]
     places = [int(np.prod(output.shape[1:-1], dtype=np.int64)) for output in model.outputs]
-    return [(total / (len(examples) * count)).astype(np.float32) for total, count in zip(totals, places, strict=True)]
+
+    def means() -> list[np.ndarray]:
+        sums = [np.sum(each, axis=0, dtype=np.float64) for each in zip(*map(ask, batches), strict=True)]
+        return [
+            np.asarray(each / (len(examples) * count), np.float32) for each, count in zip(sums, places, strict=True)
+        ]
+
+    return means

@@ -1,9 +1,9 @@
 """How a table's columns are read."""
 
 import codecs
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 Missing = Literal["refuse", "drop", "mean", "median", "zero", "indicator"]
 
@@ -87,6 +87,17 @@ class TableConfig(BaseModel, frozen=True, extra="forbid", title="Table"):
         "with its mark.",
         json_schema_extra=_at(10),
     )
+
+    @model_validator(mode="after")
+    def _of_texts(self) -> Self:
+        for name in ("max_words", "text_length"):
+            value = getattr(self, name)
+            if not self.texts and value != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"{name}: {value!r} is about a column of texts, and none is named: write it as data.table.texts, "
+                    f"or leave {name} out"
+                )
+        return self
 
     @field_validator("encoding")
     @classmethod

@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import spoken_requests
+from pydantic import ValidationError
 
 from flows.shipped import DEPLOYMENTS
 from tasks.contract.errors import DataError
 from tasks.data import DataConfig, describe, fingerprint, open_data
 from tasks.data.new import open_new
+from tasks.data.tables.config import TableConfig
 from tasks.data.tables.slimline_columns import as_json, encoded, from_json, words_of
 from tasks.formats.slimline_pyfunc import File, Table, TensorSpec
 
@@ -198,6 +200,14 @@ def test_a_model_s_own_words_have_their_own_ids(tmp_path):
 def test_what_cannot_be_taken_is_told_with_a_way_out(tmp_path, rows, names, table, message):
     with pytest.raises(DataError, match=message):
         open_data(written(tmp_path, rows, names, **table))
+
+
+@pytest.mark.parametrize("about", [{"max_words": 100}, {"text_length": 7}])
+def test_what_is_about_words_is_not_passed_over_where_no_column_has_any(about):
+    (name,) = about
+    with pytest.raises(ValidationError, match=rf"{name}: .*write it as data.table.texts, or leave {name} out"):
+        TableConfig(**about)
+    assert TableConfig(texts="said", **about).texts == "said"
 
 
 def test_a_missing_text_may_be_one_without_words(tmp_path):
