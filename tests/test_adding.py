@@ -148,7 +148,7 @@ ADDED = {
     ),
     "an architecture": (
         ("tasks/zoo/line.py", ARCHITECTURE),
-        ("tasks/zoo/__init__.py", "from tasks.zoo import autoencoder", "from tasks.zoo import line\n"),
+        ("tasks/zoo/__init__.py", "from tasks.zoo import (", "from tasks.zoo import line\n"),
         ("tasks/zoo/__init__.py", '        Architecture("cnn"', '        Architecture("line", line.build, rank=1),\n'),
     ),
     "a format": (

@@ -16,7 +16,22 @@ from tasks.data import Dataset
 from tasks.data.heads import Head
 from tasks.formats.keras.brought_file import ModelFile, look
 from tasks.formats.keras.ends import Shape, check_counts, fits
-from tasks.zoo import autoencoder, cnn, ds_cnn, mlp, mobilenet, resnet6, resnet8, unet, words
+from tasks.zoo import (
+    autoencoder,
+    cnn,
+    ds_cnn,
+    efficientnet_lite,
+    lstm,
+    mlp,
+    mobilenet,
+    mobilenet_v2,
+    resnet6,
+    resnet8,
+    tcn,
+    transformer,
+    unet,
+    words,
+)
 from tasks.zoo.brought import Brought, bring, source_of
 from tasks.zoo.ends import ModelEnds, ends_of
 
@@ -43,21 +58,24 @@ PREDICTING: tuple[Problem, ...] = ("classification", "multilabel", "regression")
 class Architecture:
     """One way to build a model.
 
-    build: from the ends that fit the data and a width, which multiplies the channels.
+    build: from the ends that fit the data and a width, which multiplies the channels; of a deep one also from a depth.
     problems: what it can solve.
-    rank: axes of an example: 3 for an image `(height, width, channels)`; 0 takes any shape, flattened.
+    rank: axes of an example: 3 for an image `(height, width, channels)`; 2 for a sequence `(steps, values)`; 0 takes
+        any shape, flattened.
     smallest: height and width that an image must have at least.
     steps: 0, or what both must be a multiple of, for one that answers at each pixel.
-    of_words: whether its input is the ids of words.
+    of_words: whether its input is, or may be where it takes sequences, the ids of words.
+    deep: whether it has blocks whose number a depth multiplies.
     """
 
     name: str
-    build: Callable[[ModelEnds, float], "tf.keras.Model"]
+    build: Callable[..., "tf.keras.Model"]
     problems: tuple[Problem, ...] = PREDICTING
     rank: int = 3
     smallest: int = 4
     steps: int = 0
     of_words: bool = False
+    deep: bool = False
 
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -69,9 +87,14 @@ ARCHITECTURES: dict[str, Architecture] = {
         Architecture("resnet6", resnet6.build),
         Architecture("ds_cnn", ds_cnn.build, smallest=2),
         Architecture("mobilenet", mobilenet.build, smallest=32),
+        Architecture("mobilenet_v2", mobilenet_v2.build, smallest=32, deep=True),
+        Architecture("efficientnet_lite", efficientnet_lite.build, smallest=32, deep=True),
         Architecture("unet", unet.build, problems=("classification", "regression", "reconstruction"), steps=4),
         Architecture("autoencoder", autoencoder.build, problems=("reconstruction",), rank=0),
         Architecture("words", words.build, rank=1, of_words=True),
+        Architecture("tcn", tcn.build, rank=2, of_words=True, deep=True),
+        Architecture("lstm", lstm.build, rank=2, of_words=True, deep=True),
+        Architecture("transformer", transformer.build, rank=2, of_words=True, deep=True),
     )
 }
 
@@ -93,10 +116,18 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         description="Multiplies a zoo model's channels: twice as wide is about four times as large, and more accurate.",
         json_schema_extra={"position": 1},
     )
+    depth: float = Field(
+        1.0,
+        gt=0,
+        le=8,
+        description="Multiplies how often the blocks of a zoo model stand, where they repeat: deeper is slower, and "
+        "more accurate.",
+        json_schema_extra={"position": 2},
+    )
     trust: bool = Field(
         False,
         description="Run code that a model file brings, such as Lambda layers: it can do anything that you can.",
-        json_schema_extra={"position": 2},
+        json_schema_extra={"position": 3},
     )
 
     @property
@@ -122,7 +153,7 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
         """
         if self.model in ARCHITECTURES:
-            identity = f"zoo {self.model} {self.width!r}"
+            identity = f"zoo {self.model} {self.width!r}" + (f" {self.depth!r}" if self.depth != 1 else "")
         elif FUNCTION.fullmatch(self.model):
             identity = f"function {self.model} {digest_file(source_of(self.model, 'model'))}"
         else:
@@ -146,7 +177,7 @@ def check_model(config: ModelConfig, inputs: Mapping[str, Shape], heads: Sequenc
     """
     where = f"{field}.model"
     if config.model in ARCHITECTURES:
-        _check_architecture(ARCHITECTURES[config.model], inputs, heads, where)
+        _check_architecture(ARCHITECTURES[config.model], config, inputs, heads, field)
     elif FUNCTION.fullmatch(config.model):
         bring(config.model, inputs, heads, trust=config.trust, field=where)
     else:
@@ -192,11 +223,11 @@ def build_model(config: ModelConfig, data: Dataset, *, seed: int, field: str = "
     if config.brought:
         return bring_model(config, data, field).model
     architecture = ARCHITECTURES[config.model]
-    _check_architecture(architecture, data.input_shapes, data.heads, f"{field}.model")
-    if architecture.of_words and not data.ids:
-        remedy = f"takes {OF_WORDS}. For ids of your own bring a model with an Embedding, which says how many there are"
+    _check_architecture(architecture, config, data.input_shapes, data.heads, field)
+    if len(next(iter(data.input_shapes.values()))) == 1 and architecture.of_words and not data.ids:
+        remedy = f"takes {_taken(architecture)}. For ids of your own bring a model with an Embedding, which says how many there are"
         raise ModelError(f"{field}.model", architecture.name, remedy)
-    return architecture.build(ends_of(data), config.width)
+    return architecture.build(ends_of(data), config.width, **({"depth": config.depth} if architecture.deep else {}))
 
 
 def bring_model(config: ModelConfig, data: Dataset, field: str = "model") -> Brought:
@@ -213,8 +244,16 @@ def bring_model(config: ModelConfig, data: Dataset, field: str = "model") -> Bro
 
 
 def _check_architecture(
-    architecture: Architecture, inputs: Mapping[str, tuple[int, ...]], heads: Sequence[Head], field: str
+    architecture: Architecture,
+    config: ModelConfig,
+    inputs: Mapping[str, tuple[int, ...]],
+    heads: Sequence[Head],
+    field: str,
 ) -> None:
+    if config.depth != 1 and not architecture.deep:
+        deep = ", ".join(known.name for known in ARCHITECTURES.values() if known.deep)
+        raise ModelError(f"{field}.depth", config.depth, f"`{architecture.name}` is always as deep; of others: {deep}")
+    field = f"{field}.model"
     for problem in (head.problem for head in heads if head.problem not in architecture.problems):
         able = [known.name for known in ARCHITECTURES.values() if problem in known.problems]
         raise ModelError(field, architecture.name, f"is not made for {problem}; these are: {', '.join(able)}")
@@ -223,12 +262,12 @@ def _check_architecture(
             field, architecture.name, f"takes one input, and the data have {', '.join(inputs)}: `mlp` takes any"
         )
     input_shape = next(iter(inputs.values()))
-    if architecture.rank and len(input_shape) != architecture.rank:
-        taken = OF_WORDS if architecture.of_words else "images of shape (height, width, channels)"
+    words = architecture.of_words and len(input_shape) == 1
+    if architecture.rank and len(input_shape) != architecture.rank and not words:
         raise ModelError(
             field,
             architecture.name,
-            f"takes {taken}; the data's examples have shape {input_shape}; `mlp` takes any",
+            f"takes {_taken(architecture)}; the data's examples have shape {input_shape}; `mlp` takes any",
         )
     if architecture.rank == 3 and min(input_shape[:2]) < architecture.smallest:
         raise ModelError(
@@ -251,6 +290,13 @@ def _check_architecture(
             architecture.name,
             f"needs a height and width that are multiples of {architecture.steps}; the data's have shape {input_shape}",
         )
+
+
+def _taken(architecture: Architecture) -> str:
+    """What an architecture takes that does not take any shape."""
+    if architecture.rank == 3:
+        return "images of shape (height, width, channels)"
+    return OF_WORDS if architecture.rank == 1 else f"sequences of shape (steps, values), or {OF_WORDS}"
 
 
 def _path(name: str, field: str) -> Path:

@@ -1,5 +1,6 @@
 """The blocks that convolutional architectures are made of, in the order that fake quantization folds."""
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,8 +18,21 @@ def widened(channels: int, width: float) -> int:
     return max(1, round(channels * width))
 
 
+def deepened(count: int, depth: float) -> int:
+    """So many blocks at this depth, rounded up as Tan and Le (2019) do."""
+    return math.ceil(count * depth)
+
+
 def convolution(
-    x: "tf.Tensor", filters: int, kernel: Size, strides: Size, name: str, *, norm: bool = True, relu: bool = True
+    x: "tf.Tensor",
+    filters: int,
+    kernel: Size,
+    strides: Size,
+    name: str,
+    *,
+    norm: bool = True,
+    relu: bool = True,
+    ceiling: float | None = None,
 ) -> "tf.Tensor":
     """Convolution, batch norm, ReLU: `(batch, height, width, channels)` to `(batch, height / strides, …, filters)`."""
     import tensorflow as tf
@@ -29,7 +43,7 @@ def convolution(
     )(x)
     if norm:
         x = layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_norm")(x)
-    return layers.ReLU(name=f"{name}_relu")(x) if relu else x
+    return layers.ReLU(ceiling, name=f"{name}_relu")(x) if relu else x
 
 
 def residual(x: "tf.Tensor", filters: int, strides: int, name: str) -> "tf.Tensor":
@@ -55,6 +69,26 @@ def separable(x: "tf.Tensor", filters: int, strides: Size, name: str) -> "tf.Ten
     x = layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_depthwise_norm")(x)
     x = layers.ReLU(name=f"{name}_depthwise_relu")(x)
     return convolution(x, filters, 1, 1, f"{name}_pointwise")
+
+
+def inverted(x: "tf.Tensor", filters: int, expansion: int, kernel: int, strides: int, name: str) -> "tf.Tensor":
+    """Pointwise to so many times the channels, depthwise, and pointwise back, with a way past it where shapes allow.
+
+    The inverted residual of Sandler et al. (2018): ReLU6 in its wide part, none at its narrow end.
+    """
+    import tensorflow as tf
+
+    layers = tf.keras.layers
+    y = x
+    if expansion > 1:
+        y = convolution(x, expansion * x.shape[-1], 1, 1, f"{name}_expand", ceiling=6.0)
+    y = layers.DepthwiseConv2D(
+        kernel, strides=strides, padding="same", depthwise_initializer="he_normal", name=f"{name}_depthwise_conv"
+    )(y)
+    y = layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_depthwise_norm")(y)
+    y = layers.ReLU(6.0, name=f"{name}_depthwise_relu")(y)
+    y = convolution(y, filters, 1, 1, f"{name}_project", relu=False)
+    return layers.Add(name=f"{name}_add")([x, y]) if strides == 1 and x.shape[-1] == filters else y
 
 
 def pooled(x: "tf.Tensor") -> "tf.Tensor":

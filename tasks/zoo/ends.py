@@ -105,6 +105,20 @@ def open_end(ends: ModelEnds) -> tuple[list["tf.Tensor"], "tf.Tensor"]:
     return inputs, tf.keras.layers.Concatenate(name="side_by_side")(vectors)
 
 
+def open_sequence(ends: ModelEnds, channels: int, *, mask: bool = False) -> tuple[list["tf.Tensor"], "tf.Tensor"]:
+    """The one input, and its steps `(batch, steps, …)`: its own, or so many numbers for each word.
+
+    mask: whether steps behind a text's end are masked.
+    """
+    import tensorflow as tf
+
+    (end,) = ends.inputs
+    if not end.ids:
+        return open_end(ends)
+    inputs = tf.keras.Input(end.shape, name=end.name or "input")
+    return [inputs], tf.keras.layers.Embedding(end.ids, channels, mask_zero=mask, name="embedding")(inputs)
+
+
 def _opened(end: InputEnd) -> tuple["tf.Tensor", "tf.Tensor"]:
     import tensorflow as tf
 

@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+from small_models import settle_norms
 from zoo_ends import ends_for
 
 from tasks.contract.errors import ModelError
 from tasks.data import DataConfig, open_data
 from tasks.data.heads import Head
+from tasks.formats import FORMATS
 from tasks.zoo import ARCHITECTURES, ModelConfig, ModelEnds, build_model, check_model, ends_of
 from tasks.zoo.ends import InputEnd, OutputEnd
 
@@ -52,7 +54,7 @@ def test_names_do_not_depend_on_what_was_built_before(name):
     assert first.layers[0].name == "input"
 
 
-@pytest.mark.parametrize("name", ["cnn", "mlp", "resnet8", "resnet6", "ds_cnn", "mobilenet"])
+@pytest.mark.parametrize("name", ["cnn", "mlp", "resnet8", "resnet6", "ds_cnn", "mobilenet", "mobilenet_v2"])
 def test_a_classification_ends_in_probabilities(name):
     ends = ends_for(name)
     model = ARCHITECTURES[name].build(ends, 0.25)
@@ -62,12 +64,102 @@ def test_a_classification_ends_in_probabilities(name):
     assert model.layers[-1].name == "probabilities"
 
 
+def test_mobilenet_v2_is_that_of_keras():
+    """All of its weights in ours, whose convolutions have biases beside their norms, give its answers."""
+    import tensorflow as tf
+
+    shape = (64, 64, 3)
+    theirs = settle_norms(tf.keras.applications.MobileNetV2(shape, weights=None, classes=5))
+    ours = ARCHITECTURES["mobilenet_v2"].build(ModelEnds.one(shape, (5,), "classification"), 1.0)
+
+    def layered(model):
+        return [layer for layer in model.layers if layer.weights]
+
+    assert len(layered(ours)) == len(layered(theirs))
+    for one, other in zip(layered(ours), layered(theirs), strict=True):
+        biases = [np.zeros(each.shape) for each in one.weights[len(other.weights) :]]
+        if "BatchNorm" in type(one).__name__:
+            one.epsilon = other.epsilon
+        one.set_weights([*other.get_weights(), *biases])
+    x = np.random.default_rng(0).normal(size=(3, *shape)).astype(np.float32)
+    expected = theirs(x).numpy()
+    assert np.ptp(expected) > 0.01
+    np.testing.assert_allclose(ours(x).numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "efficientnet_lite", "tcn", "lstm", "transformer"])
+def test_depth_multiplies_blocks(name):
+    build, ends = ARCHITECTURES[name].build, ends_for(name)
+    once, twice = (build(ends, 0.25, depth) for depth in (1.0, 2.0))
+
+    def blocks(model):
+        return {layer.name.partition("_")[0] for layer in model.layers if layer.name.startswith(("block", "lstm"))}
+
+    stay = 2 if name == "efficientnet_lite" else 0  # its first and its last stage stand as they are
+    assert len(blocks(twice)) == 2 * len(blocks(once)) - stay
+    assert ModelConfig(model=name, depth=2).fingerprint() != ModelConfig(model=name).fingerprint()
+
+
+def test_what_has_no_blocks_that_repeat_is_always_as_deep():
+    head = Head(problem="classification", output_shape=(3,))
+    with pytest.raises(ModelError, match=r"student.depth: 2.*`cnn` is always as deep; of others: mobilenet_v2, "):
+        check_model(ModelConfig(model="cnn", depth=2), {"": (8, 8, 1)}, [head], "student")
+
+
+@pytest.mark.parametrize("name", ["tcn", "lstm", "transformer"])
+@pytest.mark.parametrize("kind", ["sequence", "words"])
+def test_sequences_and_words_are_taken_and_their_files_answer_as_they_do(name, kind, tmp_path):
+    draw = np.random.default_rng(0)
+    ends = ends_for(name)
+    if kind == "words":
+        ends = ModelEnds((InputEnd((12,), ids=30),), ends.outputs)
+        x = (draw.integers(1, 30, (8, 12)) * (np.arange(12) < np.arange(5, 13)[:, None])).astype(np.float32)
+    else:
+        x = draw.normal(size=(8, 12, 4)).astype(np.float32)
+    model = ARCHITECTURES[name].build(ends, 0.5)
+    expected = model(x).numpy()
+    assert np.ptp(expected, axis=0).max() > 0.005
+    for target in ("onnxruntime", "litert"):
+        (tmp_path / target).mkdir()
+        FORMATS[target].write(model, tmp_path / target, "float32", classes=())
+        np.testing.assert_allclose(FORMATS[target].load(tmp_path / target)(x), expected, atol=1e-5)
+
+
+def test_what_a_tcn_answers_comes_from_its_last_step_and_from_all_before_it():
+    model = ARCHITECTURES["tcn"].build(ModelEnds.one((31, 1), (2,), "regression"), 1.0)
+    x = np.random.default_rng(0).normal(size=(1, 31, 1)).astype(np.float32)
+    before = model(x).numpy()
+    for step in (0, 15, 30):
+        changed = x.copy()
+        changed[0, step] += 1
+        assert np.abs(model(changed).numpy() - before).max() > 0, step
+    early = ARCHITECTURES["tcn"].build(ModelEnds.one((80, 1), (2,), "regression"), 1.0)
+    x = np.random.default_rng(0).normal(size=(1, 80, 1)).astype(np.float32)
+    before = early(x).numpy()
+    x[0, :10] += 1  # two convolutions of three in each of four blocks see 1 + 2 * 2 * (1 + 2 + 4 + 8) steps
+    assert np.array_equal(early(x).numpy(), before)
+
+
+def test_an_lstm_does_not_count_steps_behind_a_text_s_end():
+    ends = ModelEnds((InputEnd((6,), ids=30),), (OutputEnd((3,), "classification"),))
+    model = ARCHITECTURES["lstm"].build(ends, 0.5)
+    ids = np.array([[4, 9, 0, 0, 0, 0]])
+    state = model.get_layer("lstm1")(model.get_layer("embedding")(ids[:, :2]))
+    expected = model.get_layer("probabilities")(model.get_layer("logits")(state))
+    np.testing.assert_allclose(model(ids).numpy(), expected.numpy(), atol=1e-6)
+
+
 def test_words_are_of_a_text_s_column_alone(table):
     with pytest.raises(ModelError, match=r"teacher.model.*data.table.texts names.*bring a model with an Embedding"):
         build_model(ModelConfig(model="words"), table, seed=0, field="teacher")
     images = {"": (8, 8, 1)}
+    head = Head(problem="classification", output_shape=(3,))
     with pytest.raises(ModelError, match=r"takes the words of a table's column of texts.*\(8, 8, 1\); `mlp` takes any"):
-        check_model(ModelConfig(model="words"), images, [Head(problem="classification", output_shape=(3,))], "student")
+        check_model(ModelConfig(model="words"), images, [head], "student")
+    with pytest.raises(
+        ModelError, match=r"takes sequences of shape \(steps, values\), or the words.*\(8, 8, 1\); `mlp`"
+    ):
+        check_model(ModelConfig(model="tcn"), images, [head], "student")
 
 
 def test_raw_values_are_scaled_inside_the_model(digits):
@@ -132,7 +224,7 @@ def test_the_same_seed_gives_the_same_weights(digits):
             (8, 8, 1),
             (10,),
             "classification",
-            "resnet6, ds_cnn, mobilenet, unet, autoencoder",
+            "mobilenet, mobilenet_v2, efficientnet_lite, unet, autoencoder",
         ),
         ("cnn", (8,), (10,), "classification", "`mlp` takes any"),
         ("cnn", (2, 8, 1), (10,), "classification", "at least 4x4"),

@@ -250,7 +250,7 @@ def test_a_layer_that_is_to_stay_in_float_does(model, tmp_path):
     assert not check(ir.load(tmp_path / tensorrt.FILE))
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES.keys() - {"lstm", "transformer"}))  # whose kernels are floats'
 def test_architectures_are_in_integers(name, tmp_path):
     ends = ends_for(name)
     model = settle_norms(ARCHITECTURES[name].build(ends, 0.25))
