@@ -225,7 +225,8 @@ def build_model(config: ModelConfig, data: Dataset, *, seed: int, field: str = "
     architecture = ARCHITECTURES[config.model]
     _check_architecture(architecture, config, data.input_shapes, data.heads, field)
     if len(next(iter(data.input_shapes.values()))) == 1 and architecture.of_words and not data.ids:
-        remedy = f"takes {_taken(architecture)}. For ids of your own bring a model with an Embedding, which says how many there are"
+        own = "For ids of your own bring a model with an Embedding, which says how many there are"
+        remedy = f"takes {_taken(architecture)}. {own}"
         raise ModelError(f"{field}.model", architecture.name, remedy)
     return architecture.build(ends_of(data), config.width, **({"depth": config.depth} if architecture.deep else {}))
 
