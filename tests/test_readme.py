@@ -50,7 +50,7 @@ def flowers(tmp_path_factory) -> Path:
 def slimline(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "SLIMLINE_HOME": str(folder / "state")}
     return subprocess.run(
-        [BIN / "slimline", *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
+        [BIN / "slimline", *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
     )
 
 

@@ -3,10 +3,12 @@
 import os
 import re
 import shlex
+import signal
 import sqlite3
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import psutil
@@ -50,6 +52,24 @@ def at_terminal(home: Path, *command: str, **environment: str) -> Terminal:
 
 def run(recipe: Path) -> Terminal:
     return at_terminal(recipe.parent, sys.executable, "-m", "flows.cli", "run", str(recipe))
+
+
+def test_before_there_is_a_command_it_ends_without_a_word(tmp_path):
+    """The program is still read in: of what it imports, one takes as long as somebody needs for Ctrl-C."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    module, _, function = project["scripts"]["slimline"].partition(":")
+    (tmp_path / "typer.py").write_text("import time\nopen('reading', 'w').close()\ntime.sleep(300)\n")
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"import sys; from {module} import {function}; sys.exit({function}())"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    until(lambda: (tmp_path / "reading").exists(), LIMIT)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=SOON)
+    assert (process.returncode, *said) == (130, b"", b"")
 
 
 def check_left_nothing(terminal: Terminal, home: Path) -> None:

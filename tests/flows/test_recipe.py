@@ -219,6 +219,14 @@ def test_paths_in_a_recipe_are_relative_to_its_file_and_overrides_to_the_working
         assert read_recipe(file, ["data.source=mine.npz"]).data.source == "mine.npz"
     for value in ("/abs/x.npz", "~/x.npz"):
         assert read_recipe(written(folder, PATHS.replace("data/x.npz", value))).data.source == value
+    words = PATHS.replace(
+        "npz, source: data/x.npz, test_source: ../test.npz",
+        "table, source: data/x.csv, table: {texts: said, vocabulary: words.txt}",
+    )
+    monkeypatch.chdir(tmp_path)
+    table = read_recipe(written(folder, words)).data.table
+    assert table.vocabulary == "project/recipes/words.txt"
+    monkeypatch.chdir(elsewhere)
     function = PATHS.replace("npz, source: data/x.npz", "function, source: package.module:data")
     assert read_recipe(written(folder, function)).data.source == "package.module:data"
     (shipped,) = [file for file in SHIPPED if file.stem == "mlperf_tiny_resnet8"]
