@@ -215,13 +215,6 @@ def _kept(metric: str, answered: "Answered | Figures", limit: tuple[str, float])
     )
 
 
-def as_fast(served: Figures) -> str:
-    """How fast a file is beside the teacher's, as the end of a sentence on its size."""
-    if served.speedup is None:
-        return f"than the teacher; how fast {served.target} is was not measured, for it is not on this machine"
-    return f"and {served.speedup:.2f} times as fast as the teacher on {served.target}"
-
-
 def _summary(recipe: Recipe, result: Compression) -> str:
     served = next(line for line in result.figures if line.shipped)
     teacher = next(line for line in result.figures if line.role == "teacher" and line.target == served.target)
@@ -232,8 +225,8 @@ def _summary(recipe: Recipe, result: Compression) -> str:
     lines = [
         f"# {result.name} version {result.version}",
         f"`{result.uri}` keeps the budget: {'; '.join(kept)}.",
-        f"{times_smaller(teacher.size_bytes, served.size_bytes)} {as_fast(served)}; "
-        f"{served.integer_share:.1%} of its multiply-accumulates run in integer kernels.",
+        f"{times_smaller(teacher.size_bytes, served.size_bytes)} and {served.speedup:.2f} times as fast as the "
+        f"teacher on {served.target}; {served.integer_share:.1%} of its multiply-accumulates run in integer kernels.",
         f"[{result.uri} in MLflow]({result.version_url}) · [the evidence]({_page(result.mlflow_run)}) · "
         f"[MLflow run]({result.mlflow_url})",
         f"Reused: {', '.join(result.reused) or 'nothing'}",

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
 from pydantic import BaseModel, Field, model_validator
@@ -15,7 +15,7 @@ from tasks.evidence import plots
 from tasks.formats.keras import files as keras
 from tasks.keras_graph.asked import asked
 from tasks.measuring.scores import example_scores
-from tasks.quantization.calibration import CalibrationConfig
+from tasks.quantization.calibration import Calibration, CalibrationConfig, ToolchainCalibration
 from tasks.quantization.conversion import Conversion
 from tasks.quantization.fake_quantization import fake_quantized
 from tasks.quantization.kernel_limits import settle
@@ -32,6 +32,7 @@ from tasks.training.teacher_answers import taught_by
 if TYPE_CHECKING:
     import tensorflow as tf
 
+TOOLCHAIN = get_args(ToolchainCalibration)
 QuantizeMethod = Literal["none", "training", "post_training", "mixed", "auto"]
 
 
@@ -59,7 +60,7 @@ class QuantizeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         "for it.",
         json_schema_extra={"position": 2},
     )
-    calibration: Literal["minmax", "percentile", "entropy", "mse", "measured"] = Field(
+    calibration: Literal[Calibration, "measured"] = Field(
         "minmax",
         description="How ranges follow from what examples show: all of it; without the outermost values; so that the "
         "least information is lost (Migacz 2017); so that squared errors are least (Nagel et al. 2021); or by trying "
@@ -108,10 +109,10 @@ class QuantizeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
 
     @model_validator(mode="after")
     def _toolchains_know_it(self) -> Self:
-        if self.method == "post_training" and self.ranges == "own" and self.calibration in ("mse", "measured"):
+        if self.method == "post_training" and self.ranges == "own" and self.calibration not in TOOLCHAIN:
             raise ValueError(
-                f"calibration: {self.calibration!r} is none that toolchains know: with ranges 'own', write 'minmax', "
-                "'percentile' or 'entropy'; or write ranges: shared"
+                f"calibration: {self.calibration!r} is none that toolchains know: with ranges 'own', write "
+                f"{', '.join(TOOLCHAIN)}; or write ranges: shared"
             )
         return self
 
@@ -132,8 +133,10 @@ class QuantizeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         """How each target's own toolchain sets the ranges, where it is to do so."""
         if self.route != "toolchain":
             return None
-        method = self.calibration if self.calibration in ("minmax", "percentile", "entropy") else "minmax"
-        return CalibrationConfig(examples=self.calibration_examples, method=method, percentile=self.percentile)
+        method = self.calibration if self.calibration in TOOLCHAIN else "minmax"
+        return CalibrationConfig.model_validate(
+            {"examples": self.calibration_examples, "method": method, "percentile": self.percentile}
+        )
 
     @property
     def route(self) -> str:
@@ -207,16 +210,17 @@ def quantize(
         keep_zeros=config.preserve_sparsity,
         percentile=config.percentile,
     )
+    ranges: dict[str, Any] = {"calibration": config.calibration}
+    quantized = None
     if config.calibration == "measured":
         x, _ = data.sample("validation", config.calibration_examples)
-        ranges = nearest(make, lambda model: asked(model, x), asked(student, x))
-    else:
-        correcting = config.bias_correction and config.method == "post_training"
-        ranges = {"calibration": config.calibration, "bias_correction": correcting}
-    make = functools.partial(make, **ranges)
+        _, ranges, quantized = nearest(make, lambda model: asked(model, x), asked(student, x))
+    elif config.method == "post_training":
+        ranges["bias_correction"] = config.bias_correction
     if config.method == "mixed":
-        return _mixed(student, data, config, lambda names: make(float_layers=names))
-    quantized = make()
+        return _mixed(student, data, config, lambda names: make(float_layers=names, **ranges))
+    if quantized is None:
+        quantized = make(**ranges)
     if config.method == "post_training":
         return quantized
     if not is_fake_quantized(quantized):  # nothing to get used to

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from tasks.measuring.arrays import Floats
 
 ToolchainCalibration = Literal["minmax", "percentile", "entropy"]  # what ONNX Runtime's own tool knows
-Calibration = Literal["minmax", "percentile", "entropy", "mse"]
+Calibration = Literal[ToolchainCalibration, "mse"]
 
 BINS = 2048  # of a histogram, as TensorRT's and ONNX Runtime's calibrators have it
 LEVELS = 256  # of 8 bits

@@ -1,7 +1,7 @@
 """The calibration under which a model's answers change least, found by trying each."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 
@@ -13,10 +13,18 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
+class Nearest(NamedTuple):
+    """A fake-quantized model, the settings of `fake_quantized` that made it, and by how much its answers change."""
+
+    changed: float
+    settings: dict[str, Any]
+    model: "tf.keras.Model"
+
+
 def nearest(
     make: Callable[..., "tf.keras.Model"], answers: Callable[["tf.keras.Model"], np.ndarray], expected: np.ndarray
-) -> dict[str, Any]:
-    """The settings of `fake_quantized`, `calibration` and `bias_correction`, that change a model's outputs least.
+) -> Nearest:
+    """The `calibration` and `bias_correction` that change a model's outputs least.
 
     Each calibration is tried, and then the best of them with biases corrected.
 
@@ -26,16 +34,22 @@ def nearest(
         expected: the float model's outputs.
 
     """
+    figures: list[str] = []
 
-    def off(calibration: str, bias_correction: bool) -> float:
-        return change(answers(make(calibration=calibration, bias_correction=bias_correction)), expected)
+    def tried(calibration: str, *, bias_correction: bool) -> Nearest:
+        settings = {"calibration": calibration, "bias_correction": bias_correction}
+        model = make(**settings)
+        way = Nearest(change(answers(model), expected), settings, model)
+        figures.append(f"{calibration}{', biases corrected,' if bias_correction else ''} {way.changed:.2e}")
+        return way
 
-    plain = {calibration: off(calibration, False) for calibration in get_args(Calibration)}
-    best = min(plain, key=plain.__getitem__)
-    corrected = off(best, True)
-    each = ", ".join(f"{calibration} {changed:.2e}" for calibration, changed in plain.items())
-    listener().note(
-        "quantize",
-        f"answers change, in units of their variance, by: {each}; {best} with biases corrected {corrected:.2e}",
-    )
-    return {"calibration": best, "bias_correction": corrected < plain[best]}
+    def nearer(one: Nearest, other: Nearest) -> Nearest:  # no other is kept: a model may be large
+        return other if other.changed < one.changed else one
+
+    first, *others = get_args(Calibration)
+    best = tried(first, bias_correction=False)
+    for calibration in others:
+        best = nearer(best, tried(calibration, bias_correction=False))
+    best = nearer(best, tried(best.settings["calibration"], bias_correction=True))
+    listener().note("quantize", f"answers change, in units of their variance, by: {'; '.join(figures)}")
+    return best

@@ -177,7 +177,7 @@ def check_model(config: ModelConfig, inputs: Mapping[str, Shape], heads: Sequenc
     """
     where = f"{field}.model"
     if config.model in ARCHITECTURES:
-        _check_architecture(ARCHITECTURES[config.model], config, inputs, heads, field)
+        _check_architecture(config, inputs, heads, field)
     elif FUNCTION.fullmatch(config.model):
         bring(config.model, inputs, heads, trust=config.trust, field=where)
     else:
@@ -223,7 +223,7 @@ def build_model(config: ModelConfig, data: Dataset, *, seed: int, field: str = "
     if config.brought:
         return bring_model(config, data, field).model
     architecture = ARCHITECTURES[config.model]
-    _check_architecture(architecture, config, data.input_shapes, data.heads, field)
+    _check_architecture(config, data.input_shapes, data.heads, field)
     if len(next(iter(data.input_shapes.values()))) == 1 and architecture.of_words and not data.ids:
         own = "For ids of your own bring a model with an Embedding, which says how many there are"
         remedy = f"takes {_taken(architecture)}. {own}"
@@ -245,12 +245,9 @@ def bring_model(config: ModelConfig, data: Dataset, field: str = "model") -> Bro
 
 
 def _check_architecture(
-    architecture: Architecture,
-    config: ModelConfig,
-    inputs: Mapping[str, tuple[int, ...]],
-    heads: Sequence[Head],
-    field: str,
+    config: ModelConfig, inputs: Mapping[str, tuple[int, ...]], heads: Sequence[Head], field: str
 ) -> None:
+    architecture = ARCHITECTURES[config.model]
     if config.depth != 1 and not architecture.deep:
         deep = ", ".join(known.name for known in ARCHITECTURES.values() if known.deep)
         raise ModelError(f"{field}.depth", config.depth, f"`{architecture.name}` is always as deep; of others: {deep}")

@@ -1,7 +1,8 @@
 """The blocks that convolutional architectures are made of, in the order that fake quantization folds."""
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -11,6 +12,20 @@ Size = int | tuple[int, int]
 # Of batch norm's moving averages. Keras' 0.99 takes hundreds of steps to forget where it began, and a small data set
 # has twenty an epoch: the first epochs, and each stage's few, would be judged by averages that are still on their way.
 MOMENTUM = 0.9
+
+
+class InvertedStage(NamedTuple):
+    """How many times a block widens its channels, its window, its channels at width 1, how often it stands, strides."""
+
+    expansion: int
+    kernel: int
+    channels: int
+    times: int
+    strides: int
+
+    def deeper(self, depth: float) -> "InvertedStage":
+        """The same, with its blocks so many times as often."""
+        return self._replace(times=deepened(self.times, depth))
 
 
 def widened(channels: int, width: float) -> int:
@@ -60,15 +75,19 @@ def residual(x: "tf.Tensor", filters: int, strides: int, name: str) -> "tf.Tenso
 
 def separable(x: "tf.Tensor", filters: int, strides: Size, name: str) -> "tf.Tensor":
     """Depthwise 3x3, batch norm, ReLU, then the same pointwise (Howard et al., 2017)."""
+    return convolution(depthwise(x, 3, strides, name), filters, 1, 1, f"{name}_pointwise")
+
+
+def depthwise(x: "tf.Tensor", kernel: Size, strides: Size, name: str, *, ceiling: float | None = None) -> "tf.Tensor":
+    """Depthwise convolution, batch norm, ReLU, each channel by itself."""
     import tensorflow as tf
 
     layers = tf.keras.layers
     x = layers.DepthwiseConv2D(
-        3, strides=strides, padding="same", depthwise_initializer="he_normal", name=f"{name}_depthwise_conv"
+        kernel, strides=strides, padding="same", depthwise_initializer="he_normal", name=f"{name}_depthwise_conv"
     )(x)
     x = layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_depthwise_norm")(x)
-    x = layers.ReLU(name=f"{name}_depthwise_relu")(x)
-    return convolution(x, filters, 1, 1, f"{name}_pointwise")
+    return layers.ReLU(ceiling, name=f"{name}_depthwise_relu")(x)
 
 
 def inverted(x: "tf.Tensor", filters: int, expansion: int, kernel: int, strides: int, name: str) -> "tf.Tensor":
@@ -78,17 +97,23 @@ def inverted(x: "tf.Tensor", filters: int, expansion: int, kernel: int, strides:
     """
     import tensorflow as tf
 
-    layers = tf.keras.layers
     y = x
     if expansion > 1:
         y = convolution(x, expansion * x.shape[-1], 1, 1, f"{name}_expand", ceiling=6.0)
-    y = layers.DepthwiseConv2D(
-        kernel, strides=strides, padding="same", depthwise_initializer="he_normal", name=f"{name}_depthwise_conv"
-    )(y)
-    y = layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_depthwise_norm")(y)
-    y = layers.ReLU(6.0, name=f"{name}_depthwise_relu")(y)
+    y = depthwise(y, kernel, strides, name, ceiling=6.0)
     y = convolution(y, filters, 1, 1, f"{name}_project", relu=False)
-    return layers.Add(name=f"{name}_add")([x, y]) if strides == 1 and x.shape[-1] == filters else y
+    return tf.keras.layers.Add(name=f"{name}_add")([x, y]) if strides == 1 and x.shape[-1] == filters else y
+
+
+def inverted_stages(x: "tf.Tensor", stages: Iterable[InvertedStage], width: float) -> "tf.Tensor":
+    """Stages of inverted residuals one after the other, block1, block2, …; the first block of each has its strides."""
+    number = 0
+    for stage in stages:
+        for place in range(stage.times):
+            number += 1
+            strides = 1 if place else stage.strides
+            x = inverted(x, widened(stage.channels, width), stage.expansion, stage.kernel, strides, f"block{number}")
+    return x
 
 
 def pooled(x: "tf.Tensor") -> "tf.Tensor":

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from tasks.zoo.blocks import widened
-from tasks.zoo.ends import ModelEnds, close_end
+from tasks.zoo.ends import ModelEnds, close_end, open_sequence
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -16,9 +16,7 @@ def build(ends: ModelEnds, width: float) -> "tf.keras.Model":
     import tensorflow as tf
 
     layers = tf.keras.layers
-    (end,) = ends.inputs
-    inputs = tf.keras.Input(end.shape, name=end.name or "input")
-    embedded = layers.Embedding(end.ids, widened(32, width), name="embedding")(inputs)
+    inputs, embedded = open_sequence(ends, widened(32, width))
     embedded = layers.Dropout(0.2, name="embedding_dropout")(embedded)
     seen = []
     for words in WIDTHS:
@@ -27,4 +25,4 @@ def build(ends: ModelEnds, width: float) -> "tf.keras.Model":
         )(embedded)
         seen.append(layers.GlobalMaxPooling1D(name=f"words{words}_pool")(layers.ReLU(name=f"words{words}_relu")(x)))
     x = layers.Dropout(0.5, name="dropout")(layers.Concatenate(name="features")(seen))
-    return close_end(ends, [inputs], x, "words")
+    return close_end(ends, inputs, x, "words")

@@ -87,6 +87,13 @@ def test_mobilenet_v2_is_that_of_keras():
     np.testing.assert_allclose(ours(x).numpy(), expected, atol=1e-5)
 
 
+def test_efficientnet_lite_has_the_weights_of_lite0():
+    """4,652,008 that are trained; ours has biases beside its norms too."""
+    model = ARCHITECTURES["efficientnet_lite"].build(ModelEnds.one((224, 224, 3), (1000,), "classification"), 1.0)
+    biases = sum(layer.bias.shape[0] for layer in model.layers if layer.name.endswith("_conv"))
+    assert sum(np.prod(each.shape) for each in model.trainable_weights) - biases == 4_652_008
+
+
 @pytest.mark.parametrize("name", ["mobilenet_v2", "efficientnet_lite", "tcn", "lstm", "transformer"])
 def test_depth_multiplies_blocks(name):
     build, ends = ARCHITECTURES[name].build, ends_for(name)

@@ -125,7 +125,7 @@ def _converted(
     import tensorflow as tf
 
     with tf.keras.utils.custom_object_scope(custom_objects()):
-        model = looping(without_tables(in_own_types(model)))  # last: whatever copies a layer has it loop again
+        model = looping(without_tables(in_own_types(model)))  # last: a copy of a layer has Keras' own loop again
     with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
         savedmodel.export(model, Path(place))
         converter = tf.lite.TFLiteConverter.from_saved_model(place, signature_keys=[savedmodel.SIGNATURE])
@@ -220,12 +220,12 @@ def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
 
     @lru_cache(maxsize=4)
     def ready(
-        shape: tuple[int, ...], dtype: np.dtype
+        shape: tuple[int, ...], record: np.dtype | None
     ) -> tuple[Any, list[tuple[str, dict[str, Any]]], list[tuple[str, dict[str, Any]]]]:
         interpreter = _interpreter(folder / FILE, threads)
         inputs, outputs = (list(each.items()) for each in ends(interpreter))
         for name, details in inputs:
-            given = shape[1:] if len(inputs) == 1 else dtype[name].shape
+            given = shape[1:] if record is None else record[name].shape
             sizes = zip(given, details["shape"][1:], details["shape_signature"][1:], strict=True)
             interpreter.resize_tensor_input(
                 details["index"], (shape[0], *(one if free < 0 else size for one, size, free in sizes))
@@ -235,7 +235,7 @@ def load(folder: Path, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
         return interpreter, inputs, outputs
 
     def run(x: np.ndarray) -> np.ndarray:
-        interpreter, inputs, outputs = ready(x.shape, x.dtype)
+        interpreter, inputs, outputs = ready(x.shape, x.dtype if x.dtype.names else None)
         for name, details in inputs:
             values = x if len(inputs) == 1 else field(x, name)
             interpreter.set_tensor(details["index"], as_steps(values, details))
@@ -290,9 +290,10 @@ def audit(folder: Path, example: np.ndarray) -> Audit:
             numbers = [end for end in (*each.inputs, *each.outputs) if end >= 0]
             ran.append((body.kind(each), [asked._get_tensor_details(end, body.number) for end in numbers], turns))
     layers = []
-    for kind, (*taken, result), turns in ran:  # what multiplies gives one tensor
+    for kind, tensors_of, turns in ran:
         if kind not in MULTIPLYING:
             continue
+        *taken, result = tensors_of  # what multiplies gives one tensor
         values = taken[2] if kind == "TRANSPOSE_CONV" else taken[0]
         types = [np.dtype(tensor["dtype"]).name for tensor in (values, taken[1])]
         layers.append(

@@ -1,6 +1,7 @@
 """A TFLite graph that can be rewritten: which operator takes which tensors, and in what steps tensors are counted."""
 
 import copy
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -284,19 +285,21 @@ def packed(model: Any, size: int) -> bytes:
 
         def __init__(self, size: int) -> None:
             super().__init__(size)
-            self._there: dict[tuple[str, bytes], int] = {}
+            self._there: dict[tuple[str, bytes], int] = {}  # where, by type and digest: a kernel may be large
 
         def CreateString(self, s: str | bytes, *_: str) -> int:  # noqa: N802  the library's own name
             text = s.encode() if isinstance(s, str) else bytes(s)
-            if ("text", text) not in self._there:
-                self._there["text", text] = super().CreateString(text)
-            return self._there["text", text]
+            return self._once("text", text, lambda: super(Builder, self).CreateString(text))
 
         def CreateNumpyVector(self, x: np.ndarray) -> int:  # noqa: N802
-            array = x.dtype.str, x.tobytes()
-            if array not in self._there:
-                self._there[array] = super().CreateNumpyVector(x)
-            return self._there[array]
+            content = np.ascontiguousarray(x).view(np.uint8)
+            return self._once(x.dtype.str, content, lambda: super(Builder, self).CreateNumpyVector(x))
+
+        def _once(self, kind: str, content: Any, create: Callable[[], int]) -> int:
+            what = kind, hashlib.sha256(content).digest()
+            if what not in self._there:
+                self._there[what] = create()
+            return self._there[what]
 
     builder = Builder(size)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")

@@ -75,8 +75,8 @@ def _looped(
     first = tf.nest.flatten(taken)[0]
     count = tf.shape(first)[0] if first.shape[0] is None else first.shape[0]
 
-    def after(number: Any, states: Any, last: Any) -> tuple[Any, Any]:
-        """The states and the output after a step; one that does not count leaves both as they were."""
+    def turn(number: Any, states: Any, last: Any, *outputs: Any) -> tuple[Any, ...]:
+        """A step more; one that does not count leaves states and output as they were."""
         place = count - 1 - number if layer.go_backwards else number
         step = tf.nest.map_structure(lambda each: tf.gather(each, place), taken)
         output, new = layer.cell(step, states, **more)
@@ -85,20 +85,16 @@ def _looped(
             counts = tf.gather(counting, place)
             output = _where(counts, output, tf.zeros_like(output) if layer.zero_output_for_mask else last)
             new = tf.nest.map_structure(lambda one, other: _where(counts, one, other), new, states)
-        return new, output
-
-    def turn(number: Any, states: Any, last: Any, *sequences: Any) -> tuple[Any, ...]:
-        states, last = after(number, states, last)
-        for outputs in sequences:
-            start = tf.stack([number, *[0] * (len(outputs.shape) - 1)])
-            sequences = (xla.dynamic_update_slice(outputs, tf.expand_dims(last, 0), start),)
-        return number + 1, states, last, *sequences
+        if layer.return_sequences:
+            start = tf.stack([number, *[0] * len(output.shape)])
+            outputs = (xla.dynamic_update_slice(outputs[0], tf.expand_dims(output, 0), start),)
+        return number + 1, new, output, *outputs
 
     one, batch = _shape_of_sequences(layer, inputs)[2:], tf.shape(first)[1]
     begin = [tf.constant(0), tuple(states), tf.zeros([batch, *one], first.dtype)]
     begin += [tf.zeros([count, batch, *one], first.dtype)] if layer.return_sequences else []
-    _, states, last, *sequences = tf.while_loop(lambda number, *_: number < count, turn, begin)
-    output = _steps_first(sequences[0], axis) if layer.return_sequences else last
+    _, states, last, *outputs = tf.while_loop(lambda number, *_: number < count, turn, begin)
+    output = _steps_first(outputs[0], axis) if layer.return_sequences else last
     return [output, *states] if layer.return_state else output
 
 
