@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from flows import setting_up
-from flows.shipped import recipe_named
+from flows.shipped import recipe_named, space_named
 from tasks.contract.errors import BudgetNotKept, ServerFailed
 
 if TYPE_CHECKING:
@@ -79,6 +79,34 @@ def run(recipe: Path, overrides: Sequence[str], *, as_json: bool) -> int:
     if as_json:
         clock = {"wall_seconds": round(wall, 2), "startup_seconds": round(startup, 2)}
         print(json.dumps({**result.model_dump(mode="json"), **clock}, indent=2))
+    return 0
+
+
+def search(recipe: Path, space: Path, trials: int, overrides: Sequence[str], *, as_json: bool) -> int:
+    """Try the recipes of a space, and register the best one inside the budget."""
+    starting = setting_up.start()
+    from flows.screen import say, screen, tabulate
+
+    console = screen(stderr=as_json)
+    with setting_up.shown(console) as display:
+        from flows.check import check
+        from flows.recipe_file import read_recipe, read_space
+
+        display.preparing("reading the recipe and the space")
+        read, chosen = read_recipe(recipe_named(recipe), overrides), read_space(space_named(space))
+        check(read)
+        from flows.display import show
+        from flows.search import of_trials, search
+
+        setting_up.finish(starting, display)
+        found = search(read, of_trials(chosen, trials))
+    console.print()
+    say(console, f"{found.search.trials} trials, {found.search.trained} trained; * was taken", style="bold")
+    tabulate(console, found.trials, ("trial",), right=("size", "p50", "speed-up"), strong="*")
+    steps = [("The front, and every trial", found.mlflow_url)]
+    show(console, found.compression, [*steps, *next_steps(found.compression, embedded_server=bool(starting.server))])
+    if as_json:
+        print(found.model_dump_json(indent=2))
     return 0
 
 

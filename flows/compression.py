@@ -5,26 +5,20 @@ from prefect import flow
 from flows import form, run_name
 from flows.budget import hold
 from flows.check import check
+from flows.making import files_of, make
 from flows.orphans import say_process
 from flows.recipe import Recipe
 from flows.recipe_file import RecipeName, RegisteredName, read_recipe
-from flows.record import asked_for, compressing
+from flows.record import compressing
 from flows.report import Compression, present, publish
 from flows.shipped import RECIPES
 from flows.turn import machine_alone
-from tasks.bring import bring_own
-from tasks.contract.artifact import ModelArtifact, Target
-from tasks.convert import convert_model
-from tasks.distill import distill_student
+from tasks.contract.artifact import Target
 from tasks.evidence.evidence import open_evidence
-from tasks.prepare import prepare_data
-from tasks.prune import prune_student
-from tasks.quantization.conversion import Conversion
-from tasks.quantize import conversion
+from tasks.evidence.searched import Searched
 from tasks.register import register_version
 from tasks.select import choose_files
 from tasks.store import registry, tracking
-from tasks.train import train_model
 from tasks.validate import validate_files
 from tasks.versions.registered import sign_where_asked
 
@@ -45,52 +39,37 @@ def compress(recipe: Recipe) -> Compression:
     """
     check(recipe)
     with compressing(recipe) as run, machine_alone("compress"):
-        seed, teaching, budget = recipe.seed, recipe.distill.teaching, recipe.budget
-        data = prepare_data(recipe.data)
-        own = {role: bring_own(role, model, data, recipe.door(role), seed) for role, model in recipe.own.items()}
-        teacher = train_model("teacher", recipe.teacher, own.get("teacher"), data, recipe.teacher.fit, seed)
-        if recipe.student.model == "teacher":
-            student = teacher
-        elif asked_for("distill", recipe.distill.method):
-            student = distill_student(recipe.student, own.get("student"), teacher, data, recipe.distill, seed)
-        else:
-            student = train_model("student", recipe.student, own.get("student"), data, recipe.distill.fit, seed)
-        pruned = student
-        if asked_for("prune", recipe.prune.method):
-            pruned = prune_student(student, teacher, data, recipe.prune, teaching, seed, recipe.goal)
-        quantized = {}
-        if asked_for("quantize", recipe.quantize.method):
-            quantized = {
-                route: conversion(pruned, teacher, data, config, teaching, seed)
-                for route, config in recipe.quantize.routes().items()
-            }
-        conversions = in_order(teacher, pruned, quantized)
-        models = {name: each.model for name, each in conversions.items()}
-        files = {
-            name: {target: convert_model(name, each, target, data, recipe.conversion) for target in recipe.targets}
-            for name, each in conversions.items()
-        }
-        choice = None
-        if recipe.quantize.method == "auto":
-            choice = choose_files(conversions, files, data, recipe.validation, budget, seed)
-        shipped = choice.chosen if choice else dict.fromkeys(recipe.targets, list(models)[-1])
-        reference = own.get("teacher") if not recipe.teacher.fit.epochs else None
-        evidence = validate_files(models, files, shipped, choice, reference, data, recipe.validation, seed)
-        measured = open_evidence(tracking.fetch(evidence))
-        hold(budget, recipe.teacher.floor, measured, lambda: present(recipe, run, evidence))
-        version = register_version(
-            recipe.registered_name,
-            recipe.as_yaml(),
-            {target: files[name][target] for target, name in shipped.items()},
-            evidence,
-            data,
-            models,
-            recipe.registration,
-        )
-        # after the stage, which is left out where the version is there: a recipe that is run again signs and names it
-        sign_where_asked(version.uri)
-        registry.set_alias(version.name, recipe.registration.alias, version.version)
-        return publish(recipe, run, evidence, version)
+        return compressed(recipe, run)
+
+
+def compressed(recipe: Recipe, run: str, searched: Searched | None = None) -> Compression:
+    """The story, inside the run in MLflow that it is told in; of a recipe that was `searched`, evidence says so."""
+    made = make(recipe)
+    models = made.models
+    files = files_of(recipe, made, models, recipe.targets)
+    choice = None
+    if recipe.quantize.method == "auto":
+        choice = choose_files(made.conversions, files, made.data, recipe.validation, recipe.budget, recipe.seed)
+    shipped = choice.chosen if choice else dict.fromkeys(recipe.targets, list(models)[-1])
+    brought = made.own.get("teacher") if not recipe.teacher.fit.epochs else None
+    evidence = validate_files(
+        models, files, shipped, choice, brought, made.data, recipe.validation, recipe.seed, searched
+    )
+    measured = open_evidence(tracking.fetch(evidence))
+    hold(recipe.budget, recipe.teacher.floor, measured, lambda: present(recipe, run, evidence))
+    version = register_version(
+        recipe.registered_name,
+        recipe.as_yaml(),
+        {target: files[name][target] for target, name in shipped.items()},
+        evidence,
+        made.data,
+        models,
+        recipe.registration,
+    )
+    # after the stage, which is left out where the version is there: a recipe that is run again signs and names it
+    sign_where_asked(version.uri)
+    registry.set_alias(version.name, recipe.registration.alias, version.version)
+    return publish(recipe, run, evidence, version)
 
 
 @flow(
@@ -129,9 +108,3 @@ def compress_recipe(
     lines = form.as_settings({**parts, "targets": targets, "budget": budget}, settings)
     chosen: Compression = compress.fn(read_recipe(RECIPES[recipe], lines))
     return chosen
-
-
-def in_order(teacher: ModelArtifact, pruned: ModelArtifact, quantized: dict[str, Conversion]) -> dict[str, Conversion]:
-    """What files are made of, by name, from the teacher on; the student only where it is a model of its own."""
-    student = {} if pruned == teacher else {"student": Conversion(model=pruned)}
-    return {"teacher": Conversion(model=teacher), **student, **quantized}

@@ -28,6 +28,7 @@ VARIABLES = (
     ("SLIMLINE_MACHINE", "a folder that workers of one machine share, to measure in turn; in that folder if not set"),
     ("SLIMLINE_GC_KEEP_DAYS", "of `slimline gc`: for how many days everything stays; 30 if it is not set"),
     ("SLIMLINE_RECIPES", "a folder of recipes that are called by their names, beside the shipped ones"),
+    ("SLIMLINE_STUDIES", "the database of searches that machines share; studies.db in that folder if not set"),
     ("SLIMLINE_SIGNING_KEY", "the file of a private key that versions are signed with"),
     ("SLIMLINE_SIGNING_PASSWORD", "its password, if it has one"),
     ("SLIMLINE_PUBLIC_KEY", "the file of a public key: versions that it did not sign are not opened"),
@@ -151,6 +152,29 @@ def program(
 def run(recipe: RecipeWord, overrides: OverrideWords = None, json: Json = False) -> Command:
     """Compress, measure, register."""
     return Command(partial(commands.run, recipe, overrides or [], as_json=json))
+
+
+@command
+def search(
+    recipe: RecipeWord,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SPACE] [field=value]",
+            help="a YAML file of what is tried, or the name of a shipped one, default if none is named; and settings",
+            show_default=False,
+        ),
+    ] = None,
+    trials: Annotated[int, typer.Option(metavar="NUMBER", help="how many are tried; the space's own if 0")] = 0,
+    json: Json = False,
+) -> Command:
+    """Try recipes of a space, and register the best inside the budget."""
+    spaces = [word for word in words or [] if "=" not in word]
+    if len(spaces) > 1:
+        raise typer.BadParameter(f"one space, and settings as field=value: {' '.join(spaces)}")
+    overrides = [word for word in words or [] if "=" in word]
+    space = Path(spaces[0] if spaces else "default")
+    return Command(partial(commands.search, recipe, space, trials, overrides, as_json=json))
 
 
 @command

@@ -4,18 +4,19 @@ import difflib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from flows.recipe import Recipe
-from flows.shipped import RECIPES
+from flows.shipped import RECIPES, SPACES
 from tasks.contract.errors import RecipeError, shown
 from tasks.contract.own_function import NAME as FUNCTION
 from tasks.data import READERS
 from tasks.data.address import is_address
 from tasks.data.source import no_files
+from tasks.search.space import Space
 from tasks.versions.registered import open_registered
 from tasks.versions.version import OpenVersion
 from tasks.zoo import ARCHITECTURES
@@ -23,6 +24,7 @@ from tasks.zoo import ARCHITECTURES
 MAX_VALUES = 10_000  # that aliases may stand for; what is written out itself may be as long as the file
 M = TypeVar("M", bound=BaseModel)
 RecipeName = Annotated[str, Field(json_schema_extra={"enum": list(RECIPES)})]  # a drop-down in Prefect's form
+SpaceName = Annotated[str, Field(json_schema_extra={"enum": list(SPACES)})]
 RegisteredName = Annotated[str, Field(pattern="^([a-z0-9][a-z0-9_-]{0,62})?$")]
 HINT = f"give the path of a YAML file, or the name of a recipe that is shipped: {', '.join(RECIPES)}"
 PATHS = {  # fields that may be paths
@@ -50,14 +52,24 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     return check_settings(with_overrides(settings, overrides))
 
 
-def _settings(path: Path) -> dict[str, Any]:
+def read_space(path: Path) -> Space:
+    """A file with the space of a search.
+
+    Raises:
+        RecipeError: as `read_recipe`, of a space.
+
+    """
+    return checked(Space, _settings(path, f"give the path of a YAML file, or of a shipped one: {', '.join(SPACES)}"))
+
+
+def _settings(path: Path, hint: str = HINT) -> dict[str, Any]:
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise RecipeError("recipe", str(path), f"it has {size:,} bytes; a recipe has at most {MAX_BYTES:,}")
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError("recipe", str(path), f"cannot be read: {error}; {HINT}") from error
+        raise RecipeError("recipe", str(path), f"cannot be read: {error}; {hint}") from error
     settings = _parse(text, str(path))
     if not isinstance(settings, dict):
         raise RecipeError("recipe", str(path), "holds no settings; a recipe is a YAML mapping such as `name: digits`")
@@ -236,6 +248,9 @@ def _explain(kind: type[BaseModel], detail: dict[str, Any]) -> tuple[str, object
 def _known_fields(kind: type[BaseModel], location: Iterable[Any]) -> list[str]:
     model: Any = kind
     for part in location:
+        if within := get_args(model):  # of a mapping or a list: what is in it
+            model = within[-1]
+            continue
         fields = {field.alias or name: field for name, field in model.model_fields.items()}
         model = fields[part].annotation
     return [field.alias or name for name, field in model.model_fields.items()]

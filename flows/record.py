@@ -44,27 +44,45 @@ def made_by() -> str:
 
 
 @contextmanager
-def recorded(role: str, name: str, settings: Mapping[str, Any], tags: Mapping[str, str] = {}) -> Iterator[str]:
+def recorded(
+    role: str,
+    name: str,
+    settings: Mapping[str, Any],
+    tags: Mapping[str, str] = {},
+    *,
+    parent: str = "",
+    begun: str = "",
+) -> Iterator[str]:
     """The MLflow run of this flow run, which its stages' runs are children of; gives its id.
 
     It ends as the block does: finished, or failed or killed with the reason in the tag `slimline.error`. MLflow's run
     names the Prefect flow run and links to it, and the other way round. A flow run that is retried goes on in the same
     one.
+
+    Args:
+        role: what kind of run it is.
+        name: what MLflow calls it.
+        settings: its parameters.
+        tags: beside those that all have.
+        parent: the run that it is a child of, if it is of one.
+        begun: the run that another flow run began of the same, and did not end; this one goes on with it.
+
     """
     close_dead()
+    ours = {
+        tracking.FLOW_RUN: str(flow_run.id),
+        "prefect.flow_run_name": str(flow_run.name),
+        "prefect.url": str(flow_run.ui_url),
+        tracking.NOTE: made_by(),
+    }
+    if begun:
+        tracking.set_tags(begun, ours)
     run = tracking.run_of_flow(str(flow_run.id))
     if run:
         reopen_run(run)
     else:
-        about = {
-            tracking.ROLE: role,
-            tracking.FLOW_RUN: str(flow_run.id),
-            "prefect.flow_run_name": str(flow_run.name),
-            "prefect.url": str(flow_run.ui_url),
-            "slimline.git": git_commit(),
-            tracking.NOTE: made_by(),
-        }
-        run = tracking.start_run(name, {**about, **tags}, tracking.flatten(settings))
+        about = {tracking.ROLE: role, "slimline.git": git_commit(), **ours, **tags}
+        run = tracking.start_run(name, about, tracking.flatten(settings), parent)
     try:
         create_link_artifact(
             pages.ui_url(run), "MLflow run", key="mlflow-run", description="Every stage, metric and plot."
@@ -81,8 +99,13 @@ def recorded(role: str, name: str, settings: Mapping[str, Any], tags: Mapping[st
 
 
 @contextmanager
-def compressing(recipe: Recipe) -> Iterator[str]:
-    """The MLflow run of a compression, with its recipe and what it takes of the machine; gives its id."""
+def compressing(
+    recipe: Recipe, role: str = "compression", *, tags: Mapping[str, str] = {}, parent: str = "", begun: str = ""
+) -> Iterator[str]:
+    """The MLflow run of a compression, or of a trial, with its recipe and what it takes of the machine; gives its id.
+
+    The rest is as in `recorded`.
+    """
     text = recipe.as_yaml()
     settings = recipe.model_dump(mode="json")
     # The flow run alone: Prefect asks its server for a concurrency slot before each task that bears tags.
@@ -90,7 +113,8 @@ def compressing(recipe: Recipe) -> Iterator[str]:
         flow_run.id, tags={*flow_run.tags, recipe.name, recipe.data.problem, *recipe.targets}
     )
     # called as in Prefect, by what was set: two compressions that are compared are told apart
-    with recorded("compression", str(flow_run.name), settings, {"slimline.recipe": digest_text(text)}) as run:
+    of_recipe = {"slimline.recipe": digest_text(text), **tags}
+    with recorded(role, str(flow_run.name), settings, of_recipe, parent=parent, begun=begun) as run:
         tracking.log_text(run, text, "recipe.yaml")
         with tracking.system_metrics(run):
             yield run

@@ -9,7 +9,9 @@ from pathlib import Path
 from tasks.contract.state_folder import home
 
 POOL = "slimline"  # the work pool that its workers work for
-FLOWS = ["compress", "compress-recipe", "promote", "rollback", "monitor", "deploy", "verify"]  # as Prefect calls them
+# as Prefect calls them
+FLOWS = ["compress", "compress-recipe", "promote", "rollback", "monitor", "deploy", "verify"]
+FLOWS += ["search", "search-recipe", "trial", "compress-found"]
 
 
 def running() -> bool:

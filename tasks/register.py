@@ -207,6 +207,7 @@ def _register(run: StageRun, made: Version, content: str) -> registry.Registered
         "links": {
             **{step: pages.ui_url(artifact.run) for step, artifact in made.lineage.items()},
             "evidence": pages.ui_url(made.evidence.run, f"evidence/{PAGE}"),
+            **({"search": pages.ui_url(measured.searched.run)} if measured.searched else {}),
         },
     }
     (folder / "README.md").write_text(render_card(**written))
@@ -221,6 +222,7 @@ def _register(run: StageRun, made: Version, content: str) -> registry.Registered
         "target": ",".join(made.files),
         **{f"slimline.parent.{step}": artifact.sha256 for step, artifact in made.lineage.items()},
         "precision": measured.served().precision,
+        **({"slimline.search": measured.searched.run} if measured.searched else {}),
         # what people filter versions by
         **{name: f"{value:.6g}" for name, value in figures.items() if "/" not in name},
     }

@@ -34,6 +34,7 @@ from tasks.evidence.evidence import Evidence, FileEvidence, figures, open_choice
 from tasks.evidence.measured_on import Measures, measured_on
 from tasks.evidence.page import lay_out
 from tasks.evidence.scored import heads_measured, of_first, of_first_head, scored
+from tasks.evidence.searched import Searched
 from tasks.formats import FORMATS
 from tasks.formats.keras import files as keras
 from tasks.formats.parity import answers_apart, difference_message, sizes_apart
@@ -268,12 +269,13 @@ def validate_files(
     data: DataArtifact,
     config: ValidateConfig,
     seed: int,
+    searched: Searched | None = None,
 ) -> EvidenceArtifact:
     """Measure every file that plays a role, and keep the evidence as JSON, as a page and as plots.
 
     `files` are what was made of each of the Keras models in `models` for each target, `shipped` names the model whose
     file ships for a target, `choice` says how it was chosen, if it was, and `brought` is the teacher with what it
-    answered as it came, if nothing was trained since.
+    answered as it came, if nothing was trained since. `searched` is the search that found the recipe, if one did.
     """
     played = {(role, target): name for target in shipped for role, name in roles(models, shipped, target).items()}
     measured = [
@@ -306,6 +308,9 @@ def validate_files(
     )
     if choice is not None:
         evidence = evidence.model_copy(update={"tried": open_choice(tracking.fetch(choice))})
+    if searched is not None:
+        told = {**evidence.methods, "search": searched.sentence}
+        evidence = evidence.model_copy(update={"searched": searched, "methods": told})
     served = evidence.served()
     for file in sorted(evidence.files, key=lambda file: file is served):  # MLflow shows a name's last value
         metrics = figures(evidence, file)

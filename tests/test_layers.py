@@ -21,7 +21,7 @@ FLOORS = (
     {"quantization", "training", "drift"},
     {"formats"},
     {"zoo", "channels", "evidence", "store"},
-    {"versions"},
+    {"versions", "search"},
     {"processors", "serving"},
     {"bundles"},
 )

@@ -212,6 +212,10 @@ class BudgetNotKept(SlimlineError):
         self.result = result
 
 
+class NothingInside(SlimlineError):
+    """No trial of a search keeps the budget: says which is the nearest, and which limits it misses by how much."""
+
+
 class StoreError(SlimlineError):
     """The artifact store answered with something other than what was kept there."""
 

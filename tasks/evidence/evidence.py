@@ -1,7 +1,7 @@
 """What validate measured, as it is kept: one JSON, with all that it takes to judge it."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +11,7 @@ from tasks.contract.artifact import Format, Precision, Role, Target, default_tar
 from tasks.contract.errors import StoreError
 from tasks.contract.named import ONE
 from tasks.contract.problem import Problem
+from tasks.evidence.searched import Searched
 from tasks.formats.audit import Audit
 from tasks.measuring.arrays import Figure
 from tasks.measuring.intervals import Interval
@@ -145,10 +146,13 @@ class Tried(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
     @property
     def nearest(self) -> str:
-        """What is said of it where none is inside: the limit that it misses by most stands first."""
-        worst = sorted(self.misses, key=lambda name: -self.misses[name])
-        by = ", ".join(f"budget.{name} by {self.misses[name]:.0%}" for name in worst)
-        return f"{self.route} is the nearest, and misses {by}"
+        """What is said of it where none is inside."""
+        return f"{self.route} is the nearest, and misses {missed(self.misses)}"
+
+
+def missed(misses: Mapping[str, float]) -> str:
+    """Limits that are not kept, in words, the one that is missed by most first."""
+    return ", ".join(f"budget.{name} by {misses[name]:.0%}" for name in sorted(misses, key=lambda name: -misses[name]))
 
 
 class Evidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -173,6 +177,7 @@ class Evidence(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     tried: tuple[Tried, ...] = Field(
         (), description="With `quantize.method: auto`: every way that was measured before one was chosen, by target."
     )
+    searched: Searched | None = Field(None, description="The search that the recipe was found by, if it was.")
     reference: Reference | None = Field(
         None, description="What drops are counted from; none in older evidence, where it is the teacher's float file."
     )

@@ -38,7 +38,7 @@ def learning_curves(history: Sequence[Mapping[str, float]], score: str = "score"
     """
     from matplotlib.ticker import MaxNLocator
 
-    figure, axes = _panels(1, 2, width=9, height=3.4)
+    figure, axes = blank(1, 2, width=9, height=3.4)
     for panel, name, title in ((axes[0], "loss", "Loss"), (axes[1], "score", score.capitalize())):
         for key, color, label in (
             (name, COLORS["teacher"], "training"),
@@ -70,7 +70,7 @@ def learning_curves(history: Sequence[Mapping[str, float]], score: str = "score"
 
 def sparsity_by_layer(sparsity: Mapping[str, float]) -> "Figure":
     """The share of zeros among each layer's weights, in the layers' order."""
-    figure, (panel,) = _panels(1, 1, width=7.5, height=1.1 + 0.28 * max(len(sparsity), 1))
+    figure, (panel,) = blank(1, 1, width=7.5, height=1.1 + 0.28 * max(len(sparsity), 1))
     bars = panel.barh(range(len(sparsity)), list(sparsity.values()), color=BLUE, height=0.7)
     panel.bar_label(bars, [f"{share:.1%}" for share in sparsity.values()], padding=4)
     _rows(panel, list(sparsity))
@@ -83,7 +83,7 @@ def sparsity_by_layer(sparsity: Mapping[str, float]) -> "Figure":
 
 def channels_by_layer(before: Mapping[str, int], after: Mapping[str, int]) -> "Figure":
     """How many channels each layer gives, and how many it gave, in the layers' order."""
-    figure, (panel,) = _panels(1, 1, width=7.5, height=1.1 + 0.28 * max(len(after), 1))
+    figure, (panel,) = blank(1, 1, width=7.5, height=1.1 + 0.28 * max(len(after), 1))
     panel.barh(range(len(after)), [before[layer] for layer in after], color=GRID, height=0.7)
     bars = panel.barh(range(len(after)), list(after.values()), color=BLUE, height=0.7)
     panel.bar_label(bars, [f"{count} of {before[layer]}" for layer, count in after.items()], padding=4)
@@ -96,7 +96,7 @@ def channels_by_layer(before: Mapping[str, int], after: Mapping[str, int]) -> "F
 def drifts_by_figure(drifts: Mapping[str, Drift], limit: float) -> "Figure":
     """How far figures have moved, the furthest on top; a line stands where drift begins."""
     furthest = sorted(drifts.items(), key=lambda item: -item[1].stability_index)[:MOST_NUMBERED]
-    figure, (panel,) = _panels(1, 1, width=7.5, height=1.3 + 0.28 * max(len(furthest), 1))
+    figure, (panel,) = blank(1, 1, width=7.5, height=1.3 + 0.28 * max(len(furthest), 1))
     indices = [drift.stability_index for _, drift in furthest]
     colors = [ORANGE if drift.drifted else BLUE for _, drift in furthest]
     bars = panel.barh(range(len(furthest)), indices, color=colors, height=0.7)
@@ -120,7 +120,7 @@ def confusion(evidence: Evidence, file: FileEvidence) -> "Figure":
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     number = len(counts)
     side = min(2.4 + 0.3 * number, 10)
-    figure, (panel,) = _panels(1, 1, width=side + 0.6, height=side)
+    figure, (panel,) = blank(1, 1, width=side + 0.6, height=side)
     shades = LinearSegmentedColormap.from_list("shades", ["#f6f8fa", "#9ecae8", BLUE, "#00395c"])
     panel.imshow(shares, cmap=shades, vmin=0, vmax=1)
     panel.set_xticks(range(number), evidence.classes, rotation=90 if _wide(evidence.classes) else 0, parse_math=False)
@@ -140,7 +140,7 @@ def confusion(evidence: Evidence, file: FileEvidence) -> "Figure":
 def drops(evidence: Evidence) -> "Figure":
     """How far each file's score lies below the teacher's in Keras, with intervals: the bad end is on the right."""
     files = [file for file in evidence.files if file.role != "teacher"]
-    figure, (panel,) = _panels(1, 1, width=9, height=1.5 + 0.42 * max(len(files), 1))
+    figure, (panel,) = blank(1, 1, width=9, height=1.5 + 0.42 * max(len(files), 1))
     unit = 100 if evidence.in_points else 1
     for row, file in enumerate(files):
         low, middle, high = (unit * end for end in (file.drop.low, file.drop.estimate, file.drop.high))
@@ -170,7 +170,7 @@ def sizes_and_latencies(evidence: Evidence) -> "Figure":
     Latencies of targets differ by orders of magnitude, so theirs is a scale of ratios.
     """
     files = evidence.files
-    figure, (left, right) = _panels(1, 2, width=10, height=1.4 + 0.36 * len(files))
+    figure, (left, right) = blank(1, 2, width=10, height=1.4 + 0.36 * len(files))
     rows = range(len(files))
     colors = [COLORS[file.role] for file in files]
     sizes = [file.size_bytes / 1024 for file in files]
@@ -210,28 +210,21 @@ def pareto(evidence: Evidence) -> "Figure":
     Latencies of targets whose runtime is not here are left out.
     """
     from matplotlib.lines import Line2D
-    from matplotlib.ticker import LogLocator
 
-    figure, panels = _panels(1, 2, width=10, height=4.2)
+    figure, panels = blank(1, 2, width=10, height=4.2)
     sizes = [(file, file.size_bytes / 1024) for file in evidence.files]
     times = [(file, file.latency.p50 * 1000) for file in evidence.files if file.ran]
     unit = 100 if evidence.in_points else 1
     for panel, points, title in zip(panels, (sizes, times), ("Size (KiB, log scale)", LATENCY_AXIS), strict=True):
-        _front(panel, [(cost, unit * file.accuracy.estimate) for file, cost in points], lower=evidence.lower_is_better)
+        scores = [(cost, unit * file.accuracy.estimate) for file, cost in points]
+        front_line(panel, scores, lower=evidence.lower_is_better)
         for file, cost in points:
             ends = [unit * end for end in (file.accuracy.low, file.accuracy.high)]
             panel.plot([cost, cost], ends, color=COLORS[file.role], linewidth=1.5, alpha=0.5)
             panel.plot(
                 [cost], [unit * file.accuracy.estimate], marker=MARKS[file.target], color=COLORS[file.role], ms=9
             )
-        lowest, highest = (limit(cost for _, cost in points) for limit in (min, max))
-        panel.set_xscale("log")
-        panel.set_xlim(lowest / 1.6, highest * 1.6)  # one of the marks is always inside
-        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panel.xaxis.set_major_formatter(_plain_numbers())
-        panel.minorticks_off()
-        panel.set_xlabel(title)
-        panel.grid(color=GRID, linewidth=0.8)
+        cost_axis(panel, [cost for _, cost in points], title)
     title = evidence.by_head[evidence.heads[0].name].title if evidence.heads else evidence.title
     panels[0].set_ylabel(f"{title} (%)" if unit == 100 else title)
     roles = dict.fromkeys(file.role for file in evidence.files)
@@ -245,7 +238,7 @@ def pareto(evidence: Evidence) -> "Figure":
     return figure
 
 
-def _front(panel: "Axes", points: Sequence[tuple[float, float]], *, lower: bool) -> None:
+def front_line(panel: "Axes", points: Sequence[tuple[float, float]], *, lower: bool) -> None:
     """Join the points of cost and score that no other has at most the cost and at least as good a score of."""
     sign = -1 if lower else 1
     best, steps = float("-inf"), []
@@ -257,6 +250,19 @@ def _front(panel: "Axes", points: Sequence[tuple[float, float]], *, lower: bool)
     panel.step(costs, scores, where="post", color=INK, linewidth=1, linestyle="dashed", zorder=0)
 
 
+def cost_axis(panel: "Axes", costs: Sequence[float], title: str) -> None:
+    """Sizes or times along a panel, on a logarithmic scale with plain numbers."""
+    from matplotlib.ticker import LogLocator
+
+    panel.set_xscale("log")
+    panel.set_xlim(min(costs) / 1.6, max(costs) * 1.6)  # one of the marks is always inside
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.xaxis.set_major_formatter(_plain_numbers())
+    panel.minorticks_off()
+    panel.set_xlabel(title)
+    panel.grid(color=GRID, linewidth=0.8)
+
+
 def recall_by_class(evidence: Evidence, file: FileEvidence) -> "Figure":
     """How much of each class a file finds, beside its teacher's file; the classes that fell most stand on top."""
     import numpy as np
@@ -266,7 +272,7 @@ def recall_by_class(evidence: Evidence, file: FileEvidence) -> "Figure":
         counts = np.array(each.confusion)
         shares.append(counts.diagonal() / np.maximum(counts.sum(axis=1), 1))
     order = np.argsort(shares[1] - shares[0], kind="stable")
-    figure, (panel,) = _panels(1, 1, width=7.5, height=1.6 + 0.3 * len(order))
+    figure, (panel,) = blank(1, 1, width=7.5, height=1.6 + 0.3 * len(order))
     rows = range(len(order))
     for share, role, place in zip(shares, ("teacher", file.role), (-0.18, 0.18), strict=True):
         bars = panel.barh([row + place for row in rows], share[order], color=COLORS[role], height=0.34, label=role)
@@ -287,7 +293,7 @@ def _plain_numbers() -> Any:
     return FuncFormatter(lambda value, _: f"{value:g}")
 
 
-def _panels(rows: int, columns: int, *, width: float, height: float) -> "tuple[Figure, list[Axes]]":
+def blank(rows: int, columns: int, *, width: float, height: float) -> "tuple[Figure, list[Axes]]":
     """A figure in our style, with its panels from left to right."""
     from matplotlib.figure import Figure
 

@@ -46,6 +46,17 @@ def stages_of(parent: str) -> list[StageRecord]:
     ]
 
 
+def child(parent: str, tag: str, value: str) -> str:
+    """The newest child of a run that bears a tag of this value; empty if none does."""
+    runs = tracking.client().search_runs(
+        [tracking.experiment()],
+        f"tags.`mlflow.parentRunId` = '{parent}' and tags.`{tag}` = '{value}'",
+        order_by=["attributes.start_time DESC"],
+        max_results=1,
+    )
+    return str(runs[0].info.run_id) if runs else ""
+
+
 def children(parent: str) -> "list[Run]":
     """The runs that a run is the parent of, in the order in which they began."""
     return list(

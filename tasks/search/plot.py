@@ -1,0 +1,61 @@
+"""The plot that a person looks at: what every trial costs and how right it is, and which ones no other beats."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tasks.evidence import plots
+from tasks.search.front import front, values
+from tasks.search.space import Goal
+from tasks.search.study import Trial
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TITLES = {"size": "Size (KiB, log scale)", "latency": "Median latency, share of the teacher's (log scale)"}
+UNITS = {"size": 1024, "latency": 1}
+
+
+def fronts(trials: Sequence[Trial], aims: Sequence[Goal], winner: Trial | None) -> "Figure":
+    """The drop against each cost among the goals, a point a trial; a line joins those that no other beats in both.
+
+    Filled: inside the budget. Hollow: measured, and not inside. Numbers are trials' own; a star marks the one taken.
+    """
+    from matplotlib.lines import Line2D
+
+    measured = [trial for trial in trials if trial.outcome and trial.outcome.how == "measured"]
+    costs = [goal for goal in aims if goal.figure != "accuracy"] or [Goal("", "size")]
+    figure, panels = plots.blank(1, len(costs), width=5 * len(costs), height=4.2)
+    unbeaten = {trial.number for trial in front(trials, aims)}
+    for panel, goal in zip(panels, costs, strict=True):
+        both = (goal, Goal("", "accuracy"))
+        points = {
+            trial.number: (cost / UNITS[goal.figure], drop)
+            for trial in measured
+            for cost, drop in [values(trial, both)]
+        }
+        if points:
+            plots.front_line(panel, list(points.values()), lower=True)
+            title = f"{goal.target} {TITLES[goal.figure]}".strip()
+            plots.cost_axis(panel, [cost for cost, _ in points.values()], title)
+        for trial in measured:
+            inside = trial.outcome is not None and trial.outcome.inside
+            taken = winner is not None and trial.number == winner.number
+            color = plots.ORANGE if taken else plots.BLUE if trial.number in unbeaten else plots.COLORS["teacher"]
+            panel.plot(
+                *([each] for each in points[trial.number]),
+                marker="*" if taken else "o",
+                ms=15 if taken else 8,
+                color=color,
+                markerfacecolor=color if inside else "none",
+                linestyle="none",
+            )
+            panel.annotate(str(trial.number), points[trial.number], xytext=(6, 5), textcoords="offset points", size=9)
+    panels[0].set_ylabel("Drop on the validation split")
+    keys = [
+        Line2D([], [], marker="*", ms=12, linestyle="none", color=plots.ORANGE, label="taken"),
+        Line2D([], [], marker="o", linestyle="none", color=plots.BLUE, label="beaten by none"),
+        Line2D([], [], marker="o", linestyle="none", color=plots.COLORS["teacher"], label="beaten"),
+        Line2D([], [], marker="o", linestyle="none", color=plots.INK, markerfacecolor="none", label="not inside"),
+    ]
+    figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), frameon=False)
+    return figure

@@ -1,0 +1,183 @@
+"""A search's study: what was tried and what came of it, in a database, so that a search that was killed goes on.
+
+Trials are asked for in batches and told one by one. What is drawn hangs on the seed, the trial's number and what was
+told of batches before, and on nothing else: not on who asks, how often it was killed, or how many are at work.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from tasks.contract.errors import StoreError
+from tasks.contract.state_folder import home
+from tasks.evidence.evidence import Tried
+from tasks.search.space import Goal, Settings, Space
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+
+DATABASE = "SLIMLINE_STUDIES"  # an environment variable: the address of a database that several machines share
+SETTINGS, OUTCOME, RUN = "settings", "outcome", "run"  # attributes of Optuna's trials and studies
+UNTRAINED = 1.0  # told as the drop of what was not trained: as bad as a share can be; its limits tell the sampler why
+
+
+class Outcome(BaseModel, frozen=True, extra="forbid"):
+    """What came of a trial, measured on the validation split."""
+
+    how: Literal["measured", "rejected", "failed"] = Field(
+        description="Trained and measured; or not trained, as it was too large or too slow already; or refused."
+    )
+    files: tuple[Tried, ...] = Field((), description="For each target what would ship, the first one's first.")
+    run: str = Field("", description="Its run in MLflow.")
+    why: str = Field("", description="Of one that was not measured.")
+
+    @property
+    def inside(self) -> bool:
+        """Whether every file keeps the budget, drops by the bad end of their interval."""
+        return self.how == "measured" and all(file.inside for file in self.files)
+
+    @property
+    def misses(self) -> dict[str, float]:
+        """By which share each limit of the budget is missed, of the worst file."""
+        worst: dict[str, float] = {}
+        for file in self.files:
+            worst |= {name: max(by, worst.get(name, 0)) for name, by in file.misses.items()}
+        return worst
+
+    def value(self, goal: Goal) -> float:
+        """The figure of a goal, of which less is better: a drop, bytes, or a share of the teacher's latency.
+
+        Trials are measured hours apart, and each one beside the teacher: in its share the machine's moods cancel out.
+        """
+        file = next(file for file in self.files if goal.target in ("", file.target))
+        if goal.figure == "size":
+            return float(file.size_bytes)
+        if goal.figure == "latency":
+            return 1 / file.speedup.estimate
+        return file.drop.estimate if self.how == "measured" else UNTRAINED
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One of a search. number: from 1. outcome: none as long as it is not told."""
+
+    number: int
+    settings: Settings
+    outcome: Outcome | None
+
+
+class Study:
+    """The trials of one search, wherever its database is."""
+
+    def __init__(self, about: dict[str, Any], space: Space, fixed: Mapping[str, Any], seed: int) -> None:
+        """Open it, or begin it.
+
+        Args:
+            about: what its trials' outcomes hang on beside the space: another recipe, other data, another machine that
+                measures are other studies.
+            space: what is tried.
+            fixed: the recipe's settings by their place.
+            seed: of all that is drawn.
+
+        Raises:
+            StoreError: its database cannot be opened.
+
+        """
+        import optuna
+        from sqlalchemy.exc import SQLAlchemyError
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        content = json.dumps([about, space.drawn_by, seed], sort_keys=True)
+        self.name = hashlib.sha256(content.encode()).hexdigest()[:16]
+        self.space, self.fixed, self.seed = space, fixed, seed
+        address = os.environ.get(DATABASE) or f"sqlite:///{home() / 'studies.db'}"
+        try:
+            self.study = optuna.create_study(
+                storage=optuna.storages.RDBStorage(address),
+                study_name=self.name,
+                directions=["minimize"] * len(space.goals),
+                sampler=self._sampler(),
+                load_if_exists=True,
+            )
+        except SQLAlchemyError as error:
+            raise StoreError(f"the database of studies ({DATABASE}) cannot be opened: {error}") from error
+
+    @property
+    def run(self) -> str:
+        """The run in MLflow that it was begun for; empty if it was never told."""
+        return str(self.study.user_attrs.get(RUN, ""))
+
+    def note_run(self, run: str) -> None:
+        """Keep which run in MLflow it is."""
+        self.study.set_user_attr(RUN, run)
+
+    def batch(self) -> list[Trial]:
+        """Trials that are to be made: those that were asked for and not told, else the next ones; at its end none."""
+        there = self.trials()
+        begun = [trial for trial in there if trial.outcome is None]
+        # one that was being asked for when its search was killed is asked for to its end before any of it is made
+        places = -len(there) % self.space.batch or (0 if begun else self.space.batch)
+        for _ in range(min(places, self.space.trials - len(there))):
+            self.study.sampler = self._sampler(len(self.study.get_trials(deepcopy=False)))
+            self.study.ask()
+        return [trial for trial in self.trials() if trial.outcome is None]
+
+    def trials(self) -> list[Trial]:
+        """All that were asked for, by number; what was drawn of one that a kill cut off is drawn to its end."""
+        return [self._read(trial) for trial in self.study.get_trials(deepcopy=False)]
+
+    def tell(self, number: int, outcome: Outcome) -> None:
+        """Keep what came of a trial; one that was told stays as it is."""
+        there = self.study.get_trials(deepcopy=False)[number - 1]
+        if not there.state.is_finished():
+            self._open(there).set_user_attr(OUTCOME, outcome.model_dump(mode="json"))
+            self._finish(there, outcome)
+
+    def _read(self, there: "FrozenTrial") -> Trial:
+        kept = there.user_attrs.get(OUTCOME)
+        outcome = Outcome.model_validate(kept) if kept is not None else None
+        if outcome is not None and not there.state.is_finished():  # killed between the two
+            self._finish(there, outcome)
+        settings = there.user_attrs.get(SETTINGS)
+        if settings is None:
+            asked = self._open(there)
+            settings = self.space.suggested(asked, self.fixed, partial(self._draw_anew, there.number))
+            asked.set_user_attr(SETTINGS, settings)
+        return Trial(there.number + 1, settings, outcome)
+
+    def _finish(self, there: "FrozenTrial", outcome: Outcome) -> None:
+        from optuna.trial import TrialState
+
+        asked = self._open(there)
+        if outcome.how == "failed":
+            self.study.tell(asked, state=TrialState.FAIL)
+            return
+        if not asked.constraints:  # zero or less is inside
+            asked.set_constraint("budget", sum(outcome.misses.values()))
+        self.study.tell(asked, [outcome.value(goal) for goal in self.space.aims])
+
+    def _open(self, there: "FrozenTrial") -> "optuna.trial.Trial":
+        """A trial that can be asked and told, also in another process than the one that began it."""
+        import optuna
+
+        return optuna.trial.Trial(self.study, there._trial_id)
+
+    def _draw_anew(self, number: int, name: str) -> None:
+        """Seed the sampler for one value, so that a trial that was cut off is drawn to the same end."""
+        self.study.sampler = self._sampler(number, name)
+
+    def _sampler(self, *what: object) -> "optuna.samplers.BaseSampler":
+        from optuna.samplers import NSGAIISampler, TPESampler
+
+        text = json.dumps([self.seed, *what])
+        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
+        if self.space.sampler == "nsga2":
+            return NSGAIISampler(population_size=self.space.batch, seed=seed)
+        return TPESampler(n_startup_trials=self.space.first, multivariate=False, seed=seed)
