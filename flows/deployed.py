@@ -11,8 +11,9 @@ from flows.compression import compress, compress_recipe
 from flows.deploy import deploy
 from flows.monitor import monitor
 from flows.promote import promote, rollback
+from flows.search import search_recipe
 
-__all__ = ["compress", "compress_recipe", "deploy", "monitor", "promote", "rollback"]
+__all__ = ["compress", "compress_recipe", "deploy", "monitor", "promote", "rollback", "search_recipe"]
 
 if folder := os.environ.get("SLIMLINE_FOLDER"):
     os.chdir(folder)

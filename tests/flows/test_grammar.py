@@ -16,8 +16,8 @@ from tasks.serving.__main__ import add_options
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
-    *("run", "check", "list", "show", "compare", "promote", "rollback", "monitor", "deploy", "verify", "serve"),
-    *("backup", "restore", "gc", "schema", "up", "down", "status"),
+    *("run", "search", "check", "list", "show", "compare", "promote", "rollback", "monitor", "deploy", "verify"),
+    *("serve", "backup", "restore", "gc", "schema", "up", "down", "status"),
 ]
 
 
@@ -50,6 +50,7 @@ def test_help_fits_the_terminal(command, columns, capsys, monkeypatch):
         ("run", "Missing argument 'RECIPE'"),
         ("run a.yaml --nosuch", "No such option: --nosuch"),
         ("run a.yaml --jsno", "No such option: --jsno (Possible options: --json)"),
+        ("search a.yaml one.yaml other.yaml", "one space, and settings as field=value: one.yaml other.yaml"),
         ("show", "Missing argument 'models:/NAME@ALIAS'"),
         ("compare models:/a/1", "Missing argument 'models:/NAME@ALIAS'"),
         ("promote", "Missing argument 'NAME'"),
@@ -74,6 +75,20 @@ def test_settings_stand_before_and_after_options(typed):
     assert work.func is commands.run
     assert work.args == (Path("a.yaml"), ["seed=1", "name=b"])
     assert work.keywords == {"as_json": True}
+
+
+@pytest.mark.parametrize(
+    ("typed", "space", "settings"),
+    [
+        ("a", "default", []),
+        ("a seed=1", "default", ["seed=1"]),
+        ("a own.yaml seed=1 --trials 3", "own.yaml", ["seed=1"]),
+    ],
+)
+def test_a_search_takes_a_space_and_settings(typed, space, settings):
+    work = chosen(["search", *typed.split()]).work
+    assert work.func is commands.search
+    assert work.args == (Path("a"), Path(space), 3 if "--trials" in typed else 0, settings)
 
 
 def test_the_version_is_that_of_the_package(capsys):
