@@ -1,4 +1,4 @@
-"""One machine's state in one archive, and back: both databases, every artifact, and a manifest of their digests.
+"""One machine's state in one archive, and back: its databases, every artifact, and a manifest of their digests.
 
 Databases are copied as SQLite copies them while others write, and before the artifacts: what a database names was kept
 before it was named. So nothing has to be stopped.
@@ -20,7 +20,8 @@ from tasks.contract.errors import OutputTaken, SlimlineError
 from tasks.contract.state_folder import home
 from tasks.store import database, tracking
 
-DATABASES = ("prefect/prefect.db", "mlflow.db")  # below the state folder; the last is what makes a folder a registry
+# below the state folder: of Prefect, of searches, and the last one is what makes a folder a registry
+DATABASES = ("prefect/prefect.db", "studies.db", "mlflow.db")
 ARTIFACTS = "artifacts"
 MANIFEST = "manifest.json"  # in the archive: the last entry, so that one that was cut off has none
 FORMAT = 1

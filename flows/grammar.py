@@ -160,8 +160,8 @@ def search(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[SPACE] [field=value]",
-            help="a YAML file of what is tried, or the name of a shipped one, default if none is named; and settings",
+            metavar="SPACE",
+            help="a YAML file of what is tried, or a shipped one's name (default, if none); and field=value",
             show_default=False,
         ),
     ] = None,

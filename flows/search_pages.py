@@ -43,7 +43,7 @@ def said(study: Study, number: int) -> str:
     trial = study.trials()[number - 1]
     outcome = trial.outcome
     assert outcome is not None
-    tried = f"trial {number} of {study.space.trials}, {', '.join(in_words(trial.settings))}"
+    tried = f"trial {number} of {study.space.trials}, {_tried(study, trial)}"
     if outcome.how == "failed":
         return f"{tried}: refused: {outcome.why}"
     size, time = _size(outcome.files[0]), _time(outcome.files[0])
@@ -60,7 +60,7 @@ def rows_of(study: Study, budget: Budget) -> list[Row]:
     return [
         {
             "trial": f"{trial.number}{' *' if trial == taken else ''}",
-            "settings": ", ".join(in_words(trial.settings)),
+            "settings": _tried(study, trial),
             **_row(trial.outcome),
             "front": "yes" if trial in unbeaten else "",
         }
@@ -81,7 +81,8 @@ def present(study: Study, budget: Budget, run: str, compression: Compression | N
     """
     trials = study.trials()
     rows = rows_of(study, budget)
-    tracking.log_figure(run, fronts(trials, study.space.aims, best(trials, study.space.aims, budget)), PLOT)
+    taken = best(trials, study.space.aims, budget)
+    tracking.log_figure(run, fronts(trials, study.space.aims, taken, budget.accuracy_of()[1]), PLOT)
     kept = [
         {"number": trial.number, "settings": trial.settings, "outcome": trial.outcome.model_dump(mode="json")}
         for trial in trials
@@ -120,6 +121,12 @@ def nothing_inside(trials: Sequence[Trial], rows: Sequence[Row]) -> str:
         f"({', '.join(in_words(nearest.settings))}) is the nearest, and misses {missed(nearest.outcome.misses)}. Try "
         "more (--trials), widen the space, or loosen the budget"
     )
+
+
+def _tried(study: Study, trial: Trial) -> str:
+    """What a trial has other than the next one may have: settings of one value are in all, or follow from another."""
+    only = {name for name, choice in study.space.settings.items() if len(choice.values) == 1}
+    return ", ".join(in_words({name: value for name, value in trial.settings.items() if name not in only}))
 
 
 def _row(outcome: Outcome) -> Row:

@@ -13,12 +13,14 @@ if TYPE_CHECKING:
 
 TITLES = {"size": "Size (KiB, log scale)", "latency": "Median latency, share of the teacher's (log scale)"}
 UNITS = {"size": 1024, "latency": 1}
+HIGHEST = 4  # limits: what drops further is drawn at the upper edge, where it does not press the others together
 
 
-def fronts(trials: Sequence[Trial], aims: Sequence[Goal], winner: Trial | None) -> "Figure":
+def fronts(trials: Sequence[Trial], aims: Sequence[Goal], winner: Trial | None, limit: float) -> "Figure":
     """The drop against each cost among the goals, a point a trial; a line joins those that no other beats in both.
 
-    Filled: inside the budget. Hollow: measured, and not inside. Numbers are trials' own; a star marks the one taken.
+    Filled: inside the budget. Hollow: measured, and not inside. Those that none beats in all goals bear their numbers;
+    a star marks the one taken, a dotted line the `limit` of the drop.
     """
     from matplotlib.lines import Line2D
 
@@ -28,34 +30,44 @@ def fronts(trials: Sequence[Trial], aims: Sequence[Goal], winner: Trial | None) 
     unbeaten = {trial.number for trial in front(trials, aims)}
     for panel, goal in zip(panels, costs, strict=True):
         both = (goal, Goal("", "accuracy"))
-        points = {
-            trial.number: (cost / UNITS[goal.figure], drop)
-            for trial in measured
-            for cost, drop in [values(trial, both)]
-        }
+        figures = {trial.number: values(trial, both) for trial in measured}
+        top = HIGHEST * limit if limit else max((drop for _, drop in figures.values()), default=1.0)
+        points = {number: (cost / UNITS[goal.figure], min(drop, top)) for number, (cost, drop) in figures.items()}
         if points:
-            plots.front_line(panel, list(points.values()), lower=True)
             title = f"{goal.target} {TITLES[goal.figure]}".strip()
+            plots.front_line(panel, list(points.values()), lower=True)
             plots.cost_axis(panel, [cost for cost, _ in points.values()], title)
+        if limit:
+            panel.axhline(limit, color=plots.INK, linewidth=1, linestyle="dotted", zorder=0)
         for trial in measured:
             inside = trial.outcome is not None and trial.outcome.inside
             taken = winner is not None and trial.number == winner.number
             color = plots.ORANGE if taken else plots.BLUE if trial.number in unbeaten else plots.COLORS["teacher"]
             panel.plot(
                 *([each] for each in points[trial.number]),
-                marker="*" if taken else "o",
+                marker="*" if taken else "^" if figures[trial.number][1] > top else "o",
                 ms=15 if taken else 8,
                 color=color,
                 markerfacecolor=color if inside else "none",
                 linestyle="none",
+                clip_on=False,
             )
-            panel.annotate(str(trial.number), points[trial.number], xytext=(6, 5), textcoords="offset points", size=9)
+            if trial.number in unbeaten:
+                panel.annotate(
+                    str(trial.number),
+                    points[trial.number],
+                    xytext=(0, 9),
+                    textcoords="offset points",
+                    ha="center",
+                    size=9,
+                )
     panels[0].set_ylabel("Drop on the validation split")
     keys = [
         Line2D([], [], marker="*", ms=12, linestyle="none", color=plots.ORANGE, label="taken"),
         Line2D([], [], marker="o", linestyle="none", color=plots.BLUE, label="beaten by none"),
         Line2D([], [], marker="o", linestyle="none", color=plots.COLORS["teacher"], label="beaten"),
         Line2D([], [], marker="o", linestyle="none", color=plots.INK, markerfacecolor="none", label="not inside"),
+        Line2D([], [], linestyle="dotted", color=plots.INK, label="the budget's limit"),
     ]
     figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), frameon=False)
     return figure

@@ -18,7 +18,8 @@ def archive(store, tmp_path):
     (store / "prefect").mkdir()
     (store / "prefect" / "prefect.db").write_bytes((store / "mlflow.db").read_bytes())  # any database
     place = tmp_path / "backups" / "state.tar.gz"
-    assert backup(place) == 4  # both databases, the model and the evidence
+    (store / "studies.db").write_bytes((store / "mlflow.db").read_bytes())
+    assert backup(place) == 5  # three databases, the model and the evidence
     return place, run, version
 
 
@@ -31,13 +32,13 @@ def elsewhere(tmp_path, monkeypatch):
 def test_what_is_restored_elsewhere_is_all_of_it(archive, tmp_path, monkeypatch):
     place, run, version = archive
     there = elsewhere(tmp_path, monkeypatch)
-    assert restore(place) == 4
+    assert restore(place) == 5
     assert registry.aliases_of("moved") == {"candidate": 1}
     opened = tracking.download(version.uri)
     assert opened.is_relative_to(there)
     assert (opened / "model.onnx").read_text() == "weights"
     assert tracking.download(f"runs:/{run}/evidence.txt").read_text() == "evidence"
-    assert sorted(path.name for path in there.iterdir()) == ["artifacts", "mlflow.db", "prefect"]
+    assert sorted(path.name for path in there.iterdir()) == ["artifacts", "mlflow.db", "prefect", "studies.db"]
 
 
 def test_what_is_there_is_not_overwritten(archive, tmp_path):
