@@ -1,10 +1,14 @@
-"""Policies of mixed and other precision undone: how a model was trained is no reason for files to compute so."""
+"""Policies of mixed and other precision: which layers may train in half, and all of it undone.
 
+How a model was trained is no reason for files to compute so.
+"""
+
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.keras_graph.rebuild import Call, Copies, flat, kind, rebuild
+from tasks.keras_graph.rebuild import Call, Copies, calls_of, flat, kind, rebuild
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -67,3 +71,56 @@ def _value(value: Any) -> Any:
     ):
         return tf.cast(value, tf.float32) if value.dtype in (tf.float16, tf.bfloat16, tf.float64) else value
     return value
+
+
+# Keras' own layers that compute in half precision what they would in float32, and whose inputs are their first
+# argument, which Keras casts for them. All else stays in float32: recurrent layers and others with layers inside,
+# embeddings, rescaling of raw values that float16 does not hold, and operations, which take values as they come.
+HALVED = frozenset(
+    {
+        *("Dense", "EinsumDense", "Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "DepthwiseConv1D"),
+        *("DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D", "BatchNormalization", "LayerNormalization"),
+        *("Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "Dropout", "SpatialDropout1D", "SpatialDropout2D"),
+        *("Add", "Multiply", "Average", "Maximum", "Concatenate", "Flatten", "Reshape", "Permute", "ZeroPadding1D"),
+        *("ZeroPadding2D", "Cropping1D", "Cropping2D", "UpSampling1D", "UpSampling2D", "MaxPooling1D", "MaxPooling2D"),
+        *("AveragePooling1D", "AveragePooling2D", "GlobalAveragePooling1D", "GlobalAveragePooling2D"),
+        *("GlobalMaxPooling1D", "GlobalMaxPooling2D"),
+    }
+)
+
+
+def halved(model: "tf.keras.Model") -> frozenset[int]:
+    """Which layers of a graph may compute in half precision, by `id`, those of nested models among them.
+
+    Those of `HALVED` whose outputs such layers alone take. What a model answers by, from its outputs back to the first
+    layers with weights, is computed in float32: a loss needs the digits.
+    """
+    import tensorflow as tf
+
+    takers: dict[int, list[Any]] = defaultdict(list)
+    makers: dict[int, list[Any]] = defaultdict(list)
+    for node in calls_of(model):
+        for tensor in node.keras_inputs:
+            maker = tensor._keras_history.layer
+            takers[id(maker)].append(node.layer)
+            makers[id(node.layer)].append(maker)
+    answering: set[int] = set()
+    queue = [tensor._keras_history.layer for tensor in model.outputs]
+    while queue:
+        layer = queue.pop()
+        if id(layer) not in answering:
+            answering.add(id(layer))
+            queue += [] if layer.weights else makers[id(layer)]
+    chosen: set[int] = set()
+    for layer in model.layers:
+        if isinstance(layer, tf.keras.Model):
+            chosen |= halved(layer) if getattr(layer, "_is_graph_network", False) else set()
+        elif id(layer) not in answering and all(map(_halves, [layer, *takers[id(layer)]])):
+            chosen.add(id(layer))
+    return frozenset(chosen)
+
+
+def _halves(layer: "tf.keras.layers.Layer") -> bool:
+    """A layer of Keras' own that is not set to another type already; one of the user's may be called as it."""
+    own = type(layer).__module__.startswith("tf_keras.")
+    return own and kind(layer) in HALVED and layer.dtype_policy.name == "float32"

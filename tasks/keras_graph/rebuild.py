@@ -233,11 +233,11 @@ class Copies:
         """
         new = id(layer) not in self._made
         if new:
-            self._made[id(layer)] = _copy(layer, changes)
+            self._made[id(layer)] = copied(layer, changes)
         copy = self._made[id(layer)]
         output = copy(*args, **kwargs)
         if new:
-            carry(copy, _values(layer) if weights is None else weights)
+            carry(copy, values_of(layer) if weights is None else weights)
         return output
 
 
@@ -257,21 +257,22 @@ def is_adapted(layer: "tf.keras.layers.Layer") -> bool:
     return getattr(layer, "input_vocabulary", ...) is None and int(layer.lookup_table.size()) > 0
 
 
-def _values(layer: "tf.keras.layers.Layer") -> list[np.ndarray]:
+def values_of(layer: "tf.keras.layers.Layer") -> list[np.ndarray]:
     """A layer's weights as its copy has them: a vocabulary is in the copy's config."""
     if not is_adapted(layer):
         return list(layer.get_weights())
     return [layer.idf_weights.numpy()] if layer.output_mode == "tf_idf" else []
 
 
-def _copy(layer: "tf.keras.layers.Layer", changes: dict[str, Any]) -> "tf.keras.layers.Layer":
+def copied(layer: "tf.keras.layers.Layer", changes: dict[str, Any]) -> "tf.keras.layers.Layer":
+    """A layer of the same settings but for the changes, without the weights; a model inside as one of such layers."""
     import tensorflow as tf
 
     if getattr(layer, "_is_graph_network", False):
-        return tf.keras.models.clone_model(layer, clone_function=lambda part: _copy(part, {}))
+        return tf.keras.models.clone_model(layer, clone_function=lambda part: copied(part, {}))
     if kind(layer) == "TimeDistributed" and "layer" not in changes:  # its config has what is in it, as code too
         settings = {"name": layer.name, "trainable": layer.trainable, "dtype": layer.dtype_policy, **changes}
-        return type(layer)(_copy(layer.layer, {}), **settings)
+        return type(layer)(copied(layer.layer, {}), **settings)
     if kind(layer) == "Lambda":  # its config holds the function as code, which Keras refuses to load
         settings = {"output_shape": layer._output_shape, "mask": layer.mask, "arguments": layer.arguments}
         return type(layer)(layer.function, **{**settings, "name": layer.name, "trainable": layer.trainable, **changes})

@@ -5,7 +5,7 @@ import pytest
 
 from tasks.formats import FORMATS
 from tasks.keras_graph.folding import fold
-from tasks.keras_graph.precision_policies import in_float32
+from tasks.keras_graph.precision_policies import halved, in_float32
 from tasks.quantization.fake_quantization import fake_quantized
 
 X = np.random.default_rng(0).uniform(0, 255, (40, 8, 8, 1)).astype(np.float32)
@@ -75,3 +75,31 @@ def test_a_model_of_half_precision_can_be_folded_quantized_and_written(tmp_path)
             FORMATS[target].write(source, place, precision, classes=())
             near = 1e-4 if precision == "float32" else 0.05
             np.testing.assert_allclose(FORMATS[target].load(place, 1)(X), ours(X), atol=near)
+
+
+def names(model):
+    half = halved(model)
+    return {layer.name for layer in model._flatten_layers() if id(layer) in half}
+
+
+def test_operations_and_recurrent_layers_get_what_they_had():
+    assert names(made(sequence, "float32")) == set(), "what is not recurrent hands on to what is, or to an operation"
+
+
+def test_what_answers_and_what_an_operation_takes_stays_in_float32():
+    import tensorflow as tf
+
+    layers = tf.keras.layers
+    inputs = tf.keras.Input((8, 8, 1), name="input")
+    x = layers.Conv2D(2, 3, name="inner")(layers.Conv2D(2, 3, name="first")(layers.Rescaling(1 / 255)(inputs)))
+    x = layers.ReLU(name="before")(x) * 2.0
+    x = layers.Dense(4, name="dense")(layers.Flatten(name="flatten")(x))
+    x = layers.Dense(3, name="logits")(layers.ReLU(name="last")(x))
+    model = tf.keras.Model(inputs, layers.Activation("softmax", name="softmax")(x))
+    assert names(model) == {"first", "inner", "flatten", "dense", "last"}
+
+
+def test_the_inside_of_a_nested_model_counts_too():
+    model = made(image, "float32")
+    assert names(model) == {"flatten"}, "of two layers one answers, and the model inside takes what the other gives"
+    assert names(model.get_layer("block")) == set()
