@@ -64,7 +64,7 @@ def hinted(
 
         def forward(x: Any, training: bool) -> Any:  # one pass for predictions and layers
             predictions = both(x, training=training)
-            outputs[:] = predictions[count:]
+            outputs[:] = [tf.cast(each, tf.float32) for each in predictions[count:]]  # of mixed precision
             return predictions[0] if count == 1 else predictions[:count]
 
         base = objective(forward)

@@ -16,6 +16,7 @@ from tasks.contract.errors import SlimlineError
 from tasks.data import Dataset
 from tasks.keras_graph.output_meaning import as_learned
 from tasks.training.checkpoint import Progress, Values, resume, save
+from tasks.training.devices import Replicas, TrainingConfig, placed
 from tasks.training.losses import Lesson, Objective, mean_scores, one_each
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def fit(
     on_step: Callable[[int], None] | None = None,
     on_epoch_end: Callable[[int], None] | None = None,
     best_from: int = 1,
+    training: TrainingConfig = TrainingConfig(),  # noqa: B008  frozen
 ) -> None:
     """Train a model in place; it ends with the weights of its best epoch by validation score (then by validation loss).
 
@@ -104,7 +106,11 @@ def fit(
     `checkpoints` this also holds for a training that was killed and called again: it goes on after its last whole
     epoch, and first reports the epochs that it already had. Shuffling, augmentation and dropout are drawn from seed and
     epoch for this. Not reached: layers of the user's own that keep random state outside Keras' generator, and variables
-    that an objective changes without naming them among its lesson's weights.
+    that an objective changes without naming them among its lesson's weights; and several GPUs, see `trained_on`.
+
+    On several devices each has its part of every batch, and a step is that of the whole batch, up to rounding. Each
+    draws dropout for itself; `relational` hints compare the examples of one part. With other devices or another
+    precision a training that was killed begins anew.
 
     Args:
         model: Keras 2 model, its inputs and outputs in the order of the data's.
@@ -119,8 +125,11 @@ def fit(
         on_step: called before each step with its number from 0; makes each step a call of its own.
         on_epoch_end: called after an epoch's last step with its number from 1, before validation.
         best_from: the first epoch that may be chosen, for models that are not what they are to be before.
+        training: what it runs on. But for the processor in float32 the model has its new weights at the end only, so
+            `on_epoch_end` cannot look at them.
 
     Raises:
+        RecipeError: fewer devices than are asked for.
         SlimlineError: the loss is no number any more.
 
     """
@@ -131,19 +140,18 @@ def fit(
     tf.config.experimental.enable_op_determinism()
     model = as_learned(model, data.problems)
     tf.keras.utils.set_random_seed(seed)
-    total = math.ceil(data.counts["train"] / config.batch_size)
-    lesson = objective(model)
-    weights = [*model.trainable_weights, *lesson.weights]
-    optimizer = _optimizer(config)
-    optimizer.build(weights)
-    state = [*model.weights, *lesson.weights, *optimizer.variables]
-    identity = _identity(model, data, config, seed, best_from)
-    progress, best = resume(checkpoints, identity, state, len(model.weights))
-    for epoch, values in enumerate(progress.history, 1):
-        report(epoch, config.epochs, values)
-
-    with _seedable(model) as generators:
-        run, validate = _steps(model, data, config, lesson, optimizer, weights, total)
+    with placed(model, training) as (model, replicas), _seedable(model) as generators:
+        total = math.ceil(data.counts["train"] / config.batch_size)
+        lesson = objective(model)
+        weights = [*model.trainable_weights, *lesson.weights]
+        optimizer = replicas.scaling(_optimizer(config))
+        optimizer.build(weights)
+        state = [*model.weights, *lesson.weights, *optimizer.variables, *replicas.scales(optimizer)]
+        identity = _identity(model, data, config, seed, best_from, replicas)
+        progress, best = resume(checkpoints, identity, state, len(model.weights))
+        for epoch, values in enumerate(progress.history, 1):
+            report(epoch, config.epochs, values)
+        run, validate = _steps(model, data, config, lesson, optimizer, weights, total, replicas)
         while progress.epoch < config.epochs and not _gave_up(progress, config, best_from):
             began = time.perf_counter()
             epoch = progress.epoch + 1
@@ -162,6 +170,7 @@ def fit(
             loss, score = run(batches, (epoch - 1) * total, on_step)
             if on_epoch_end is not None:
                 on_epoch_end(epoch)
+            replicas.agree(model.weights)
             validation_loss, validation_score = validate()
             values = {
                 "loss": loss,
@@ -186,9 +195,9 @@ def fit(
             if checkpoints is not None:
                 save(checkpoints, identity, progress, state, best)
             report(epoch, config.epochs, values)
-    if best:
-        for variable, value in zip(model.weights, best, strict=True):
-            variable.assign(value)
+        if best:
+            for variable, value in zip(model.weights, best, strict=True):
+                variable.assign(value)
 
 
 def derived(seed: int, *numbers: int) -> int:
@@ -245,16 +254,17 @@ def _steps(
     optimizer: "tf.keras.optimizers.Optimizer",
     weights: "list[tf.Variable]",
     total: int,
+    replicas: Replicas,
 ) -> tuple[Run, Callable[[], tuple[float, float]]]:
     """One epoch's training and one validation, each compiled once: sums stay inside TensorFlow until the end."""
     import tensorflow as tf
 
     sums = tf.Variable(tf.zeros(3, tf.float64), trainable=False, name="sums")  # losses, scores, examples
 
-    def note(loss: "tf.Tensor", y: Any, predictions: Any) -> None:
+    def figures(loss: "tf.Tensor", y: Any, predictions: Any) -> "tf.Tensor":
         count = tf.cast(tf.shape(one_each(predictions)[0])[0], tf.float64)
         score = tf.reduce_sum(tf.cast(mean_scores(data.heads, y, predictions), tf.float64))
-        sums.assign_add(tf.stack([tf.cast(loss, tf.float64) * count, score, count]))
+        return tf.stack([tf.cast(loss, tf.float64) * count, score, count])
 
     def next_of(batches: "Iterator[tuple[Any, ...]]") -> tuple[Any, ...]:
         """Inputs, targets, the teacher's answers if they are kept, and what the examples count if not all alike."""
@@ -262,27 +272,31 @@ def _steps(
         weights = more.pop(0) if data.weights else None
         return x, y, more[0] if more else None, weights
 
+    def learn(x: Any, y: Any, soft_targets: Any, weigh: Any, share: "tf.Tensor | None") -> "tf.Tensor":
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(weights)
+            loss, predictions = lesson.loss(x, y, soft_targets, True, weigh)
+            own = [tf.cast(each, tf.float32) for each in model.losses]  # of mixed precision
+            penalised = loss + tf.add_n(own) if own else loss
+            made_small = replicas.scaled_up(penalised if share is None else penalised * share, optimizer)
+        gradients = replicas.scaled_down(tape.gradient(made_small, weights), optimizer)
+        optimizer.apply_gradients(
+            (gradient, variable) for gradient, variable in zip(gradients, weights, strict=True) if gradient is not None
+        )
+        return figures(loss, y, predictions)
+
+    def look(x: Any, y: Any, soft_targets: Any, weigh: Any, _share: "tf.Tensor | None") -> "tf.Tensor":
+        loss, predictions = lesson.loss(x, y, soft_targets, False, weigh)
+        return figures(loss, y, predictions)
+
     def steps(batches: "Iterator[tuple[Any, ...]]", first: "tf.Tensor", count: "tf.Tensor") -> None:
         for step in tf.range(first, first + count):
-            x, y, soft_targets, weigh = next_of(batches)
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(weights)
-                loss, predictions = lesson.loss(x, y, soft_targets, True, weigh)
-                penalised = loss + tf.add_n(model.losses) if model.losses else loss
-            gradients = tape.gradient(penalised, weights)
             optimizer.learning_rate.assign(learning_rate(config, step, total))
-            optimizer.apply_gradients(
-                (gradient, variable)
-                for gradient, variable in zip(gradients, weights, strict=True)
-                if gradient is not None
-            )
-            note(loss, y, predictions)
+            sums.assign_add(replicas.total(learn, next_of(batches)))
 
     def checks(batches: "Iterator[tuple[Any, ...]]", count: "tf.Tensor") -> None:
         for _ in tf.range(count):
-            x, y, soft_targets, weigh = next_of(batches)
-            loss, predictions = lesson.loss(x, y, soft_targets, False, weigh)
-            note(loss, y, predictions)
+            sums.assign_add(replicas.total(look, next_of(batches)))
 
     train_steps, validation_steps = tf.function(steps), tf.function(checks)
 
@@ -335,11 +349,12 @@ def _gave_up(progress: Progress, config: FitConfig, best_from: int) -> bool:
     return bool(config.patience) and since >= config.patience
 
 
-def _identity(model: "tf.keras.Model", data: Dataset, config: FitConfig, seed: int, best_from: int) -> str:
+def _identity(
+    model: "tf.keras.Model", data: Dataset, config: FitConfig, seed: int, best_from: int, replicas: Replicas
+) -> str:
     """What a checkpoint must have been made under to be gone on from: the same training from the same start."""
-    digest = hashlib.sha256(
-        json.dumps([config.model_dump(), data.digest, data.config.treatment, seed, best_from]).encode()
-    )
+    under = [config.model_dump(), data.digest, data.config.treatment, seed, best_from, *replicas.identity]
+    digest = hashlib.sha256(json.dumps(under).encode())
     for variable in model.weights:
         digest.update(str(variable.shape).encode() + np.ascontiguousarray(variable.numpy()).tobytes())
     return digest.hexdigest()
