@@ -5,6 +5,7 @@ from typing import Any
 from flows.recipe import Recipe
 from tasks.data import Dataset, open_data
 from tasks.measuring.measure import measure_of
+from tasks.training.devices import check_devices
 from tasks.versions.signature import signer, signs
 from tasks.zoo import check_model
 
@@ -18,6 +19,7 @@ def check(recipe: Recipe) -> Dataset:
         InvalidInput: names the field, the value and what would be right.
 
     """
+    check_devices(recipe.training)  # first: TensorFlow is asked once which devices there are
     if signs():
         signer()
     data = open_data(recipe.data, anew=True)

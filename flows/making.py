@@ -37,19 +37,20 @@ class Made:
 
 def make(recipe: Recipe) -> Made:
     """Train the teacher and the student, and make it small."""
-    seed, teaching = recipe.seed, recipe.distill.teaching
+    seed, teaching, training = recipe.seed, recipe.distill.teaching, recipe.training
     data = prepare_data(recipe.data)
     own = {role: bring_own(role, model, data, recipe.door(role), seed) for role, model in recipe.own.items()}
-    teacher = train_model("teacher", recipe.teacher, own.get("teacher"), data, recipe.teacher.fit, seed)
+    teacher = train_model("teacher", recipe.teacher, own.get("teacher"), data, recipe.teacher.fit, seed, training)
     if recipe.student.model == "teacher":
         student = teacher
     elif asked_for("distill", recipe.distill.method):
-        student = distill_student(recipe.student, own.get("student"), teacher, data, recipe.distill, seed)
+        student = distill_student(recipe.student, own.get("student"), teacher, data, recipe.distill, seed, training)
     else:
-        student = train_model("student", recipe.student, own.get("student"), data, recipe.distill.fit, seed)
+        taught = recipe.distill.fit
+        student = train_model("student", recipe.student, own.get("student"), data, taught, seed, training)
     pruned = student
     if asked_for("prune", recipe.prune.method):
-        pruned = prune_student(student, teacher, data, recipe.prune, teaching, seed, recipe.goal)
+        pruned = prune_student(student, teacher, data, recipe.prune, teaching, seed, recipe.goal, training)
     quantized = {}
     if asked_for("quantize", recipe.quantize.method):
         quantized = {

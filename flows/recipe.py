@@ -22,6 +22,7 @@ from tasks.measuring.metrics import has_own_unit
 from tasks.prune import PruneConfig
 from tasks.quantize import QuantizeConfig
 from tasks.register import RegisterConfig
+from tasks.training.devices import TrainingConfig
 from tasks.training.loop import FitConfig
 from tasks.zoo import ModelConfig
 
@@ -113,6 +114,11 @@ class Recipe(BaseModel):
         alias="promote",
         description="When the version may take the champion's place.",
         json_schema_extra=_at(13),
+    )
+    training: TrainingConfig = Field(
+        TrainingConfig(),
+        description="What trainings run on: the processor, or accelerators.",
+        json_schema_extra=_at(14),
     )
 
     @field_validator("targets")

@@ -11,6 +11,7 @@ from tasks.evidence import plots
 from tasks.formats.keras import files as keras
 from tasks.store import tracking
 from tasks.store.stage import StageRun, stage
+from tasks.training.devices import TrainingConfig, trained_on
 from tasks.training.loop import EpochReport, FitConfig, fit
 from tasks.training.losses import Teaching, supervised
 from tasks.training.mistakes import label_loss
@@ -115,6 +116,7 @@ def distill(
     seed: int,
     report: EpochReport,
     checkpoints: Path | None = None,
+    training: TrainingConfig = TrainingConfig(),  # noqa: B008  frozen
 ) -> "tf.keras.Model":
     """Train a student in place under a teacher, which is left as it was; returns it with the weights of its best epoch.
 
@@ -126,16 +128,18 @@ def distill(
         seed: the same one gives the same weights.
         report: called after each epoch.
         checkpoints: a folder from which a killed training goes on.
+        training: what it runs on.
 
     Raises:
         ModelError: a layer to imitate that is not there, or does not correspond.
+        RecipeError: fewer devices than are asked for.
         SlimlineError: the loss is no number any more.
 
     """
     objective = supervised(label_loss(data))
     if config.method != "none":
         objective = taught_by(data, teacher, config.teaching, stage="distill")
-    fit(student, data, config.fit, objective, seed=seed, report=report, checkpoints=checkpoints)
+    fit(student, data, config.fit, objective, seed=seed, report=report, checkpoints=checkpoints, training=training)
     return student
 
 
@@ -148,11 +152,22 @@ def distill_student(
     data: DataArtifact,
     config: DistillConfig,
     seed: int,
+    training: TrainingConfig = TrainingConfig(),  # noqa: B008  frozen
 ) -> ModelArtifact:
     """Build the student, or take the person's `own`, have the teacher teach it, and keep it."""
     dataset = open_prepared(data)
     taught = keras.load(tracking.fetch(own)) if own else build_model(student, dataset, seed=seed, field="student")
     knowing = keras.load(tracking.fetch(teacher))
-    taught = distill(taught, knowing, dataset, config, seed=seed, report=run.epoch, checkpoints=run.checkpoints)
+    taught = distill(
+        taught,
+        knowing,
+        dataset,
+        config,
+        seed=seed,
+        report=run.epoch,
+        checkpoints=run.checkpoints,
+        training=training,
+    )
+    run.tell(trained_on(training))
     run.figure(plots.learning_curves(run.history), "learning_curves.png")
     return run.keep(lambda folder: keras.write(taught, folder), "keras", parent=teacher, metrics=run.best())

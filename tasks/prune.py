@@ -16,6 +16,7 @@ from tasks.evidence import plots
 from tasks.formats.keras import files as keras
 from tasks.store import tracking
 from tasks.store.stage import StageRun, stage
+from tasks.training.devices import TrainingConfig, trained_on
 from tasks.training.loop import EpochReport, FitConfig, derived, fit
 from tasks.training.losses import Teaching, supervised
 from tasks.training.mistakes import label_loss
@@ -156,6 +157,7 @@ def prune(
     report: EpochReport,
     checkpoints: Path | None = None,
     goal: Goal = Goal(),  # noqa: B008  frozen
+    training: TrainingConfig = TrainingConfig(),  # noqa: B008  frozen
 ) -> "tf.keras.Model":
     """A plain Keras 2 model with fewer channels, with zeros in its kernels, or both, fine-tuned.
 
@@ -171,10 +173,12 @@ def prune(
         report: called after each epoch.
         checkpoints: a folder from which a killed training goes on.
         goal: what the shipped file is to be, for channels that are cut to the budget or to a latency.
+        training: what a model that lost channels is trained on; with zeros to be made it stays on the processor.
 
     Raises:
         ConversionError: the student is no graph of layers.
         PruningFailed: channels cannot be removed to what is asked for.
+        RecipeError: fewer devices than are asked for.
         SlimlineError: the loss is no number any more.
 
     """
@@ -201,6 +205,7 @@ def prune(
             seed=derived(seed, step) % 2**31,  # as much as NumPy takes
             report=lambda epoch, _, values: report(before + epoch, epochs, values),
             checkpoints=folder,
+            training=training,
         )
 
     def report_last(epoch: int, _: int, values: dict[str, float]) -> None:
@@ -212,7 +217,16 @@ def prune(
     folder = _below(checkpoints, "last")
     if zeros is not None:
         return sparse(smaller, data, zeros, config.fit, objective, seed=seed, report=report_last, checkpoints=folder)
-    fit(smaller, data, config.fit, objective, seed=seed, report=report_last, checkpoints=folder)
+    fit(
+        smaller,
+        data,
+        config.fit,
+        objective,
+        seed=seed,
+        report=report_last,
+        checkpoints=folder,
+        training=training,
+    )
     return smaller
 
 
@@ -239,6 +253,7 @@ def prune_student(
     teaching: Teaching,
     seed: int,
     goal: Goal,
+    training: TrainingConfig = TrainingConfig(),  # noqa: B008  frozen
 ) -> ModelArtifact:
     """Prune the student under its teacher, and keep it with what was measured of it, layer by layer."""
     whole = keras.load(tracking.fetch(student))
@@ -252,11 +267,14 @@ def prune_student(
         report=run.epoch,
         checkpoints=run.checkpoints,
         goal=goal,
+        training=training,
     )
     measured: dict[str, float] = {}
     if run.history:
         run.figure(plots.learning_curves(run.history), "learning_curves.png")
     if config.method == "channels":
+        if config.zeros is None or config.channels.steps > 1:
+            run.tell(trained_on(training))
         before, after = widths(whole), widths(pruned)
         run.figure(plots.channels_by_layer(before, after), "channels_by_layer.png")
         measured |= {f"channels/{layer}": float(count) for layer, count in after.items()}

@@ -9,6 +9,7 @@ from tasks.evidence import plots
 from tasks.formats.keras import files as keras
 from tasks.store import tracking
 from tasks.store.stage import StageRun, stage
+from tasks.training.devices import TrainingConfig, trained_on
 from tasks.training.loop import EpochReport, FitConfig, fit
 from tasks.training.losses import supervised
 from tasks.training.mistakes import label_loss
@@ -26,6 +27,7 @@ def train(
     seed: int,
     report: EpochReport,
     checkpoints: Path | None = None,
+    training: TrainingConfig = TrainingConfig(),  # noqa: B008  frozen
 ) -> "tf.keras.Model":
     """Train a model in place on the labels alone; returns it with the weights of its best epoch.
 
@@ -36,13 +38,15 @@ def train(
         seed: the same one gives the same weights.
         report: called after each epoch.
         checkpoints: a folder from which a killed training goes on.
+        training: what it runs on.
 
     Raises:
+        RecipeError: fewer devices than are asked for.
         SlimlineError: the loss is no number any more.
 
     """
     objective = supervised(label_loss(data))
-    fit(model, data, config, objective, seed=seed, report=report, checkpoints=checkpoints)
+    fit(model, data, config, objective, seed=seed, report=report, checkpoints=checkpoints, training=training)
     return model
 
 
@@ -55,11 +59,21 @@ def train_model(
     data: DataArtifact,
     config: FitConfig,
     seed: int,
+    training: TrainingConfig = TrainingConfig(),  # noqa: B008  frozen
 ) -> ModelArtifact:
     """Build the model, or take the person's `own`, train it, and keep it."""
     dataset = open_prepared(data)
     trained = keras.load(tracking.fetch(own)) if own else build_model(model, dataset, seed=seed, field=role)
-    trained = train(trained, dataset, config, seed=seed, report=run.epoch, checkpoints=run.checkpoints)
+    trained = train(
+        trained,
+        dataset,
+        config,
+        seed=seed,
+        report=run.epoch,
+        checkpoints=run.checkpoints,
+        training=training,
+    )
+    run.tell(trained_on(training))
     if run.history:
         run.figure(plots.learning_curves(run.history), "learning_curves.png")
     return run.keep(lambda folder: keras.write(trained, folder), "keras", metrics=run.best())

@@ -34,6 +34,7 @@ from tasks.contract.state_folder import alone, home
 from tasks.store import tracking
 from tasks.store.cache_key import cache_key
 from tasks.store.stage_runs import REUSED
+from tasks.training.devices import on_processor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,6 +73,12 @@ class StageRun:
     def _best_epoch(self) -> dict[str, float]:
         scored = [each for each in self.history if "validation_score" in each]
         return max(scored, key=lambda each: (each["validation_score"], -each["validation_loss"]), default={})
+
+    def tell(self, of_devices: str) -> None:
+        """Keep with the run what it was trained on, where that is to be said, and tell whoever watches."""
+        if of_devices and self.history:  # without an epoch nothing was trained
+            tracking.set_tags(self.run_id, {"slimline.trained_on": of_devices})
+            listener().note(self.stage, f"trained on {of_devices}")
 
     def figure(self, figure: "Figure", name: str) -> None:
         """Keep a plot with the run."""
@@ -204,7 +211,7 @@ def _work(title: str, key: str, parent: str, function: Callable[[StageRun], A], 
     run_id = tracking.start_run(title, tags, _parameters(arguments), parent)
     checkpoints = home() / "checkpoints" / key
     try:
-        with tempfile.TemporaryDirectory(prefix=f"slimline-{title}-") as work:
+        with tempfile.TemporaryDirectory(prefix=f"slimline-{title}-") as work, on_processor():
             artifact = function(StageRun(title, run_id, Path(work), checkpoints, [])).model_copy(update={"key": key})
         tracking.set_tags(run_id, {tracking.RESULT: artifact.model_dump_json(), tracking.KEY: key})
     except BaseException:
