@@ -109,7 +109,7 @@ def _say_stopped(typed: Sequence[str]) -> None:
     from flows.screen import copyable, say, screen
 
     shown = _take_bar_away()
-    kept = shown.kept() if shown and typed[0] == "run" else ""  # the others measure anew
+    kept = shown.kept() if shown and typed[0] in ("run", "search") else ""  # the others measure anew
     console = screen(stderr=True)
     say(console, f"slimline: stopped{f'; kept: {kept}' if kept else ''}")
     say(console, f"To {'go on from there' if kept else 'start again'}, type the same command:")

@@ -102,7 +102,7 @@ class Display:
 
     def kept(self) -> str:
         """What is kept of this run if it is stopped now, in words; empty if nothing was finished."""
-        stages = ", ".join(self.done)
+        stages = ", ".join(dict.fromkeys(self.done))  # trials of a search have the same ones
         if not self.work.epoch or self.work.stage in self.done:
             return stages
         return f"{stages}; {self.work.epoch} of at most {self.work.epochs} epochs of {self.work.stage}".removeprefix(

@@ -73,7 +73,7 @@ def search(recipe: Recipe, space: Space) -> Found:
     """
     study = open_study(recipe, space, check(recipe).digest)
     named = {goal.target for goal in space.aims}
-    settings = {"recipe": recipe.name, "study": study.name, "seed": recipe.seed, **space.model_dump(mode="json")}
+    settings = {"recipe": recipe.name, "study": study.name, "seed": recipe.seed, **space.in_words}
     with recorded("search", f"search-{recipe.name}", settings, begun=study.run) as run:
         study.note_run(run)
         targets = tuple(target for target in recipe.targets if target in {recipe.targets[0], *named})

@@ -163,8 +163,8 @@ ADDED = {
         ("tasks/halve.py", STAGE),
         ("flows/recipe.py", "from tasks.quantize import", "from tasks.halve import HalveConfig\n"),
         ("flows/recipe.py", "    quantize: QuantizeConfig", "    halve: HalveConfig = HalveConfig()\n"),
-        ("flows/compression.py", "from tasks.quantize import", "from tasks.halve import halve_student\n"),
-        ("flows/compression.py", "        quantized = {}", "        pruned = halve_student(pruned, recipe.halve)\n"),
+        ("flows/making.py", "from tasks.quantize import", "from tasks.halve import halve_student\n"),
+        ("flows/making.py", "    quantized = {}", "    pruned = halve_student(pruned, recipe.halve)\n"),
     ),
     "a server": (
         ("tasks/bundles/shelf.py", SERVER),

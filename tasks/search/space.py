@@ -1,5 +1,6 @@
 """The space of a search: which settings of a recipe are tried, with which values, and what is to become better."""
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
@@ -141,6 +142,16 @@ class Space(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
                 before(name)
                 chosen[name] = choice.suggested(trial, name)
         return chosen
+
+    @property
+    def in_words(self) -> dict[str, str]:
+        """What it says, a line for each of its settings."""
+        told = {
+            name: json.dumps(choice.model_dump(mode="json", exclude_defaults=True))
+            for name, choice in self.settings.items()
+        }
+        rest = self.model_dump(mode="json", exclude={"settings", "goals"})
+        return {**told, "goals": ", ".join(self.goals), **{name: str(value) for name, value in rest.items()}}
 
     @property
     def drawn_by(self) -> Mapping[str, Any]:

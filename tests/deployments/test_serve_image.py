@@ -14,6 +14,7 @@ from pathlib import Path
 import compose_file
 import pytest
 import yaml
+from keys import write_key
 from postgres import free_port
 from registered import EVERY_TARGET, version_folder, versions
 from servers import until
@@ -40,17 +41,28 @@ sys.meta_path[:] = map(Without, sys.meta_path)
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory, prefect_server, empty_store) -> Iterator[str]:
-    """MLflow's server with two versions of a model, of the same files; gives its address."""
+def keys(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("keys")
+    write_key(folder, "ours")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory, prefect_server, empty_store, keys) -> Iterator[str]:
+    """MLflow's server with two signed versions of a model, of the same files; gives its address."""
     from tasks.contract.artifact import digest_file
     from tasks.store import registry, tracking
     from tasks.versions.manifest import MANIFEST
     from tasks.versions.registered import MANIFEST_TAG
-    from tasks.versions.version import MLFLOW_NOTE
+    from tasks.versions.signature import PRIVATE_KEY, sign
+    from tasks.versions.version import MLFLOW_NOTE, SIGNATURE
 
     home = tmp_path_factory.mktemp("state")
     folder = version_folder(tmp_path_factory, empty_store, EVERY_TARGET)
     (folder / MLFLOW_NOTE).unlink(missing_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(PRIVATE_KEY, str(keys / "ours.pem"))
+        sign(folder, folder / SIGNATURE)
     tags = {"slimline.content": "1", MANIFEST_TAG: digest_file(folder / MANIFEST)}
     url = f"http://127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "mlflow", "server", "--port", url.rpartition(":")[2], "--workers", "1"]
@@ -82,7 +94,7 @@ def ask(url: str, key: str = "", body: dict | None = None, **headers: str) -> tu
 
 
 @contextmanager
-def pod(folder: Path, store: str, python: Path) -> Iterator[tuple[str, subprocess.Popen]]:
+def pod(folder: Path, store: str, python: Path, key: Path) -> Iterator[tuple[str, subprocess.Popen]]:
     """The container's command as Kubernetes fills it in, on loopback; gives its address, and its process."""
     entries = {entry["name"]: entry.get("value", "a password") for entry in CONTAINER["env"]}
     entries |= {"VERSION": entries["VERSION"].replace("digits", "tiny"), "MLFLOW_TRACKING_URI": store}
@@ -95,7 +107,11 @@ def pod(folder: Path, store: str, python: Path) -> Iterator[tuple[str, subproces
     command = [str(python), "-m", "flows.cli", *(places.get(text, text) for text in told[1:]), "--watch=0.2"]
     port = free_port()
     environment = {**entries, "PATH": "/usr/bin:/bin", "HOME": str(folder / "tmp"), "TMPDIR": str(folder / "tmp")}
-    environment |= {"SLIMLINE_HOME": str(folder / "tmp" / "slimline"), "PYTHONPATH": f"{folder / 'without'}:{ROOT}"}
+    environment |= {
+        "SLIMLINE_PUBLIC_KEY": str(key),
+        "SLIMLINE_HOME": str(folder / "tmp" / "slimline"),
+        "PYTHONPATH": f"{folder / 'without'}:{ROOT}",
+    }
     with (
         (folder / "log").open("w") as log,
         subprocess.Popen(
@@ -136,12 +152,12 @@ def python(request, tmp_path) -> Path:
     return Path(sys.executable)
 
 
-def test_it_serves_by_the_manifest_and_follows_the_alias(store, python, tmp_path):
+def test_it_serves_by_the_manifest_and_follows_the_alias(store, keys, python, tmp_path):
     from tasks.store import registry
 
     registry.set_alias("tiny", registry.CHAMPION, 1)
     probes = {kind: CONTAINER[kind]["httpGet"]["path"] for kind in ("startupProbe", "readinessProbe", "livenessProbe")}
-    with pod(tmp_path, store, python) as (url, process):
+    with pod(tmp_path, store, python, keys / "ours.pub") as (url, process):
 
         def ready() -> bool:
             assert process.poll() is None, (tmp_path / "log").read_text()
@@ -161,3 +177,15 @@ def test_it_serves_by_the_manifest_and_follows_the_alias(store, python, tmp_path
         until(lambda: json.loads(ask(f"{url}/v2/models/tiny", KEY)[1])["versions"] == ["2"], 60)
         process.terminate()
         assert process.wait(30) == 0, (tmp_path / "log").read_text()
+
+
+def test_with_a_key_in_its_environment_it_opens_what_that_one_signed_and_nothing_else(store, keys, python, tmp_path):
+    from tasks.store import registry
+
+    registry.set_alias("tiny", registry.CHAMPION, 1)
+    write_key(tmp_path, "theirs")
+    with pod(tmp_path, store, python, tmp_path / "theirs.pub") as (_, process):
+        assert process.wait(120) == 1
+    said = (tmp_path / "log").read_text()
+    assert "models:/tiny/1" in said
+    assert "is not signed by" in said or "signature" in said
