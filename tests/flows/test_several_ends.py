@@ -185,7 +185,7 @@ def test_a_model_of_keras_3_is_measured_served_and_monitored_output_by_output(ho
     for metric in ("kind's f1_macro", "box's mae", "tags's label_accuracy"):
         assert all(f"{target} {metric} and interval" in checked.page for target in recipe.targets), metric
 
-    new, limits = NewData(x, y, len(x)), MonitorConfig(min_examples=20, latency_rounds=20)
+    new, limits = NewData(x, y, len(x)), MonitorConfig(min_examples=20, latency_rounds=20, max_slowdown=100)
     monitored = monitor(version, new, limits, seed=0)
     assert {name: head.accuracy.estimate for name, head in monitored.heads.items()} == pytest.approx(
         {name: head.accuracy.estimate for name, head in version.default().heads.items()}, rel=1e-4
