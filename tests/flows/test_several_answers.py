@@ -201,7 +201,7 @@ def test_the_version_answers_and_is_measured_as_keras_does(home, kind, tmp_path)
         there = np.array([[str(n) in each["labels"] for n in range(4)] for each in said])
         assert np.mean(there == y[:20]) > 0.9
 
-    config = MonitorConfig(min_examples=20, latency_rounds=20, max_slowdown=100)  # other tests are at work beside this one
+    config = MonitorConfig(min_examples=20, latency_rounds=20, max_slowdown=100)  # other tests are at work
     monitored = monitor(version, _as_new(x, y), config, seed=0)
     assert monitored.accuracy.estimate == pytest.approx(version.default().accuracy.estimate, rel=1e-4)
     assert monitored.decay.estimate == pytest.approx(0, abs=1e-6)
