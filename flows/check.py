@@ -12,8 +12,10 @@ from tasks.zoo import check_model
 FEW = 256  # examples that a metric is tried on
 
 
-def check(recipe: Recipe) -> Dataset:
+def check(recipe: Recipe, *, anew: bool = True) -> Dataset:
     """Open the data and hold both models against them; returns the data set.
+
+    `anew` is as in `open_data`: a trial of a search learns from what the search has opened.
 
     Raises:
         InvalidInput: names the field, the value and what would be right.
@@ -22,7 +24,7 @@ def check(recipe: Recipe) -> Dataset:
     check_devices(recipe.training)  # first: TensorFlow is asked once which devices there are
     if signs():
         signer()
-    data = open_data(recipe.data, anew=True)
+    data = open_data(recipe.data, anew=anew)
     y = _few_targets(data)
     for head in data.heads:
         metric = recipe.validation.metric_of(head.name)

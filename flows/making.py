@@ -1,6 +1,6 @@
 """The first half of a compression, which trials of a search share: from a recipe to models, and files of them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from flows.recipe import Recipe
@@ -63,13 +63,12 @@ def make(recipe: Recipe) -> Made:
 Files = dict[str, dict[Target, ModelArtifact]]  # by the name of what they are made of, and by target
 
 
-def files_of(recipe: Recipe, made: Made, names: Iterable[str], targets: Iterable[Target]) -> Files:
+def files_of(recipe: Recipe, made: Made, names: Iterable[str], targets: Sequence[Target]) -> Files:
     """Files of some of the models, for some of the targets."""
-    wanted = list(targets)
     return {
         name: {
             target: convert_model(name, made.conversions[name], target, made.data, recipe.conversion)
-            for target in wanted
+            for target in targets
         }
         for name in names
     }

@@ -75,9 +75,9 @@ def recorded(
         "prefect.url": str(flow_run.ui_url),
         tracking.NOTE: made_by(),
     }
+    run = begun or tracking.run_of_flow(str(flow_run.id))
     if begun:
         tracking.set_tags(begun, ours)
-    run = tracking.run_of_flow(str(flow_run.id))
     if run:
         reopen_run(run)
     else:

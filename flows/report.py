@@ -116,7 +116,7 @@ def as_rows(score: str, figures: list[Figures]) -> list[dict[str, str]]:
             "target": line.target,
             "numbers": line.precision,
             **_scored(score, line),
-            "size": f"{line.size_bytes / 1024:,.1f} KiB"
+            "size": in_kib(line.size_bytes)
             + (" (larger)" if line.role != "teacher" and line.size_bytes > floats.get(line.target, math.inf) else ""),
             "p50": "not run" if line.latency_p50_ms is None else f"{line.latency_p50_ms:.3f} ms",
             "speed-up": "" if line.speedup is None else f"{line.speedup:.2f}x",
@@ -124,6 +124,16 @@ def as_rows(score: str, figures: list[Figures]) -> list[dict[str, str]]:
         }
         for line in figures
     ]
+
+
+def in_kib(size_bytes: int) -> str:
+    """A file's size as tables have it."""
+    return f"{size_bytes / 1024:,.1f} KiB"
+
+
+def with_ends(drop: float, low: float, high: float) -> str:
+    """A drop and its interval as tables have them."""
+    return f"{drop:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def _scored(score: str, line: Figures) -> dict[str, str]:
@@ -134,7 +144,7 @@ def _scored(score: str, line: Figures) -> dict[str, str]:
             f"{name} {each.metric}": f"{each.score:.4f}" + ("" if teacher else f" ({each.drop:+.3f})")
             for name, each in line.heads.items()
         }
-    drop = f"{line.drop:+.3f} ({line.drop_low:+.3f} to {line.drop_high:+.3f})"
+    drop = with_ends(line.drop, line.drop_low, line.drop_high)
     return {score: f"{line.score:.4f}", "drop (interval)": "" if teacher else drop}
 
 

@@ -16,11 +16,11 @@ from flows.check import check
 from flows.compression import compressed
 from flows.making import files_of, make
 from flows.orphans import say_process
-from flows.recipe import Recipe
+from flows.recipe import LIMITS, Recipe
 from flows.recipe_file import RecipeName, SpaceName, check_settings, read_recipe, read_space, with_overrides
 from flows.record import compressing, recorded
 from flows.report import Compression
-from flows.search_pages import figures_of, nothing_inside, present, rows_of, said
+from flows.search_pages import figures_of, nothing_inside, present, said
 from flows.shipped import RECIPES, SPACES
 from flows.turn import machine_alone
 from flows.untrained import untrained
@@ -32,14 +32,14 @@ from tasks.evidence.searched import Searched
 from tasks.measuring.machine import processor
 from tasks.search.front import best
 from tasks.search.space import Settings, Space
-from tasks.search.study import Outcome, Study, Trial
+from tasks.search.study import Asked, Outcome, Study, Trial
 from tasks.select import choose_files
 from tasks.store import pages, tracking
-from tasks.store.stage_runs import child
+from tasks.store.stage_runs import newest
 
 MARGIN = 0.05  # by how much more than it may, what is not trained has to weigh or take: its times are noisy too
-COSTS = ("max_size", "min_size", "max_latency", "min_speedup", "min_integer")  # limits that hang on no training
-NUMBER = "slimline.trial"  # tag: which trial of its search a run is
+COSTS = (*LIMITS, "min_integer_share")  # that hang on no training
+STUDY, NUMBER = "slimline.study", "slimline.trial"  # tags: which search a run is, and which trial of its search
 
 
 class Found(BaseModel, frozen=True):
@@ -72,37 +72,35 @@ def search(recipe: Recipe, space: Space) -> Found:
 
     """
     study = open_study(recipe, space, check(recipe).digest)
-    named = {goal.target for goal in space.aims}
     settings = {"recipe": recipe.name, "study": study.name, "seed": recipe.seed, **space.in_words}
-    with recorded("search", f"search-{recipe.name}", settings, begun=study.run) as run:
-        study.note_run(run)
-        targets = tuple(target for target in recipe.targets if target in {recipe.targets[0], *named})
+    tags, named = {STUDY: study.name}, {recipe.targets[0], *(goal.target for goal in space.aims)}
+    with recorded("search", f"search-{recipe.name}", settings, tags, begun=newest(tags)) as run:
+        targets = tuple(target for target in recipe.targets if target in named)
         while batch := study.batch():
-            for trial in batch:
-                study.tell(trial.number, tried(recipe, trial, targets, run))
-                listener().note("search", said(study, trial.number))
-                present(study, recipe.budget, run)
+            for asked in batch:
+                outcome = tried(recipe, asked, targets, run)
+                study.tell(asked.number, outcome)
+                listener().note("search", said(Trial(asked.number, asked.settings, outcome), space))
+                present(study.trials(), space, recipe.budget, run)
         trials = study.trials()
         taken = best(trials, space.aims, recipe.budget)
         if taken is None:
-            raise NothingInside(nothing_inside(trials, present(study, recipe.budget, run)))
-        outcomes = [trial.outcome for trial in trials if trial.outcome]
+            raise NothingInside(nothing_inside(trials))
         searched = Searched(
             study=study.name,
             run=run,
             trials=len(trials),
-            trained=sum(outcome.how == "measured" for outcome in outcomes),
-            inside=sum(outcome.inside for outcome in outcomes),
+            trained=sum(trial.outcome.how == "measured" for trial in trials),
+            inside=sum(trial.outcome.inside for trial in trials),
             seed=recipe.seed,
         )
         compression = take(with_settings(recipe, taken.settings), searched)
-        present(study, recipe.budget, run, compression)
         return Found(
             compression=compression,
             search=searched,
             trial=taken.number,
             settings=taken.settings,
-            trials=rows_of(study, recipe.budget),
+            trials=present(trials, space, recipe.budget, run, compression),
             mlflow_run=run,
             mlflow_url=pages.ui_url(run),
         )
@@ -166,10 +164,10 @@ def with_settings(recipe: Recipe, settings: Settings) -> Recipe:
     return check_settings(with_overrides(recipe.model_dump(mode="json"), overrides))
 
 
-def tried(recipe: Recipe, trial: Trial, targets: tuple[Target, ...], run: str) -> Outcome:
+def tried(recipe: Recipe, asked: Asked, targets: tuple[Target, ...], run: str) -> Outcome:
     """What comes of a trial; a refusal is an outcome too, and what is wrong with the store or the machine is not."""
     try:
-        outcome: Outcome = try_recipe(recipe, trial.settings, targets, trial.number, run)
+        outcome: Outcome = try_recipe(recipe, asked.settings, targets, asked.number, run)
     except StoreError:
         raise
     except SlimlineError as error:
@@ -201,16 +199,14 @@ def try_recipe(recipe: Recipe, settings: Settings, targets: tuple[Target, ...], 
 
     """
     recipe = with_settings(recipe, settings)
-    check(recipe)
-    begun = child(search, NUMBER, str(number))
-    with (
-        compressing(recipe, "trial", tags={NUMBER: str(number)}, parent=search, begun=begun) as run,
-        machine_alone("search"),
-    ):
+    check(recipe, anew=False)
+    tags = {NUMBER: str(number)}
+    begun = newest({"mlflow.parentRunId": search, **tags})
+    with compressing(recipe, "trial", tags=tags, parent=search, begun=begun) as run, machine_alone("search"):
         blank = untrained(recipe)
         if blank is not None:
             first, *_ = files = measured(blank, blank.targets)
-            costs = {name: by for name, by in first.misses.items() if name.startswith(COSTS) and by > MARGIN}
+            costs = {name: by for name, by in first.misses.items() if name in COSTS and by > MARGIN}
             if costs:
                 return Outcome(how="rejected", files=files, run=run, why=f"untrained it misses {missed(costs)}")
         files = measured(recipe, targets)

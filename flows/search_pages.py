@@ -1,18 +1,20 @@
 """What people see of a search: a line for each trial, the table, the plot, and MLflow's and Prefect's pages of it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from prefect.artifacts import create_link_artifact, create_table_artifact
 
 from flows.record import made_by
-from flows.report import Compression
+from flows.report import Compression, in_kib, with_ends
 from flows.run_name import in_words
 from tasks.contract.budget import Budget
 from tasks.evidence.evidence import Tried, missed
+from tasks.evidence.page import as_cell
 from tasks.search.front import best, front
 from tasks.search.plot import fronts
-from tasks.search.study import Outcome, Study, Trial
+from tasks.search.space import Space
+from tasks.search.study import Asked, Outcome, Trial
 from tasks.store import pages, tracking
 
 PLOT, TRIALS = "front.png", "trials.json"
@@ -38,84 +40,72 @@ def _figures(file: Tried) -> dict[str, float]:
     }
 
 
-def said(study: Study, number: int) -> str:
+def said(trial: Trial, space: Space) -> str:
     """A line about a trial that was told."""
-    trial = study.trials()[number - 1]
     outcome = trial.outcome
-    assert outcome is not None
-    tried = f"trial {number} of {study.space.trials}, {_tried(study, trial)}"
+    tried = f"trial {trial.number} of {space.trials}, {_tried(trial, space)}"
     if outcome.how == "failed":
         return f"{tried}: refused: {outcome.why}"
-    size, time = _size(outcome.files[0]), _time(outcome.files[0])
+    size, time = in_kib(outcome.files[0].size_bytes), _time(outcome.files[0])
     if outcome.how == "rejected":
         return f"{tried}: not trained, {outcome.why} ({size}, {time})"
     return f"{tried}: drop {_drop(outcome)}, {size}, {time}; {_verdict(outcome)}"
 
 
-def rows_of(study: Study, budget: Budget) -> list[Row]:
-    """The table: every trial that was told, those that none beats first, with a star at the one to take."""
-    trials = [trial for trial in study.trials() if trial.outcome]
-    taken, unbeaten = best(trials, study.space.aims, budget), front(trials, study.space.aims)
-    rest = [trial for trial in trials if trial not in unbeaten]
-    return [
-        {
-            "trial": f"{trial.number}{' *' if trial == taken else ''}",
-            "settings": _tried(study, trial),
-            **_row(trial.outcome),
-            "front": "yes" if trial in unbeaten else "",
-        }
-        for trial in (*unbeaten, *rest)
-        if trial.outcome
-    ]
-
-
-def present(study: Study, budget: Budget, run: str, compression: Compression | None = None) -> list[Row]:
-    """Put the search as it is now on its page in MLflow, and on Prefect's; gives the table.
+def present(
+    trials: Sequence[Trial], space: Space, budget: Budget, run: str, compression: Compression | None = None
+) -> list[Row]:
+    """Put the search as it is now on its page in MLflow, and at its end on Prefect's; gives the table.
 
     Args:
-        study: what was tried.
+        trials: what was tried.
+        space: of what.
         budget: that is held.
         run: the search's in MLflow.
         compression: what was registered, at its end.
 
     """
-    trials = study.trials()
-    rows = rows_of(study, budget)
-    taken = best(trials, study.space.aims, budget)
-    tracking.log_figure(run, fronts(trials, study.space.aims, taken, budget.accuracy_of()[1]), PLOT)
+    taken, unbeaten = best(trials, space.aims, budget), front(trials, space.aims)
+    rows = [
+        {
+            "trial": f"{trial.number}{' *' if trial == taken else ''}",
+            "settings": _tried(trial, space),
+            **_row(trial.outcome),
+            "front": "yes" if trial in unbeaten else "",
+        }
+        for trial in sorted(trials, key=lambda trial: trial not in unbeaten)
+    ]
+    tracking.log_figure(run, fronts(trials, space.aims, taken, budget.accuracy_of()[1]), PLOT)
     kept = [
         {"number": trial.number, "settings": trial.settings, "outcome": trial.outcome.model_dump(mode="json")}
         for trial in trials
-        if trial.outcome
     ]
     tracking.log_text(run, json.dumps(kept, indent=1) + "\n", TRIALS)
-    tracking.log_metrics(run, {"trials": len(rows), "inside": sum(row["budget"] == "inside" for row in rows)})
+    tracking.log_metrics(run, {"trials": len(trials), "inside": sum(trial.outcome.inside for trial in trials)})
     plot = pages.ui_url(run, PLOT)
     links = [f"[the front]({plot})"]
     if compression:
         links.insert(0, f"[{compression.uri}]({compression.version_url}) was taken")
         tracking.set_tags(run, {"slimline.version": compression.uri})
-    tracking.set_tags(run, {tracking.NOTE: f"{made_by()}\n\n{' · '.join(links)}\n\n{as_markdown(rows)}"})
-    if compression:
         create_table_artifact(rows, key="trials", description="A star marks the one that was taken.")
         create_link_artifact(plot, "The front", key="front", description="What every trial costs, and how right it is.")
+    tracking.set_tags(run, {tracking.NOTE: f"{made_by()}\n\n{' · '.join(links)}\n\n{as_markdown(rows)}"})
     return rows
 
 
-def as_markdown(rows: Sequence[Mapping[str, str]]) -> str:
+def as_markdown(rows: Sequence[Row]) -> str:
     """The table in Markdown."""
-    names = list(rows[0]) if rows else []
-    lines = [names, ["---"] * len(names), *([row[name] for name in names] for row in rows)]
-    return "\n".join(f"| {' | '.join(each.replace('|', '/') for each in line)} |" for line in lines)
+    names = list(rows[0])
+    lines = [names, ["---"] * len(names), *([as_cell(row[name]) for name in names] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def nothing_inside(trials: Sequence[Trial], rows: Sequence[Row]) -> str:
+def nothing_inside(trials: Sequence[Trial]) -> str:
     """What is said where no trial keeps the budget: the nearest one, and the way out."""
-    measured = [trial for trial in trials if trial.outcome and trial.outcome.files]
+    measured = [trial for trial in trials if trial.outcome.files]
     if not measured:
-        return f"none of {len(trials)} trials could be made; the first one: {rows[0]['budget'] if rows else 'none'}"
-    nearest = min(measured, key=lambda trial: max(trial.outcome.misses.values(), default=0) if trial.outcome else 0)
-    assert nearest.outcome is not None
+        return f"none of {len(trials)} trials could be made; the first one: {trials[0].outcome.why}"
+    nearest = min(measured, key=lambda trial: max(trial.outcome.misses.values(), default=0))
     return (
         f"none of {len(trials)} trials is inside the budget; trial {nearest.number} "
         f"({', '.join(in_words(nearest.settings))}) is the nearest, and misses {missed(nearest.outcome.misses)}. Try "
@@ -123,9 +113,9 @@ def nothing_inside(trials: Sequence[Trial], rows: Sequence[Row]) -> str:
     )
 
 
-def _tried(study: Study, trial: Trial) -> str:
+def _tried(trial: Asked, space: Space) -> str:
     """What a trial has other than the next one may have: settings of one value are in all, or follow from another."""
-    only = {name for name, choice in study.space.settings.items() if len(choice.values) == 1}
+    only = {name for name, choice in space.settings.items() if len(choice.values) == 1}
     return ", ".join(in_words({name: value for name, value in trial.settings.items() if name not in only}))
 
 
@@ -133,7 +123,7 @@ def _row(outcome: Outcome) -> Row:
     first = outcome.files[0] if outcome.files else None
     return {
         "drop (interval)": _drop(outcome) if outcome.how == "measured" else "",
-        "size": _size(first) if first else "",
+        "size": in_kib(first.size_bytes) if first else "",
         "p50": _time(first) if first else "",
         "speed-up": f"{first.speedup.estimate:.2f}x" if first and first.ran else "",
         "budget": _verdict(outcome),
@@ -148,11 +138,7 @@ def _verdict(outcome: Outcome) -> str:
 
 def _drop(outcome: Outcome) -> str:
     drop = outcome.files[0].drop
-    return f"{drop.estimate:+.3f} ({drop.low:+.3f} to {drop.high:+.3f})"
-
-
-def _size(file: Tried) -> str:
-    return f"{file.size_bytes / 1024:,.1f} KiB"
+    return with_ends(drop.estimate, drop.low, drop.high)
 
 
 def _time(file: Tried) -> str:

@@ -6,7 +6,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from flows.display import LEGEND
-from flows.report import as_rows
+from flows.report import as_rows, with_ends
 from flows.screen import Row, copyable, say, tabulate
 from flows.versions import FileFigures, Listed, SettingDifference, Shown, SideBySide
 from tasks.versions.registered import ELSEWHERE
@@ -117,7 +117,7 @@ def _side(file: FileFigures | None, score: str) -> Row:
     }
     for name, each in file.heads.items():
         answers[f"{name} {each.metric}"] = f"{each.score:.4f}"
-        answers[f"{name} drop"] = f"{each.drop:+.3f} ({each.drop_low:+.3f} to {each.drop_high:+.3f})"
+        answers[f"{name} drop"] = with_ends(each.drop, each.drop_low, each.drop_high)
     if file.heads:
         del answers[score], answers["drop"]
     return {

@@ -65,13 +65,7 @@ def train_model(
     dataset = open_prepared(data)
     trained = keras.load(tracking.fetch(own)) if own else build_model(model, dataset, seed=seed, field=role)
     trained = train(
-        trained,
-        dataset,
-        config,
-        seed=seed,
-        report=run.epoch,
-        checkpoints=run.checkpoints,
-        training=training,
+        trained, dataset, config, seed=seed, report=run.epoch, checkpoints=run.checkpoints, training=training
     )
     run.tell(trained_on(training))
     if run.history:

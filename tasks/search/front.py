@@ -11,7 +11,7 @@ from tasks.search.study import Outcome, Trial
 
 def front(trials: Sequence[Trial], aims: Sequence[Goal]) -> list[Trial]:
     """Those that were measured and that none beats: is as good in every goal, and better in one (Pareto)."""
-    measured = [trial for trial in trials if trial.outcome is not None and trial.outcome.how == "measured"]
+    measured = [trial for trial in trials if trial.outcome.how == "measured"]
     points = {trial.number: values(trial, aims) for trial in measured}
     return [
         trial
@@ -21,8 +21,7 @@ def front(trials: Sequence[Trial], aims: Sequence[Goal]) -> list[Trial]:
 
 
 def values(trial: Trial, aims: Sequence[Goal]) -> tuple[float, ...]:
-    """A told trial's figure of each goal; less is better."""
-    assert trial.outcome is not None
+    """A trial's figure of each goal; less is better."""
     return tuple(trial.outcome.value(goal) for goal in aims)
 
 
@@ -33,13 +32,11 @@ def best(trials: Sequence[Trial], aims: Sequence[Goal], budget: Budget) -> Trial
     Where the validation split is too small for any drop's interval to lie inside the budget, those count whose drop as
     it was measured does: the test split has the last word in any case, and about one model alone.
     """
-    told = [trial for trial in trials if trial.outcome is not None]
-    inside = [trial for trial in told if trial.outcome and trial.outcome.inside]
-    inside = inside or [trial for trial in told if trial.outcome and seems_inside(trial.outcome, budget)]
+    inside = [trial for trial in trials if trial.outcome.inside]
+    inside = inside or [trial for trial in trials if seems_inside(trial.outcome, budget)]
     costs = [goal for goal in aims if goal.figure != "accuracy"]
 
     def order(trial: Trial) -> tuple[float, float, int]:
-        assert trial.outcome is not None
         mean = math.fsum(math.log(trial.outcome.value(goal)) for goal in costs) / max(len(costs), 1)
         return mean, trial.outcome.value(Goal("", "accuracy")), trial.number
 

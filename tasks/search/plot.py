@@ -24,7 +24,7 @@ def fronts(trials: Sequence[Trial], aims: Sequence[Goal], winner: Trial | None, 
     """
     from matplotlib.lines import Line2D
 
-    measured = [trial for trial in trials if trial.outcome and trial.outcome.how == "measured"]
+    measured = [trial for trial in trials if trial.outcome.how == "measured"]
     costs = [goal for goal in aims if goal.figure != "accuracy"] or [Goal("", "size")]
     figure, panels = plots.blank(1, len(costs), width=5 * len(costs), height=4.2)
     unbeaten = {trial.number for trial in front(trials, aims)}
@@ -40,7 +40,6 @@ def fronts(trials: Sequence[Trial], aims: Sequence[Goal], winner: Trial | None, 
         if limit:
             panel.axhline(limit, color=plots.INK, linewidth=1, linestyle="dotted", zorder=0)
         for trial in measured:
-            inside = trial.outcome is not None and trial.outcome.inside
             taken = winner is not None and trial.number == winner.number
             color = plots.ORANGE if taken else plots.BLUE if trial.number in unbeaten else plots.COLORS["teacher"]
             panel.plot(
@@ -48,7 +47,7 @@ def fronts(trials: Sequence[Trial], aims: Sequence[Goal], winner: Trial | None, 
                 marker="*" if taken else "^" if figures[trial.number][1] > top else "o",
                 ms=15 if taken else 8,
                 color=color,
-                markerfacecolor=color if inside else "none",
+                markerfacecolor=color if trial.outcome.inside else "none",
                 linestyle="none",
                 clip_on=False,
             )

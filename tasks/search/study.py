@@ -7,7 +7,7 @@ told of batches before, and on nothing else: not on who asks, how often it was k
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 DATABASE = "SLIMLINE_STUDIES"  # an environment variable: the address of a database that several machines share
-SETTINGS, OUTCOME, RUN = "settings", "outcome", "run"  # attributes of Optuna's trials and studies
+SETTINGS, OUTCOME = "settings", "outcome"  # attributes of Optuna's trials
 UNTRAINED = 1.0  # told as the drop of what was not trained: as bad as a share can be; its limits tell the sampler why
 
 
@@ -65,12 +65,18 @@ class Outcome(BaseModel, frozen=True, extra="forbid"):
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One of a search. number: from 1. outcome: none as long as it is not told."""
+class Asked:
+    """A trial that is to be made. number: from 1. settings: what is other in it than in the search's recipe."""
 
     number: int
     settings: Settings
-    outcome: Outcome | None
+
+
+@dataclass(frozen=True)
+class Trial(Asked):
+    """One that was told."""
+
+    outcome: Outcome
 
 
 class Study:
@@ -109,29 +115,20 @@ class Study:
         except SQLAlchemyError as error:
             raise StoreError(f"the database of studies ({DATABASE}) cannot be opened: {error}") from error
 
-    @property
-    def run(self) -> str:
-        """The run in MLflow that it was begun for; empty if it was never told."""
-        return str(self.study.user_attrs.get(RUN, ""))
-
-    def note_run(self, run: str) -> None:
-        """Keep which run in MLflow it is."""
-        self.study.set_user_attr(RUN, run)
-
-    def batch(self) -> list[Trial]:
+    def batch(self) -> list[Asked]:
         """Trials that are to be made: those that were asked for and not told, else the next ones; at its end none."""
-        there = self.trials()
-        begun = [trial for trial in there if trial.outcome is None]
+        there = self._read_all()
+        begun = len(there) > len(_told(there))
         # one that was being asked for when its search was killed is asked for to its end before any of it is made
         places = -len(there) % self.space.batch or (0 if begun else self.space.batch)
-        for _ in range(min(places, self.space.trials - len(there))):
-            self.study.sampler = self._sampler(len(self.study.get_trials(deepcopy=False)))
+        for number in range(len(there), min(len(there) + places, self.space.trials)):
+            self.study.sampler = self._sampler(number)
             self.study.ask()
-        return [trial for trial in self.trials() if trial.outcome is None]
+        return [each for each in self._read_all() if not isinstance(each, Trial)]
 
     def trials(self) -> list[Trial]:
-        """All that were asked for, by number; what was drawn of one that a kill cut off is drawn to its end."""
-        return [self._read(trial) for trial in self.study.get_trials(deepcopy=False)]
+        """Those that were told, by number."""
+        return _told(self._read_all())
 
     def tell(self, number: int, outcome: Outcome) -> None:
         """Keep what came of a trial; one that was told stays as it is."""
@@ -140,7 +137,11 @@ class Study:
             self._open(there).set_user_attr(OUTCOME, outcome.model_dump(mode="json"))
             self._finish(there, outcome)
 
-    def _read(self, there: "FrozenTrial") -> Trial:
+    def _read_all(self) -> list[Asked]:
+        """All that were asked for, by number; what was drawn of one that a kill cut off is drawn to its end."""
+        return [self._read(trial) for trial in self.study.get_trials(deepcopy=False)]
+
+    def _read(self, there: "FrozenTrial") -> Asked:
         kept = there.user_attrs.get(OUTCOME)
         outcome = Outcome.model_validate(kept) if kept is not None else None
         if outcome is not None and not there.state.is_finished():  # killed between the two
@@ -150,7 +151,8 @@ class Study:
             asked = self._open(there)
             settings = self.space.suggested(asked, self.fixed, partial(self._draw_anew, there.number))
             asked.set_user_attr(SETTINGS, settings)
-        return Trial(there.number + 1, settings, outcome)
+        number = there.number + 1
+        return Asked(number, settings) if outcome is None else Trial(number, settings, outcome)
 
     def _finish(self, there: "FrozenTrial", outcome: Outcome) -> None:
         from optuna.trial import TrialState
@@ -181,3 +183,7 @@ class Study:
         if self.space.sampler == "nsga2":
             return NSGAIISampler(population_size=self.space.batch, seed=seed)
         return TPESampler(n_startup_trials=self.space.first, multivariate=False, seed=seed)
+
+
+def _told(trials: Sequence[Asked]) -> list[Trial]:
+    return [each for each in trials if isinstance(each, Trial)]

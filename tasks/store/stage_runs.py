@@ -1,6 +1,7 @@
 """The runs that are children of one run in MLflow: the stages of a compression, and how each one's training went."""
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
@@ -46,11 +47,11 @@ def stages_of(parent: str) -> list[StageRecord]:
     ]
 
 
-def child(parent: str, tag: str, value: str) -> str:
-    """The newest child of a run that bears a tag of this value; empty if none does."""
+def newest(tags: Mapping[str, str]) -> str:
+    """The newest run that bears all of these tags, and was not deleted; empty if none does."""
     runs = tracking.client().search_runs(
         [tracking.experiment()],
-        f"tags.`mlflow.parentRunId` = '{parent}' and tags.`{tag}` = '{value}'",
+        " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items()),
         order_by=["attributes.start_time DESC"],
         max_results=1,
     )

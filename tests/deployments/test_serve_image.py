@@ -186,6 +186,5 @@ def test_with_a_key_in_its_environment_it_opens_what_that_one_signed_and_nothing
     write_key(tmp_path, "theirs")
     with pod(tmp_path, store, python, tmp_path / "theirs.pub") as (_, process):
         assert process.wait(120) == 1
-    said = (tmp_path / "log").read_text()
-    assert "models:/tiny/1" in said
-    assert "is not signed by" in said or "signature" in said
+    said = " ".join((tmp_path / "log").read_text().split())
+    assert "models:/tiny/1 is not signed by the key in SLIMLINE_PUBLIC_KEY" in said

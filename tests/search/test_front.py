@@ -14,7 +14,7 @@ from tasks.search.study import Outcome, Trial
 AIMS = (Goal("", "accuracy"), Goal("", "size"), Goal("", "latency"))
 
 
-def trials(*outcomes: Outcome | None) -> list[Trial]:
+def trials(*outcomes: Outcome) -> list[Trial]:
     return [Trial(number, {}, each) for number, each in enumerate(outcomes, 1)]
 
 
@@ -30,7 +30,6 @@ def test_the_front_is_what_none_beats():
         outcome(drop=0.03, size=50, speedup=1),
         outcome(how="rejected", drop=0, size=1, speedup=100),
         Outcome(how="failed", why="so"),
-        None,
     )
     assert numbers(front(tried, AIMS)) == [1, 3, 4]
     assert numbers(front(tried, AIMS[1:2])) == [4], "of one goal the best alone"
@@ -75,8 +74,21 @@ def test_where_no_interval_can_be_inside_the_measured_drop_counts():
         outcome(drop=0.03, size=50, speedup=3, misses={"max_accuracy_drop": 0.6}),
         outcome(drop=0.01, size=40, speedup=3, misses={"max_accuracy_drop": 0.4, "min_size_ratio": 0.1}),
     )
-    assert [seems_inside(trial.outcome, budget) for trial in tried if trial.outcome] == [True, False, False]
+    assert [seems_inside(trial.outcome, budget) for trial in tried] == [True, False, False]
     taken = best(tried, AIMS, budget)
     assert taken is not None
     assert taken.number == 1
     assert best(tried[1:], AIMS, budget) is None
+
+
+def test_a_goal_is_a_figure_of_its_target_s_file():
+    first = outcome(drop=0.01, size=100, speedup=2).files[0]
+    other = first.model_copy(update={"target": "litert", "size_bytes": 70})
+    both = Outcome(how="measured", files=(first, other))
+    assert both.value(Goal("", "size")) == both.value(Goal("onnxruntime", "size")) == 100
+    assert both.value(Goal("litert", "size")) == 70
+    assert both.value(Goal("", "latency")) == 0.5, "a share of the teacher's"
+    missing = other.model_copy(update={"inside": False, "misses": {"max_accuracy_drop": 0.2}})
+    both = Outcome(how="measured", files=(first, missing))
+    assert not both.inside
+    assert both.misses == {"max_accuracy_drop": 0.2}

@@ -28,7 +28,7 @@ ABOUT = {"recipe": "name: a"}
 def made(settings: dict) -> Outcome:
     """What a trial comes to: of its settings alone."""
     width, cut = settings["student.width"], settings.get("prune.channels.remove", 0.0)
-    if width > 1.9:
+    if width > 1.7:
         return Outcome(how="failed", why="too wide")
     size = int(10_000 * width * (1 - cut))
     misses = {"max_size_bytes": 1 - 12_000 / size} if size > 12_000 else {}
@@ -62,7 +62,7 @@ def whole(tmp_path_factory):
 
 def test_as_many_as_asked_for_and_each_told_once(whole):
     assert [number for number, _, _ in whole] == list(range(1, 15))
-    assert {outcome.how for _, _, outcome in whole} >= {"measured", "rejected"}
+    assert {outcome.how for _, _, outcome in whole} == {"measured", "rejected", "failed"}
 
 
 def test_in_any_order_of_telling_they_are_the_same(state, whole):
