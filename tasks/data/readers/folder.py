@@ -334,8 +334,8 @@ def nothing_in(field: str, folder: Path, what: str) -> DataError:
         return DataError(
             field,
             str(folder),
-            f"{what} holds texts, which a model takes as numbers: write a function of your own that returns their "
-            "token ids, `(n, length)`, and data.reader: function",
+            f"{what} holds texts: read .txt files with data.reader: table and data.table.texts: text, or write a "
+            "function of your own that returns their token ids, `(n, length)`, and data.reader: function",
         )
     return DataError(field, str(folder), f"{what} holds no image or sound ({', '.join(SUFFIXES)}); fill or remove it")
 

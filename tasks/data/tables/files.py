@@ -9,8 +9,8 @@ from urllib.parse import unquote
 
 from tasks.contract.errors import DataError
 from tasks.data.config import DataConfig
-from tasks.data.source import existing, files_of
-from tasks.data.tables import csv_file
+from tasks.data.source import existing, files_of, partitions
+from tasks.data.tables import csv_file, text_folder
 from tasks.data.tables.config import TableConfig
 from tasks.data.tables.first_lines import layout_of, other_encoding
 
@@ -20,10 +20,11 @@ LINES = tuple(kind + packed for kind in (".jsonl", ".ndjson") for packed in ("",
 NULL = "__HIVE_DEFAULT_PARTITION__"  # what Hive, Spark and Arrow call a folder of rows that lack the value
 WHOLE = re.compile(r"-?\d{1,18}")
 SUFFIXES = (*TEXT, ".parquet", ".orc", *LINES)
+FOLDER = "/"  # the kind of a folder of texts
 
 
 class TableFile(NamedTuple):
-    """A file, the field that names it, and the columns that its folders are: `year=2024/` is one of a number."""
+    """A file or a folder of texts, the field that names it, and the columns that its folders are: `year=2024/`."""
 
     field: str
     path: Path
@@ -31,22 +32,36 @@ class TableFile(NamedTuple):
 
 
 def files_by_part(config: DataConfig) -> dict[str, list[TableFile]]:
-    """The files of each part. Raises as `files_of`."""
+    """The files of each part; a folder without tables may be one of texts. Raises as `files_of`."""
+    root = existing("data.source", config.source)
+    of_texts = root.is_dir() and not any(path.name.lower().endswith(SUFFIXES) for path in partitions(root))
+    parts = of_texts and text_folder.parts_of(config)
     return {
         part: [
             TableFile(field, path, folders)
             for (field, path), folders in zip(files, _folders(config, files), strict=True)
         ]
-        for part, files in files_of(config, SUFFIXES).items()
+        for part, files in (parts or files_of(config, SUFFIXES)).items()
     }
 
 
 def named(config: DataConfig) -> dict[str, Path]:
-    """Files under names that say their part, their place in it and their folders' columns, not where they lie."""
+    """Files under names that say their part, their place in it and their folders' columns, not where they lie.
+
+    A text's name has its class.
+    """
+    parts = files_by_part(config)
     return {
         "/".join([part, *(f"{name}={value}" for name, value in file.folders.items()), str(place)]): file.path
-        for part, files in files_by_part(config).items()
+        for part, files in parts.items()
         for place, file in enumerate(files)
+        if not file.path.is_dir()
+    } | {
+        f"{part}/{text.relative_to(file.path).as_posix()}": text
+        for part, files in parts.items()
+        for file in files
+        if file.path.is_dir()
+        for text in text_folder.texts_in(file.path)
     }
 
 
@@ -133,12 +148,15 @@ def check_text_settings(file: TableFile, config: TableConfig) -> None:
     """
     for setting in ("header", "encoding"):
         value = getattr(config, setting)
-        if value != TableConfig.model_fields[setting].default and not is_text_file(file):
+        has_it = is_text_file(file) or (setting == "encoding" and file.path.is_dir())
+        if value != TableConfig.model_fields[setting].default and not has_it:
             raise DataError(f"data.table.{setting}", value, f"{file.path.name} is no CSV or TSV file; leave it out")
 
 
 def note_of(file: TableFile, config: TableConfig) -> str:
     """What a person should know of how a file was read, or nothing."""
+    if file.path.is_dir():
+        return text_folder.note_of(file.path)
     return layout_of(file.field, file.path, config).note if is_text_file(file) else ""
 
 
@@ -208,7 +226,16 @@ def _text(file: TableFile, config: TableConfig, columns: Mapping[str, Any]) -> I
     return csv_file.batches_of(file.field, file.path, config, columns)
 
 
+def _texts_schema(file: TableFile, config: TableConfig) -> Any:  # noqa: ARG001
+    return text_folder.schema(file.path)
+
+
+def _texts(file: TableFile, config: TableConfig, columns: Mapping[str, Any]) -> Iterator[Any]:
+    return text_folder.batches(file.field, file.path, config, columns)
+
+
 KINDS = {
+    FOLDER: Kind(_texts_schema, _texts),
     **dict.fromkeys(TEXT, Kind(_text_schema, _text)),
     **dict.fromkeys(LINES, Kind(_lines_schema, _lines)),
     ".parquet": Kind(_parquet_schema, _parquet),
@@ -217,6 +244,8 @@ KINDS = {
 
 
 def _suffix(path: Path) -> str:
+    if path.is_dir():
+        return FOLDER
     return next(suffix for suffix in KINDS if path.name.lower().endswith(suffix))
 
 
