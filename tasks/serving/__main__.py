@@ -95,6 +95,8 @@ def serve(
     served: "Served", options: argparse.Namespace, beside: "Callable[[ServedModel], Callable[[], Awaitable[None]]]"
 ) -> None:
     """Serve an opened version until SIGTERM, with something that runs beside the model."""
+    import uvicorn
+
     from tasks.serving.access import open_to
     from tasks.serving.model import ServedModel
     from tasks.serving.server import run
@@ -111,7 +113,8 @@ def serve(
         if sentence := open_to(config):
             log.warning(sentence)
 
-    asyncio.run(run(model, config, beside(model), ready))
+    with asyncio.Runner(loop_factory=uvicorn.Config("").get_loop_factory()) as runner:  # uvloop's, where it is
+        runner.run(run(model, config, beside(model), ready))
 
 
 if __name__ == "__main__":

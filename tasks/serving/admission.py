@@ -142,9 +142,13 @@ class Turns(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # gRPC has no an
     def __init__(self, config: ServeConfig, memory: Memory) -> None:
         self.memory = memory
         self.most = min(BINARY * config.max_request_bytes, memory.most)
+        self.handlers: dict[str, Any] = {}  # by method: what stands behind it answers each of its calls
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         """The method's handler, as one that waits for its turn."""
+        known = self.handlers.get(details.method)
+        if known is not None:
+            return known
         handler = await continuation(details)
         if handler is None or handler.unary_unary is None:
             return handler
@@ -159,7 +163,9 @@ class Turns(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # gRPC has no an
                 resize(BINARY * message.ByteSize())
                 return await handler.unary_unary(message, context)
 
-        return grpc.stream_unary_rpc_method_handler(in_turn, handler.request_deserializer, handler.response_serializer)
+        ours = grpc.stream_unary_rpc_method_handler(in_turn, handler.request_deserializer, handler.response_serializer)
+        self.handlers[details.method] = ours
+        return ours
 
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncIterator[Callable[[int], None]]:

@@ -1,4 +1,4 @@
-"""The model as KServe calls it: a request's tensors are checked, answered, and put into a response."""
+"""The model as it is asked: a request's tensors are checked and answered."""
 
 import asyncio
 import uuid
@@ -8,18 +8,16 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from kserve import InferOutput, InferRequest, InferResponse, Model
+from kserve import Model
 from kserve.errors import InvalidInput, ModelNotReady
 from kserve.metrics import PREDICT_HIST_TIME, PROM_LABELS, get_labels
-from kserve.model import InferenceVerb
-from kserve.protocol.infer_type import RequestedOutput
-from kserve.utils.numpy_codec import from_np_dtype
 from prometheus_client import REGISTRY, Gauge, Histogram
 
 from tasks.contract.named import Array, by_name, packed
 from tasks.formats.slimline_pyfunc import TensorSpec
 from tasks.serving.admission import REFUSED
 from tasks.serving.limits import ServeConfig
+from tasks.serving.protocol import Answer, Question, Tensor, datatype
 from tasks.serving.served import SLOW, Served
 
 SERVED = Gauge("slimline_served_version", "1 for the version that is served.", ["model", "version"])
@@ -70,15 +68,6 @@ class ServedModel(Model):  # type: ignore[misc]
         SERVED.clear()
         SERVED.labels(model=served.name, version=served.version).set(1)
 
-    async def __call__(
-        self, body: Any, headers: dict[str, str] | None = None, verb: InferenceVerb = InferenceVerb.PREDICT
-    ) -> tuple[InferResponse, dict[str, str]]:
-        """Answer one request; KServe's own way there has steps before and after that this model has not."""
-        if verb is not InferenceVerb.PREDICT:
-            raise InvalidInput(f"{self.name} explains nothing: POST /v2/models/{self.name}/infer")
-        with self.clock.time():
-            return await self.predict(body, headers), {}
-
     async def get_input_types(self) -> list[dict[str, Any]]:
         """What it takes, in the protocol's words."""
         return list(map(_described, self.served.inputs))
@@ -87,7 +76,7 @@ class ServedModel(Model):  # type: ignore[misc]
         """What it gives."""
         return list(map(_described, self.served.outputs))
 
-    async def predict(self, payload: Any, headers: dict[str, str] | None = None) -> InferResponse:  # noqa: ARG002
+    async def answer(self, question: Question) -> Answer:
         """Answer one request.
 
         Raises:
@@ -95,29 +84,17 @@ class ServedModel(Model):  # type: ignore[misc]
             TooBusy: too many requests are waiting.
 
         """
-        served = self.served  # what answers this request to its end, whatever takes its place meanwhile
-        x = examples(payload, served, self.max_examples)
-        at_once = served.seconds * len(x) < SLOW
-        answers = served.call(x) if at_once else await self._beside(served, x)
-        BATCH.observe(len(x))
-        given = by_name(answers, [tensor.name for tensor in served.outputs])
-        requested = {each.name: each.binary_data for each in payload.request_outputs or ()}
-        # an output's own wish, else the request's, which holds for all
-        binary = {
-            name: payload.use_binary_outputs if own is None else own
-            for name, own in (requested or dict.fromkeys(given)).items()
-        }
-        outputs = [InferOutput(name, list(given[name].shape), from_np_dtype(given[name].dtype)) for name in binary]
-        for output in outputs:
-            output.set_data_from_numpy(given[output.name], binary_data=binary[output.name] or payload.from_grpc)
-        return InferResponse(
-            payload.id or str(uuid.uuid4()),  # a REST response without one is refused by kserve's own schema
-            served.name,
-            outputs,
-            model_version=served.version,
-            requested_outputs=[RequestedOutput(name, {"binary_data": wish}) for name, wish in binary.items()],
-            use_binary_outputs=all(binary.values()),
-        )
+        with self.clock.time():
+            served = self.served  # what answers this request to its end, whatever takes its place meanwhile
+            x = examples(question, served, self.max_examples)
+            at_once = served.seconds * len(x) < SLOW
+            answers = served.call(x) if at_once else await self._beside(served, x)
+            BATCH.observe(len(x))
+            given = by_name(answers, [tensor.name for tensor in served.outputs])
+            wishes = question.wishes or dict.fromkeys(given)
+            # an output's own wish, else the request's, which holds for all
+            outputs = [(name, given[name], question.binary if own is None else own) for name, own in wishes.items()]
+            return Answer(question.id or str(uuid.uuid4()), served.name, served.version, outputs)
 
     async def _beside(self, served: Served, x: Array) -> Array:
         if len(self.waiting) >= self.max_waiting:
@@ -161,28 +138,26 @@ class ServedModel(Model):  # type: ignore[misc]
         return batch
 
 
-def _described(tensor: Any) -> dict[str, Any]:
-    return {"name": tensor.name, "datatype": _datatype(tensor), "shape": [-1, *tensor.shape]}
+def _described(tensor: TensorSpec) -> dict[str, Any]:
+    return {"name": tensor.name, "datatype": datatype(tensor.dtype), "shape": [-1, *tensor.shape]}
 
 
-def examples(payload: Any, served: Served, most: int) -> Array:
+def examples(question: Question, served: Served, most: int) -> Array:
     """A request's examples `(n, …)`, or records of them where the model takes several tensors.
 
     Raises:
         InvalidInput: a tensor, a type, a shape or a value that the model does not take; says what is right.
 
     """
-    if not isinstance(payload, InferRequest):
-        raise InvalidInput(f"ask by the Open Inference Protocol: POST /v2/models/{served.name}/infer")
-    names = [tensor.name for tensor in payload.inputs]
+    names = [tensor.name for tensor in question.inputs]
     if sorted(names) != sorted(tensor.name for tensor in served.inputs):
         takes = "; ".join(map(_right, served.inputs))
         raise InvalidInput(f"inputs {names[:5]}: the model takes {_count(served.inputs)}: {takes}")
-    for output in payload.request_outputs or ():
-        if output.name not in (gives := [tensor.name for tensor in served.outputs]):
+    for wished in question.wishes:
+        if wished not in (gives := [tensor.name for tensor in served.outputs]):
             told = f"the model gives {_count(served.outputs)}, {', '.join(gives)}"
-            raise InvalidInput(f"outputs: {output.name!r}: {told}")
-    sent = {tensor.name: tensor for tensor in payload.inputs}
+            raise InvalidInput(f"outputs: {wished[:100]!r}: {told}")
+    sent = {tensor.name: tensor for tensor in question.inputs}
     tensors = {taken.name: _values(sent[taken.name], taken, most) for taken in served.inputs}
     if len(set(map(len, tensors.values()))) > 1:
         told = ", ".join(f"{name} {len(values)}" for name, values in tensors.items())
@@ -195,22 +170,17 @@ def examples(payload: Any, served: Served, most: int) -> Array:
 
 @cache  # a request asks for each of its tensors, and a version's are the same as long as it serves
 def _right(tensor: TensorSpec) -> str:
-    return f"{tensor.name} is {_datatype(tensor)} with the shape [{', '.join(map(str, ('n', *tensor.shape)))}]"
-
-
-@cache
-def _datatype(tensor: TensorSpec) -> str:
-    return str(from_np_dtype(np.dtype(tensor.dtype)))
+    return f"{tensor.name} is {datatype(tensor.dtype)} with the shape [{', '.join(map(str, ('n', *tensor.shape)))}]"
 
 
 def _count(tensors: Sequence[TensorSpec]) -> str:
     return "one" if len(tensors) == 1 else str(len(tensors))
 
 
-def _values(tensor: Any, taken: TensorSpec, most: int) -> Array:
+def _values(tensor: Tensor, taken: TensorSpec, most: int) -> Array:
     """A tensor's examples `(n, …)`; raises as `examples`."""
     name, right = taken.name, _right(taken)
-    if tensor.datatype != _datatype(taken):  # a byte for a float is no example that was learned from
+    if tensor.datatype != datatype(taken.dtype):  # a byte for a float is no example that was learned from
         raise InvalidInput(f"{name}: datatype {str(tensor.datatype)[:20]!r}: {right}")
     shape = list(tensor.shape)
     if not shape or shape[0] < 1 or shape[1:] != list(taken.shape):

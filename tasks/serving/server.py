@@ -1,9 +1,9 @@
 """The Open Inference Protocol on one address, with limits, and an end that finishes what was begun.
 
-KServe knows the protocol: its routes, its gRPC servicer, and the way from bytes to tensors and back. The server around
-them is FastAPI's and gRPC's own, because four things of KServe's do not fit a service that anyone may ask: it listens
-on every address of the machine, lets clients unload models, answers a request that it cannot decode with 500, and
-forgets its models before the last requests are answered.
+KServe knows the protocol: its routes and its gRPC servicer. The server around them is FastAPI's and gRPC's own, because
+three things of KServe's do not fit a service that anyone may ask: it listens on every address of the machine, lets
+clients unload models, and forgets its models before the last requests are answered. Requests for answers do not pass
+through it: see `inference`.
 """
 
 import asyncio
@@ -34,15 +34,14 @@ from kserve.errors import (
 from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
-from kserve.protocol.grpc.servicer import InferenceServicer
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from kserve.protocol.rest.server import metrics_handler
-from kserve.protocol.rest.v2_datamodels import InferenceResponse
-from kserve.protocol.rest.v2_endpoints import V2Endpoints, register_v2_endpoints
+from kserve.protocol.rest.v2_endpoints import register_v2_endpoints
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tasks.serving.access import Keys, RpcKeys, keys_of, open_port, rest_options
 from tasks.serving.admission import Limit, Memory, Turns
+from tasks.serving.inference import Handlers, Inference, Servicer
 from tasks.serving.limits import ServeConfig, address, check_ports
 from tasks.serving.model import ServedModel
 from tasks.serving.page import page
@@ -52,7 +51,7 @@ KEPT_ALIVE = 65  # seconds that an idle connection is kept, KServe's choice: pro
 
 
 class Plane(DataPlane):  # type: ignore[misc]
-    """KServe's way from bytes to tensors and back; what it cannot decode is the client's doing, whatever it raises.
+    """What KServe's routes ask about the models.
 
     leaving: whether the server is about to end. Probes are told so, and requests are still answered.
     """
@@ -67,16 +66,6 @@ class Plane(DataPlane):  # type: ignore[misc]
         """The same of one model; without the health check for the request that is to be answered."""
         ready: bool = await super().model_ready(model_name, disable_predictor_health_check)
         return ready and (disable_predictor_health_check or not self.leaving)
-
-    def decode(self, *args: Any, **kwargs: Any) -> Any:
-        """As KServe, but for what it raises."""
-        try:
-            return super().decode(*args, **kwargs)
-        except InvalidInput:
-            raise
-        except Exception as error:
-            reason = f"{type(error).__name__}: {str(error)[:200]}"
-            raise InvalidInput(f"the request does not follow the Open Inference Protocol: {reason}") from error
 
 
 class NoRepository(ModelRepositoryExtension):  # type: ignore[misc]
@@ -130,6 +119,17 @@ async def no_versions(_: fastapi.Request, __: Exception) -> JSONResponse:
     return JSONResponse({"error": "versions are not asked for by number: the registry's alias decides"}, 404)
 
 
+HANDLERS: Handlers = {
+    InvalidInput: invalid_input_handler,
+    ModelNotFound: model_not_found_handler,
+    ModelNotReady: model_not_ready_handler,
+    ServerNotReady: server_not_ready_handler,
+    NotImplementedError: no_versions,
+    RequestValidationError: no_request,
+    Exception: generic_exception_handler,
+}
+
+
 async def run(
     model: ServedModel, config: ServeConfig, beside: Callable[[], Awaitable[None]], ready: Callable[[], None]
 ) -> None:
@@ -145,7 +145,8 @@ async def run(
     models = ModelRepository()
     models.update(model)
     plane, repository, memory = Plane(models), NoRepository(models), Memory(config.max_memory_bytes)
-    rest, rpc = rest_server(plane, repository, config, memory), rpc_server(plane, repository, config, memory)
+    rest = rest_server(model, plane, repository, config, memory)
+    rpc = rpc_server(model, plane, repository, config, memory)
     await rpc.start()
     ended = asyncio.Event()
 
@@ -178,32 +179,16 @@ async def _said_goodbye(rest: Rest, seconds: float) -> None:
         await asyncio.sleep(0.05)
 
 
-def rest_server(plane: Plane, repository: NoRepository, config: ServeConfig, memory: Memory) -> Rest:
+def rest_server(
+    model: ServedModel, plane: Plane, repository: NoRepository, config: ServeConfig, memory: Memory
+) -> Rest:
     """The second version of the protocol and metrics, and nothing else, behind a port of one address.
 
     KServe's own `ModelServer` opens more (the protocol's first version, OpenAI's, a timing of every request), and can
     be kept from it by overriding methods that are not for others alone (0.21).
     """
-    app = fastapi.FastAPI(
-        title="Slimline",
-        docs_url=None,
-        redoc_url=None,
-        exception_handlers={
-            InvalidInput: invalid_input_handler,
-            ModelNotFound: model_not_found_handler,
-            ModelNotReady: model_not_ready_handler,
-            ServerNotReady: server_not_ready_handler,
-            NotImplementedError: no_versions,
-            RequestValidationError: no_request,
-            Exception: generic_exception_handler,
-        },
-    )
+    app = fastapi.FastAPI(title="Slimline", docs_url=None, redoc_url=None, exception_handlers=dict(HANDLERS))
     app.add_api_route("/metrics", metrics_handler, methods=["GET"], include_in_schema=False)
-    # KServe's own route of this path, which stands in the schema, knows no type of its answers: 640 examples of ten
-    # classes were written in 11 ms that FastAPI writes in 2.5 when it knows it (FastAPI 0.150).
-    answer = V2Endpoints(plane, repository).infer
-    path = "/v2/models/{model_name}/infer"
-    app.add_api_route(path, answer, methods=["POST"], response_model=InferenceResponse, include_in_schema=False)
 
     async def metadata(model_name: str) -> dict[str, Any]:
         """What the model takes and gives, and what its answers are called."""
@@ -218,6 +203,7 @@ def rest_server(plane: Plane, repository: NoRepository, config: ServeConfig, mem
     app.add_api_route("/v2/models/{model_name}", metadata, methods=["GET"], include_in_schema=False)
     app.add_api_route("/docs", about, methods=["GET"], include_in_schema=False)
     register_v2_endpoints(app, plane, repository)
+    app.add_middleware(Inference, model=model, handlers=HANDLERS)
     app.add_middleware(Limit, config=config, memory=memory)
     if config.key_file is not None:
         app.add_middleware(Keys, keys=keys_of(config.key_file))  # around the limit: who has no key is not read
@@ -238,7 +224,9 @@ def rest_server(plane: Plane, repository: NoRepository, config: ServeConfig, mem
     )
 
 
-def rpc_server(plane: Plane, repository: NoRepository, config: ServeConfig, memory: Memory) -> grpc.aio.Server:
+def rpc_server(
+    model: ServedModel, plane: Plane, repository: NoRepository, config: ServeConfig, memory: Memory
+) -> grpc.aio.Server:
     """KServe's servicer behind a port of one address, without a log line for each request."""
     options = [
         ("grpc.max_receive_message_length", config.max_request_bytes),
@@ -251,7 +239,7 @@ def rpc_server(plane: Plane, repository: NoRepository, config: ServeConfig, memo
         options=options,
         maximum_concurrent_rpcs=config.max_waiting,
     )
-    add_GRPCInferenceServiceServicer_to_server(InferenceServicer(plane, repository), server)
+    add_GRPCInferenceServiceServicer_to_server(Servicer(model, plane, repository), server)
     open_port(server, address(config.host, config.grpc_port), config)
     return server
 

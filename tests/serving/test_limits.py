@@ -42,9 +42,9 @@ SLOW_MODEL = """
 import asyncio, dataclasses, sys, threading, time
 from pathlib import Path
 import numpy as np
-from kserve import InferInput, InferRequest
 from tasks.serving.limits import ServeConfig
 from tasks.serving.model import ServedModel, TooBusy
+from tasks.serving.protocol import Question, Tensor
 from tasks.serving.served import open_folder
 
 folder = Path(sys.argv[1])
@@ -59,15 +59,17 @@ def call(x):  # the model itself, which waits where a large one would compute
     go.wait(30)
     return served.call(x)
 
+def question(x):
+    tensor = Tensor(served.inputs[0].name, "FP32", list(x.shape), None, x.tobytes())
+    return Question("", [tensor], {}, binary=True)
+
 async def main():
     for batch, expected in ((True, [1, 4, 3]), (False, [1] * 8)):
         begun.clear(), go.clear(), sizes.clear()
         slow = dataclasses.replace(served, call=call, seconds=1.0, batch=batch)
         model = ServedModel(slow, ServeConfig(max_batch=4, max_waiting=7))
         def request(number):
-            tensor = InferInput(served.inputs[0].name, [1, 8, 8, 1], "FP32")
-            tensor.set_data_from_numpy(examples[number : number + 1])
-            return asyncio.ensure_future(model.predict(InferRequest(served.name, [tensor])))
+            return asyncio.ensure_future(model.answer(question(examples[number : number + 1])))
         first = request(0)
         while not begun.is_set():
             await asyncio.sleep(0.01)
@@ -84,19 +86,17 @@ async def main():
         assert sizes == expected, sizes
         for number, answer in enumerate(answers):
             if number != 3:
-                np.testing.assert_allclose(answer.outputs[0].as_numpy()[0], recorded[number], atol=1e-6)
+                np.testing.assert_allclose(answer.outputs[0][1][0], recorded[number], atol=1e-6)
 
     quick = dataclasses.replace(served, call=call, seconds=1e-4)
     model = ServedModel(quick, ServeConfig())
     begun.clear(), go.clear()
-    many = InferInput(served.inputs[0].name, [100, 8, 8, 1], "FP32")
-    many.set_data_from_numpy(np.resize(examples, (100, 8, 8, 1)))
-    large = asyncio.ensure_future(model.predict(InferRequest(served.name, [many])))
+    large = asyncio.ensure_future(model.answer(question(np.resize(examples, (100, 8, 8, 1)))))
     while not begun.is_set():
         await asyncio.sleep(0.01)  # whoever looks after the server is answered here, while the large one is computed
     assert not large.done()
     go.set()
-    assert (await large).outputs[0].shape == [100, 10]
+    assert (await large).outputs[0][1].shape == (100, 10)
 
 asyncio.run(main())
 """

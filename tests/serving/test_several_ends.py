@@ -151,10 +151,10 @@ BATCHED = """
 import asyncio, dataclasses, sys, threading
 from pathlib import Path
 import numpy as np
-from kserve import InferInput, InferRequest
 from tasks.contract.named import fields
 from tasks.serving.limits import ServeConfig
 from tasks.serving.model import ServedModel
+from tasks.serving.protocol import Question, Tensor
 from tasks.serving.served import open_folder
 
 folder = Path(sys.argv[1])
@@ -173,11 +173,11 @@ async def main():
     slow = dataclasses.replace(served, call=call, seconds=1.0, batch=True)
     model = ServedModel(slow, ServeConfig(max_batch=8))
     def request(number):
-        tensors = []
-        for name, values in fields(examples[number : number + 1 + number % 2]).items():
-            tensors.append(InferInput(name, list(values.shape), "FP32"))
-            tensors[-1].set_data_from_numpy(values)
-        return asyncio.ensure_future(model.predict(InferRequest(served.name, tensors)))
+        tensors = [
+            Tensor(name, "FP32", list(values.shape), None, values.tobytes())
+            for name, values in fields(examples[number : number + 1 + number % 2]).items()
+        ]
+        return asyncio.ensure_future(model.answer(Question("", tensors, {}, binary=True)))
     requests = [request(0)]
     while not begun.is_set():
         await asyncio.sleep(0.01)
@@ -185,9 +185,9 @@ async def main():
     await asyncio.sleep(0.1)
     go.set()
     for number, answer in enumerate(await asyncio.gather(*requests)):
-        for output in answer.outputs:
-            right = recorded[output.name][number : number + 1 + number % 2]
-            np.testing.assert_allclose(output.as_numpy(), right, rtol=1e-5, atol=1e-4)
+        for name, given, _ in answer.outputs:
+            right = recorded[name][number : number + 1 + number % 2]
+            np.testing.assert_allclose(given, right, rtol=1e-5, atol=1e-4)
     assert sizes == [1, 8], sizes
 
 asyncio.run(main())

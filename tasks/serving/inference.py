@@ -1,0 +1,114 @@
+"""The requests that are asked most, for answers, over REST and gRPC: read and answered here and handed on to nobody.
+
+All else of the protocol goes KServe's way; what it would do around each of these takes forty times what a small model
+does.
+"""
+
+import re
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from fastapi.exceptions import HTTPException
+from fastapi.responses import JSONResponse
+from kserve.errors import ModelNotFound
+from kserve.protocol.grpc.grpc_predict_v2_pb2 import ModelInferRequest, ModelInferResponse
+from kserve.protocol.grpc.servicer import InferenceServicer
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tasks.serving.admission import SIZE_OF_JSON
+from tasks.serving.model import ServedModel
+from tasks.serving.protocol import from_grpc, from_rest, to_grpc, to_rest
+
+PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
+Handlers = Mapping[int | type[Exception], Callable[[Any, Any], Coroutine[Any, Any, Any]]]  # as Starlette has them
+
+
+class NoSuchVersion(ModelNotFound):  # type: ignore[misc]  # kserve has no annotations
+    """Another version than the one that is served: 404 over REST, NOT_FOUND over gRPC."""
+
+    def __init__(self, asked: str, model: ServedModel) -> None:
+        super().__init__(model.name)
+        self.reason = (
+            f"version {asked[:20]} of {model.name} is not served, and version {model.served.version} is: the "
+            "registry's alias decides, so ask for no version, or start a server of that one"
+        )
+
+
+class Inference:
+    """ASGI middleware: `POST …/infer` is answered, and all else is passed on."""
+
+    def __init__(self, inner: ASGIApp, model: ServedModel, handlers: Handlers) -> None:
+        self.inner = inner
+        self.model = model
+        self.handlers = handlers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or pass on."""
+        asked = PATH.fullmatch(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        if asked is None:
+            await self.inner(scope, receive, send)
+            return
+        try:
+            check_served(self.model, *asked.groups())
+            body = await body_of(receive)
+            size = next((value for name, value in scope["headers"] if name == SIZE_OF_JSON), None)
+            content, length = to_rest(await self.model.answer(from_rest(body, size)))
+        except ClientDisconnect:
+            return
+        except HTTPException as error:
+            await JSONResponse({"error": error.detail}, error.status_code, error.headers)(scope, receive, send)
+            return
+        except Exception as error:
+            handler = next(self.handlers[kind] for kind in type(error).__mro__ if kind in self.handlers)
+            await (await handler(None, error))(scope, receive, send)
+            return
+        kind = b"application/json" if length is None else b"application/octet-stream"
+        headers = [(b"content-type", kind), (b"content-length", b"%d" % len(content))]
+        if length is not None:
+            headers.append((SIZE_OF_JSON, b"%d" % length))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
+
+
+class Servicer(InferenceServicer):  # type: ignore[misc]
+    """KServe's, but for the answers."""
+
+    def __init__(self, model: ServedModel, *args: Any) -> None:
+        super().__init__(*args)
+        self.model = model
+
+    async def ModelInfer(self, request: ModelInferRequest, context: Any) -> ModelInferResponse:  # noqa: ARG002, N802
+        """Answer one request."""
+        check_served(self.model, request.model_name, request.model_version)
+        return to_grpc(await self.model.answer(from_grpc(request)))
+
+
+def check_served(model: ServedModel, name: str, version: str | None) -> None:
+    """Pass if it is this model that is asked, and this version if one is named.
+
+    Raises:
+        ModelNotFound: it is another.
+
+    """
+    if name != model.name:
+        raise ModelNotFound(name[:100])
+    if version and version != model.served.version:
+        raise NoSuchVersion(version, model)
+
+
+async def body_of(receive: Receive) -> bytes:
+    """A request's body; without a copy where it comes in one piece.
+
+    Raises:
+        ClientDisconnect: the client went before its end.
+
+    """
+    pieces: list[bytes] = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        pieces.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
