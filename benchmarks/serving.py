@@ -1,12 +1,13 @@
 """What it costs to be asked over the network: the same model, in process and behind servers, on one machine.
 
 - in process: ONNX Runtime alone, as the evidence measures it
+- floor:      the same libraries (uvicorn, gRPC) with a constant for an answer: what client, kernel and they take
 - slimline:   `slimline serve` over gRPC, over REST with binary tensors, and over REST with JSON
 - mlflow:     `mlflow models serve` of the same version, with JSON, which is all that it takes
 
 Requests are made once and sent as bytes, and answers are read and not parsed, so that the client costs every way as
-little; the first answer of each way is compared with the recorded one. Ways are measured in turn, each round anew, with
-one connection and with eight, a thread each. All on loopback.
+little: over HTTP it is wrk, in C, where that is installed, and else Python's; the first answer of each way is compared
+with the recorded one. Ways are measured in turn, each round anew, with one connection and with eight. All on loopback.
 
 Writes a table to `benchmarks/results/serving.md` and the raw figures beside it as JSON.
 
@@ -18,6 +19,8 @@ import http.client
 import json
 import os
 import platform
+import re
+import shutil
 import socket
 import statistics
 import subprocess
@@ -26,10 +29,10 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,6 +47,42 @@ RESULTS = Path(__file__).parent / "results"
 CONNECTIONS = (1, 8)
 WARM = 50  # requests of each connection that are not counted
 Ask = Callable[[], bytes]
+UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}  # of wrk's, in milliseconds
+FLOOR = """
+import asyncio, sys, uvicorn, grpc
+BODY, MESSAGE = bytes(int(sys.argv[3])), bytes(int(sys.argv[3]))
+HEADERS = [(b"content-type", b"application/octet-stream"), (b"content-length", str(len(BODY)).encode())]
+
+async def app(scope, receive, send):
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+    await send({"type": "http.response.body", "body": BODY})
+
+async def answer(message, context):
+    return MESSAGE
+
+async def main():
+    rpc = grpc.aio.server()
+    rpc.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(
+        "inference.GRPCInferenceService", {"ModelInfer": grpc.unary_unary_rpc_method_handler(answer)})])
+    rpc.add_insecure_port("127.0.0.1:" + sys.argv[2])
+    await rpc.start()
+    await uvicorn.Server(uvicorn.Config(app, port=int(sys.argv[1]), log_level="error", lifespan="off")).serve()
+
+with asyncio.Runner(loop_factory=uvicorn.Config(app).get_loop_factory()) as runner:
+    runner.run(main())
+"""
+
+
+class Way(NamedTuple):
+    """A way to ask. connect: a maker of connections; read: the values of an answer. url, headers, body: over HTTP."""
+
+    connect: Callable[[], Ask]
+    read: Callable[[bytes], np.ndarray] | None = None
+    url: str = ""
+    headers: Mapping[str, str] = {}
+    body: bytes = b""
 
 
 def free_ports(count: int) -> list[int]:
@@ -80,7 +119,7 @@ def server(command: list[str], ready: str, log: Path) -> Iterator[int]:
             process.wait(60)
 
 
-def over_http(port: int, path: str, body: bytes, headers: dict[str, str]) -> Callable[[], Ask]:
+def over_http(port: int, path: str, body: bytes, headers: Mapping[str, str]) -> Callable[[], Ask]:
     """A maker of connections that stay open, each with the one request to send."""
 
     def connect() -> Ask:
@@ -89,7 +128,7 @@ def over_http(port: int, path: str, body: bytes, headers: dict[str, str]) -> Cal
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
         def ask() -> bytes:
-            connection.request("POST", path, body, headers)
+            connection.request("POST", path, body, dict(headers))
             answer = connection.getresponse()
             content = answer.read()
             if answer.status != 200:
@@ -114,44 +153,82 @@ def over_grpc(port: int, body: bytes) -> Callable[[], Ask]:
     return connect
 
 
-def ways(version: dict[str, Any], ports: dict[str, int], call: Callable[[np.ndarray], np.ndarray]) -> dict[str, Any]:
-    """Each way's maker of connections, and how its answer is read."""
+def ways(version: dict[str, Any], ports: dict[str, int], call: Callable[[np.ndarray], np.ndarray]) -> dict[str, Way]:
+    """Each way to ask about the first recorded example."""
     import tritonclient.grpc
     import tritonclient.http
 
     x, name, output, model = version["x"], version["input"], version["output"], version["name"]
     request = tritonclient.grpc.service_pb2.ModelInferRequest(model_name=model, raw_input_contents=[x.tobytes()])
     request.inputs.add(name=name, datatype="FP32", shape=x.shape)
+    message = request.SerializeToString()
     rest = tritonclient.http.InferInput(name, list(x.shape), "FP32")
     rest.set_data_from_numpy(x, binary_data=True)
     requested = tritonclient.http.InferRequestedOutput(output, binary_data=True)
-    binary, length = tritonclient.http.InferenceServerClient.generate_request_body([rest], outputs=[requested])
+    made, length = tritonclient.http.InferenceServerClient.generate_request_body([rest], outputs=[requested])
     tensor = {"name": name, "shape": list(x.shape), "datatype": "FP32", "data": x.ravel().tolist()}
     asked = json.dumps({"id": "1", "inputs": [tensor]}).encode()
     as_json = {"content-type": "application/json"}
     as_bytes = {"content-type": "application/octet-stream", "inference-header-content-length": str(length)}
     path = f"/v2/models/{model}/infer"
 
-    def from_grpc(content: bytes) -> np.ndarray:
-        message = tritonclient.grpc.service_pb2.ModelInferResponse.FromString(content)
-        return np.frombuffer(message.raw_output_contents[0], np.float32)
+    def http_way(port: int, path: str, body: bytes, headers: Mapping[str, str], read: Any = None) -> Way:
+        return Way(over_http(port, path, body, headers), read, f"http://127.0.0.1:{port}{path}", headers, body)
 
+    def from_grpc(content: bytes) -> np.ndarray:
+        answer = tritonclient.grpc.service_pb2.ModelInferResponse.FromString(content)
+        return np.frombuffer(answer.raw_output_contents[0], np.float32)
+
+    def from_bytes(content: bytes) -> np.ndarray:
+        return np.frombuffer(content[-4 * version["y"].size :], np.float32)
+
+    def from_json(content: bytes) -> np.ndarray:
+        return np.array(json.loads(content)["outputs"][0]["data"], np.float32)
+
+    def from_mlflow(content: bytes) -> np.ndarray:
+        return np.array(next(iter(json.loads(content)["predictions"].values())), np.float32).ravel()
+
+    theirs = json.dumps({"inputs": x.tolist()}).encode()
     return {
-        "in process": (lambda: lambda: call(x).tobytes(), lambda content: np.frombuffer(content, np.float32)),
-        "slimline, gRPC": (over_grpc(ports["grpc"], request.SerializeToString()), from_grpc),
-        "slimline, REST, binary": (
-            over_http(ports["rest"], path, bytes(binary), as_bytes),
-            lambda content: np.frombuffer(content[-4 * version["y"].size :], np.float32),
-        ),
-        "slimline, REST, JSON": (
-            over_http(ports["rest"], path, asked, as_json),
-            lambda content: np.array(json.loads(content)["outputs"][0]["data"], np.float32),
-        ),
-        "mlflow, JSON": (
-            over_http(ports["mlflow"], "/invocations", json.dumps({"inputs": x.tolist()}).encode(), as_json),
-            lambda content: np.array(next(iter(json.loads(content)["predictions"].values())), np.float32).ravel(),
-        ),
+        "in process": Way(lambda: lambda: call(x).tobytes(), lambda content: np.frombuffer(content, np.float32)),
+        "floor, gRPC": Way(over_grpc(ports["floor gRPC"], message)),
+        "slimline, gRPC": Way(over_grpc(ports["grpc"], message), from_grpc),
+        "floor, REST": http_way(ports["floor REST"], path, bytes(made), as_bytes),
+        "slimline, REST, binary": http_way(ports["rest"], path, bytes(made), as_bytes, from_bytes),
+        "slimline, REST, JSON": http_way(ports["rest"], path, asked, as_json, from_json),
+        MLFLOW: http_way(ports["mlflow"], "/invocations", theirs, as_json, from_mlflow),
     }
+
+
+MLFLOW = "mlflow, JSON"
+
+
+def asked(way: Way, connections: int, seconds: float) -> dict[str, float]:
+    """What a way's requests take of so many connections that each ask as fast as they can."""
+    if way.url and shutil.which("wrk"):
+        return by_wrk(way, connections, seconds)
+    times, rate = load(way.connect, connections, seconds)
+    p50, p99 = (1000 * float(value) for value in np.quantile(times, [0.5, 0.99]))
+    return {"p50_ms": p50, "p99_ms": p99, "rate": rate}
+
+
+def by_wrk(way: Way, connections: int, seconds: float) -> dict[str, float]:
+    """The same by wrk, which takes whole seconds, and warms up nothing: a short run goes before."""
+    with tempfile.TemporaryDirectory(prefix="slimline-wrk-") as folder:
+        (Path(folder) / "body").write_bytes(way.body)
+        lines = [f'wrk.headers["{name}"] = "{value}"' for name, value in way.headers.items()]
+        lines += ['wrk.method = "POST"', f'wrk.body = io.open("{folder}/body", "rb"):read("*a")']
+        (Path(folder) / "ask.lua").write_text("\n".join(lines))
+        for each in (1, max(round(seconds), 1)):
+            command = ["wrk", "-t1", f"-c{connections}", f"-d{each}s", "--latency", "-s", f"{folder}/ask.lua", way.url]
+            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    if "Non-2xx" in said or "Socket errors" in said:
+        sys.exit(f"{way.url} does not answer as it should:\n{said}")
+    shares = {
+        share: float(value) * UNITS[unit] for share, value, unit in re.findall(r"(\d+)% +([\d.]+)(us|ms|s)", said)
+    }
+    (rate,) = re.findall(r"Requests/sec: +([\d.]+)", said)
+    return {"p50_ms": shares["50"], "p99_ms": shares["99"], "rate": float(rate)}
 
 
 def load(connect: Callable[[], Ask], connections: int, seconds: float) -> tuple[list[float], float]:
@@ -187,35 +264,41 @@ def measure(uri: str, rounds: int, seconds: float) -> dict[str, Any]:
     with np.load(folder / "sample.npz") as sample:
         x, y = sample["examples"][:1], sample["onnxruntime"][:1]
     call = FORMATS["onnxruntime"].load(folder, threads=1)
-    rest, rpc, flow = free_ports(3)
+    rest, rpc, flow, floor_rest, floor_rpc = free_ports(5)
     begun = load_average()
     figures: dict[int, dict[str, list[dict[str, float]]]] = {count: {} for count in CONNECTIONS}
     with tempfile.TemporaryDirectory(prefix="slimline-bench-") as logs:
         ours = [sys.executable, "-m", "flows.cli", "serve", uri, "--http-port", str(rest), "--grpc-port", str(rpc)]
         theirs = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", uri, "--env-manager", "local"]
         theirs += ["--port", str(flow), "--host", "127.0.0.1"]
+        floor = [sys.executable, "-c", FLOOR, str(floor_rest), str(floor_rpc), str(y.nbytes)]
         with (
             server(ours, f"http://127.0.0.1:{rest}/v2/health/ready", Path(logs) / "slimline"),
             server(theirs, f"http://127.0.0.1:{flow}/ping", Path(logs) / "mlflow"),
+            server(floor, f"http://127.0.0.1:{floor_rest}/", Path(logs) / "floor"),
         ):
             (name,) = json.loads(urllib.request.urlopen(f"http://127.0.0.1:{rest}/v2/models").read())["models"]
             metadata = json.loads(urllib.request.urlopen(f"http://127.0.0.1:{rest}/v2/models/{name}").read())
             version = {"x": x, "y": y, "name": name}
             version |= {"input": metadata["inputs"][0]["name"], "output": metadata["outputs"][0]["name"]}
-            compared = ways(version, {"rest": rest, "grpc": rpc, "mlflow": flow}, call)
-            for way, (connect, read) in compared.items():
-                compare_answers(y, read(connect()()).reshape(y.shape), way)
+            ports = {"rest": rest, "grpc": rpc, "mlflow": flow, "floor REST": floor_rest, "floor gRPC": floor_rpc}
+            compared = ways(version, ports, call)
+            for name, way in compared.items():
+                if way.read:
+                    compare_answers(y, way.read(way.connect()()).reshape(y.shape), name)
             for number in range(rounds):
                 for count in CONNECTIONS:
-                    for way, (connect, _) in compared.items():
-                        times, rate = load(connect, count, seconds)
-                        p50, p99 = (1000 * float(value) for value in np.quantile(times, [0.5, 0.99]))
-                        figures[count].setdefault(way, []).append({"p50_ms": p50, "p99_ms": p99, "rate": rate})
+                    for name, way in compared.items():
+                        took = asked(way, count, seconds)
+                        figures[count].setdefault(name, []).append(took)
+                        p50, rate = took["p50_ms"], took["rate"]
                         print(
-                            f"{number + 1}/{rounds} {count} {way}: p50 {p50:.3f} ms, {rate:,.0f} a second", flush=True
+                            f"{number + 1}/{rounds} {count} {name}: p50 {p50:.3f} ms, {rate:,.0f} a second", flush=True
                         )
     machine = describe_machine(begun).model_dump(mode="json")
-    return {"uri": uri, "rounds": rounds, "seconds": seconds, "machine": machine, "figures": figures}
+    client = "wrk over HTTP, and Python's gRPC" if shutil.which("wrk") else "Python's http.client and gRPC"
+    about = {"uri": uri, "rounds": rounds, "seconds": seconds, "client": client, "machine": machine}
+    return {**about, "figures": figures}
 
 
 def render(results: dict[str, Any]) -> str:
@@ -228,11 +311,11 @@ def render(results: dict[str, Any]) -> str:
         f"`make bench-serving` of `{results['uri']}`: {results['rounds']} rounds of {results['seconds']:g} s a way, in "
         f"turn, on {machine['usable_cores']} cores of {machine['processor']} with {sets} "
         f"and a load of {machine['load_before']} before, "
-        f"{platform.system()}, Python {machine['python']}; client and server on the same cores. Median of the rounds "
-        "(lowest to highest).",
+        f"{platform.system()}, Python {machine['python']}; client ({results['client']}) and server on the same cores. "
+        "Median of the rounds (lowest to highest). The floor is uvicorn and gRPC with a constant for an answer.",
     ]
     for count, ways_of in results["figures"].items():
-        theirs = ways_of["mlflow, JSON"]
+        theirs = ways_of[MLFLOW]
         lines += [
             "",
             f"## {count} connection{'s' if count > 1 else ''}",

@@ -145,8 +145,10 @@ class Up:
         """Start it, and wait until it says how it is ended."""
         self.log.write_text("")
         words = [sys.executable, "-m", "flows.cli", "up"]
+        # a nightly run that falls into a campaign would be killed too, and is none of its moments
+        environment = {**os.environ, **self.ports, "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false"}
         with self.log.open("a") as out:
-            self.process = subprocess.Popen(words, cwd=ROOT, env={**os.environ, **self.ports}, stdout=out, stderr=out)
+            self.process = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=out, stderr=out)
         deadline = time.monotonic() + LIMIT
         while "slimline down" not in self.log.read_text():
             if self.process.poll() is not None or time.monotonic() > deadline:

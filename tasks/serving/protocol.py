@@ -120,7 +120,9 @@ def to_rest(answer: Answer) -> tuple[bytes, int | None]:
             tails.append(values.tobytes())
             told["parameters"] = {"binary_data_size": len(tails[-1])}
         else:
-            told["data"] = np.ascontiguousarray(values).ravel()
+            # the shortest digits of a float32 are another number to who reads float64, as most readers of JSON do
+            exact = values.astype(np.float64) if values.dtype.kind == "f" else values
+            told["data"] = np.ascontiguousarray(exact).ravel()
         outputs.append(told)
     response = {"model_name": answer.model, "model_version": answer.version, "id": answer.id, "outputs": outputs}
     head = orjson.dumps(response, option=orjson.OPT_SERIALIZE_NUMPY)
