@@ -158,7 +158,8 @@ def present(recipe: Recipe, run: str, evidence: EvidenceArtifact, version: Versi
         version: what was registered; none as long as there is nothing.
 
     """
-    measured = open_evidence(tracking.fetch(evidence))
+    folder = tracking.fetch(evidence)
+    measured = open_evidence(folder)
     figures = [figures_of(measured, file) for file in measured.files]
     kept = limits(recipe.budget, recipe.teacher.floor, measured)
     page = _page(run)
@@ -173,7 +174,7 @@ def present(recipe: Recipe, run: str, evidence: EvidenceArtifact, version: Versi
         links={"Prefect": str(flow_run.ui_url), "MLflow": pages.ui_url(run), **registered},
     )
     with tempfile.TemporaryDirectory(prefix="slimline-report-") as work:
-        lay_out_report(measured, about, Path(work, REPORT))
+        lay_out_report(measured, about, Path(work, REPORT), folder)
         where = tracking.keep_folder(run, Path(work, REPORT), REPORT)
     tracking.log_metrics(run, headline(measured))
     links = " · ".join(f"[{name}]({address})" for name, address in {"The evidence": page, **registered}.items())

@@ -2,10 +2,12 @@
 
 import io
 import re
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.contract.artifact import Role
@@ -288,28 +290,37 @@ def lay_out(evidence: Evidence, folder: Path) -> None:
     (folder / PAGE).write_text(render_page(evidence, figures), encoding="utf-8")
 
 
-def lay_out_report(evidence: Evidence, about: About, folder: Path) -> None:
-    """Fill a folder with the page that tells of a whole compression, and with its plots as `plots/*.png`."""
-    figures, curves = figures_of(evidence), _curves(evidence, about)
+def lay_out_report(evidence: Evidence, about: About, folder: Path, plotted: Path) -> None:
+    """Fill a folder with the page that tells of a whole compression, and with its plots as `plots/*.png`.
+
+    Args:
+        evidence: what was measured.
+        about: what is told beside it.
+        folder: that is filled.
+        plotted: the folder of the same evidence, whose plots are taken as they are.
+
+    """
     (folder / PLOTS).mkdir(parents=True)
-    for name, figure in {**figures, **{f"learning_curves_{stage}": curve for stage, curve in curves.items()}}.items():
-        figure.savefig(folder / PLOTS / f"{name}.png")
-    (folder / PAGE).write_text(render_page(evidence, figures, about), encoding="utf-8")
+    for plot in (plotted / PLOTS).iterdir():
+        shutil.copyfile(plot, folder / PLOTS / plot.name)
+    curves = {stage: plots.learning_curves(epochs, evidence.score) for stage, epochs in about.curves.items()}
+    for stage, curve in curves.items():
+        curve.savefig(folder / PLOTS / f"learning_curves_{stage}.png")
+    (folder / PAGE).write_text(render_page(evidence, figures_of(evidence), about, curves), encoding="utf-8")
 
 
-def render_page(evidence: Evidence, figures: "Mapping[str, Figure]", about: About | None = None) -> str:
+def render_page(
+    evidence: Evidence,
+    figures: "Mapping[str, Figure]",
+    about: About | None = None,
+    curves: "Mapping[str, Figure]" = MappingProxyType({}),
+) -> str:
     """The evidence as one HTML page with its plots inside, which follows the reader's light or dark scheme."""
-    curves = _curves(evidence, about)
     return (
         templates()
         .get_template("evidence.html")
         .render(evidence=evidence, figures=_drawn(figures), about=about, curves=_drawn(curves))
     )
-
-
-def _curves(evidence: Evidence, about: About | None) -> dict[str, "Figure"]:
-    trained = about.curves if about else {}
-    return {stage: plots.learning_curves(epochs, evidence.score) for stage, epochs in trained.items()}
 
 
 def _drawn(figures: "Mapping[str, Figure]") -> dict[str, "Markup"]:

@@ -12,7 +12,7 @@ from tasks.data.artifact import DataArtifact
 from tasks.data.heads import Head
 from tasks.evidence.card import render_card
 from tasks.evidence.evidence import Evidence, Tried, figures, open_evidence
-from tasks.evidence.page import About, as_cell, figures_of, lay_out, render_page, verdicts
+from tasks.evidence.page import About, as_cell, figures_of, lay_out, lay_out_report, render_page, verdicts
 from tasks.measuring.intervals import Interval, tango, wilson
 from tasks.measuring.scores import Parity
 
@@ -46,7 +46,7 @@ class Reading(HTMLParser):
         self.text += data
 
 
-def test_the_page_of_a_compression_tells_the_whole_of_it(evidence):
+def test_the_page_of_a_compression_tells_the_whole_of_it(evidence, tmp_path):
     about = About(
         name="cats <b>",
         version="",
@@ -56,10 +56,15 @@ def test_the_page_of_a_compression_tells_the_whole_of_it(evidence):
         curves={"train-teacher": [{"loss": 1.0, "validation_score": 0.5}, {"loss": 0.5, "validation_score": 0.75}]},
         links={"Prefect": "http://127.0.0.1:4200/runs/1"},
     )
-    page = render_page(evidence, figures_of(evidence), about)
+    lay_out(evidence, tmp_path)
+    lay_out_report(evidence, about, tmp_path / "report", tmp_path)
     reading = Reading()
-    reading.feed(page)
+    reading.feed((tmp_path / "report" / "index.html").read_text())
     text = "".join(reading.text.split())
+    there = {plot.name: plot.read_bytes() for plot in (tmp_path / "plots").iterdir()}
+    told = {plot.name: plot.read_bytes() for plot in (tmp_path / "report" / "plots").iterdir()}
+    assert told.pop("learning_curves_train-teacher.png").startswith(b"\x89PNG")
+    assert told == there, "what was drawn for the evidence is not drawn again"
     assert reading.fetched == ["http://127.0.0.1:4200/runs/1"]
     assert "b" not in reading.tags
     for words in (
