@@ -129,6 +129,7 @@ def _read(file: Path) -> tuple[str, frozenset[str]]:
     return hashlib.sha256(source).hexdigest(), imports_of(ast.parse(source))
 
 
+@functools.cache
 def file_of(module: str) -> Path | None:
     """The file of one of our modules, located without importing it; nothing if the name is not a module's."""
     place = ROOT.joinpath(*module.split("."))
