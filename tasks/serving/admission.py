@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -21,6 +22,8 @@ JSON, BINARY = 10, 3
 READING = 30  # seconds in which a message over gRPC has to arrive
 REFUSED = Counter("slimline_refused_requests", "Requests that were sent away because too many were under way.")
 TAKEN = Gauge("slimline_request_bytes", "Memory that requests under way take, by estimate.")
+PACKED = (b"gzip", b"deflate")
+EITHER = zlib.MAX_WBITS | 32  # zlib sees which of the two it is
 SIZE_OF_JSON = b"inference-header-content-length"  # a header of REST requests whose tensors are binary
 
 
@@ -63,8 +66,8 @@ class Memory:
 class Limit:
     """ASGI middleware: a body that is too large is answered with 413, and a request or a byte too many with 503.
 
-    Connections that ask nothing count for nothing, bytes count when they arrive, and whoever looks after the server is
-    always answered.
+    A body that is sent packed is unpacked as it arrives, and counts as what it becomes. Connections that ask nothing
+    count for nothing, bytes count when they arrive, and whoever looks after the server is always answered.
     """
 
     def __init__(self, inner: ASGIApp, config: ServeConfig, memory: Memory) -> None:
@@ -100,11 +103,22 @@ class Limit:
             )
             await refused(scope, receive, send)
             return
+        packing = headers.get(b"content-encoding", b"identity").strip().lower()
+        if packing not in (*PACKED, b"identity"):
+            await self._drop(receive)
+            told = (
+                f"content-encoding {packing[:20].decode(errors='replace')!r}: pack with gzip or deflate, or not at all"
+            )
+            await JSONResponse({"error": told}, 415)(scope, receive, send)
+            return
+        unpacking = Unpacking() if packing in PACKED else None
         seen, taken, weight = 0, 0, BINARY if SIZE_OF_JSON in headers else JSON
 
         async def counted() -> Message:
             nonlocal seen, taken
             message = await receive()
+            if unpacking and message["type"] == "http.request":
+                message = {**message, "body": unpacking.next(message, self.most - seen + 1)}
             size = len(message.get("body", b""))
             seen += size
             if seen > self.most:  # sent in pieces, without a length
@@ -130,6 +144,29 @@ class Limit:
             message = await receive()
             left -= len(message.get("body", b""))
             more = message.get("more_body", False)
+
+
+class Unpacking:
+    """A body that is sent packed, piece by piece; no piece becomes larger than is asked for."""
+
+    def __init__(self) -> None:
+        self.stream = zlib.decompressobj(EITHER)
+
+    def next(self, message: Message, most: int) -> bytes:
+        """What a piece becomes, at most so many bytes of it.
+
+        Raises:
+            HTTPException: it is not packed so, or is cut off.
+
+        """
+        try:
+            content = self.stream.decompress(message.get("body", b""), most)
+        except zlib.error as error:
+            raise HTTPException(400, f"the body is not packed as its content-encoding says ({error})") from error
+        whole = self.stream.eof and not self.stream.unused_data
+        if len(content) < most and not message.get("more_body", False) and not whole:
+            raise HTTPException(400, "the packed body is cut off, or goes on behind its end")
+        return content
 
 
 class Turns(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # gRPC has no annotations

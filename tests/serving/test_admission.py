@@ -1,10 +1,14 @@
 """The memory that requests under way may take: counted, refused, and given back, whatever becomes of a request."""
 
 import asyncio
+import gzip
+import zlib
 
 import grpc
 import pytest
 from fastapi.exceptions import HTTPException
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from postgres import free_port
 
 from tasks.serving.admission import BINARY, JSON, SIZE_OF_JSON, Limit, Memory, Turns
@@ -90,6 +94,59 @@ def test_a_request_that_takes_all_memory_is_answered_alone():
     limit = Limit(inner, ServeConfig(), memory)
     asyncio.run(limit({"type": "http", "method": "POST", "headers": []}, body(4 * MIB, 4 * MIB), None))
     assert memory.left == MIB
+
+
+def unpacked(packed: bytes, encoding: bytes, piece: int, most: int = MIB) -> bytes:
+    """What comes through of a packed body."""
+    came = []
+
+    async def inner(_, receive, __) -> None:
+        more = True
+        while more:
+            message = await receive()
+            came.append(message["body"])
+            more = message["more_body"]
+
+    memory = Memory(64 * MIB)
+    limit = Limit(inner, ServeConfig(max_request_bytes=most), memory)
+    pieces = [packed[start : start + piece] for start in range(0, len(packed), piece)] or [b""]
+
+    async def receive() -> dict:
+        return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
+
+    scope = {"type": "http", "method": "POST", "headers": [(b"content-encoding", encoding)]}
+    try:
+        asyncio.run(limit(scope, receive, None))
+    finally:
+        assert memory.left == memory.most
+        assert sum(map(len, came)) <= most
+    return b"".join(came)
+
+
+@pytest.mark.parametrize(("encoding", "pack"), [(b"gzip", gzip.compress), (b"Deflate", zlib.compress)])
+@settings(max_examples=40, deadline=None)
+@given(content=st.binary(max_size=3000), piece=st.integers(1, 500))
+def test_a_packed_body_comes_through_as_it_was(encoding, pack, content, piece):
+    assert unpacked(pack(content), encoding, piece) == content
+
+
+@pytest.mark.parametrize(
+    ("spoil", "status"),
+    [
+        (lambda packed: packed[:-3], 400),
+        (lambda packed: packed + b"more", 400),
+        (lambda packed: b"no gzip", 400),
+        (lambda packed: b"", 400),
+        (lambda packed: gzip.compress(bytes(2 * MIB)), 413),
+        (lambda packed: gzip.compress(bytes(MIB + 1)), 413),
+    ],
+)
+@pytest.mark.parametrize("piece", [7, 10 * MIB])
+def test_what_is_packed_wrongly_or_becomes_too_large_is_refused(spoil, status, piece):
+    with pytest.raises(HTTPException) as refused:
+        unpacked(spoil(gzip.compress(b"0" * 1000)), b"gzip", piece)
+    assert refused.value.status_code == status
+    assert len(unpacked(gzip.compress(bytes(MIB)), b"gzip", piece)) == MIB
 
 
 class Bytes(bytes):

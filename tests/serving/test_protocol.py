@@ -1,5 +1,6 @@
 """The Open Inference Protocol as others have it: KServe's own classes write what is read, and read what is written."""
 
+import gzip
 import json
 import re
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import httpx
 import numpy as np
 import pytest
+import tritonclient.http
 from registered import version_folder
 from serving_process import laid_out, question, serving
 
@@ -138,6 +140,32 @@ def test_bytes_and_values_are_answered_alike_under_the_request_s_own_id(server, 
     assert output["parameters"] == {"binary_data_size": right.nbytes}
     given = np.frombuffer(answer.content[size:], np.float32).reshape(output["shape"])
     np.testing.assert_allclose(given, right, atol=1e-6)
+
+
+@pytest.mark.parametrize("packing", ["gzip", "deflate"])
+def test_requests_that_tritonclient_packs_are_answered(server, sample, name, packing):
+    client = tritonclient.http.InferenceServerClient(server.http)
+    tensor = tritonclient.http.InferInput(name, list(sample[0].shape), "FP32")
+    tensor.set_data_from_numpy(sample[0])
+    answer = client.infer("tiny", [tensor], request_compression_algorithm=packing)
+    client.close()
+    (output,) = answer.get_response()["outputs"]
+    np.testing.assert_allclose(answer.as_numpy(output["name"]), sample[1], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("content", "packing", "status", "message"),
+    [
+        (b"no gzip", "gzip", 400, "not packed as its content-encoding says"),
+        (gzip.compress(bytes(20 << 20)), "gzip", 413, "larger than 16,777,216 bytes"),
+        (b"{}", "br", 415, "pack with gzip or deflate, or not at all"),
+    ],
+)
+def test_what_cannot_be_unpacked_is_said(server, content, packing, status, message):
+    url = f"{server.url}/v2/models/tiny/infer"
+    answer = httpx.post(url, content=content, headers={"content-encoding": packing})
+    assert answer.status_code == status
+    assert message in answer.json()["error"]
 
 
 @pytest.mark.parametrize(
