@@ -232,7 +232,7 @@ def sign(version: str) -> int:
     return 0
 
 
-def serve(version: str, watch: float, settings: Mapping[str, object]) -> int:
+def serve(versions: Sequence[str], watch: float, settings: Mapping[str, object]) -> int:
     """Answer over REST and gRPC, until SIGTERM.
 
     Raises:
@@ -240,11 +240,10 @@ def serve(version: str, watch: float, settings: Mapping[str, object]) -> int:
 
     """
     sys.argv[1:] = []  # kserve reads them when it is imported, and has words of its own
-    from tasks.serving.__main__ import serve_folder, serve_registered
+    from tasks.serving.__main__ import serve
 
-    options = argparse.Namespace(version=version, folder=Path(version), watch=watch, **settings)
     try:
-        (serve_folder if options.folder.is_dir() else serve_registered)(options)
+        serve(argparse.Namespace(versions=versions, watch=watch, **settings))
     except ModuleNotFoundError as error:
         message = f"{error.name} is not installed, and the server needs it: pip install 'slimline[serve]'"
         raise ServerFailed(message) from error

@@ -280,9 +280,9 @@ def sign(version: Version) -> Command:
 
 @command
 def serve(
-    version: Annotated[
-        str,
-        typer.Argument(metavar="models:/NAME@ALIAS", help="or models:/NAME/3, or a folder that was laid out"),
+    versions: Annotated[
+        list[str],
+        typer.Argument(metavar="VERSION", help="models:/NAME@ALIAS, models:/NAME/3, or a folder; or several of them"),
     ],
     watch: Annotated[float, typer.Option(metavar="SECONDS", help="how often to look where it leads")] = 10,
     host: Annotated[str, typer.Option(help="0.0.0.0 listens on every address of this machine")] = "127.0.0.1",
@@ -297,7 +297,7 @@ def serve(
     """Answer over REST and gRPC, and follow the alias."""
     words = {"host": host, "http_port": http_port, "grpc_port": grpc_port, "threads": threads, "key_file": key_file}
     words |= {"tls_cert": tls_cert, "tls_key": tls_key, "tls_client_ca": tls_client_ca}
-    return Command(partial(commands.serve, version, watch, words))
+    return Command(partial(commands.serve, versions, watch, words))
 
 
 @command

@@ -1,4 +1,4 @@
-"""`python -m tasks.serving FOLDER`: serve a version that was laid out by `slimline deploy`."""
+"""`python -m tasks.serving FOLDER …`: serve versions that were laid out by `slimline deploy`."""
 
 import argparse
 import asyncio
@@ -19,18 +19,23 @@ if TYPE_CHECKING:
     from tasks.serving.model import ServedModel
     from tasks.serving.served import Served
 
+    Follow = Callable[[ServedModel], Callable[[], Awaitable[None]]]
+
 log = logging.getLogger("slimline.serving")
 
 
 def main() -> int:
     """Serve until SIGTERM; 1 if the version cannot be served, 2 if an option is wrong."""
-    grammar = argparse.ArgumentParser(prog="python -m tasks.serving", description="Serve a folder that was laid out.")
-    grammar.add_argument("folder", type=Path)
+    grammar = argparse.ArgumentParser(prog="python -m tasks.serving", description="Serve folders that were laid out.")
+    grammar.add_argument("versions", nargs="+", metavar="folder")
     add_options(grammar)
     options = grammar.parse_args()
     sys.argv[1:] = []  # kserve reads them when it is imported, and has words of its own
     try:
-        serve_folder(options)
+        for name in options.versions:
+            if not Path(name).is_dir():
+                raise OptionWrong("folder", name, "is no folder; `slimline deploy` lays one out")
+        serve(options)
     except SlimlineError as error:
         print(f"slimline: {error}", file=sys.stderr)
         return error.exit_code
@@ -69,52 +74,55 @@ def config_of(options: argparse.Namespace) -> ServeConfig:
     return config
 
 
-def serve_folder(options: argparse.Namespace) -> None:
-    """Serve the folder that the options name, until SIGTERM."""
-    from tasks.serving.served import open_folder
+def serve(options: argparse.Namespace) -> None:
+    """Serve folders, and what addresses in the registry lead to, followed where they are aliases, until SIGTERM.
 
-    config_of(options)  # before anything is opened
+    Raises:
+        OptionWrong, VersionError: an option or an address that cannot be.
+        BundleDamaged, VersionDamaged, SmokeTestFailed: a version that is not what it was, or answers otherwise.
 
-    async def nothing() -> None:
-        return None
-
-    serve(open_folder(options.folder, options.threads), options, lambda _: nothing)
-
-
-def serve_registered(options: argparse.Namespace) -> None:
-    """Serve what an address in the registry leads to, and follow it if it is an alias, until SIGTERM."""
-    from tasks.serving.watch import find, following
-
-    config_of(options)
-    parse(options.version, ", or a folder")
-    served = find(options.version, options.threads)
-    serve(served, options, lambda model: following(model, options.version, options.threads, options.watch))
-
-
-def serve(
-    served: "Served", options: argparse.Namespace, beside: "Callable[[ServedModel], Callable[[], Awaitable[None]]]"
-) -> None:
-    """Serve an opened version until SIGTERM, with something that runs beside the model."""
+    """
     import uvicorn
 
     from tasks.serving.access import open_to
     from tasks.serving.model import ServedModel
     from tasks.serving.server import run
 
+    config = config_of(options)  # before anything is opened
+    for version in options.versions:
+        if not Path(version).is_dir():
+            parse(version, ", or a folder")
+    opened = [open_one(version, options) for version in options.versions]
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
-    config = config_of(options)
-    model = ServedModel(served, config)
+    models = [ServedModel(served, config) for served, _ in opened]
+    followed = [follow(model) for model, (_, follow) in zip(models, opened, strict=True) if follow]
+
+    async def beside() -> None:
+        await asyncio.gather(*(follow() for follow in followed))
 
     def ready() -> None:
         scheme = "https" if config.tls_cert else "http"
-        rest = f"{scheme}://{address(config.host, config.http_port)}/v2/models/{served.name}"
         rpc = address(config.host, config.grpc_port)
-        print(f"{served.name} version {served.version}: REST {rest}, gRPC {rpc}\ncurl {rest}", flush=True)
+        for model in models:
+            rest = f"{scheme}://{address(config.host, config.http_port)}/v2/models/{model.name}"
+            print(f"{model.name} version {model.served.version}: REST {rest}, gRPC {rpc}\ncurl {rest}", flush=True)
         if sentence := open_to(config):
             log.warning(sentence)
 
     with asyncio.Runner(loop_factory=uvicorn.Config("").get_loop_factory()) as runner:  # uvloop's, where it is
-        runner.run(run(model, config, beside(model), ready))
+        runner.run(run(models, config, beside, ready))
+
+
+def open_one(version: str, options: argparse.Namespace) -> "tuple[Served, Follow | None]":
+    """A version, opened and tried; and what follows it, if it is of the registry."""
+    if Path(version).is_dir():
+        from tasks.serving.served import open_folder
+
+        return open_folder(Path(version), options.threads), None
+    from tasks.serving.watch import find, following
+
+    served = find(version, options.threads)
+    return served, lambda model: following(model, version, options.threads, options.watch)
 
 
 if __name__ == "__main__":

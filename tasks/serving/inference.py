@@ -5,42 +5,30 @@ does.
 """
 
 import re
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from fastapi.exceptions import HTTPException
 from fastapi.responses import JSONResponse
-from kserve.errors import ModelNotFound
 from kserve.protocol.grpc.grpc_predict_v2_pb2 import ModelInferRequest, ModelInferResponse
 from kserve.protocol.grpc.servicer import InferenceServicer
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tasks.serving.admission import SIZE_OF_JSON
-from tasks.serving.model import ServedModel
+from tasks.serving.model import ServedModel, model_for
 from tasks.serving.protocol import from_grpc, from_rest, to_grpc, to_rest
 
 PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 Handlers = Mapping[int | type[Exception], Callable[[Any, Any], Coroutine[Any, Any, Any]]]  # as Starlette has them
 
 
-class NoSuchVersion(ModelNotFound):  # type: ignore[misc]  # kserve has no annotations
-    """Another version than the one that is served: 404 over REST, NOT_FOUND over gRPC."""
-
-    def __init__(self, asked: str, model: ServedModel) -> None:
-        super().__init__(model.name)
-        self.reason = (
-            f"version {asked[:20]} of {model.name} is not served, and version {model.served.version} is: the "
-            "registry's alias decides, so ask for no version, or start a server of that one"
-        )
-
-
 class Inference:
     """ASGI middleware: `POST …/infer` is answered, and all else is passed on."""
 
-    def __init__(self, inner: ASGIApp, model: ServedModel, handlers: Handlers) -> None:
+    def __init__(self, inner: ASGIApp, models: Sequence[ServedModel], handlers: Handlers) -> None:
         self.inner = inner
-        self.model = model
+        self.models = models
         self.handlers = handlers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,10 +38,10 @@ class Inference:
             await self.inner(scope, receive, send)
             return
         try:
-            check_served(self.model, *asked.groups())
             body = await body_of(receive)
+            model = model_for(self.models, *asked.groups())
             size = next((value for name, value in scope["headers"] if name == SIZE_OF_JSON), None)
-            content, length = to_rest(await self.model.answer(from_rest(body, size)))
+            content, length = to_rest(await model.answer(from_rest(body, size)))
         except ClientDisconnect:
             return
         except HTTPException as error:
@@ -74,27 +62,14 @@ class Inference:
 class Servicer(InferenceServicer):  # type: ignore[misc]
     """KServe's, but for the answers."""
 
-    def __init__(self, model: ServedModel, *args: Any) -> None:
+    def __init__(self, models: Sequence[ServedModel], *args: Any) -> None:
         super().__init__(*args)
-        self.model = model
+        self.models = models
 
     async def ModelInfer(self, request: ModelInferRequest, context: Any) -> ModelInferResponse:  # noqa: ARG002, N802
         """Answer one request."""
-        check_served(self.model, request.model_name, request.model_version)
-        return to_grpc(await self.model.answer(from_grpc(request)))
-
-
-def check_served(model: ServedModel, name: str, version: str | None) -> None:
-    """Pass if it is this model that is asked, and this version if one is named.
-
-    Raises:
-        ModelNotFound: it is another.
-
-    """
-    if name != model.name:
-        raise ModelNotFound(name[:100])
-    if version and version != model.served.version:
-        raise NoSuchVersion(version, model)
+        model = model_for(self.models, request.model_name, request.model_version)
+        return to_grpc(await model.answer(from_grpc(request)))
 
 
 async def body_of(receive: Receive) -> bytes:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 from kserve import Model
-from kserve.errors import InvalidInput, ModelNotReady
+from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady
 from kserve.metrics import PREDICT_HIST_TIME, PROM_LABELS, get_labels
 from prometheus_client import REGISTRY, Gauge, Histogram
 
@@ -19,6 +20,7 @@ from tasks.serving.admission import REFUSED
 from tasks.serving.limits import ServeConfig
 from tasks.serving.protocol import Answer, Question, Tensor, datatype
 from tasks.serving.served import SLOW, Served
+from tasks.versions.labels import as_json
 
 SERVED = Gauge("slimline_served_version", "1 for the version that is served.", ["model", "version"])
 WAITING = Gauge("slimline_waiting_requests", "Requests that wait for the runtime.")
@@ -32,6 +34,9 @@ PREDICT = Histogram(
 BATCH = Histogram("slimline_request_examples", "Examples in a request.", buckets=(1, 2, 4, 8, 16, 32, 64, 256, 1024))
 Waiting = tuple[Served, Array, "asyncio.Future[Array]"]
 
+_all: "WeakSet[ServedModel]" = WeakSet()  # of this process
+WAITING.set_function(lambda: sum(len(model.waiting) for model in _all))
+
 
 class TooBusy(ModelNotReady):  # type: ignore[misc]  # kserve has no annotations
     """More is waiting than may wait: 503 over REST, UNAVAILABLE over gRPC."""
@@ -39,6 +44,18 @@ class TooBusy(ModelNotReady):  # type: ignore[misc]  # kserve has no annotations
     def __init__(self, name: str, waiting: int) -> None:
         super().__init__(name, f"{waiting} requests are waiting already: ask again later, or start another server")
         self.reason = self.error_msg  # where kserve's gRPC interceptor looks for it
+
+
+class NoSuchVersion(ModelNotFound):  # type: ignore[misc]
+    """Another version than those that are served: 404 over REST, NOT_FOUND over gRPC."""
+
+    def __init__(self, asked: str, served: "Sequence[ServedModel]") -> None:
+        super().__init__(served[0].name)
+        there = ", ".join(model.served.version for model in served)
+        self.reason = (
+            f"version {asked[:20]} of {served[0].name} is not served, and version {there} is: the registry's alias "
+            "decides, so ask for no version, or start a server of that one"
+        )
 
 
 class ServedModel(Model):  # type: ignore[misc]
@@ -51,6 +68,7 @@ class ServedModel(Model):  # type: ignore[misc]
 
     def __init__(self, served: Served, config: ServeConfig) -> None:
         super().__init__(served.name)
+        _all.add(self)
         self.take(served)
         self.max_batch = config.max_batch
         self.max_examples = config.max_examples
@@ -60,16 +78,28 @@ class ServedModel(Model):  # type: ignore[misc]
         self.waiting: list[Waiting] = []
         self.at_work: asyncio.Task[None] | None = None
         self.thread = ThreadPoolExecutor(1, "onnxruntime")
-        WAITING.set_function(lambda: len(self.waiting))
 
     def take(self, served: Served) -> None:
         """Serve this version from the next request on."""
         self.served = served
         SERVED.clear()
-        SERVED.labels(model=served.name, version=served.version).set(1)
+        for model in _all:
+            SERVED.labels(model=model.served.name, version=model.served.version).set(1)
+
+    def about(self) -> dict[str, Any]:
+        """What it is called, takes and gives, in the protocol's words, and what its answers are called."""
+        served = self.served
+        return {
+            "name": served.name,
+            "versions": [served.version],
+            "platform": "onnxruntime_onnx",
+            "inputs": list(map(_described, served.inputs)),
+            "outputs": list(map(_described, served.outputs)),
+            "labels": as_json(served.labels),
+        }
 
     async def get_input_types(self) -> list[dict[str, Any]]:
-        """What it takes, in the protocol's words."""
+        """What it takes, for KServe over gRPC."""
         return list(map(_described, self.served.inputs))
 
     async def get_output_types(self) -> list[dict[str, Any]]:
@@ -136,6 +166,22 @@ class ServedModel(Model):  # type: ignore[misc]
             taken, count = taken + 1, count + len(x)
         batch, self.waiting[:taken] = self.waiting[:taken], []
         return batch
+
+
+def model_for(models: Sequence[ServedModel], name: str, version: str | None) -> ServedModel:
+    """The model that is asked: by its name, and by its version where one is named; else the first of that name.
+
+    Raises:
+        ModelNotFound: it is not served here; NoSuchVersion where others of it are.
+
+    """
+    named = [model for model in models if model.name == name]
+    if not named:
+        raise ModelNotFound(name[:100])
+    found = next((model for model in named if version in (None, "", model.served.version)), None)
+    if found is None:
+        raise NoSuchVersion(str(version), named)
+    return found
 
 
 def _described(tensor: TensorSpec) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import fastapi
@@ -43,9 +43,8 @@ from tasks.serving.access import Keys, RpcKeys, keys_of, open_port, rest_options
 from tasks.serving.admission import Limit, Memory, Turns
 from tasks.serving.inference import Handlers, Inference, Servicer
 from tasks.serving.limits import ServeConfig, address, check_ports
-from tasks.serving.model import ServedModel
+from tasks.serving.model import ServedModel, model_for
 from tasks.serving.page import page
-from tasks.versions.labels import as_json
 
 KEPT_ALIVE = 65  # seconds that an idle connection is kept, KServe's choice: proxies that keep theirs for 60 close first
 
@@ -114,24 +113,18 @@ async def no_request(_: fastapi.Request, error: Exception) -> JSONResponse:
     return JSONResponse({"error": f"the request does not follow the Open Inference Protocol: {where[:1000]}"}, 400)
 
 
-async def no_versions(_: fastapi.Request, __: Exception) -> JSONResponse:
-    """What KServe has no code for."""
-    return JSONResponse({"error": "versions are not asked for by number: the registry's alias decides"}, 404)
-
-
 HANDLERS: Handlers = {
     InvalidInput: invalid_input_handler,
     ModelNotFound: model_not_found_handler,
     ModelNotReady: model_not_ready_handler,
     ServerNotReady: server_not_ready_handler,
-    NotImplementedError: no_versions,
     RequestValidationError: no_request,
     Exception: generic_exception_handler,
 }
 
 
 async def run(
-    model: ServedModel, config: ServeConfig, beside: Callable[[], Awaitable[None]], ready: Callable[[], None]
+    served: Sequence[ServedModel], config: ServeConfig, beside: Callable[[], Awaitable[None]], ready: Callable[[], None]
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish what was begun; `beside` runs meanwhile, `ready` is called once.
 
@@ -143,10 +136,11 @@ async def run(
     check_ports(config)
     quiet()
     models = ModelRepository()
-    models.update(model)
+    for model in reversed(served):  # the first of a name is the one that is there for it
+        models.update(model)
     plane, repository, memory = Plane(models), NoRepository(models), Memory(config.max_memory_bytes)
-    rest = rest_server(model, plane, repository, config, memory)
-    rpc = rpc_server(model, plane, repository, config, memory)
+    rest = rest_server(served, plane, repository, config, memory)
+    rpc = rpc_server(served, plane, repository, config, memory)
     await rpc.start()
     ended = asyncio.Event()
 
@@ -180,7 +174,7 @@ async def _said_goodbye(rest: Rest, seconds: float) -> None:
 
 
 def rest_server(
-    model: ServedModel, plane: Plane, repository: NoRepository, config: ServeConfig, memory: Memory
+    served: Sequence[ServedModel], plane: Plane, repository: NoRepository, config: ServeConfig, memory: Memory
 ) -> Rest:
     """The second version of the protocol and metrics, and nothing else, behind a port of one address.
 
@@ -190,20 +184,30 @@ def rest_server(
     app = fastapi.FastAPI(title="Slimline", docs_url=None, redoc_url=None, exception_handlers=dict(HANDLERS))
     app.add_api_route("/metrics", metrics_handler, methods=["GET"], include_in_schema=False)
 
-    async def metadata(model_name: str) -> dict[str, Any]:
-        """What the model takes and gives, and what its answers are called."""
-        about = await plane.model_metadata(model_name)
-        served = plane.get_model_from_registry(model_name).served
-        return {**about, "versions": [served.version], "labels": as_json(served.labels)}
+    async def metadata(model_name: str, model_version: str | None = None) -> dict[str, Any]:
+        """What a model takes and gives, and what its answers are called."""
+        about = model_for(served, model_name, model_version).about()
+        every = [model.served.version for model in served if model.name == model_name]
+        return about if model_version else {**about, "versions": list(dict.fromkeys(every))}
+
+    async def is_ready(model_name: str, model_version: str) -> dict[str, Any]:
+        """Whether a version is served."""
+        model_for(served, model_name, model_version)
+        if not await plane.model_ready(model_name):
+            raise ModelNotReady(model_name)
+        return {"name": model_name, "ready": True}
 
     async def about(request: fastapi.Request) -> HTMLResponse:
-        (name,) = plane.model_registry.get_models()
-        return HTMLResponse(page(await metadata(name), str(request.base_url).rstrip("/")))
+        """A page."""
+        return HTMLResponse(page([model.about() for model in served], str(request.base_url).rstrip("/")))
 
-    app.add_api_route("/v2/models/{model_name}", metadata, methods=["GET"], include_in_schema=False)
+    # before KServe's own of these paths, which stand in the schema
+    routes = {"": metadata, "/versions/{model_version}": metadata, "/versions/{model_version}/ready": is_ready}
+    for path, answer in routes.items():
+        app.add_api_route("/v2/models/{model_name}" + path, answer, methods=["GET"], include_in_schema=False)
     app.add_api_route("/docs", about, methods=["GET"], include_in_schema=False)
     register_v2_endpoints(app, plane, repository)
-    app.add_middleware(Inference, model=model, handlers=HANDLERS)
+    app.add_middleware(Inference, models=served, handlers=HANDLERS)
     app.add_middleware(Limit, config=config, memory=memory)
     if config.key_file is not None:
         app.add_middleware(Keys, keys=keys_of(config.key_file))  # around the limit: who has no key is not read
@@ -225,7 +229,7 @@ def rest_server(
 
 
 def rpc_server(
-    model: ServedModel, plane: Plane, repository: NoRepository, config: ServeConfig, memory: Memory
+    served: Sequence[ServedModel], plane: Plane, repository: NoRepository, config: ServeConfig, memory: Memory
 ) -> grpc.aio.Server:
     """KServe's servicer behind a port of one address, without a log line for each request."""
     options = [
@@ -239,7 +243,7 @@ def rpc_server(
         options=options,
         maximum_concurrent_rpcs=config.max_waiting,
     )
-    add_GRPCInferenceServiceServicer_to_server(Servicer(model, plane, repository), server)
+    add_GRPCInferenceServiceServicer_to_server(Servicer(served, plane, repository), server)
     open_port(server, address(config.host, config.grpc_port), config)
     return server
 

@@ -139,8 +139,8 @@ def test_servers_answer_ctrl_c_themselves():
 def test_serve_listens_where_a_bundles_own_server_does():
     own = argparse.ArgumentParser()
     add_options(own)
-    version, watch, settings = chosen(["serve", "models:/a/1"]).work.args
-    assert (version, watch) == ("models:/a/1", 10)
+    versions, watch, settings = chosen(["serve", "models:/a/1"]).work.args
+    assert (versions, watch) == (["models:/a/1"], 10)
     assert settings == vars(own.parse_args([]))
 
 

@@ -64,12 +64,12 @@ def serving(folder: Path, command: list[str], **environment: str) -> Iterator[Se
             process.kill()
 
 
-def laid_out(version: Path, folder: Path, number: int) -> Path:
+def laid_out(version: Path, folder: Path, number: int, name: str = "tiny") -> Path:
     """A version's folder as a bundle has it."""
     (folder / "evidence").mkdir(parents=True)
-    for name in ("model.onnx", "labels.json", "sample.npz", "evidence/evidence.json"):
-        shutil.copyfile(version / name, folder / name)
-    write_manifest(folder, name="tiny", version=number)
+    for file in ("model.onnx", "labels.json", "sample.npz", "evidence/evidence.json"):
+        shutil.copyfile(version / file, folder / file)
+    write_manifest(folder, name=name, version=number)
     return folder
 
 
