@@ -207,14 +207,13 @@ def rest_server(
         app.add_api_route("/v2/models/{model_name}" + path, answer, methods=["GET"], include_in_schema=False)
     app.add_api_route("/docs", about, methods=["GET"], include_in_schema=False)
     register_v2_endpoints(app, plane, repository)
-    app.add_middleware(Inference, models=served, handlers=HANDLERS)
-    app.add_middleware(Limit, config=config, memory=memory)
+    # around FastAPI, and not inside it: what it does for each request takes a tenth of an answer
+    outer: ASGIApp = Limit(Inference(app, served, HANDLERS), config, memory)
     if config.key_file is not None:
-        app.add_middleware(Keys, keys=keys_of(config.key_file))  # around the limit: who has no key is not read
-    app.add_middleware(Goodbye, plane=plane)
+        outer = Keys(outer, keys_of(config.key_file))  # around the limit: who has no key is not read
     return Rest(
         uvicorn.Config(
-            app,
+            Goodbye(outer, plane),
             host=config.host,
             port=config.http_port,
             log_config=None,
