@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tasks.contract.errors import SlimlineError
 
-SOME = settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+SOME = settings(max_examples=2, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 MANY = settings(SOME, max_examples=100)
 ROWS = 90
 METRICS = {

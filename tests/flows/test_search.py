@@ -151,6 +151,7 @@ def test_the_search_s_page_has_the_table_the_plot_and_the_version(found, store):
         assert len(plot.convert("RGB").getcolors(plot.size[0] * plot.size[1])) > 10
 
 
+@pytest.mark.slow
 def test_typed_again_nothing_is_tried_anew(slimline, found):
     again = slimline.ended()
     assert again.returncode == 0

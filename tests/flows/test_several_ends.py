@@ -131,6 +131,7 @@ def expected(y, answers):
     }
 
 
+@pytest.mark.slow  # two minutes; the next one goes most of the way with a model of the zoo
 def test_a_model_of_keras_3_is_measured_served_and_monitored_output_by_output(home, tmp_path):
     import mlflow
 
