@@ -190,8 +190,8 @@ def rest_server(
         every = [model.served.version for model in served if model.name == model_name]
         return about if model_version else {**about, "versions": list(dict.fromkeys(every))}
 
-    async def is_ready(model_name: str, model_version: str) -> dict[str, Any]:
-        """Whether a version is served."""
+    async def is_ready(model_name: str, model_version: str | None = None) -> dict[str, Any]:
+        """Whether a model is served, and the version if one is named."""
         model_for(served, model_name, model_version)
         if not await plane.model_ready(model_name):
             raise ModelNotReady(model_name)
@@ -202,9 +202,11 @@ def rest_server(
         return HTMLResponse(page([model.about() for model in served], str(request.base_url).rstrip("/")))
 
     # before KServe's own of these paths, which stand in the schema
-    routes = {"": metadata, "/versions/{model_version}": metadata, "/versions/{model_version}/ready": is_ready}
-    for path, answer in routes.items():
-        app.add_api_route("/v2/models/{model_name}" + path, answer, methods=["GET"], include_in_schema=False)
+    for path in ("", "/versions/{model_version}"):
+        for last, answer in (("", metadata), ("/ready", is_ready)):
+            app.add_api_route(
+                f"/v2/models/{{model_name}}{path}{last}", answer, methods=["GET"], include_in_schema=False
+            )
     app.add_api_route("/docs", about, methods=["GET"], include_in_schema=False)
     register_v2_endpoints(app, plane, repository)
     # around FastAPI, and not inside it: what it does for each request takes a tenth of an answer

@@ -81,6 +81,7 @@ def test_what_is_not_served_is_not_found(server):
     for path, words in {
         "tiny/versions/3": "version 3 of tiny is not served, and version 1, 2 is",
         "tiny/versions/3/ready": "version 3 of tiny is not served",
+        "tiny/ready?model_version=3": "version 3 of tiny is not served",
         "huge": "huge does not exist",
     }.items():
         answer = httpx.get(f"{server.url}/v2/models/{path}")
