@@ -47,20 +47,21 @@ RESULTS = Path(__file__).parent / "results"
 CONNECTIONS = (1, 8)
 WARM = 50  # requests of each connection that are not counted
 Ask = Callable[[], bytes]
+MLFLOW = "mlflow, JSON"
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}  # of wrk's, in milliseconds
 FLOOR = """
 import asyncio, sys, uvicorn, grpc
-BODY, MESSAGE = bytes(int(sys.argv[3])), bytes(int(sys.argv[3]))
-HEADERS = [(b"content-type", b"application/octet-stream"), (b"content-length", str(len(BODY)).encode())]
+ANSWER = bytes(int(sys.argv[3]))
+HEADERS = [(b"content-type", b"application/octet-stream"), (b"content-length", str(len(ANSWER)).encode())]
 
 async def app(scope, receive, send):
     while (await receive()).get("more_body"):
         pass
     await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-    await send({"type": "http.response.body", "body": BODY})
+    await send({"type": "http.response.body", "body": ANSWER})
 
 async def answer(message, context):
-    return MESSAGE
+    return ANSWER
 
 async def main():
     rpc = grpc.aio.server()
@@ -198,9 +199,6 @@ def ways(version: dict[str, Any], ports: dict[str, int], call: Callable[[np.ndar
         "slimline, REST, JSON": http_way(ports["rest"], path, asked, as_json, from_json),
         MLFLOW: http_way(ports["mlflow"], "/invocations", theirs, as_json, from_mlflow),
     }
-
-
-MLFLOW = "mlflow, JSON"
 
 
 def asked(way: Way, connections: int, seconds: float) -> dict[str, float]:

@@ -4,22 +4,30 @@ All else of the protocol goes KServe's way; what it would do around each of thes
 does.
 """
 
-import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from fastapi.exceptions import HTTPException
 from fastapi.responses import JSONResponse
-from kserve.protocol.grpc.grpc_predict_v2_pb2 import ModelInferRequest, ModelInferResponse
+from kserve.protocol.grpc.grpc_predict_v2_pb2 import (
+    ModelInferRequest,
+    ModelInferResponse,
+    ModelMetadataRequest,
+    ModelMetadataResponse,
+    ModelReadyRequest,
+    ModelReadyResponse,
+)
 from kserve.protocol.grpc.servicer import InferenceServicer
 from starlette.requests import ClientDisconnect
+from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tasks.serving.admission import SIZE_OF_JSON
 from tasks.serving.model import ServedModel, model_for
 from tasks.serving.protocol import from_grpc, from_rest, to_grpc, to_rest
 
-PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
+# as FastAPI's routes match them, so that no request gets to KServe's own: one that ends in a line break too
+PATHS = [compile_path(f"/v2/models/{{name}}{version}/infer")[0] for version in ("", "/versions/{version}")]
 Handlers = Mapping[int | type[Exception], Callable[[Any, Any], Coroutine[Any, Any, Any]]]  # as Starlette has them
 
 
@@ -33,13 +41,15 @@ class Inference:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass on."""
-        asked = PATH.fullmatch(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        asked = None
+        if scope["type"] == "http" and scope["method"] == "POST":
+            asked = next((found for path in PATHS if (found := path.match(scope["path"]))), None)
         if asked is None:
             await self.inner(scope, receive, send)
             return
         try:
             body = await body_of(receive)
-            model = model_for(self.models, *asked.groups())
+            model = model_for(self.models, **asked.groupdict())
             size = next((value for name, value in scope["headers"] if name == SIZE_OF_JSON), None)
             content, length = to_rest(await model.answer(from_rest(body, size)))
         except ClientDisconnect:
@@ -60,11 +70,25 @@ class Inference:
 
 
 class Servicer(InferenceServicer):  # type: ignore[misc]
-    """KServe's, but for the answers."""
+    """KServe's, but for what is asked of a model: its versions are known here, and the answers made."""
 
     def __init__(self, models: Sequence[ServedModel], *args: Any) -> None:
         super().__init__(*args)
         self.models = models
+
+    async def ModelReady(self, request: ModelReadyRequest, context: Any) -> ModelReadyResponse:  # noqa: N802
+        """Whether a model is served, and the version if one is named."""
+        model_for(self.models, request.name, request.version)
+        return await super().ModelReady(request, context)
+
+    async def ModelMetadata(  # noqa: N802
+        self,
+        request: ModelMetadataRequest,
+        context: Any,  # noqa: ARG002
+    ) -> ModelMetadataResponse:
+        """What a model takes and gives; labels have no place in the message."""
+        about = model_for(self.models, request.name, request.version).about()
+        return ModelMetadataResponse(**{name: value for name, value in about.items() if name != "labels"})
 
     async def ModelInfer(self, request: ModelInferRequest, context: Any) -> ModelInferResponse:  # noqa: ARG002, N802
         """Answer one request."""

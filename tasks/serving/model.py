@@ -98,14 +98,6 @@ class ServedModel(Model):  # type: ignore[misc]
             "labels": as_json(served.labels),
         }
 
-    async def get_input_types(self) -> list[dict[str, Any]]:
-        """What it takes, for KServe over gRPC."""
-        return list(map(_described, self.served.inputs))
-
-    async def get_output_types(self) -> list[dict[str, Any]]:
-        """What it gives."""
-        return list(map(_described, self.served.outputs))
-
     async def answer(self, question: Question) -> Answer:
         """Answer one request.
 
@@ -168,7 +160,7 @@ class ServedModel(Model):  # type: ignore[misc]
         return batch
 
 
-def model_for(models: Sequence[ServedModel], name: str, version: str | None) -> ServedModel:
+def model_for(models: Sequence[ServedModel], name: str, version: str | None = None) -> ServedModel:
     """The model that is asked: by its name, and by its version where one is named; else the first of that name.
 
     Raises:

@@ -17,8 +17,7 @@ from typing import Any
 import fastapi
 import grpc
 import uvicorn
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse
 from kserve import ModelRepository
 from kserve.errors import (
     InvalidInput,
@@ -106,19 +105,11 @@ class Rest(uvicorn.Server):
         yield
 
 
-async def no_request(_: fastapi.Request, error: Exception) -> JSONResponse:
-    """What does not fit the protocol's schema: FastAPI would send it back, which fails when it holds NaN."""
-    assert isinstance(error, RequestValidationError)
-    where = "; ".join(f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors()[:5])
-    return JSONResponse({"error": f"the request does not follow the Open Inference Protocol: {where[:1000]}"}, 400)
-
-
 HANDLERS: Handlers = {
     InvalidInput: invalid_input_handler,
     ModelNotFound: model_not_found_handler,
     ModelNotReady: model_not_ready_handler,
     ServerNotReady: server_not_ready_handler,
-    RequestValidationError: no_request,
     Exception: generic_exception_handler,
 }
 

@@ -57,6 +57,7 @@ def test_the_page_of_a_compression_tells_the_whole_of_it(evidence, tmp_path):
         links={"Prefect": "http://127.0.0.1:4200/runs/1"},
     )
     lay_out(evidence, tmp_path)
+    (tmp_path / "plots" / "pareto.png").write_bytes(b"as it was drawn")
     lay_out_report(evidence, about, tmp_path / "report", tmp_path)
     reading = Reading()
     reading.feed((tmp_path / "report" / "index.html").read_text())

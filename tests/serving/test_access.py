@@ -12,9 +12,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from postgres import free_port
-from registered import version_folder
 from servers import until
-from serving_process import laid_out, serving
+from serving_process import serving
 from tritonclient.utils import InferenceServerException
 
 from tasks.contract.errors import OptionWrong
@@ -22,12 +21,6 @@ from tasks.serving.access import ASK, check_access, keys_of, open_to
 from tasks.serving.limits import ServeConfig
 
 KEY, NEXT = "a-key-of-32-characters-or-more-0", "the-key-that-takes-its-place-001"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, prefect_server, empty_store):
-    version = version_folder(tmp_path_factory, empty_store, {"seed": 1})
-    return laid_out(version, tmp_path_factory.mktemp("served") / "one", 1)
 
 
 @pytest.fixture

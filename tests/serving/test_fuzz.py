@@ -10,8 +10,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from registered import version_folder
-from serving_process import laid_out, serving
+from serving_process import serving
 
 FAST, SLOW = 150, 2500  # inputs of each of four kinds
 MOST = SLOW if os.environ.get("SLIMLINE_FUZZ") else FAST
@@ -20,9 +19,7 @@ SENT_AWAY = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.S
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory, prefect_server, empty_store):
-    version = version_folder(tmp_path_factory, empty_store, {"seed": 1})
-    folder = laid_out(version, tmp_path_factory.mktemp("served") / "one", 1)
+def server(folder, tmp_path_factory):
     with serving(tmp_path_factory.mktemp("log"), ["tasks.serving", str(folder)]) as running:
         yield running
         assert running.process.poll() is None, "it lives"

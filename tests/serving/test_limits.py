@@ -13,24 +13,11 @@ import pytest
 import tritonclient.grpc
 import tritonclient.http
 from postgres import free_port
-from registered import version_folder
 from servers import until
-from serving_process import laid_out, question, serving
+from serving_process import question, serving
 from tritonclient.utils import InferenceServerException
 
 LIBRARIES = {"grpc": tritonclient.grpc, "http": tritonclient.http}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, prefect_server, empty_store):
-    version = version_folder(tmp_path_factory, empty_store, {"seed": 1})
-    return laid_out(version, tmp_path_factory.mktemp("served") / "one", 1)
-
-
-@pytest.fixture(scope="module")
-def server(folder, tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("log"), ["tasks.serving", str(folder)]) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -44,12 +44,6 @@ def folder(home, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def server(folder, tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("log"), ["tasks.serving", str(folder)]) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def sample(home) -> dict[int, dict[str, np.ndarray]]:
     from tasks.store import tracking
 

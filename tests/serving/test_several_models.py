@@ -63,17 +63,24 @@ def test_over_grpc_by_version_too(server, samples):
     client = tritonclient.grpc.InferenceServerClient(server.grpc)
     name = client.get_model_metadata("other").inputs[0].name
     for (model, number), seed in NAMES.items():
+        assert client.is_model_ready(model, str(number))
+        assert client.get_model_metadata(model, str(number)).versions == [str(number)]
         x = samples[seed]["examples"]
         tensor = tritonclient.grpc.InferInput(name, list(x.shape), "FP32")
         tensor.set_data_from_numpy(x)
         answer = client.infer(model, [tensor], model_version=str(number))
         (output,) = answer.get_response().outputs
         np.testing.assert_allclose(answer.as_numpy(output.name), samples[seed]["onnxruntime"], atol=1e-6)
-    with pytest.raises(
-        InferenceServerException, match="version 3 of tiny is not served, and version 1, 2 is"
-    ) as refused:
-        client.infer("tiny", [tensor], model_version="3")
-    assert refused.value.status() == "StatusCode.NOT_FOUND"
+    for ask in (
+        lambda: client.infer("tiny", [tensor], model_version="3"),
+        lambda: client.is_model_ready("tiny", "3"),
+        lambda: client.get_model_metadata("tiny", "3"),
+    ):
+        with pytest.raises(
+            InferenceServerException, match="version 3 of tiny is not served, and version 1, 2 is"
+        ) as no:
+            ask()
+        assert no.value.status() == "StatusCode.NOT_FOUND"
     client.close()
 
 

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from tasks.contract.errors import DataError
+from tasks.data.folders import first
 from tasks.data.readers import masks
 from tasks.data.readers.images import Encoded
-
-FEW = 5  # files that a message names
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +87,3 @@ def faults_of(parts: dict[str, list[Example]], fault: Callable[[Encoded], str]) 
         if why:
             faults[str(each.path)] = why
     return faults
-
-
-def first(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    return ", ".join(names[:FEW]) + (f" and {len(names) - FEW:,} more" if len(names) > FEW else "")

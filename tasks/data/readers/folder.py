@@ -3,7 +3,6 @@
 `root/class/…` at any depth, or `root/{train,val,test}/class/…`; with a table `root/labels.csv`, or one a split.
 """
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,8 +15,9 @@ import numpy as np
 from tasks.contract.errors import DataError
 from tasks.contract.named import ONE
 from tasks.data.config import DataConfig
+from tasks.data.folders import SPLITS, first, mixing, split_folders, with_test
 from tasks.data.readers import images, masks, sounds
-from tasks.data.readers.file_examples import Example, all_faults_at_once, first, numbers_in, without_faulty
+from tasks.data.readers.file_examples import Example, all_faults_at_once, numbers_in, without_faulty
 from tasks.data.readers.file_labels import SUFFIXES as TABLES
 from tasks.data.readers.file_labels import as_targets, rows_of, table_in
 from tasks.data.readers.images import Encoded
@@ -39,7 +39,6 @@ from tasks.data.source import (
 MEDIA = {"images": images, "sounds": sounds}
 SUFFIXES = images.SUFFIXES + sounds.SUFFIXES
 CHUNK_FILES = 64
-SPLITS = ("train", "validation", "test")
 TEXTS = (".txt", ".md", ".json", ".xml", ".html")
 MASKS_AND_OTHERS = "has masks, which are the target of one output: for several write a function that returns all"
 LAYOUT = "lay the files out as root/class/file, or list file names and labels in root/labels.csv"
@@ -82,8 +81,8 @@ def read(config: DataConfig) -> Source:
 
 
 def mixed(examples: list[Example]) -> list[Example]:
-    """Files in an order that mixes the classes: the order of their names' digests."""
-    return sorted(examples, key=lambda each: hashlib.blake2b(each.name.encode(), digest_size=8).digest())
+    """Files in an order that mixes the classes."""
+    return sorted(examples, key=lambda each: mixing(each.name))
 
 
 def file_part(examples: list[Example], masks_of: Callable[[Any], np.ndarray], config: DataConfig) -> Part:
@@ -122,11 +121,9 @@ def column_beside(order: dict[str, list[Example]], part: str, field: str, column
 
 def by_split(config: DataConfig) -> dict[str, Listing]:
     """The files of every part, with their targets."""
-    parts = split_folders("data.source", config.source, config)
+    parts = parts_of("data.source", config.source, config)
     if config.test_source:
-        test = split_folders("data.test_source", config.test_source, config)
-        parts = {"train" if split == "all" else split: listing for split, listing in parts.items()}
-        parts["test"] = test.get("test") or test.get("all") or test["train"]
+        parts = with_test(parts, parts_of("data.test_source", config.test_source, config))
     listed = [split for split, listing in parts.items() if listing.table]
     if len(listed) not in (0, len(parts)):
         raise DataError("data.source", config.source, f"only {', '.join(listed)} has a table of labels; give each one")
@@ -170,7 +167,7 @@ def by_split(config: DataConfig) -> dict[str, Listing]:
     return parts
 
 
-def split_folders(field: str, value: str, config: DataConfig) -> dict[str, Listing]:
+def parts_of(field: str, value: str, config: DataConfig) -> dict[str, Listing]:
     """The parts of one root: its split folders, if `train` is among them, or the whole."""
     root = existing(field, value)
     if not root.is_dir():
@@ -181,14 +178,8 @@ def split_folders(field: str, value: str, config: DataConfig) -> dict[str, Listi
         return {"all": files_listed(field, table, root, config)}
     if masks.has_masks(root):
         return by_first_folder(field, value, with_masks(field, root, config))
-    splits = {name: path for path in folders_in(root) if (name := split_name(path.name)) in SPLITS}
-    if "train" not in splits:
-        return {"all": files_in(field, root, config)}
-    if len(splits) < len(folders_in(root)):
-        raise DataError(
-            field, value, "has split folders and others side by side; keep train, validation (or val) and test only"
-        )
-    return {split: files_in(field, splits[split], config) for split in SPLITS if split in splits}
+    splits = split_folders(field, value, folders_in(root)) or {"all": root}
+    return {split: files_in(field, folder, config) for split, folder in splits.items()}
 
 
 def by_first_folder(field: str, value: str, listing: Listing) -> dict[str, Listing]:

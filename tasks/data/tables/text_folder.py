@@ -3,21 +3,20 @@
 `root/class/….txt` at any depth, or `root/{train,val,test}/class/….txt`; without labels `root/….txt`.
 """
 
-import hashlib
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tasks.contract.errors import DataError
 from tasks.data.config import DataConfig
-from tasks.data.source import existing, split_name
+from tasks.data.folders import first, mixing, split_folders, with_test
+from tasks.data.source import existing
 from tasks.data.tables.config import TableConfig
 
 SUFFIX = ".txt"
 TEXT, LABEL = "text", "label"  # the columns
-SPLITS = ("train", "validation", "test")
 AT_ONCE = 256  # files
-FEW = 5  # files that a message names
 
 
 def parts_of(config: DataConfig) -> dict[str, list[tuple[str, Path]]]:
@@ -29,53 +28,54 @@ def parts_of(config: DataConfig) -> dict[str, list[tuple[str, Path]]]:
     """
     parts = _parts("data.source", config.source)
     if parts and config.test_source:
-        test = _parts("data.test_source", config.test_source)
-        if not test:
+        if not (test := _parts("data.test_source", config.test_source)):
             raise DataError("data.test_source", config.test_source, f"has no {SUFFIX} files, as data.source has")
-        parts = {"train" if part == "all" else part: folders for part, folders in parts.items()}
-        parts["test"] = test.get("test") or test.get("all") or test["train"]
+        return with_test(parts, test)
     return parts
 
 
 def _parts(field: str, value: str) -> dict[str, list[tuple[str, Path]]]:
     root = existing(field, value)
-    if not root.is_dir() or not texts_in(root):
+    below = _below(root) if root.is_dir() else {}
+    if not below:
         return {}
-    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and texts_in(path)]
-    splits = {split: path for path in folders if (split := split_name(path.name)) != "all"}
-    if "train" not in splits:
-        return {"all": [(field, root)]}
-    if len(splits) < len(folders):
-        raise DataError(
-            field, value, "has split folders and others side by side; keep train, validation (or val) and test only"
-        )
-    return {split: [(field, splits[split])] for split in SPLITS if split in splits}
+    folders = [root / name for name in sorted({name.split("/")[0] for name in below if "/" in name})]
+    splits = split_folders(field, value, folders) or {"all": root}
+    return {split: [(field, folder)] for split, folder in splits.items()}
 
 
 def texts_in(root: Path) -> list[Path]:
-    """The texts that have a class, else all, in an order that mixes the classes: of their names' digests."""
+    """The texts that have a class, else all, in an order that mixes the classes."""
     below = _below(root)
-    names = [name for name in below if "/" in name] or list(below)
-    return [below[name] for name in sorted(names, key=lambda name: hashlib.blake2b(name.encode()).digest())]
+    return [below[name] for name in sorted(_taken(below), key=mixing)]
 
 
 def note_of(root: Path) -> str:
     """What a person should know of texts that are left out."""
-    left = len(_below(root)) - len(texts_in(root))
+    below = _below(root)
+    left = len(below) - len(_taken(below))
     return f"Texts beside the class folders of {root.name} have no class: {left:,} are left out." if left else ""
+
+
+def _taken(below: Mapping[str, Path]) -> list[str]:
+    return [name for name in below if "/" in name] or list(below)
 
 
 def _below(root: Path) -> dict[str, Path]:
     """Every text below a folder that is not hidden, by its name below it."""
-    below = {path.relative_to(root).as_posix(): path for path in root.rglob(f"*{SUFFIX}")}
-    return {name: path for name, path in below.items() if "/." not in f"/{name}" and path.is_file()}
+    found: dict[str, Path] = {}
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = [Path(folder, name) for name in names if name.lower().endswith(SUFFIX) and name[0] != "."]
+        found |= {path.relative_to(root).as_posix(): path for path in paths if path.is_file()}  # no link to nowhere
+    return found
 
 
 def schema(root: Path) -> Any:
     """The Arrow schema: the text, and its class where there are class folders."""
     import pyarrow as pa
 
-    labelled = any(path.parent != root for path in texts_in(root))
+    labelled = any("/" in name for name in _below(root))
     return pa.schema([(name, pa.string()) for name in ((TEXT, LABEL) if labelled else (TEXT,))])
 
 
@@ -89,22 +89,25 @@ def batches(field: str, root: Path, config: TableConfig, columns: Mapping[str, A
     import pyarrow as pa
 
     paths = texts_in(root)
-    if TEXT in columns and (other := [path for path in paths if _decoded(path, config) is None]):
-        named = ", ".join(str(path) for path in other[:FEW])
-        more = f" and {len(other) - FEW:,} more" if len(other) > FEW else ""
-        raise DataError(
-            field,
-            f"{len(other):,} of {len(paths):,} texts",
-            f"are not in {config.encoding or 'UTF-8'}: {named}{more}; write what they are in, such as "
-            "data.table.encoding: cp1252 (Windows) or latin-1, or save them in one encoding",
-        )
     for start in range(0, len(paths), AT_ONCE):
         taken = paths[start : start + AT_ONCE]
-        values = {
-            TEXT: [_decoded(path, config) for path in taken] if TEXT in columns else [],
-            LABEL: [path.relative_to(root).parts[0] for path in taken],
-        }
+        values: dict[str, list[str | None]] = {LABEL: [path.relative_to(root).parts[0] for path in taken]}
+        if TEXT in columns:
+            values[TEXT] = [_decoded(path, config) for path in taken]
+            if None in values[TEXT]:
+                raise _in_another_encoding(field, paths, config)
         yield pa.RecordBatch.from_arrays([pa.array(values[name], pa.string()) for name in columns], list(columns))
+
+
+def _in_another_encoding(field: str, paths: Sequence[Path], config: TableConfig) -> DataError:
+    """Every text is tried, so that all of them are counted."""
+    other = [str(path) for path in paths if _decoded(path, config) is None]
+    return DataError(
+        field,
+        f"{len(other):,} of {len(paths):,} texts",
+        f"are not in {config.encoding or 'UTF-8'}: {first(other)}; write what they are in, such as "
+        "data.table.encoding: cp1252 (Windows) or latin-1, or save them in one encoding",
+    )
 
 
 def _decoded(path: Path, config: TableConfig) -> str | None:

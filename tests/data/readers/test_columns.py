@@ -14,11 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
+from new_rows import new_rows
 
 from tasks.contract.errors import DataError
 from tasks.data import DataConfig, Dataset, describe, open_data
-from tasks.data.new import open_new
-from tasks.data.tables.slimline_columns import from_json
 from tasks.formats.slimline_pyfunc import File, Table, TensorSpec
 
 ROWS = 120
@@ -47,20 +46,6 @@ def every(data: Dataset) -> np.ndarray:
     """All examples, in an order of their content."""
     x = np.concatenate([data.arrays(split)[0] for split in ("train", "validation", "test")])
     return x[np.lexsort(x.T)]
-
-
-def new_rows(data: Dataset, config: DataConfig, *, labels: bool = True):
-    """New data, read by what travels with a version: the profile's JSON."""
-    kept = describe(data)
-    return open_new(
-        config,
-        labels=labels,
-        inputs=data.input_shapes,
-        heads=data.heads,
-        limit=1000,
-        columns=kept["columns"],
-        encoding=tuple(map(from_json, kept.get("encoding", ()))),
-    )
 
 
 def test_categories_and_dates_are_inputs_by_name_and_the_notes_say_so(tmp_path: Path) -> None:

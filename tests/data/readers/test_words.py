@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import spoken_requests
+from new_rows import new_rows
 from pydantic import ValidationError
 
 from flows.shipped import DEPLOYMENTS
 from tasks.contract.errors import DataError
 from tasks.data import DataConfig, describe, fingerprint, open_data
-from tasks.data.new import open_new
 from tasks.data.tables.config import TableConfig
 from tasks.data.tables.slimline_columns import as_json, encoded, from_json, words_of
 from tasks.formats.slimline_pyfunc import File, Table, TensorSpec
@@ -90,15 +90,7 @@ def test_new_texts_become_the_same_ids_wherever_they_are_read(tmp_path):
     assert set(ids[1]) == {0, 1}
 
     config = written(tmp_path, new)
-    read = open_new(
-        config,
-        labels=False,
-        inputs=data.input_shapes,
-        heads=data.heads,
-        limit=100,
-        columns=data.columns,
-        encoding=data.encoding,
-    )
+    read = new_rows(data, config, labels=False)
     assert {tuple(row) for row in read.x} == {tuple(row) for row in ids}
     assert any("20 of 40 texts have no word that the training rows have" in note for note in read.notes)
 
