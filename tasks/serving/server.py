@@ -200,7 +200,7 @@ def rest_server(
             )
     app.add_api_route("/docs", about, methods=["GET"], include_in_schema=False)
     register_v2_endpoints(app, plane, repository)
-    # around FastAPI, and not inside it: what it does for each request takes a tenth of an answer
+    # around FastAPI, and not inside it: nothing of it is on the way of an answer
     outer: ASGIApp = Limit(Inference(app, served, HANDLERS), config, memory)
     if config.key_file is not None:
         outer = Keys(outer, keys_of(config.key_file))  # around the limit: who has no key is not read
