@@ -1,5 +1,6 @@
 """What `make up` shows, and what a person does with it in Chromium."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -80,9 +81,22 @@ def field(page, *path: str):
     return page.locator(f"xpath={label}/following::*[self::input or self::textarea][1]")
 
 
+def from_menu(opens, item) -> None:
+    """Take what a menu offers; a page that is still being filled closes it again, and a person opens it once more."""
+    from playwright.sync_api import TimeoutError as TooLong
+
+    for _ in range(6):
+        if not item.is_visible():
+            opens.click()
+        with contextlib.suppress(TooLong):
+            item.click(timeout=15_000)
+            return
+    item.click()
+
+
 def choose(page, option: str, name: str) -> None:
-    page.get_by_role("button", name=f"Select {name}", exact=True).click()
-    page.get_by_role("option", name=option, exact=True).click()
+    opens = page.get_by_role("button", name=f"Select {name}", exact=True)
+    from_menu(opens, page.get_by_role("option", name=option, exact=True))
 
 
 def deployment(up: Up, page, name: str, flow: str) -> None:
@@ -96,8 +110,7 @@ def deployment(up: Up, page, name: str, flow: str) -> None:
 def custom_run(up: Up, page, name: str, flow: str) -> None:
     """Open a deployment's form."""
     deployment(up, page, name, flow)
-    page.get_by_role("button", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Custom run").click()
+    from_menu(page.get_by_role("button", name="Run", exact=True), page.get_by_role("menuitem", name="Custom run"))
     page.locator("label", has_text="(Optional)").first.wait_for()  # the fields come after their frame
 
 
