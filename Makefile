@@ -7,7 +7,7 @@ PEERS := .slimline/peers
 OLIVE := .slimline/olive
 TRITON := .slimline/triton
 
-.PHONY: run up down status test test-fast test-browser test-triton test-wheel test-processors test-slow processors lint format docs lock bench bench-conversion bench-post-training bench-serving bench-training bench-compression bench-channels bench-pairs bench-coverage bench-seeds bench-campaign clean
+.PHONY: run up down status test test-fast test-browser test-triton test-gpu test-wheel test-processors test-slow processors lint format docs lock bench bench-conversion bench-post-training bench-serving bench-training bench-accelerators bench-compression bench-channels bench-pairs bench-coverage bench-seeds bench-campaign clean
 .DEFAULT_GOAL := run
 
 run: $(READY) ## compress a model on the handwritten digits, and register it
@@ -26,7 +26,7 @@ status: $(READY) ## what is up, and where
 # In the order of tests/conftest.py, the long files first; of itself pytest-xdist takes those of the most tests first.
 WORKERS := 3
 test: $(READY) ## all fast and flow tests: [WORKERS=3]
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not browser and not processors and not triton"
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not browser and not processors and not triton and not gpu"
 
 # What needs no flow, no server and no file of a model: two minutes.
 FAST := tests/test_layers.py $(addprefix tests/,contract measuring drift data evidence store zoo training) \
@@ -34,7 +34,7 @@ FAST := tests/test_layers.py $(addprefix tests/,contract measuring drift data ev
 	$(addprefix tests/quantization/test_,calibration.py pair_rule.py) $(addprefix tests/flows/test_,recipe.py budget.py grammar.py)
 
 test-fast: $(READY) ## what to run at the desk, in two minutes
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not browser and not processors and not triton" $(FAST)
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not browser and not processors and not triton and not gpu" $(FAST)
 
 test-browser: $(READY) ## what a person does in Chromium, from `make up` on: [SCREENSHOTS=folder that gets the pictures]
 	$(BIN)/pytest -m browser
@@ -45,6 +45,9 @@ test-wheel: $(READY) ## what a person gets who installs the wheel: an empty envi
 test-triton: $(READY) ## Triton's own server on a bundle's repository, its python backend in the place of the onnxruntime one
 	$(MAKE) --no-print-directory $(TRITON)/.ready
 	TRITON=$(TRITON) $(BIN)/pytest -m triton tests/deployments/test_triton.py
+
+test-gpu: $(READY) ## trainings on a GPU beside those on the processor, where TensorFlow finds one
+	$(BIN)/pytest -m gpu tests/training/test_on_gpu.py
 
 test-processors: $(READY) ## the same integers on processors that are not here, under QEMU
 	-@$(MAKE) --no-print-directory processors
@@ -87,6 +90,9 @@ bench-serving: $(READY) ## what it costs to be asked over the network: [VERSION=
 
 bench-training: $(READY) ## an epoch of training beside plain Keras, with a teacher and without: rows a second, memory
 	$(BIN)/python -m benchmarks.training
+
+bench-accelerators: $(READY) ## epochs of ResNet-50 on a GPU beside plain Keras, in three precisions: images a second, memory
+	$(BIN)/python -m benchmarks.accelerators
 
 bench-compression: $(READY) ## compression beside the tools one would take instead: DATA=folder with CIFAR-10
 	-@$(MAKE) --no-print-directory $(PEERS)/.ready

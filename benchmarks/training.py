@@ -108,10 +108,10 @@ class Turn:
         self.began = wait()
         self.worked = time.process_time()
 
-    def over(self) -> None:
-        """An epoch is over, and all that belongs to it."""
+    def over(self, **more: float) -> None:
+        """An epoch is over, and all that belongs to it; `more` is told of it too."""
         seconds, worked = time.perf_counter() - self.began, time.process_time() - self.worked
-        print(json.dumps({"seconds": seconds, "processor": worked, "peak": peak_memory()}), flush=True)
+        print(json.dumps({"seconds": seconds, "processor": worked, "peak": peak_memory(), **more}), flush=True)
         self.next()
 
 
@@ -179,9 +179,8 @@ def by_keras(model: "tf.keras.Model", data: Dataset, epochs: int) -> None:
 class Arm:
     """A process that trains an epoch when it is asked to."""
 
-    def __init__(self, arm: str, file: Path, epochs: int, *model: str, memory_mib: int = 512) -> None:
-        command = [sys.executable, "-m", "benchmarks.training", "--arm", arm, "--file", str(file)]
-        command += ["--epochs", str(epochs), "--memory-mib", str(memory_mib), *model]
+    def __init__(self, module: str, arm: str, file: Path, *options: object) -> None:
+        command = [sys.executable, "-m", module, "--arm", arm, "--file", str(file), *map(str, options)]
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  as long as the process
         environment = {**os.environ, "SLIMLINE_HOME": str(file.with_name(arm)), "TF_CPP_MIN_LOG_LEVEL": "2"}
         environment.pop("MLFLOW_TRACKING_URI", None)
@@ -218,7 +217,7 @@ def measure(folder: Path, rows: int, rounds: int) -> dict[str, Any]:
     """Epochs of all arms in turn: the first of each, then `rounds` of them."""
     file = folder / "images.npz"
     write_data(file, rows)
-    arms = {name: Arm(name, file, rounds + 1) for name in ARMS}
+    arms = {name: Arm("benchmarks.training", name, file, "--epochs", rounds + 1) for name in ARMS}
     epochs: dict[str, list[dict[str, float]]] = {name: [] for name in ARMS}
     order = Random(SEED)
     for number in range(rounds + 1):
@@ -243,7 +242,8 @@ def measure_memory(folder: Path, rows: int) -> Iterator[dict[str, Any]]:
         write_data(file, count)
         size = 32 * 32 * 3 * count
         for name, memory_mib in (("in memory", math.ceil(size / 2**20) + 1), ("streamed", 16)):
-            arm = Arm("taught", file, 2, "--architecture", "cnn", "--width", "0.25", memory_mib=max(16, memory_mib))
+            small = ("--epochs", 2, "--architecture", "cnn", "--width", 0.25, "--memory-mib", max(16, memory_mib))
+            arm = Arm("benchmarks.training", "taught", file, *small)
             peak = [arm.epoch() for _ in range(2)][-1]["peak"]
             arm.end()
             say(f"{name}, {count:,} rows of {size / 2**20:.0f} MiB: peak {peak / 2**20:,.0f} MiB")
