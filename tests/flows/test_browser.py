@@ -4,7 +4,6 @@ The screenshots that are taken on the way are the README's pictures:
 `make test-browser SCREENSHOTS=deployments/pictures`.
 """
 
-import contextlib
 import os
 import re
 import subprocess
@@ -23,14 +22,15 @@ from in_browser import (
     field,
     from_menu,
     open_artifact,
+    pause,
     picture,
+    schedule,
     set_lines,
     submit,
+    until_saved,
 )
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from playwright.sync_api import TimeoutError as PlaywrightTimeout
-from playwright.sync_api import expect
 from postgres import free_port
 from servers import until
 
@@ -332,34 +332,6 @@ def test_a_taken_port_is_named(up, tmp_path):
     assert done.returncode != 0
     assert f"MLFLOW_PORT: {taken}: cannot be had" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def schedule(page, when: str):
-    """The switch of a deployment's schedule, by what the schedule says."""
-    return page.locator("[data-slot=card]", has=page.get_by_text(when, exact=True)).get_by_role("switch")
-
-
-def pause(page, when: str):
-    """Switch a schedule off; a page that is still being filled passes over a click."""
-    switch = schedule(page, when)
-    for _ in range(6):
-        if switch.is_checked():
-            switch.click()
-        with contextlib.suppress(AssertionError):
-            expect(switch).not_to_be_checked(timeout=15_000)
-            return
-    expect(switch).not_to_be_checked()
-
-
-def until_saved(page):
-    """The page passes over a click while it checks what was typed: a person clicks again."""
-    run = page.get_by_role("button", name="Run", exact=True)
-    for _ in range(6):
-        page.get_by_role("button", name="Save").click()
-        with contextlib.suppress(PlaywrightTimeout):
-            run.wait_for(timeout=15_000)
-            return
-    run.wait_for()
 
 
 def test_what_a_person_set_in_the_ui_outlives_down_and_up(up, finished, page):

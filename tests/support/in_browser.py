@@ -129,6 +129,38 @@ def submit(page) -> None:
     toast.dispatch_event("click")
 
 
+def schedule(page, when: str):
+    """The switch of a deployment's schedule, by what the schedule says."""
+    return page.locator("[data-slot=card]", has=page.get_by_text(when, exact=True)).get_by_role("switch")
+
+
+def pause(page, when: str):
+    """Switch a schedule off; a page that is still being filled passes over a click."""
+    from playwright.sync_api import expect
+
+    switch = schedule(page, when)
+    for _ in range(6):
+        if switch.is_checked():
+            switch.click()
+        with contextlib.suppress(AssertionError):
+            expect(switch).not_to_be_checked(timeout=15_000)
+            return
+    expect(switch).not_to_be_checked()
+
+
+def until_saved(page):
+    """The page passes over a click while it checks what was typed: a person clicks again."""
+    from playwright.sync_api import TimeoutError as TooLong
+
+    run = page.get_by_role("button", name="Run", exact=True)
+    for _ in range(6):
+        page.get_by_role("button", name="Save").click()
+        with contextlib.suppress(TooLong):
+            run.wait_for(timeout=15_000)
+            return
+    run.wait_for()
+
+
 def set_lines(page, *lines: str) -> None:
     """Lines of the form's `settings`, its last field."""
     for number, line in enumerate(lines):
