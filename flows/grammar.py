@@ -293,10 +293,13 @@ def serve(
     tls_cert: Annotated[Path | None, typer.Option(help="the server's certificate, as PEM")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="its private key")] = None,
     tls_client_ca: Annotated[Path | None, typer.Option(help="who signs the certificates that clients bring")] = None,
+    record: Annotated[str, typer.Option(metavar="SHARE", help="keep so many of the examples, such as 1%")] = "0%",
+    record_rows: Annotated[int, typer.Option(help="most that are kept; the oldest go")] = 10_000,
 ) -> Command:
     """Answer over REST and gRPC, and follow the alias."""
     words = {"host": host, "http_port": http_port, "grpc_port": grpc_port, "threads": threads, "key_file": key_file}
     words |= {"tls_cert": tls_cert, "tls_key": tls_key, "tls_client_ca": tls_client_ca}
+    words |= {"record": record, "record_rows": record_rows}
     return Command(partial(commands.serve, versions, watch, words))
 
 

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import logging
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from tasks.serving.limits import ServeConfig, address
 from tasks.versions.address import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from tasks.serving.model import ServedModel
     from tasks.serving.served import Served
@@ -52,6 +53,8 @@ def add_options(grammar: argparse.ArgumentParser) -> None:
     grammar.add_argument("--tls-cert", type=Path, help="the server's certificate, as PEM")
     grammar.add_argument("--tls-key", type=Path, help="its private key")
     grammar.add_argument("--tls-client-ca", type=Path, help="who signs the certificates that clients bring")
+    grammar.add_argument("--record", default="0%", metavar="SHARE", help="keep so many of the examples, such as 1%%")
+    grammar.add_argument("--record-rows", type=int, default=10_000, help="most that are kept; the oldest go")
 
 
 def config_of(options: argparse.Namespace) -> ServeConfig:
@@ -109,8 +112,21 @@ def serve(options: argparse.Namespace) -> None:
         if sentence := open_to(config):
             log.warning(sentence)
 
-    with asyncio.Runner(loop_factory=uvicorn.Config("").get_loop_factory()) as runner:  # uvloop's, where it is
+    loop = uvicorn.Config("").get_loop_factory()  # uvloop's, where it is
+    with records(models, config), asyncio.Runner(loop_factory=loop) as runner:
         runner.run(run(models, config, beside, ready))
+
+
+@contextmanager
+def records(models: "Sequence[ServedModel]", config: ServeConfig) -> "Iterator[None]":
+    """While the block lasts, a share of what is asked is kept, if that is wanted."""
+    if not config.record:
+        yield
+        return
+    from tasks.serving.record import recording
+
+    with recording(models, config):
+        yield
 
 
 def open_one(version: str, options: argparse.Namespace) -> "tuple[Served, Follow | None]":

@@ -2,10 +2,19 @@
 
 import socket
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from tasks.contract.errors import OptionWrong, PortTaken
+
+
+def _share(value: Any) -> Any:
+    """`1%` as 0.01; all else as it is."""
+    return float(value[:-1]) / 100 if isinstance(value, str) and value.endswith("%") else value
+
+
+Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)]
 
 
 class ServeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -32,6 +41,8 @@ class ServeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     tls_cert: Path | None = Field(None, description="The server's certificate, as PEM.")
     tls_key: Path | None = Field(None, description="Its private key.")
     tls_client_ca: Path | None = Field(None, description="Who signs the certificates that clients have to bring.")
+    record: Share = Field(0, description="Which share of the examples is kept with its answers, such as 1%.")
+    record_rows: int = Field(10_000, ge=1, description="Most examples that are kept; the oldest go.")
     grace_seconds: int = Field(30, ge=0, description="How long requests that were begun may take when it is ended.")
 
 

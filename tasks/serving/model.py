@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
@@ -17,6 +17,7 @@ from prometheus_client import REGISTRY, Gauge, Histogram
 from tasks.contract.named import Array, by_name, packed
 from tasks.formats.slimline_pyfunc import TensorSpec
 from tasks.serving.admission import REFUSED
+from tasks.serving.beside import Answered
 from tasks.serving.limits import ServeConfig
 from tasks.serving.protocol import Answer, Question, Tensor, datatype
 from tasks.serving.served import SLOW, Served
@@ -78,6 +79,7 @@ class ServedModel(Model):  # type: ignore[misc]
         self.waiting: list[Waiting] = []
         self.at_work: asyncio.Task[None] | None = None
         self.thread = ThreadPoolExecutor(1, "onnxruntime")
+        self.hears: list[Callable[[Answered], None]] = []  # what is answered, beside: empty, unless asked for
 
     def take(self, served: Served) -> None:
         """Serve this version from the next request on."""
@@ -112,6 +114,8 @@ class ServedModel(Model):  # type: ignore[misc]
             at_once = served.seconds * len(x) < SLOW
             answers = served.call(x) if at_once else await self._beside(served, x)
             BATCH.observe(len(x))
+            for hear in self.hears:
+                hear(Answered(served, x, answers))
             given = by_name(answers, [tensor.name for tensor in served.outputs])
             wishes = question.wishes or dict.fromkeys(given)
             # an output's own wish, else the request's, which holds for all
