@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from flows import setting_up
 from flows.shipped import recipe_named, space_named
-from tasks.contract.errors import BudgetNotKept, ServerFailed
+from tasks.contract.errors import BudgetNotKept, OptionWrong, ServerFailed
 
 if TYPE_CHECKING:
     from flows.promote import Promotion
@@ -157,14 +158,15 @@ def compare_versions(one: str, other: str, *, as_json: bool) -> int:
     return 0
 
 
-def promote(name: str, candidate: str, approval: int, *, as_json: bool) -> int:
+def promote(name: str, candidate: str, approval: int, shadowed: str, agreement: str, *, as_json: bool) -> int:
     """Put a candidate in service."""
+    settings = {"hours": _hours(shadowed), "agreement": _share("--agreement", agreement)}
     starting = setting_up.start()
     with setting_up.shown() as display:
-        from flows.promote import promote
+        from flows.promote import Shadowed, promote
 
         setting_up.finish(starting, display)
-        result = promote(name, candidate, approval)
+        result = promote(name, candidate, approval, Shadowed(**settings))
     return _show(result, as_json=as_json)
 
 
@@ -293,6 +295,36 @@ def servers(word: Literal["up", "down", "status"]) -> int:
     from flows import up
 
     return {"up": up.up, "down": up.down, "status": up.status}[word]()
+
+
+def _hours(text: str) -> float:
+    """`24h`, `30m` or `2d` as hours.
+
+    Raises:
+        OptionWrong: it is none of these, or more than a year.
+
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhd])", text)
+    hours = float(found[1]) * {"m": 1 / 60, "h": 1, "d": 24}[found[2]] if found else 0.0
+    if found is None or hours > 8760:
+        raise OptionWrong("--shadowed", text, "say it as 30m, 24h or 7d, up to a year")
+    return hours
+
+
+def _share(field: str, text: str) -> float:
+    """`95%` or `0.95` as a number.
+
+    Raises:
+        OptionWrong: it is neither, or no share.
+
+    """
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise OptionWrong(field, text, "say it as 95%, or 0.95")
+    return share
 
 
 def _show(result: "Promotion", *, as_json: bool) -> int:

@@ -215,10 +215,14 @@ def promote(
     approval: Annotated[
         int, typer.Option(metavar="SECONDS", help="wait so long for a person to approve in Prefect's UI")
     ] = 0,
+    shadowed: Annotated[
+        str, typer.Option(metavar="TIME", help="it has to have been beside the champion so long, such as 24h")
+    ] = "0h",
+    agreement: Annotated[str, typer.Option(metavar="SHARE", help="and to have agreed so far there")] = "95%",
     json: Json = False,
 ) -> Command:
     """Put a candidate in service, if it is not worse than the champion."""
-    return Command(partial(commands.promote, name, candidate, approval, as_json=json))
+    return Command(partial(commands.promote, name, candidate, approval, shadowed, agreement, as_json=json))
 
 
 @command
@@ -295,11 +299,15 @@ def serve(
     tls_client_ca: Annotated[Path | None, typer.Option(help="who signs the certificates that clients bring")] = None,
     record: Annotated[str, typer.Option(metavar="SHARE", help="keep so many of the examples, such as 1%")] = "0%",
     record_rows: Annotated[int, typer.Option(help="most that are kept; the oldest go")] = 10_000,
+    shadow: Annotated[str, typer.Option(metavar="VERSION", help="asked beside, and compared")] = "",
+    shadow_share: Annotated[str, typer.Option(metavar="SHARE", help="of the requests it is asked")] = "10%",
+    shadow_rate: Annotated[float, typer.Option(help="most requests a second that it is asked")] = 50,
 ) -> Command:
     """Answer over REST and gRPC, and follow the alias."""
     words = {"host": host, "http_port": http_port, "grpc_port": grpc_port, "threads": threads, "key_file": key_file}
     words |= {"tls_cert": tls_cert, "tls_key": tls_key, "tls_client_ca": tls_client_ca}
     words |= {"record": record, "record_rows": record_rows}
+    words |= {"shadow": shadow, "shadow_share": shadow_share, "shadow_rate": shadow_rate}
     return Command(partial(commands.serve, versions, watch, words))
 
 

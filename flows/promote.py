@@ -31,7 +31,7 @@ from tasks.contract.progress import listener
 from tasks.contract.state_folder import alone, home
 from tasks.evidence.comparison import Comparison, as_markdown, brought_up_to_date, open_comparison, worse
 from tasks.smoke_test import smoke_test
-from tasks.store import pages, registry, tracking
+from tasks.store import pages, registry, shadow_runs, tracking
 from tasks.store.registry import CANDIDATE, CHAMPION, PREVIOUS, Registered
 from tasks.store.resumed import made_before
 from tasks.versions.registered import ELSEWHERE, open_registered
@@ -76,6 +76,25 @@ class Approval(RunInput):
     note: str = Field("", max_length=1000, description="Why; kept with the version.")
 
 
+class Shadowed(BaseModel, frozen=True, extra="forbid"):
+    """What a candidate has to have been beside the champion before, where a server asked both; 0 hours ask nothing."""
+
+    hours: float = Field(
+        0,
+        ge=0,
+        le=8760,
+        description="For how long it was asked beside the champion (slimline serve --shadow); 0 for not at all.",
+        json_schema_extra={"position": 0},
+    )
+    agreement: float = Field(
+        0.95,
+        ge=0,
+        le=1,
+        description="How far both agree at least, at the low end of the interval; of values it is an R².",
+        json_schema_extra={"position": 1},
+    )
+
+
 @flow(
     name="promote",
     flow_run_name="{name}@{candidate}",
@@ -84,7 +103,10 @@ class Approval(RunInput):
     on_running=[say_process],
 )
 def promote(
-    name: ModelName, candidate: str = CANDIDATE, approval_seconds: Annotated[int, Field(ge=0, le=604800)] = 0
+    name: ModelName,
+    candidate: str = CANDIDATE,
+    approval_seconds: Annotated[int, Field(ge=0, le=604800)] = 0,
+    shadowed: Shadowed = Shadowed(),  # noqa: B008  frozen
 ) -> Promotion:
     """Put a candidate in the champion's place, if it is not worse than it and keeps its budget here and now.
 
@@ -92,6 +114,7 @@ def promote(
         name: The registered model.
         candidate: Which version: its alias or its number.
         approval_seconds: How long to wait for a person to approve in the UI; nobody is asked if it is 0.
+        shadowed: What servers have to have seen of it beside the champion.
 
     """
     undone = _put_back(name)
@@ -106,6 +129,8 @@ def promote(
     recipe = recipe_of(opened)
     settings = {"name": name, "candidate": version.version, "champion": against, **recipe.promotion.model_dump()}
     with recorded("promotion", f"promote-{name}", settings) as run:
+        if shadowed.hours:
+            _check_shadow(version, against, shadowed)  # before anything is measured
         comparison = compared or _compare(version, against, recipe)
         _gate(opened, comparison, recipe)
         approval = _approved(comparison, approval_seconds) if approval_seconds else Approval()
@@ -198,6 +223,35 @@ def _compared() -> Comparison | None:
     """What this flow run compared already, wherever that was; nothing if it has only begun."""
     made = made_before(str(flow_run.id), "compare", EvidenceArtifact)
     return open_comparison(tracking.fetch(made)) if made else None
+
+
+def _check_shadow(version: Registered, against: int | None, asked: Shadowed) -> None:
+    """Pass if servers asked the candidate beside the champion for so long, and it answered alike.
+
+    Raises:
+        NotPromoted: with a line for each reason.
+
+    """
+    if against is None:
+        raise NotPromoted(
+            f"{version.uri} does not become the champion: there is none that it could be compared with in service. "
+            "Leave --shadowed out"
+        )
+    found = shadow_runs.covered(version.name, against, version.version)
+    reasons = []
+    if found.hours < asked.hours:
+        reasons.append(f"it was asked beside version {against} for {found.hours:.3g} hours, not {asked.hours:g}")
+    if found.failed:
+        reasons.append(f"it failed to answer {found.failed:,} of {found.requests:,} requests")
+    if found.requests and found.agreement_low < asked.agreement:
+        low = f"{found.agreement_low:.2%} at the low end"
+        reasons.append(f"it agrees with version {against} in {low}, not {asked.agreement:.2%}")
+    if reasons:
+        lines = "".join(f"\n- {reason}" for reason in reasons)
+        raise NotPromoted(
+            f"{version.uri} does not become the champion:{lines}\nServe both for longer: `slimline serve "
+            f"models:/{version.name}@{CHAMPION} --shadow {version.uri}`. Or ask for less: --shadowed, --agreement"
+        )
 
 
 def _gate(version: OpenVersion, comparison: Comparison, recipe: Recipe) -> None:

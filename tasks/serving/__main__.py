@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import logging
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from tasks.serving.model import ServedModel
     from tasks.serving.served import Served
+    from tasks.serving.watch import Follows
 
-    Follow = Callable[[ServedModel], Callable[[], Awaitable[None]]]
+    Follow = Callable[[Follows], Callable[[], Awaitable[None]]]
 
 log = logging.getLogger("slimline.serving")
 
@@ -113,20 +114,33 @@ def serve(options: argparse.Namespace) -> None:
             log.warning(sentence)
 
     loop = uvicorn.Config("").get_loop_factory()  # uvloop's, where it is
-    with records(models, config), asyncio.Runner(loop_factory=loop) as runner:
+    with besides(models, config, options) as more, asyncio.Runner(loop_factory=loop) as runner:
+        followed += more
         runner.run(run(models, config, beside, ready))
 
 
 @contextmanager
-def records(models: "Sequence[ServedModel]", config: ServeConfig) -> "Iterator[None]":
-    """While the block lasts, a share of what is asked is kept, if that is wanted."""
-    if not config.record:
-        yield
-        return
-    from tasks.serving.record import recording
+def besides(
+    models: "Sequence[ServedModel]", config: ServeConfig, options: argparse.Namespace
+) -> "Iterator[list[Callable[[], Awaitable[None]]]]":
+    """While the block lasts, requests are recorded, and a candidate is asked beside; gives what follows its alias.
 
-    with recording(models, config):
-        yield
+    Nothing of either is imported where it is not asked for.
+    """
+    following: list[Callable[[], Awaitable[None]]] = []
+    with ExitStack() as ends:
+        if config.record:
+            from tasks.serving.record import recording
+
+            ends.enter_context(recording(models, config))
+        if config.shadow:
+            from tasks.serving.shadow import shadowing
+
+            parse(config.shadow)
+            candidate, follow = open_one(config.shadow, options)
+            shadow = ends.enter_context(shadowing(models, candidate, config))
+            following += [follow(shadow)] if follow else []
+        yield following
 
 
 def open_one(version: str, options: argparse.Namespace) -> "tuple[Served, Follow | None]":

@@ -74,10 +74,10 @@ class Beside:
             except queue.Empty:
                 pass
             if not going or time.monotonic() >= next_look:
-                began = time.monotonic()
+                began = time.thread_time()
                 self._try(self.look)
-                # what takes long is done less often, so that most of the time is left for answers
-                next_look = time.monotonic() + max(self.seconds, 20 * (time.monotonic() - began))
+                # what computes for long is done less often, so that most of the time is left for answers
+                next_look = time.monotonic() + max(self.seconds, 10 * (time.thread_time() - began))
 
     def _try(self, do: Callable[..., None], *given: Answered) -> None:
         """A disk that is full, or a store that is away, is said once, and does not end the thread."""

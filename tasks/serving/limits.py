@@ -43,6 +43,9 @@ class ServeConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     tls_client_ca: Path | None = Field(None, description="Who signs the certificates that clients have to bring.")
     record: Share = Field(0, description="Which share of the examples is kept with its answers, such as 1%.")
     record_rows: int = Field(10_000, ge=1, description="Most examples that are kept; the oldest go.")
+    shadow: str = Field("", description="The address of a version that is asked beside, and compared.")
+    shadow_share: Share = Field(0.1, gt=0, description="Which share of the requests it is asked, such as 10%.")
+    shadow_rate: float = Field(50, gt=0, le=100_000, description="Most requests a second that it is asked.")
     grace_seconds: int = Field(30, ge=0, description="How long requests that were begun may take when it is ended.")
 
 

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 import numpy as np
@@ -22,6 +22,9 @@ from tasks.serving.limits import ServeConfig
 from tasks.serving.protocol import Answer, Question, Tensor, datatype
 from tasks.serving.served import SLOW, Served
 from tasks.versions.labels import as_json
+
+if TYPE_CHECKING:
+    from tasks.serving.shadow import Shadow
 
 SERVED = Gauge("slimline_served_version", "1 for the version that is served.", ["model", "version"])
 WAITING = Gauge("slimline_waiting_requests", "Requests that wait for the runtime.")
@@ -80,6 +83,7 @@ class ServedModel(Model):  # type: ignore[misc]
         self.at_work: asyncio.Task[None] | None = None
         self.thread = ThreadPoolExecutor(1, "onnxruntime")
         self.hears: list[Callable[[Answered], None]] = []  # what is answered, beside: empty, unless asked for
+        self.shadow: Shadow | None = None
 
     def take(self, served: Served) -> None:
         """Serve this version from the next request on."""

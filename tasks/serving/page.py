@@ -13,7 +13,7 @@ def page(served: Sequence[dict[str, Any]], base: str) -> str:
     """The page as HTML.
 
     Args:
-        served: each model's metadata, as the server answers them.
+        served: each model's metadata, as the server answers them, and what its shadow found, if it has one.
         base: the server's address as the browser has it, without a slash at its end.
 
     """
@@ -38,7 +38,7 @@ def _part(about: dict[str, Any], base: str, *, by_version: bool) -> str:
         "gives": "; ".join(map(_told, about["outputs"])),
         "labels, in the order of the answers": labels,
         "version": version,
-    }
+    } | ({"shadow": about["shadow"]} if "shadow" in about else {})
     table = "".join(f"<tr><th align=left>{html.escape(key)}<td>{html.escape(value)}" for key, value in rows.items())
     command = f"curl {url}/infer -H 'content-type: application/json' -d '{request}'"
     return (

@@ -64,8 +64,8 @@ def recording(models: "Sequence[ServedModel]", config: ServeConfig) -> Iterator[
                 ends.enter_context(alone(home() / "locks" / f"record-{name}", lambda: None, patience=0))
                 record = Record(file_of(name), model.served, config)
             except (TimeoutError, OSError) as error:
-                why = f"another server keeps what {name} is asked there" if isinstance(error, TimeoutError) else error
-                remedy = f"{file_of(name)}: {why}; SLIMLINE_HOME names another state folder"
+                why = "another server keeps it there" if isinstance(error, TimeoutError) else error
+                remedy = f"what {name} is asked cannot be kept: {why}; SLIMLINE_HOME names another state folder"
                 raise OptionWrong("--record", config.record, remedy) from error
             beside = Beside("record", record.take, record.write, SECONDS)
             ends.callback(beside.end)

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from tasks.contract.artifact import Target
 from tasks.contract.errors import VersionError
 from tasks.contract.named import Array, fields
+from tasks.contract.problem import Problem
 from tasks.formats.onnx import files as onnx
 from tasks.formats.onnx.lookups import unknown_ids
 from tasks.formats.onnx.saturation import note_here
@@ -37,6 +38,7 @@ class Served:
     batch: whether examples of several requests may share a call: it is faster, and answers stay what they are.
     unknown: says which id in examples the model has no row for, or nothing; none where it looks nothing up.
     labels: of each output, class names in the order of its answers; empty unless it tells classes apart.
+    problems: of each output, what it answers; empty of a folder, which has no registry to tell.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Served:
     batch: bool
     unknown: Callable[[Array], str] | None = None
     labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    problems: Mapping[str, Problem] = field(default_factory=dict)
 
 
 def open_folder(folder: Path, threads: int) -> Served:
@@ -74,7 +77,8 @@ def open_version_of(version: OpenVersion, name: str, number: int, threads: int) 
         raise VersionError("version", version.uri, f"{lacks}, or serve it with `mlflow models serve -m {version.uri}`")
     if sentence := version.unsealed():
         log.warning(sentence)
-    return _opened(version.folder, name, str(number), threads)
+    problems = {head: evidence.problem for head, evidence in version.evidence.by_head.items()}
+    return replace(_opened(version.folder, name, str(number), threads), problems=problems)
 
 
 def _opened(folder: Path, name: str, version: str, threads: int) -> Served:

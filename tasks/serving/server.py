@@ -190,7 +190,8 @@ def rest_server(
 
     async def about(request: fastapi.Request) -> HTMLResponse:
         """A page."""
-        return HTMLResponse(page([model.about() for model in served], str(request.base_url).rstrip("/")))
+        shown = [model.about() | ({"shadow": model.shadow.told} if model.shadow else {}) for model in served]
+        return HTMLResponse(page(shown, str(request.base_url).rstrip("/")))
 
     # before KServe's own of these paths, which stand in the schema
     for path in ("", "/versions/{model_version}"):

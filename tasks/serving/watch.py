@@ -7,16 +7,24 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from tasks.contract.errors import StoreError
-from tasks.serving.model import ServedModel
 from tasks.serving.served import Served, open_version_of
 from tasks.store.registry import Registered
 from tasks.versions.registered import open_registered, version_at
 
 log = logging.getLogger("slimline.serving")
 LONGEST = 600  # seconds between two attempts to download a version, at most
+
+
+class Follows(Protocol):
+    """What a newer version is given to: a model that is served, or its shadow."""
+
+    served: Served
+
+    def take(self, served: Served) -> None:
+        """Ask this one from the next request on."""
 
 
 class Failed(NamedTuple):
@@ -48,7 +56,7 @@ def opened(version: Registered, threads: int) -> Served:
         return open_version_of(open_registered(version.uri, Path(place)), version.name, version.version, threads)
 
 
-def following(model: ServedModel, uri: str, threads: int, seconds: float) -> Callable[[], Awaitable[None]]:
+def following(model: Follows, uri: str, threads: int, seconds: float) -> Callable[[], Awaitable[None]]:
     """Follow an alias for ever: a new version is opened and tried beside the old one, and then takes its place.
 
     One that cannot be served is logged and not opened again until the alias has led elsewhere; one whose files do not

@@ -12,6 +12,7 @@ import pytest
 
 from flows import commands, grammar, interrupt
 from flows.grammar import chosen
+from tasks.contract.errors import OptionWrong
 from tasks.serving.__main__ import add_options
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +38,21 @@ def test_help_fits_the_terminal(command, columns, capsys, monkeypatch):
     if not command:
         listed = [line.split()[0] for line in lines[lines.index("Commands:") + 1 :] if line.startswith("  ")]
         assert [name for name in listed if name in COMMANDS] == COMMANDS
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--shadowed", "soon"), "--shadowed: 'soon': say it as 30m, 24h or 7d"),
+        (("--shadowed", "400d"), "--shadowed: '400d': say it as 30m, 24h or 7d, up to a year"),
+        (("--agreement", "101%"), "--agreement: '101%': say it as 95%, or 0.95"),
+        (("--agreement", "much"), "--agreement: 'much': say it as 95%"),
+    ],
+)
+def test_what_a_promotion_asks_for_is_checked_before_anything_starts(words, message):
+    with pytest.raises(OptionWrong, match=re.escape(message)):
+        chosen(["promote", "a", *words]).work()
+    assert (commands._hours("90m"), commands._hours("24h"), commands._hours("1.5d")) == (1.5, 24, 36)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +157,8 @@ def test_serve_listens_where_a_bundles_own_server_does():
     add_options(own)
     versions, watch, settings = chosen(["serve", "models:/a/1"]).work.args
     assert (versions, watch) == (["models:/a/1"], 10)
-    assert settings == vars(own.parse_args([]))
+    registry = {"shadow": "", "shadow_share": "10%", "shadow_rate": 50}  # which a bundle's own has not
+    assert settings == vars(own.parse_args([])) | registry
 
 
 def test_help_is_cheap():

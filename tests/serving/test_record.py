@@ -87,7 +87,7 @@ def test_what_was_asked_is_monitored(home, digits):
             other, cwd=ROOT, env={**os.environ, "SLIMLINE_HOME": str(home)}, capture_output=True, text=True, timeout=120
         )
         assert refused.returncode == 2
-        assert "another server keeps what tiny is asked there" in " ".join(refused.stderr.split())
+        assert "what tiny is asked cannot be kept: another server keeps it there" in " ".join(refused.stderr.split())
         metrics = httpx.get(f"{server.url}/metrics").text
         assert 'slimline_left_out_requests_total{by="record"} 0.0' in metrics
         assert server.end() == 0
@@ -191,6 +191,15 @@ def test_what_cannot_be_kept_is_refused(served):
     with pytest.raises(OptionWrong, match=r"--record-rows: .*an example of tiny takes 296 bytes .* 906,876 fit"):
         check_recordable(served, config(rows=906_877))
     check_recordable(served, config(rows=906_876))
+
+
+def test_a_state_folder_that_cannot_be_written_is_refused(tiny, tmp_path):
+    (tmp_path / "home").write_text("a file")
+    command = [sys.executable, "-m", "tasks.serving", str(tiny), "--record", "1%"]
+    environment = {**os.environ, "SLIMLINE_HOME": str(tmp_path / "home")}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2, done.stderr
+    assert "--record: 0.01: what tiny is asked cannot be kept: " in done.stderr
 
 
 def test_nothing_waits_for_a_thread_that_is_slow(served, digits, monkeypatch):
