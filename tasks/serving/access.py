@@ -15,7 +15,8 @@ from tasks.contract.errors import OptionWrong
 from tasks.serving.limits import ServeConfig
 
 RPC = "/inference.GRPCInferenceService/"
-PROBES = ("/v2/health/live", "/v2/health/ready", f"{RPC}ServerLive", f"{RPC}ServerReady")  # these need no key
+HEALTH = "/grpc.health.v1.Health/Check"  # looks for a key itself where it is asked of a model
+PROBES = ("/v2/health/live", "/v2/health/ready", f"{RPC}ServerLive", f"{RPC}ServerReady", HEALTH)  # these need no key
 SHORTEST = 16  # characters of a key: fewer can be guessed
 ASK = "send the header `Authorization: Bearer KEY` (over gRPC as metadata) with a key of the server's key file"
 
@@ -122,7 +123,7 @@ class Keys:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what has a key."""
         headers = dict(scope.get("headers", ()))
-        if scope["type"] != "http" or scope["path"] in PROBES or _has_key(headers.get(b"authorization"), self.keys):
+        if scope["type"] != "http" or scope["path"] in PROBES or has_key(headers.get(b"authorization"), self.keys):
             await self.inner(scope, receive, send)
             return
         await JSONResponse({"error": ASK}, 401, {"www-authenticate": "Bearer"})(scope, receive, send)
@@ -143,12 +144,12 @@ class RpcKeys(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # gRPC has no 
         """The method's handler, or the refusal."""
         sent = dict(details.invocation_metadata or ()).get("authorization", "")
         sent = sent if isinstance(sent, bytes) else str(sent).encode()
-        if details.method in PROBES or _has_key(sent, self.keys):
+        if details.method in PROBES or has_key(sent, self.keys):
             return await continuation(details)
         return self.refusal
 
 
-def _has_key(sent: bytes | None, keys: tuple[bytes, ...]) -> bool:
+def has_key(sent: bytes | None, keys: tuple[bytes, ...]) -> bool:
     """Whether a header has one of the keys; how long that takes says nothing of them."""
     scheme, _, key = (sent or b"").partition(b" ")
     same = [hmac.compare_digest(key.strip(), each) for each in keys]  # all of them, before it is decided

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import Counter, Gauge
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tasks.serving.access import HEALTH
 from tasks.serving.limits import ServeConfig
 
 DRAINED = 4  # times the largest request, of a larger one, are read and dropped so that its sender hears the answer
@@ -187,7 +188,7 @@ class Turns(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # gRPC has no an
         if known is not None:
             return known
         handler = await continuation(details)
-        if handler is None or handler.unary_unary is None:
+        if handler is None or handler.unary_unary is None or details.method == HEALTH:  # is answered at once
             return handler
 
         async def in_turn(messages: AsyncIterator[Any], context: Any) -> Any:

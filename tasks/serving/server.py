@@ -18,6 +18,7 @@ import fastapi
 import grpc
 import uvicorn
 from fastapi.responses import HTMLResponse
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from kserve import ModelRepository
 from kserve.errors import (
     InvalidInput,
@@ -40,6 +41,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tasks.serving.access import Keys, RpcKeys, keys_of, open_port, rest_options
 from tasks.serving.admission import Limit, Memory, Turns
+from tasks.serving.health import Health
 from tasks.serving.inference import Handlers, Inference, Servicer
 from tasks.serving.limits import ServeConfig, address, check_ports
 from tasks.serving.model import ServedModel, model_for
@@ -230,13 +232,14 @@ def rpc_server(
         ("grpc.max_send_message_length", -1),
         ("grpc.so_reuseport", 0),  # else two servers would share a port, and each would answer some
     ]
-    keys = [RpcKeys(keys_of(config.key_file))] if config.key_file is not None else []
+    keys = keys_of(config.key_file) if config.key_file is not None else ()
     server = grpc.aio.server(
-        interceptors=(*keys, Turns(config, memory), ExceptionToStatusInterceptor()),
+        interceptors=(*([RpcKeys(keys)] if keys else ()), Turns(config, memory), ExceptionToStatusInterceptor()),
         options=options,
         maximum_concurrent_rpcs=config.max_waiting,
     )
     add_GRPCInferenceServiceServicer_to_server(Servicer(served, plane, repository), server)
+    add_HealthServicer_to_server(Health(served, plane, keys), server)
     open_port(server, address(config.host, config.grpc_port), config)
     return server
 
