@@ -245,7 +245,7 @@ def _check_shadow(version: Registered, against: int | None, asked: Shadowed) -> 
         reasons.append(f"it failed to answer {found.failed:,} of {found.requests:,} requests")
     if found.requests and found.agreement_low < asked.agreement:
         low = f"{found.agreement_low:.2%} at the low end"
-        reasons.append(f"it agrees with version {against} in {low}, not {asked.agreement:.2%}")
+        reasons.append(f"its agreement with version {against} is {low}, not {asked.agreement:.2%}")
     if reasons:
         lines = "".join(f"\n- {reason}" for reason in reasons)
         raise NotPromoted(
