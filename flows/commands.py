@@ -102,7 +102,8 @@ def search(recipe: Path, space: Path, trials: int, overrides: Sequence[str], *, 
         setting_up.finish(starting, display)
         found = search(read, of_trials(chosen, trials))
     console.print()
-    say(console, f"{found.search.trials} trials, {found.search.trained} trained; * was taken", style="bold")
+    stopped = f", {found.search.stopped} stopped in training" if found.search.stopped else ""
+    say(console, f"{found.search.trials} trials, {found.search.trained} trained{stopped}; * was taken", style="bold")
     tabulate(console, found.trials, ("trial",), right=("size", "p50", "speed-up"), strong="*")
     steps = [("The front, and every trial", found.mlflow_url)]
     show(console, found.compression, [*steps, *next_steps(found.compression, embedded_server=bool(starting.server))])

@@ -6,6 +6,7 @@ Every trial is measured on the validation split. The test split is asked once, a
 import difflib
 import json
 from collections.abc import Sequence
+from functools import partial
 
 from prefect import flow
 from prefect.runtime import flow_run
@@ -16,14 +17,15 @@ from flows.check import check
 from flows.compression import compressed
 from flows.making import files_of, make
 from flows.orphans import say_process
-from flows.recipe import LIMITS, Recipe
+from flows.recipe import Recipe
 from flows.recipe_file import RecipeName, SpaceName, check_settings, read_recipe, read_space, with_overrides
 from flows.record import compressing, recorded
 from flows.report import Compression
-from flows.search_pages import figures_of, nothing_inside, present, said
+from flows.rungs import climbed
+from flows.search_pages import figures_of, figures_so_far, nothing_inside, present, said
 from flows.shipped import RECIPES, SPACES
 from flows.turn import machine_alone
-from flows.untrained import untrained
+from flows.untrained import says_exactly, says_nearly, untrained
 from tasks.contract.artifact import Target
 from tasks.contract.errors import NothingInside, RecipeError, SlimlineError, StoreError
 from tasks.contract.progress import listener
@@ -31,14 +33,15 @@ from tasks.evidence.evidence import Tried, missed, open_choice
 from tasks.evidence.searched import Searched
 from tasks.measuring.machine import processor
 from tasks.search.front import best
+from tasks.search.halving import COST_LIMITS
 from tasks.search.space import Settings, Space
 from tasks.search.study import Asked, Outcome, Study, Trial
 from tasks.select import choose_files
 from tasks.store import pages, tracking
+from tasks.store.pausing import Paused, pausing
 from tasks.store.stage_runs import newest
 
 MARGIN = 0.05  # by how much more than it may, what is not trained has to weigh or take: its times are noisy too
-COSTS = (*LIMITS, "min_integer_share")  # that hang on no training
 STUDY, NUMBER = "slimline.study", "slimline.trial"  # tags: which search a run is, and which trial of its search
 
 
@@ -77,11 +80,10 @@ def search(recipe: Recipe, space: Space) -> Found:
     with recorded("search", f"search-{recipe.name}", settings, tags, begun=newest(tags)) as run:
         targets = tuple(target for target in recipe.targets if target in named)
         while batch := study.batch():
-            for asked in batch:
-                outcome = tried(recipe, asked, targets, run)
-                study.tell(asked.number, outcome)
-                listener().note("search", said(Trial(asked.number, asked.settings, outcome), space))
-                present(study.trials(), space, recipe.budget, run)
+            for trial in climbed(study, batch, partial(tried, recipe, targets, run)):
+                listener().note("search", said(trial, space))
+                if trial.outcome.how != "paused":
+                    present(study.trials(), space, recipe.budget, run)
         trials = study.trials()
         taken = best(trials, space.aims, recipe.budget)
         if taken is None:
@@ -91,6 +93,7 @@ def search(recipe: Recipe, space: Space) -> Found:
             run=run,
             trials=len(trials),
             trained=sum(trial.outcome.how == "measured" for trial in trials),
+            stopped=sum(trial.outcome.how == "stopped" for trial in trials),
             inside=sum(trial.outcome.inside for trial in trials),
             seed=recipe.seed,
         )
@@ -164,10 +167,11 @@ def with_settings(recipe: Recipe, settings: Settings) -> Recipe:
     return check_settings(with_overrides(recipe.model_dump(mode="json"), overrides))
 
 
-def tried(recipe: Recipe, asked: Asked, targets: tuple[Target, ...], run: str) -> Outcome:
+def tried(recipe: Recipe, targets: tuple[Target, ...], run: str, asked: Asked, share: float) -> Outcome:
     """What comes of a trial; a refusal is an outcome too, and what is wrong with the store or the machine is not."""
+    known = asked.outcome.files if isinstance(asked, Trial) else ()
     try:
-        outcome: Outcome = try_recipe(recipe, asked.settings, targets, asked.number, run)
+        outcome: Outcome = try_recipe(recipe, asked.settings, targets, asked.number, run, share, known)
     except StoreError:
         raise
     except SlimlineError as error:
@@ -177,7 +181,8 @@ def tried(recipe: Recipe, asked: Asked, targets: tuple[Target, ...], run: str) -
 
 def _trial_name() -> str:
     parameters = flow_run.parameters
-    return run_name.named(f"trial {parameters['number']}", run_name.in_words(parameters["settings"]))
+    rung = f" to {parameters['share']:.0%}" if parameters["share"] < 1 else ""
+    return run_name.named(f"trial {parameters['number']}{rung}", run_name.in_words(parameters["settings"]))
 
 
 @flow(
@@ -187,7 +192,15 @@ def _trial_name() -> str:
     result_serializer="json",
     on_running=[say_process],
 )
-def try_recipe(recipe: Recipe, settings: Settings, targets: tuple[Target, ...], number: int, search: str) -> Outcome:
+def try_recipe(
+    recipe: Recipe,
+    settings: Settings,
+    targets: tuple[Target, ...],
+    number: int,
+    search: str,
+    share: float = 1,
+    known: tuple[Tried, ...] = (),
+) -> Outcome:
     """Train and measure one recipe of a search on the validation split, unless its file misses a limit untrained.
 
     Args:
@@ -196,6 +209,8 @@ def try_recipe(recipe: Recipe, settings: Settings, targets: tuple[Target, ...], 
         targets: Whose files are measured; those of others are measured when a trial is taken.
         number: Which trial it is, from 1.
         search: The search's run in MLflow.
+        share: Of the student's epochs, after which it waits for other trials, if its costs are known by then.
+        known: Files of the untrained student, if it has waited before.
 
     """
     recipe = with_settings(recipe, settings)
@@ -203,13 +218,17 @@ def try_recipe(recipe: Recipe, settings: Settings, targets: tuple[Target, ...], 
     tags = {NUMBER: str(number)}
     begun = newest({"mlflow.parentRunId": search, **tags})
     with compressing(recipe, "trial", tags=tags, parent=search, begun=begun) as run, machine_alone("search"):
-        blank = untrained(recipe)
-        if blank is not None:
-            first, *_ = files = measured(blank, blank.targets)
-            costs = {name: by for name, by in first.misses.items() if name in COSTS and by > MARGIN}
-            if costs:
-                return Outcome(how="rejected", files=files, run=run, why=f"untrained it misses {missed(costs)}")
-        files = measured(recipe, targets)
+        if not known and (says_exactly(recipe) or (share < 1 and says_nearly(recipe))):
+            first, *_ = known = measured(untrained(recipe), targets)
+            costs = {name: by for name, by in first.misses.items() if name in COST_LIMITS and by > MARGIN}
+            if costs and says_exactly(recipe):
+                return Outcome(how="rejected", files=known, run=run, why=f"untrained it misses {missed(costs)}")
+        try:
+            with pausing(share if known else 1):
+                files = measured(recipe, targets)
+        except Paused as paused:
+            tracking.log_metrics(run, figures_so_far(known, paused.pause))
+            return Outcome(how="paused", files=known, run=run, reached=paused.pause)
         tracking.log_metrics(run, figures_of(files))
         return Outcome(how="measured", files=files, run=run)
 

@@ -16,6 +16,7 @@ from tasks.search.plot import fronts
 from tasks.search.space import Space
 from tasks.search.study import Asked, Outcome, Trial
 from tasks.store import pages, tracking
+from tasks.store.pausing import Pause
 
 PLOT, TRIALS = "front.png", "trials.json"
 Row = dict[str, str]
@@ -28,20 +29,27 @@ def figures_of(files: Sequence[Tried]) -> dict[str, float]:
     return named | _figures(files[0])
 
 
+def figures_so_far(files: Sequence[Tried], reached: Pause) -> dict[str, float]:
+    """Those of a trial that waits: how far it was trained, and what its files cost."""
+    return {"rung_epochs": reached.epoch, "rung_score": reached.score, **_costs(files[0])}
+
+
 def _figures(file: Tried) -> dict[str, float]:
-    times = {"latency_p50_ms": 1000 * file.latency_p50, "speedup": file.speedup.estimate} if file.ran else {}
     return {
         "validation_score": file.accuracy.estimate,
         "validation_drop": file.drop.estimate,
         "validation_drop_high": file.drop.high,
-        "size_bytes": file.size_bytes,
-        "integer_share": file.integer_share,
-        **times,
+        **_costs(file),
     }
 
 
+def _costs(file: Tried) -> dict[str, float]:
+    times = {"latency_p50_ms": 1000 * file.latency_p50, "speedup": file.speedup.estimate} if file.ran else {}
+    return {"size_bytes": file.size_bytes, "integer_share": file.integer_share, **times}
+
+
 def said(trial: Trial, space: Space) -> str:
-    """A line about a trial that was told."""
+    """A line about a trial that was told, or waits."""
     outcome = trial.outcome
     tried = f"trial {trial.number} of {space.trials}, {_tried(trial, space)}"
     if outcome.how == "failed":
@@ -49,6 +57,9 @@ def said(trial: Trial, space: Space) -> str:
     size, time = in_kib(outcome.files[0].size_bytes), _time(outcome.files[0])
     if outcome.how == "rejected":
         return f"{tried}: not trained, {outcome.why} ({size}, {time})"
+    if outcome.reached:
+        how = outcome.why or f"waits {outcome.reached.sentence}"
+        return f"{tried}: {how} ({size}, {time})"
     return f"{tried}: drop {_drop(outcome)}, {size}, {time}; {_verdict(outcome)}"
 
 
@@ -102,7 +113,7 @@ def as_markdown(rows: Sequence[Row]) -> str:
 
 def nothing_inside(trials: Sequence[Trial]) -> str:
     """What is said where no trial keeps the budget: the nearest one, and the way out."""
-    measured = [trial for trial in trials if trial.outcome.files]
+    measured = [trial for trial in trials if trial.outcome.how in ("measured", "rejected")]
     if not measured:
         return f"none of {len(trials)} trials could be made; the first one: {trials[0].outcome.why}"
     nearest = min(measured, key=lambda trial: max(trial.outcome.misses.values(), default=0))
@@ -122,6 +133,7 @@ def _tried(trial: Asked, space: Space) -> str:
 def _row(outcome: Outcome) -> Row:
     first = outcome.files[0] if outcome.files else None
     return {
+        "epochs": f"{outcome.reached.epoch}/{outcome.reached.epochs}" if outcome.reached else "",
         "drop (interval)": _drop(outcome) if outcome.how == "measured" else "",
         "size": in_kib(first.size_bytes) if first else "",
         "p50": _time(first) if first else "",

@@ -143,7 +143,7 @@ def distill(
     return student
 
 
-@stage("distill")
+@stage("distill", pauses=True)
 def distill_student(
     run: StageRun,
     student: ModelConfig,

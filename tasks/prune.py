@@ -243,7 +243,7 @@ def _times(arguments: Mapping[str, Any]) -> bool:
     return by == "latency" or (by == "budget" and bool(goal.max_latency_ms or goal.min_speedup))
 
 
-@stage("prune", measures=_times)
+@stage("prune", measures=_times, pauses=True)
 def prune_student(
     run: StageRun,
     student: ModelArtifact,

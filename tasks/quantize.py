@@ -253,7 +253,7 @@ def _mixed(
     return mixed(make, lambda model: asked(model, x), drop, expected, config.tolerance)
 
 
-@stage("quantize-{config.route}")
+@stage("quantize-{config.route}", pauses=True)
 def quantize_student(
     run: StageRun,
     student: ModelArtifact,

@@ -50,7 +50,7 @@ def train(
     return model
 
 
-@stage("train-{role}")
+@stage("train-{role}", pauses=lambda arguments: arguments["role"] == "student")
 def train_model(
     run: StageRun,
     role: Role,

@@ -10,7 +10,10 @@ class Searched(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     run: str = Field(description="Its run in MLflow.")
     trials: int = Field(ge=1, description="How many were tried.")
     trained: int = Field(ge=1, description="Of these, those that were trained and measured on the validation split.")
-    inside: int = Field(ge=0, description="Of these, those inside the budget there, by the bad end of the interval.")
+    stopped: int = Field(0, ge=0, description="Those that were trained in part, and stopped by successive halving.")
+    inside: int = Field(
+        ge=0, description="Of those trained, those inside the budget there, by the bad end of the interval."
+    )
     seed: int = Field(ge=0, description="Of what was drawn.")
 
     def fingerprint(self) -> dict[str, object]:
@@ -20,8 +23,9 @@ class Searched(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     @property
     def sentence(self) -> str:
         """What it says about the figures of the test split."""
+        stopped = f"{self.stopped:,} were trained in part and stopped, " if self.stopped else ""
         return (
             f"One of {self.trials:,} recipes of a search (study {self.study}, seed {self.seed}): {self.trained:,} were "
-            f"trained, {self.inside:,} were inside the budget on the validation split, and by that split alone this "
-            "one was taken. The test split was asked about no other one."
+            f"trained, {stopped}{self.inside:,} were inside the budget on the validation split, and by that split "
+            "alone this one was taken. The test split was asked about no other one."
         )

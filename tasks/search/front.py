@@ -16,7 +16,7 @@ def front(trials: Sequence[Trial], aims: Sequence[Goal]) -> list[Trial]:
     return [
         trial
         for trial in measured
-        if not any(_beats(other, points[trial.number]) for number, other in points.items() if number != trial.number)
+        if not any(beats(other, points[trial.number]) for number, other in points.items() if number != trial.number)
     ]
 
 
@@ -56,5 +56,6 @@ def seems_inside(outcome: Outcome, budget: Budget) -> bool:
     return set(outcome.misses) <= kept
 
 
-def _beats(one: Sequence[float], other: Sequence[float]) -> bool:
+def beats(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether figures, of which less is better, are as good in all and better in one."""
     return all(a <= b for a, b in zip(one, other, strict=True)) and tuple(one) != tuple(other)

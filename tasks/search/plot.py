@@ -20,12 +20,14 @@ def fronts(trials: Sequence[Trial], aims: Sequence[Goal], winner: Trial | None, 
     """The drop against each cost among the goals, a point a trial; a line joins those that no other beats in both.
 
     Filled: inside the budget. Hollow: measured, and not inside. Those that none beats in all goals bear their numbers;
-    a star marks the one taken, a dotted line the `limit` of the drop.
+    a star marks the one taken, a dotted line the `limit` of the drop. Crosses at the upper edge were stopped in
+    training, where no drop is known; they bear how many of their epochs they had.
     """
     from matplotlib.lines import Line2D
 
     measured = [trial for trial in trials if trial.outcome.how == "measured"]
     costs = [goal for goal in aims if goal.figure != "accuracy"] or [Goal("", "size")]
+    stopped = [trial for trial in trials if trial.outcome.how == "stopped"]
     figure, panels = plots.blank(1, len(costs), width=5 * len(costs), height=4.2)
     unbeaten = {trial.number for trial in front(trials, aims)}
     for panel, goal in zip(panels, costs, strict=True):
@@ -33,10 +35,11 @@ def fronts(trials: Sequence[Trial], aims: Sequence[Goal], winner: Trial | None, 
         figures = {trial.number: values(trial, both) for trial in measured}
         top = HIGHEST * limit if limit else max((drop for _, drop in figures.values()), default=1.0)
         points = {number: (cost / UNITS[goal.figure], min(drop, top)) for number, (cost, drop) in figures.items()}
+        at_edge = {trial.number: trial.outcome.value(goal) / UNITS[goal.figure] for trial in stopped}
         if points:
-            title = f"{goal.target} {TITLES[goal.figure]}".strip()
             plots.front_line(panel, list(points.values()), lower=True)
-            plots.cost_axis(panel, [cost for cost, _ in points.values()], title)
+        if along := [*(cost for cost, _ in points.values()), *at_edge.values()]:
+            plots.cost_axis(panel, along, f"{goal.target} {TITLES[goal.figure]}".strip())
         if limit:
             panel.axhline(limit, color=plots.INK, linewidth=1, linestyle="dotted", zorder=0)
         for trial in measured:
@@ -60,6 +63,20 @@ def fronts(trials: Sequence[Trial], aims: Sequence[Goal], winner: Trial | None, 
                     ha="center",
                     size=9,
                 )
+        for trial in stopped:
+            reached = trial.outcome.reached
+            assert reached is not None
+            color = plots.COLORS["teacher"]
+            panel.plot([at_edge[trial.number]], [top], marker="x", ms=7, color=color, linestyle="none", clip_on=False)
+            panel.annotate(
+                f"{reached.epoch}/{reached.epochs}",
+                (at_edge[trial.number], top),
+                xytext=(0, 8),
+                textcoords="offset points",
+                ha="center",
+                rotation=90,
+                size=7,
+            )
     panels[0].set_ylabel("Drop on the validation split")
     keys = [
         Line2D([], [], marker="*", ms=12, linestyle="none", color=plots.ORANGE, label="taken"),
@@ -68,5 +85,8 @@ def fronts(trials: Sequence[Trial], aims: Sequence[Goal], winner: Trial | None, 
         Line2D([], [], marker="o", linestyle="none", color=plots.INK, markerfacecolor="none", label="not inside"),
         Line2D([], [], linestyle="dotted", color=plots.INK, label="the budget's limit"),
     ]
+    if stopped:
+        label = "stopped in training"
+        keys.insert(4, Line2D([], [], marker="x", linestyle="none", color=plots.COLORS["teacher"], label=label))
     figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), frameon=False)
     return figure

@@ -1,9 +1,10 @@
 """The space of a search: which settings of a recipe are tried, with which values, and what is to become better."""
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -104,6 +105,20 @@ class Space(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         le=1_000,
         description="Trials that are asked for together: what is tried is the same however many are at work.",
     )
+    rungs: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (),
+        max_length=10,
+        description="Successive halving (Jamieson and Talwalkar 2016): shares of the student's epochs, such as "
+        "[0.1, 0.3], after which a batch's trials are compared, and those that are behind are stopped. None trains "
+        "all of them to their end.",
+    )
+    reduction_factor: int = Field(
+        3,
+        ge=2,
+        le=100,
+        description="With rungs: of a batch's trials at one, one in so many goes on, and at least one: more stop more. "
+        "It is Hyperband's η.",
+    )
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -117,6 +132,8 @@ class Space(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
             )
         if len(set(self.goals)) != len(self.goals):
             raise ValueError("goals: name each one once")
+        if any(share >= later for share, later in itertools.pairwise(self.rungs)):
+            raise ValueError("rungs: write the lower one first, and each one once")
         return self
 
     @property

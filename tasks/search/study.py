@@ -7,7 +7,7 @@ told of batches before, and on nothing else: not on who asks, how often it was k
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,23 +18,28 @@ from tasks.contract.errors import StoreError
 from tasks.contract.state_folder import home
 from tasks.evidence.evidence import Tried
 from tasks.search.space import Goal, Settings, Space
+from tasks.store.pausing import Pause
 
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
 DATABASE = "SLIMLINE_STUDIES"  # an environment variable: the address of a database that several machines share
-SETTINGS, OUTCOME = "settings", "outcome"  # attributes of Optuna's trials
+SETTINGS, OUTCOME, PAUSED = "settings", "outcome", "paused at rung {}"  # attributes of Optuna's trials
 UNTRAINED = 1.0  # told as the drop of what was not trained: as bad as a share can be; its limits tell the sampler why
 
 
 class Outcome(BaseModel, frozen=True, extra="forbid"):
-    """What came of a trial, measured on the validation split."""
+    """What came of a trial, or so far: measured on the validation split."""
 
-    how: Literal["measured", "rejected", "failed"] = Field(
-        description="Trained and measured; or not trained, as it was too large or too slow already; or refused."
+    how: Literal["measured", "rejected", "failed", "paused", "stopped"] = Field(
+        description="Trained and measured; or not trained, as it was too large or too slow already; or refused; or "
+        "trained in part, and waiting for the others at its rung; or stopped there."
     )
     files: tuple[Tried, ...] = Field((), description="For each target what would ship, the first one's first.")
+    reached: Pause | None = Field(
+        None, description="Of one that was trained in part: how far. Its files are then those of an untrained student."
+    )
     run: str = Field("", description="Its run in MLflow.")
     why: str = Field("", description="Of one that was not measured.")
 
@@ -137,6 +142,32 @@ class Study:
             self._open(there).set_user_attr(OUTCOME, outcome.model_dump(mode="json"))
             self._finish(there, outcome)
 
+    def pause(self, number: int, rung: int, outcome: Outcome) -> None:
+        """Keep how far a trial has come at a rung, counted from 1."""
+        there = self.study.get_trials(deepcopy=False)[number - 1]
+        self._open(there).set_user_attr(PAUSED.format(rung), outcome.model_dump(mode="json"))
+
+    def paused(self, number: int, rung: int) -> Outcome | None:
+        """How far a trial had come at a rung; none if it was not there."""
+        kept = self.study.get_trials(deepcopy=False)[number - 1].user_attrs.get(PAUSED.format(rung))
+        return Outcome.model_validate(kept) if kept is not None else None
+
+    def go_on(
+        self, rung: int, waiting: "Sequence[Trial]", choose: "Callable[[Sequence[Trial]], list[int]]"
+    ) -> set[int]:
+        """Which trials go on from a rung, by number: as was decided before, and as `choose` says of the others.
+
+        A decision is one attribute of the study, and so there as a whole or not at all.
+        """
+        decisions = [each for name, each in self.study.user_attrs.items() if name.startswith(f"rung {rung}:")]
+        decided = {number for each in decisions for number in each["of"]}
+        new = [trial for trial in waiting if trial.number not in decided]
+        if new:
+            numbers = [trial.number for trial in new]
+            decisions.append({"of": numbers, "on": choose(new)})
+            self.study.set_user_attr(f"rung {rung}: trials from {numbers[0]}", decisions[-1])
+        return {number for each in decisions for number in each["on"]}
+
     def _read_all(self) -> list[Asked]:
         """All that were asked for, by number; what was drawn of one that a kill cut off is drawn to its end."""
         return [self._read(trial) for trial in self.study.get_trials(deepcopy=False)]
@@ -160,6 +191,9 @@ class Study:
         asked = self._open(there)
         if outcome.how == "failed":
             self.study.tell(asked, state=TrialState.FAIL)
+            return
+        if outcome.how == "stopped":  # samplers take it for worse than all that went on, and for better than a refusal
+            self.study.tell(asked, state=TrialState.PRUNED)
             return
         if not asked.constraints:  # zero or less is inside
             asked.set_constraint("budget", sum(outcome.misses.values()))

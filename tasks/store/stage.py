@@ -33,6 +33,7 @@ from tasks.contract.progress import listener
 from tasks.contract.state_folder import alone, home
 from tasks.store import tracking
 from tasks.store.cache_key import cache_key
+from tasks.store.pausing import Pause, Paused, is_due
 from tasks.store.stage_runs import REUSED
 from tasks.training.devices import on_processor
 
@@ -50,7 +51,7 @@ class StageRun:
 
     stage: its name, with its fields filled in. work: an empty folder, gone when the stage ends. checkpoints: a folder
     that is this key's, made by what writes there; gone when the stage has its artifact and not before. history: of each
-    epoch, in order, with its number.
+    epoch, in order, with its number. pauses: whether its training is a student's, which `pausing` asks to wait.
     """
 
     stage: str
@@ -58,12 +59,21 @@ class StageRun:
     work: Path
     checkpoints: Path
     history: list[dict[str, float]]
+    pauses: bool = False
 
     def epoch(self, epoch: int, epochs: int, values: Mapping[str, float]) -> None:
-        """Tell of an epoch (counted from 1): to whoever watches, and to MLflow."""
+        """Tell of an epoch (counted from 1), whose checkpoint is saved: to whoever watches, and to MLflow.
+
+        Raises:
+            Paused: the training is to wait after this epoch.
+
+        """
         listener().epoch(self.stage, epoch, epochs, dict(values))
         tracking.log_metrics(self.run_id, values, step=epoch)
         self.history.append({**values, "epoch": epoch})
+        if self.pauses and is_due(epoch, epochs):
+            score = self.best()["validation_score"]
+            raise Paused(Pause(stage=self.stage, epoch=epoch, epochs=epochs, score=score))
 
     def best(self) -> dict[str, float]:
         """The figures of the best epoch by validation score, then loss: the one whose weights a training ends with."""
@@ -128,7 +138,7 @@ Rule = bool | Callable[[Mapping[str, Any]], bool]  # an answer, or a function th
 
 
 def stage(
-    name: str, *, reuse: Rule = True, measures: Rule = False
+    name: str, *, reuse: Rule = True, measures: Rule = False, pauses: Rule = False
 ) -> Callable[[Callable[Concatenate[StageRun, P], A]], Callable[P, A]]:
     """Make a function a stage: a Prefect task with our cache rule and an MLflow run of its own.
 
@@ -140,6 +150,8 @@ def stage(
         reuse: whether what was made before is looked for. Without it the stage always runs: what it measures is this
             machine at this time; or what it makes of these arguments only running it can tell.
         measures: whether its result hangs on what this machine measured, so that another processor makes it anew.
+        pauses: whether it trains a student, and so may pause, as `pausing` has it. A paused one shows as `Paused` in
+            Prefect and as killed in MLflow, and goes on from its checkpoint when it is called again.
 
     """
 
@@ -149,7 +161,7 @@ def stage(
         kind: type[A] = get_type_hints(function)["return"]
 
         @functools.wraps(function)
-        def body(*args: P.args, **kwargs: P.kwargs) -> A | State[A]:
+        def body(*args: P.args, **kwargs: P.kwargs) -> A | State[A] | State[Pause]:
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
             title = name.format(**bound.arguments)
@@ -166,7 +178,17 @@ def stage(
                     listener().finished(title, seconds, reused.run)
                     return Completed(name="Cached", message=f"Reused from MLflow run {reused.run}", data=reused)
                 listener().started(title)
-                artifact = _work(title, key, parent, lambda run: function(run, *args, **kwargs), bound.arguments)
+                try:
+                    artifact = _work(
+                        title,
+                        key,
+                        parent,
+                        lambda run: function(run, *args, **kwargs),
+                        bound.arguments,
+                        pauses=_answer(pauses, bound.arguments),
+                    )
+                except Paused as paused:
+                    return Completed(name="Paused", message=str(paused), data=paused.pause)
             listener().finished(title, time.time() - began, "")
             return artifact
 
@@ -185,8 +207,10 @@ def stage(
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> A:
             result = prefect_task(*args, **kwargs)
-            artifact: A = result.result() if isinstance(result, State) else result
-            return artifact
+            made: A | Pause = result.result() if isinstance(result, State) else result
+            if isinstance(made, Pause):
+                raise Paused(made)
+            return made
 
         call.__signature__ = signature  # type: ignore[attr-defined]
         call.task = prefect_task  # type: ignore[attr-defined]  # for `.submit` and `.with_options`
@@ -205,14 +229,23 @@ def _alone(title: str, key: str) -> AbstractContextManager[None]:
     return alone(file, lambda: listener().note(title, "another run is making the same, and this one waits for it"))
 
 
-def _work(title: str, key: str, parent: str, function: Callable[[StageRun], A], arguments: Mapping[str, Any]) -> A:
+def _work(
+    title: str,
+    key: str,
+    parent: str,
+    function: Callable[[StageRun], A],
+    arguments: Mapping[str, Any],
+    *,
+    pauses: bool,
+) -> A:
     """Run the function inside an MLflow run; the tags that lead to it are written when it has its artifact."""
     tags = {tracking.ROLE: "stage", "slimline.stage": title, tracking.FLOW_RUN: str(flow_run.id or "")}
     run_id = tracking.start_run(title, tags, _parameters(arguments), parent)
     checkpoints = home() / "checkpoints" / key
     try:
         with tempfile.TemporaryDirectory(prefix=f"slimline-{title}-") as work, on_processor():
-            artifact = function(StageRun(title, run_id, Path(work), checkpoints, [])).model_copy(update={"key": key})
+            artifact = function(StageRun(title, run_id, Path(work), checkpoints, [], pauses))
+            artifact = artifact.model_copy(update={"key": key})
         tracking.set_tags(run_id, {tracking.RESULT: artifact.model_dump_json(), tracking.KEY: key})
     except BaseException:
         tracking.end_run(run_id, failed=True)

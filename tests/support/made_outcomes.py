@@ -5,6 +5,7 @@ from typing import Literal
 from tasks.evidence.evidence import Tried
 from tasks.measuring.intervals import Interval
 from tasks.search.study import Outcome
+from tasks.store.pausing import Pause
 
 
 def outcome(
@@ -30,3 +31,12 @@ def outcome(
         chosen=False,
     )
     return Outcome(how=how, files=(file,), why="" if how == "measured" else "too large")
+
+
+def waiting(
+    *, score: float, size: int, speedup: float, misses: dict[str, float] | None = None, epoch: int = 3
+) -> Outcome:
+    """Of a trial whose training pauses after an epoch of 20."""
+    known = outcome(drop=0.9, size=size, speedup=speedup, misses=misses).files
+    reached = Pause(stage="distill", epoch=epoch, epochs=20, score=score)
+    return Outcome(how="paused", files=known, reached=reached)
