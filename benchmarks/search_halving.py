@@ -97,27 +97,38 @@ def as_markdown(rows: dict[str, Any], space: Space, about: str, machine: Any) ->
     worst = (HIGHEST, *(max(column) + math.log(2) for column in list(zip(*everywhere, strict=True))[1:]))
     volumes = {way: volume(list(points.values()), worst) for way, points in fronts.items()}
     seconds, worked = (rows["halved"][each] / rows["all trained"][each] for each in ("seconds", "processor_seconds"))
+    share = volumes["halved"] / volumes["all trained"]
+    columns = ["search", "seconds", "processor seconds", "trained", "stopped", "not trained", "on the front"]
+    columns += ["taken", "its drop", "its size", "its share of the teacher's latency"]
     lines = [
         "# Successive halving in a search",
         "",
         f"{about}, one search after the other. The halved one took **{seconds:.2f}** of the seconds "
-        f"(**{worked:.2f}** of what processors worked), and its front has **{volumes['halved'] / volumes['all trained']:.2f}** of the hypervolume (drops from {HIGHEST:g} on "
-        "count as one; logarithms of size and latency, up to twice the largest on either front).",
+        f"(**{worked:.2f}** of what processors worked), and its front has **{share:.2f}** of the hypervolume (drops "
+        f"from {HIGHEST:g} on count as one; logarithms of size and latency, up to twice the largest on either front).",
         "",
         f"{machine.processor}, {machine.cores} cores; load {machine.load_before} before.",
         "",
-        "| search | seconds | of processors | trained | stopped | not trained | front | taken | drop | size | latency |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        f"| {' | '.join(columns)} |",
+        f"| --- {'| ---: ' * (len(columns) - 1)}|",
     ]
     for way, row in rows.items():
         hows = [trial["outcome"]["how"] for trial in row["trials"]]
         taken = row["trials"][row["taken"] - 1]["outcome"]["files"][0]
-        lines.append(
-            f"| {way} | {row['seconds']:.0f} | {row['processor_seconds']:.0f} | {hows.count('measured')} | {hows.count('stopped')} | "
-            f"{hows.count('rejected') + hows.count('failed')} | {len(fronts[way])} | {row['taken']} | "
-            f"{taken['drop']['estimate']:+.4f} | {taken['size_bytes'] / 1024:.1f} KiB | "
-            f"{1 / taken['speedup']['estimate']:.2f} of the teacher's |"
-        )
+        cells = [
+            way,
+            f"{row['seconds']:.0f}",
+            f"{row['processor_seconds']:.0f}",
+            hows.count("measured"),
+            hows.count("stopped"),
+            hows.count("rejected") + hows.count("failed"),
+            len(fronts[way]),
+            row["taken"],
+            f"{taken['drop']['estimate']:+.4f}",
+            f"{taken['size_bytes'] / 1024:.1f} KiB",
+            f"{1 / taken['speedup']['estimate']:.2f}",
+        ]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
 
 

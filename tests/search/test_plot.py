@@ -1,6 +1,6 @@
 """Where the points of a search's plot lie, and which marks they have."""
 
-from made_outcomes import outcome
+from made_outcomes import outcome, waiting
 
 from tasks.search.plot import fronts
 from tasks.search.space import Goal
@@ -44,3 +44,15 @@ def test_without_a_cost_among_the_goals_it_is_size_and_without_a_limit_all_are_i
     ]
     (panel,) = fronts(trials, AIMS[:1], None, 0).axes
     assert marks(panel) == {(1, 7.5): ("o", True), (2, 1): ("o", True)}
+
+
+def test_who_was_stopped_is_a_cross_at_the_upper_edge_with_its_epochs():
+    stopped = waiting(score=0.8, size=3072, speedup=2).model_copy(update={"how": "stopped", "why": "stopped"})
+    kept = Trial(1, {}, outcome(drop=0.01, size=1024, speedup=4))
+    (panel,) = fronts([kept, Trial(2, {}, stopped)], AIMS[:2], kept, LIMIT).axes
+    assert marks(panel) == {(1, 0.01): ("*", True), (3, 4 * LIMIT): ("x", True)}
+    assert [text.get_text() for text in panel.texts] == ["1", "3/20"]
+    low, high = panel.get_xlim()
+    assert low < 1 < 3 < high
+    (alone,) = fronts([Trial(2, {}, stopped)], AIMS[:2], None, LIMIT).axes
+    assert set(marks(alone)) == {(3, 4 * LIMIT)}, "none was measured yet"

@@ -85,6 +85,8 @@ def test_goals_name_a_figure_and_whose():
         ("settings: {x: {values: [1], when: {y: 2}}, y: [2]}", "settings.x: `when` names y: write that one above it"),
         ("settings: {x: [1]}\ngoals: [speed]", "goals: speed: write accuracy, size or latency"),
         ("settings: {x: [1]}\ngoals: [size, size]", "goals: name each one once"),
+        ("settings: {x: [1]}\nrungs: [0.3, 0.1]", "rungs: write the lower one first, and each one once"),
+        ("settings: {x: [1]}\nrungs: [1]", "rungs.0: 1: input should be less than 1"),
         ("settings: {x: [1]}\ntrails: 3", "trails: 3: there is no such setting; did you mean `trials`?"),
     ],
 )
