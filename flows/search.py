@@ -181,8 +181,7 @@ def tried(recipe: Recipe, targets: tuple[Target, ...], run: str, asked: Asked, s
 
 def _trial_name() -> str:
     parameters = flow_run.parameters
-    rung = f" to {parameters['share']:.0%}" if parameters["share"] < 1 else ""
-    return run_name.named(f"trial {parameters['number']}{rung}", run_name.in_words(parameters["settings"]))
+    return run_name.named(f"trial {parameters['number']}", run_name.in_words(parameters["settings"]))
 
 
 @flow(

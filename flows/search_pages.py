@@ -81,6 +81,7 @@ def present(
         {
             "trial": f"{trial.number}{' *' if trial == taken else ''}",
             "settings": _tried(trial, space),
+            **({"epochs": _epochs(trial.outcome)} if space.rungs else {}),
             **_row(trial.outcome),
             "front": "yes" if trial in unbeaten else "",
         }
@@ -133,13 +134,17 @@ def _tried(trial: Asked, space: Space) -> str:
 def _row(outcome: Outcome) -> Row:
     first = outcome.files[0] if outcome.files else None
     return {
-        "epochs": f"{outcome.reached.epoch}/{outcome.reached.epochs}" if outcome.reached else "",
         "drop (interval)": _drop(outcome) if outcome.how == "measured" else "",
         "size": in_kib(first.size_bytes) if first else "",
         "p50": _time(first) if first else "",
         "speed-up": f"{first.speedup.estimate:.2f}x" if first and first.ran else "",
         "budget": _verdict(outcome),
     }
+
+
+def _epochs(outcome: Outcome) -> str:
+    """How many of one that was stopped were trained; nothing of others, which had what their recipe asks for."""
+    return f"{outcome.reached.epoch}/{outcome.reached.epochs}" if outcome.reached else ""
 
 
 def _verdict(outcome: Outcome) -> str:
