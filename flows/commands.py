@@ -112,6 +112,33 @@ def search(recipe: Path, space: Path, trials: int, overrides: Sequence[str], *, 
     return 0
 
 
+def sensitivity(recipe: Path, overrides: Sequence[str], *, as_json: bool) -> int:
+    """Show what each layer of the student costs in fewer bits and with fewer channels."""
+    starting = setting_up.start()
+    from flows.screen import say, screen, tabulate
+
+    console = screen(stderr=as_json)
+    with setting_up.shown(console) as display:
+        from flows.check import check
+        from flows.recipe_file import read_recipe
+
+        display.preparing("reading the recipe")
+        read = read_recipe(recipe_named(recipe), overrides)
+        check(read)
+        from flows.sensitivity import SHOWN, headline, sensitivity
+
+        setting_up.finish(starting, display)
+        found = sensitivity(read)
+    console.print()
+    say(console, headline(found.sensitivity), style="bold")
+    tabulate(console, found.rows[:SHOWN], ("layer", "change"), right=("outputs moved by",))
+    for line in [*found.notes, f"All {len(found.rows)} rows, and the plot: {found.mlflow_url}"]:
+        say(console, line)
+    if as_json:
+        print(found.model_dump_json(indent=2))
+    return 0
+
+
 def list_versions(name: str, *, as_json: bool) -> int:
     """Show which versions are registered."""
     from flows import versions

@@ -178,6 +178,12 @@ def search(
 
 
 @command
+def sensitivity(recipe: RecipeWord, overrides: OverrideWords = None, json: Json = False) -> Command:
+    """Say what each layer costs in fewer bits, and with fewer channels."""
+    return Command(partial(commands.sensitivity, recipe, overrides or [], as_json=json))
+
+
+@command
 def check(recipe: RecipeWord, overrides: OverrideWords = None) -> Command:
     """Say what is wrong with a recipe, or what it would do."""
     return Command(partial(commands.check, recipe, overrides or []))

@@ -35,9 +35,19 @@ class Made:
         return {name: each.model for name, each in self.conversions.items()}
 
 
-def make(recipe: Recipe) -> Made:
-    """Train the teacher and the student, and make it small."""
-    seed, teaching, training = recipe.seed, recipe.distill.teaching, recipe.training
+@dataclass(frozen=True)
+class Trained:
+    """The models before anything makes them small. own: those that were brought, by role."""
+
+    data: DataArtifact
+    own: dict[Role, ModelArtifact]
+    teacher: ModelArtifact
+    student: ModelArtifact
+
+
+def train(recipe: Recipe) -> Trained:
+    """Train the teacher and the student; the teacher itself is the student where no other is named."""
+    seed, training = recipe.seed, recipe.training
     data = prepare_data(recipe.data)
     own = {role: bring_own(role, model, data, recipe.door(role), seed) for role, model in recipe.own.items()}
     teacher = train_model("teacher", recipe.teacher, own.get("teacher"), data, recipe.teacher.fit, seed, training)
@@ -48,6 +58,14 @@ def make(recipe: Recipe) -> Made:
     else:
         taught = recipe.distill.fit
         student = train_model("student", recipe.student, own.get("student"), data, taught, seed, training)
+    return Trained(data, own, teacher, student)
+
+
+def make(recipe: Recipe) -> Made:
+    """Train the teacher and the student, and make it small."""
+    trained = train(recipe)
+    data, teacher, student = trained.data, trained.teacher, trained.student
+    seed, teaching, training = recipe.seed, recipe.distill.teaching, recipe.training
     pruned = student
     if asked_for("prune", recipe.prune.method):
         pruned = prune_student(student, teacher, data, recipe.prune, teaching, seed, recipe.goal, training)
@@ -57,7 +75,7 @@ def make(recipe: Recipe) -> Made:
             route: conversion(pruned, teacher, data, config, teaching, seed)
             for route, config in recipe.quantize.routes().items()
         }
-    return Made(data, own, in_order(teacher, pruned, quantized))
+    return Made(data, trained.own, in_order(teacher, pruned, quantized))
 
 
 Files = dict[str, dict[Target, ModelArtifact]]  # by the name of what they are made of, and by target

@@ -22,6 +22,7 @@ from tasks.measuring.metrics import has_own_unit
 from tasks.prune import PruneConfig
 from tasks.quantize import QuantizeConfig
 from tasks.register import RegisterConfig
+from tasks.sensitivity import SensitivityConfig
 from tasks.training.devices import TrainingConfig
 from tasks.training.loop import FitConfig
 from tasks.zoo import ModelConfig
@@ -119,6 +120,11 @@ class Recipe(BaseModel):
         TrainingConfig(),
         description="What trainings run on: the processor, or accelerators.",
         json_schema_extra=_at(14),
+    )
+    sensitivity: SensitivityConfig = Field(
+        SensitivityConfig(),
+        description="What `slimline sensitivity` measures of each layer; nothing else looks at it.",
+        json_schema_extra=_at(15),
     )
 
     @field_validator("targets")

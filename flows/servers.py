@@ -10,7 +10,7 @@ from tasks.contract.state_folder import home
 
 POOL = "slimline"  # the work pool that its workers work for
 # as Prefect calls them
-FLOWS = ["compress", "compress-recipe", "promote", "rollback", "monitor", "deploy", "verify"]
+FLOWS = ["compress", "compress-recipe", "promote", "rollback", "monitor", "deploy", "verify", "sensitivity"]
 FLOWS += ["search", "search-recipe", "trial", "compress-found"]
 
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from tasks.channels.gates import gated
 from tasks.channels.graph import ChannelGraph
 from tasks.channels.rules import rule_for
-from tasks.keras_graph.rebuild import Call, Copies, kind, rebuild
+from tasks.keras_graph.rebuild import kind
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -88,15 +89,14 @@ def taylor(graph: ChannelGraph, batches: ExampleBatches, loss: BatchLoss) -> Sco
     """
     import tensorflow as tf
 
-    gates = tf.Variable(tf.ones(graph.units + 1), trainable=False)  # the last one for what stays, where -1 looks
-    gated = _gated(graph, gates)
+    parts = gated(graph)
 
     def slopes(x: Any, y: Any) -> "tf.Tensor":
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(gates)
-            value = loss(y, gated(x, training=False))
+            tape.watch(parts.gates)
+            value = loss(y, parts.model(x, training=False))
         # zero where no layer reads through a gate, as nothing can be cut
-        return tape.gradient(value, gates, unconnected_gradients="zero")
+        return tape.gradient(value, parts.gates, unconnected_gradients="zero")
 
     slopes = tf.function(slopes)
     squares, count = np.zeros(graph.units + 1), 0
@@ -104,31 +104,3 @@ def taylor(graph: ChannelGraph, batches: ExampleBatches, loss: BatchLoss) -> Sco
         squares += np.asarray(tf.convert_to_tensor(slopes(x, y)), np.float64) ** 2
         count += 1
     return squares[:-1] / max(count, 1)
-
-
-def _gated(graph: ChannelGraph, gates: "tf.Variable") -> "tf.keras.Model":
-    """The graph's model, where each layer that reads channels reads them times their units' gates."""
-    import tensorflow as tf
-
-    class Gate(tf.keras.layers.Layer):  # type: ignore[misc]  # Keras has no annotations
-        """Multiplies channels by the gates of their units."""
-
-        def __init__(self, numbers: npt.NDArray[np.int64]) -> None:
-            super().__init__()
-            self.numbers = tf.constant(np.where(numbers < 0, graph.units, numbers))
-
-        def call(self, x: "tf.Tensor") -> "tf.Tensor":
-            return x * tf.gather(gates, self.numbers)
-
-        def compute_mask(self, inputs: "tf.Tensor", mask: Any = None) -> Any:  # noqa: ARG002
-            return mask
-
-    copies = Copies()
-
-    def answer(call: Call) -> Any:
-        rule, ends, args = rule_for(call.layer), graph.ends.get(call.layer.name), call.args
-        if rule is not None and rule.reads and ends is not None and (ends.inputs >= 0).any():
-            args = (Gate(ends.inputs)(args[0]), *args[1:])
-        return copies.call(call.layer, args, call.kwargs)
-
-    return rebuild(graph.model, answer)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.contract.artifact import Role, Target
 from tasks.drift.distributions import Drift
 from tasks.evidence.evidence import Evidence, FileEvidence
+from tasks.evidence.sensitivities import Sensitivity, in_words, said
 from tasks.formats import FORMATS
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ TARGET_NAMES: dict[Target, str] = {target: form.TITLE for target, form in FORMAT
 LATENCY_AXIS = "Median latency at batch 1 (ms, log scale)"
 # what the marks of targets are called in Matplotlib: told apart without colour
 MARKS: dict[Target, str] = dict(zip(FORMATS, "oDs^v<>pPX", strict=False))
+SERIES = (BLUE, "#56b4e9", GREEN, ORANGE, "#e69f00", "#cc79a7")  # of what is compared row by row, each with its mark
+MOST_LAYERS = 24  # rows of a plot that is still looked at
 MOST_NUMBERED = 20  # classes of a confusion matrix whose cells still have room for a number
 
 
@@ -90,6 +93,44 @@ def channels_by_layer(before: Mapping[str, int], after: Mapping[str, int]) -> "F
     _rows(panel, list(after))
     panel.set_xlim(0, 1.25 * max(before.values(), default=1))
     panel.set_title("Channels that stay")
+    return figure
+
+
+def costs_by_layer(sensitivity: Sensitivity) -> "Figure":
+    """What each change of each layer costs, in the model's order: how far outputs move, and the drop with its interval.
+
+    Of a model with many layers those are shown that cost most. The drop is the first output's.
+    """
+    most = sorted(sensitivity.layers, key=lambda layer: -layer.worst)[:MOST_LAYERS]
+    layers = [layer for layer in sensitivity.layers if layer in most]
+    changes = list(dict.fromkeys(change for layer in layers for change in layer.costs))
+    moved = [cost.change for layer in layers for cost in layer.costs.values() if cost.change]
+    least = min(moved, default=1.0) / 2  # a logarithmic scale has no zero
+    head, metric = next(iter(sensitivity.metrics.items()))
+    figure, (left, right) = blank(1, 2, width=11, height=1.9 + 0.17 * len(changes) * len(layers))
+    for number, change in enumerate(changes):
+        place = 0.8 * ((number + 0.5) / len(changes) - 0.5)
+        style: dict[str, Any] = {"color": SERIES[number % len(SERIES)], "marker": "oDs^v<"[number % 6], "ms": 6}
+        for row, layer in enumerate(layers):
+            if change in layer.costs:
+                cost = layer.costs[change]
+                left.plot([max(cost.change, least)], [row + place], **style)
+                right.plot([cost.drops[head].low, cost.drops[head].high], [row + place] * 2, color=style["color"])
+                right.plot([cost.drops[head].estimate], [row + place], **style)
+        right.plot([], [], linestyle="none", label=in_words(change), **style)
+    left.set_xscale("log")
+    left.set_title("Outputs moved by (share of their variance, log scale)")
+    right.set_title(f"Drop of {said(head, metric)}, with its {100 * sensitivity.confidence:g}% interval")
+    right.axvline(0, color=INK, linewidth=1)
+    _rows(left, [layer.layer for layer in layers])
+    _rows(right, [""] * len(layers))
+    left.set_ylim(len(layers) - 0.5, -0.5)
+    right.set_ylim(left.get_ylim())
+    for panel in (left, right):
+        panel.grid(axis="x", color=GRID, linewidth=0.8)
+        for row in range(1, len(layers)):
+            panel.axhline(row - 0.5, color=GRID, linewidth=0.8)
+    figure.legend(loc="outside lower center", ncols=min(len(changes), 3), frameon=False)
     return figure
 
 

@@ -17,7 +17,20 @@ from tasks.serving.__main__ import add_options
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
-    *("run", "search", "check", "list", "show", "compare", "promote", "rollback", "monitor", "deploy", "verify"),
+    *(
+        "run",
+        "search",
+        "sensitivity",
+        "check",
+        "list",
+        "show",
+        "compare",
+        "promote",
+        "rollback",
+        "monitor",
+        "deploy",
+        "verify",
+    ),
     *("serve", "backup", "restore", "gc", "schema", "up", "down", "status"),
 ]
 

@@ -116,9 +116,9 @@ def test_so_is_what_died_before_it_began_to_run_where_the_server_is_our_own(stor
 
 
 def test_our_flows_are_known_by_their_names():
-    from flows import compression, deploy, monitor, promote, search, verify
+    from flows import compression, deploy, monitor, promote, search, sensitivity, verify
 
-    modules = (compression, deploy, monitor, promote, search, verify)
+    modules = (compression, deploy, monitor, promote, search, sensitivity, verify)
     stories = {each for module in modules for each in vars(module).values() if isinstance(each, Flow)}
     assert {story.name for story in stories} == set(orphans.FLOWS)
     assert all(orphans.say_process in story.on_running_hooks for story in stories)

@@ -5,8 +5,8 @@ import functools
 import numpy as np
 import pytest
 
+from tasks.channels.gates import gated
 from tasks.channels.graph import graph_of
-from tasks.channels.importance import _gated
 from tasks.data import DataConfig, open_data
 from tasks.formats import FORMATS
 from tasks.keras_graph.folding import fold, split
@@ -181,12 +181,10 @@ def test_layers_that_stay_in_float_hand_masks_on_in_files(target, tmp_path):
 
 
 def test_gates_of_channels_hand_masks_on():
-    import tensorflow as tf
-
     graph = graph_of(model("branches"))
-    gated = _gated(graph, tf.Variable(tf.ones(graph.units + 1)))
-    assert len(gated.layers) > len(graph.model.layers)
-    assert off(ask(gated, SENSED), ask(model("branches"), SENSED)).max() < 1e-5
+    parts = gated(graph).model
+    assert len(parts.layers) > len(graph.model.layers)
+    assert off(ask(parts, SENSED), ask(model("branches"), SENSED)).max() < 1e-5
 
 
 @pytest.mark.parametrize("method", ["magnitude", "channels"])
