@@ -33,19 +33,26 @@ class ChannelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False,
         "2019); l1 or l2, by its filter's norm (Li 2017); norm_scale, by its batch normalisation's scale (Liu 2017).",
         json_schema_extra={"position": 2},
     )
+    spread: Literal["criterion", "sensitivity"] = Field(
+        "criterion",
+        description="How the cut is spread over layers: criterion compares channels of all layers by it; sensitivity "
+        "takes as many from each layer as move the model's answers equally far, which is measured.",
+        json_schema_extra={"position": 3},
+    )
     examples: int = Field(
         1024,
         ge=1,
         le=100_000,
-        description="Training examples, drawn, that taylor looks at: more make its order steadier, and take longer.",
-        json_schema_extra={"position": 3},
+        description="Training examples, drawn, that taylor and sensitivity look at: more make the order steadier, and "
+        "take longer.",
+        json_schema_extra={"position": 4},
     )
     floor: float = Field(
         0.125,
         ge=0,
         le=1,
         description="Share of each layer's channels that stays in any case: higher spreads the removal more evenly.",
-        json_schema_extra={"position": 4},
+        json_schema_extra={"position": 5},
     )
     multiple: int = Field(
         4,
@@ -53,20 +60,20 @@ class ChannelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False,
         le=256,
         description="Layers keep a multiple of so many channels, or all: 4 suits ONNX Runtime's integer kernels, 16 "
         "its float ones; higher leaves less choice. Layers of no more channels than this stay whole.",
-        json_schema_extra={"position": 5},
+        json_schema_extra={"position": 6},
     )
     steps: int = Field(
         1,
         ge=1,
         le=100,
         description="How often channels are looked at and removed, with training between: more remove more gently.",
-        json_schema_extra={"position": 6},
+        json_schema_extra={"position": 7},
     )
     fit: FitConfig = Field(
         FitConfig(epochs=2, learning_rate=5e-4),
         title="Fit between two cuts",
         description="How the model recovers between two steps; after the last one prune.fit counts.",
-        json_schema_extra={"position": 7},
+        json_schema_extra={"position": 8},
     )
 
 

@@ -14,6 +14,7 @@ from tasks.channels.graph import ChannelGraph, graph_of
 from tasks.channels.importance import Scores, magnitude, norm_scale, taylor
 from tasks.channels.rules import ChannelMask
 from tasks.channels.select import fewest, order
+from tasks.channels.spread import by_sensitivity
 from tasks.contract.errors import PruningFailed
 from tasks.data import Dataset
 from tasks.keras_graph.asked import as_called
@@ -87,7 +88,14 @@ def shrink(
 
 
 def scored(graph: ChannelGraph, data: Dataset, config: ChannelConfig) -> Scores:
-    """How much each unit of a graph matters, by the config's criterion: `(units,)`."""
+    """How much each unit of a graph matters, by the config's criterion, and spread as it says: `(units,)`."""
+    scores = _by_criterion(graph, data, config)
+    if config.spread == "criterion":
+        return scores
+    return by_sensitivity(graph, scores, data.sample("train", config.examples)[0])
+
+
+def _by_criterion(graph: ChannelGraph, data: Dataset, config: ChannelConfig) -> Scores:
     if config.criterion == "norm_scale":
         return norm_scale(graph)
     if config.criterion != "taylor":
