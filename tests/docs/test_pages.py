@@ -76,7 +76,7 @@ def test_what_is_set_on_command_lines_can_be_set():
     for page in PAGES:
         for name, *words in commands(page, "slimline"):
             overrides = [word for word in words if "=" in word and not word.startswith("-")]
-            if name in ("run", "check"):
+            if name in ("run", "check", "sensitivity"):
                 check_settings(with_overrides({"name": "any"}, overrides))
             elif name == "monitor":
                 checked(Watch, with_overrides({}, overrides))

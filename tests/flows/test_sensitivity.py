@@ -24,7 +24,7 @@ class Sensitive(Slimline):
         recipe = self.folder / "recipe.yaml"
         recipe.write_text(yaml.safe_dump(RECIPE))
         command = [sys.executable, "-m", "flows.cli", "sensitivity", str(recipe), "seed=5", "--json"]
-        return subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=600)
+        return subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=1200)
 
 
 @pytest.fixture(scope="module")
