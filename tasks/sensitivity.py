@@ -14,6 +14,7 @@ from tasks.channels.importance import Criterion
 from tasks.channels.rules import rule_for
 from tasks.channels.shrink import scored
 from tasks.contract.artifact import EvidenceArtifact, ModelArtifact
+from tasks.contract.errors import ConversionError
 from tasks.contract.named import Array
 from tasks.contract.progress import listener
 from tasks.data import DataArtifact, Dataset, open_prepared
@@ -93,7 +94,7 @@ def sensitivity(
         seed: of bootstraps.
 
     Raises:
-        ConversionError: the model is no graph of layers.
+        ConversionError: the model is no graph of layers, or none of them can be changed.
         MetricError: as `measure_of`.
 
     """
@@ -107,6 +108,11 @@ def sensitivity(
         missing.setdefault(layer.name, {}).update(dict.fromkeys(names, why))
 
     changes = [*_of_bits(model, data, config, leave_out), *_of_channels(model, data, config, leave_out)]
+    if not changes:
+        raise ConversionError(
+            f"model '{model.name}' has no layer whose bits or channels can be changed by itself: its layers have no "
+            "integer kernel, and no channels that can be followed"
+        )
     kinds |= {each.layer: kind(each.model.get_layer(each.layer)) for each in changes}
     listener().note("sensitivity", f"{len(changes)} changes of {len({each.layer for each in changes})} layers")
     unchanged: dict[int, Array] = {}

@@ -5,6 +5,7 @@ import pytest
 from named_ends import HEADS, examples, heads, several, shapes
 
 from tasks.channels.graph import graph_of
+from tasks.contract.errors import ConversionError
 from tasks.contract.named import fields
 from tasks.data import DataConfig, open_data
 from tasks.evidence.plots import costs_by_layer
@@ -187,3 +188,13 @@ def test_a_layer_of_few_channels_says_so(model, data):
     assert hidden.missing == {"channels_5": TOO_FEW}
     assert set(hidden.costs) == {"outputs_8", "channels_50"}
     assert in_words("channels_5") == "without 5% of channels"
+
+
+def test_a_model_without_kernels_is_refused(data):
+    import tensorflow as tf
+
+    inputs = tf.keras.Input((8, 8, 1), name="input")
+    rows = tf.keras.layers.Reshape((8, 8), name="rows")(inputs)
+    model = tf.keras.Model(inputs, tf.keras.layers.LSTM(10, name="only")(rows), name="recurrent")
+    with pytest.raises(ConversionError, match="'recurrent' has no layer whose bits or channels can be changed"):
+        sensitivity(model, data, CONFIG, ValidateConfig(), seed=0)
