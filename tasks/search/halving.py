@@ -21,9 +21,9 @@ def in_order(waiting: Sequence[Trial], aims: Sequence[Goal]) -> list[Trial]:
 
     Those whose files miss a limit of size, speed or integers stand behind those that miss less (Deb et al. 2002). Of
     the others come first those that none beats in the validation score so far and in every cost among the goals, then
-    those that only these beat, and so on. Within such a front the one that is nearest to the best of every figure is
-    the first, and then each time the one that is farthest from those before it, as in multi-objective ASHA (Schmucker
-    et al. 2021): so what goes on spreads over the front.
+    those that only these beat, and so on. Within such a front the one with the best score is the first, as the budget
+    holds accuracy, and then each time the one that is farthest from those before it, as in multi-objective ASHA
+    (Schmucker et al. 2021): so what goes on spreads over the front.
     """
     left = sorted(waiting, key=lambda trial: trial.number)
     points = dict(
@@ -69,8 +69,8 @@ def _scaled(points: Sequence[Sequence[float]]) -> list[tuple[float, ...]]:
 
 
 def _spread(front: Sequence[Trial], points: dict[int, tuple[float, ...]]) -> list[Trial]:
-    """A front's trials: the one nearest to the ideal point first, then each time the farthest from all before it."""
-    left = sorted(front, key=lambda trial: (math.hypot(*points[trial.number]), trial.number))
+    """A front's trials: the best score first, then each time the one farthest from all before it."""
+    left = sorted(front, key=lambda trial: (points[trial.number], trial.number))
     ordered, left = left[:1], left[1:]
     while left:
         farthest = max(

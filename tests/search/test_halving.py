@@ -26,7 +26,7 @@ def numbers(found: list[Trial]) -> list[int]:
     return [trial.number for trial in found]
 
 
-def test_fronts_one_behind_the_other_and_in_each_the_nearest_to_the_best_first_then_the_farthest():
+def test_fronts_one_behind_the_other_and_in_each_the_best_score_first_then_the_farthest():
     tried = trials(
         (0.7, 200, 2),  # beaten by the second alone
         (0.8, 150, 2),
@@ -35,8 +35,8 @@ def test_fronts_one_behind_the_other_and_in_each_the_nearest_to_the_best_first_t
         (0.1, 900, 1),  # beaten by all
         (0.88, 780, 1),  # beaten by none, and near the third
     )
-    assert numbers(in_order(tried, AIMS)) == [2, 4, 3, 6, 1, 5]
-    assert going_on(tried, AIMS, 3) == [2, 4]
+    assert numbers(in_order(tried, AIMS)) == [3, 4, 2, 6, 1, 5]
+    assert going_on(tried, AIMS, 3) == [3, 4]
     assert going_on(tried, AIMS, 2) == [2, 3, 4]
 
 
