@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -11,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from flows import setting_up
+from flows.amounts import hours, share
 from flows.shipped import recipe_named, space_named
-from tasks.contract.errors import BudgetNotKept, OptionWrong, ServerFailed
+from tasks.contract.errors import BudgetNotKept, ServerFailed
 
 if TYPE_CHECKING:
     from flows.promote import Promotion
@@ -188,7 +188,7 @@ def compare_versions(one: str, other: str, *, as_json: bool) -> int:
 
 def promote(name: str, candidate: str, approval: int, shadowed: str, agreement: str, *, as_json: bool) -> int:
     """Put a candidate in service."""
-    settings = {"hours": _hours(shadowed), "agreement": _share("--agreement", agreement)}
+    settings = {"hours": hours("--shadowed", shadowed), "agreement": share("--agreement", agreement)}
     starting = setting_up.start()
     with setting_up.shown() as display:
         from flows.promote import Shadowed, promote
@@ -323,36 +323,6 @@ def servers(word: Literal["up", "down", "status"]) -> int:
     from flows import up
 
     return {"up": up.up, "down": up.down, "status": up.status}[word]()
-
-
-def _hours(text: str) -> float:
-    """`24h`, `30m` or `2d` as hours.
-
-    Raises:
-        OptionWrong: it is none of these, or more than a year.
-
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhd])", text)
-    hours = float(found[1]) * {"m": 1 / 60, "h": 1, "d": 24}[found[2]] if found else 0.0
-    if found is None or hours > 8760:
-        raise OptionWrong("--shadowed", text, "say it as 30m, 24h or 7d, up to a year")
-    return hours
-
-
-def _share(field: str, text: str) -> float:
-    """`95%` or `0.95` as a number.
-
-    Raises:
-        OptionWrong: it is neither, or no share.
-
-    """
-    try:
-        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise OptionWrong(field, text, "say it as 95%, or 0.95")
-    return share
 
 
 def _show(result: "Promotion", *, as_json: bool) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from flows import commands, grammar, interrupt
+from flows.amounts import hours
 from flows.grammar import chosen
 from tasks.contract.errors import OptionWrong
 from tasks.serving.__main__ import add_options
@@ -65,7 +66,7 @@ def test_help_fits_the_terminal(command, columns, capsys, monkeypatch):
 def test_what_a_promotion_asks_for_is_checked_before_anything_starts(words, message):
     with pytest.raises(OptionWrong, match=re.escape(message)):
         chosen(["promote", "a", *words]).work()
-    assert (commands._hours("90m"), commands._hours("24h"), commands._hours("1.5d")) == (1.5, 24, 36)
+    assert [hours("--shadowed", told) for told in ("90m", "24h", "1.5d")] == [1.5, 24, 36]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from stores import forget
 from tasks.evidence.page import as_cell
 from tasks.evidence.sensitivities import Sensitivity, as_rows
 
+pytestmark = pytest.mark.slow  # the stage is measured in tests/test_sensitivity.py
+
 RECIPE = {
     **TINY,
     "distill": {"method": "none", "fit": {"epochs": 3, "batch_size": 32, "learning_rate": 0.01}},

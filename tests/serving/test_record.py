@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 import several_ends
-from registered import versions
+from registered import version_folder, versions
 from serving_process import ROOT, laid_out, question, serving
 
 from tasks.contract.errors import OptionWrong
@@ -40,10 +40,9 @@ def home(tmp_path_factory, prefect_server, empty_store):
 
 
 @pytest.fixture(scope="module")
-def tiny(home, tmp_path_factory) -> Path:
-    from tasks.store import tracking
-
-    return laid_out(tracking.download("models:/tiny/1"), tmp_path_factory.mktemp("served") / "one", 1)
+def tiny(tmp_path_factory, prefect_server, empty_store) -> Path:
+    version = version_folder(tmp_path_factory, empty_store, {"seed": 1})
+    return laid_out(version, tmp_path_factory.mktemp("served") / "one", 1)
 
 
 @pytest.fixture
@@ -71,6 +70,7 @@ def hand(record: Record, served: Served, x: np.ndarray) -> None:
     record.take(Answered(served, x, served.call(x)))
 
 
+@pytest.mark.slow
 def test_what_was_asked_is_monitored(home, digits):
     """Served, asked, ended; then measured as new data without labels."""
     from flows.monitor import monitor

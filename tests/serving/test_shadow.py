@@ -6,7 +6,7 @@ import sys
 import httpx
 import numpy as np
 import pytest
-from registered import versions
+from registered import version_folder, versions
 from servers import until
 from serving_process import ROOT, laid_out, question, serving
 
@@ -21,6 +21,12 @@ def home(tmp_path_factory, prefect_server, empty_store):
     poor = {"teacher": {"model": "cnn", "width": 0.25, "fit": {"epochs": 1, "batch_size": 64}, "floor": -1}}
     with versions(home, empty_store, {"seed": 1}, {"seed": 2, **poor}):
         yield home
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, prefect_server, empty_store):
+    version = version_folder(tmp_path_factory, empty_store, {"seed": 1})
+    return laid_out(version, tmp_path_factory.mktemp("served") / "one", 1)
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +52,7 @@ def shadows() -> dict[tuple[str, str], object]:
     return {(run.data.tags[shadow_runs.CHAMPION], run.data.tags[shadow_runs.CANDIDATE]): run for run in runs}
 
 
+@pytest.mark.slow
 def test_a_candidate_is_compared_and_followed(home, calls, tmp_path):
     from sklearn.datasets import load_digits
 
@@ -144,10 +151,8 @@ assert one.pair.requests < 10, "no more than so many a second"
 """
 
 
-def test_a_candidate_that_breaks_is_counted_and_harms_no_answer(home, tmp_path):
-    from tasks.store import tracking
-
-    folder = laid_out(tracking.download("models:/tiny/1"), tmp_path / "one", 1)
+@pytest.mark.usefixtures("store")
+def test_a_candidate_that_breaks_is_counted_and_harms_no_answer(folder):
     done = subprocess.run([sys.executable, "-c", BROKEN, folder], cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -179,10 +184,7 @@ for changed, words in (
 """
 
 
-def test_one_that_takes_or_gives_something_else_is_refused(home, tmp_path):
-    from tasks.store import tracking
-
-    folder = laid_out(tracking.download("models:/tiny/1"), tmp_path / "one", 1)
+def test_one_that_takes_or_gives_something_else_is_refused(folder):
     done = subprocess.run([sys.executable, "-c", OTHER, folder], cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -214,7 +216,8 @@ def kept(champion: int, candidate: int, **figures: float) -> None:
     tracking.end_run(run, failed=False)
 
 
-def test_hours_of_several_servers_count_once_and_examples_together(home):
+@pytest.mark.usefixtures("store")
+def test_hours_of_several_servers_count_once_and_examples_together():
     from tasks.store import shadow_runs
 
     hour = 3600
@@ -227,6 +230,7 @@ def test_hours_of_several_servers_count_once_and_examples_together(home):
     assert found.agreement_low == pytest.approx((0.9 * 300 + 0.5 * 200) / 500)
 
 
+@pytest.mark.slow
 def test_a_promotion_can_ask_for_it(home):
     from flows.promote import Shadowed, promote
 
