@@ -115,6 +115,7 @@ def test_a_person_decides_with_the_comparison_on_the_form(aliases, approve):
     assert "tiny version 2** against version 1, the champion" in person.result()
 
 
+@pytest.mark.slow
 def test_who_approved_once_has_not_approved_the_next_time(aliases):
     from flows.promote import promote
     from tasks.store import registry
@@ -144,6 +145,7 @@ def test_nobody_approves_in_time(aliases):
     assert where() == {"champion": GOOD}
 
 
+@pytest.mark.slow
 def test_an_approval_that_comes_when_the_terminal_is_gone_moves_nothing_and_is_closed(aliases):
     """Nobody could go on with it: Prefect takes the answer, and would show the run as running for ever."""
     from prefect.client.orchestration import get_client
@@ -223,6 +225,7 @@ def test_one_of_a_worker_is_suspended_and_another_machine_goes_on_when_a_person_
     assert [stage.stage for stage in stages_of(parent)] == ["compare", "smoke"], "measured once"
 
 
+@pytest.mark.slow
 def test_what_nobody_answered_in_time_is_closed_by_the_next_command(aliases, installed, home, tmp_path):
     from prefect.client.orchestration import get_client
     from prefect.states import Failed

@@ -320,6 +320,7 @@ def test_killed_at_any_line_of_a_move_it_leaves_nothing_locked_and_nothing_half_
     assert not list((home / "locks").iterdir())
 
 
+@pytest.mark.slow
 def test_killed_with_its_server_while_it_holds_the_lock_it_locks_nobody_out(aliases, home):
     """The server that a command starts for itself dies with it, and what Prefect knew of locks in its memory."""
     environment = {**os.environ, "SLIMLINE_HOME": str(home)}

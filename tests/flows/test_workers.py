@@ -107,6 +107,7 @@ def test_artifacts_travelled_through_mlflow(servers, runs, client, tmp_path):
     assert digest_folder(folder) == result["sha256"]
 
 
+@pytest.mark.slow
 def test_any_worker_promotes_and_rolls_back(servers, runs, client):
     """Through both servers on PostgreSQL, and with files that each worker has to fetch first."""
 
