@@ -10,7 +10,7 @@ from flows.report import Compression, in_kib, with_ends
 from flows.run_name import in_words
 from tasks.contract.budget import Budget
 from tasks.evidence.evidence import Tried, missed
-from tasks.evidence.page import as_cell
+from tasks.evidence.page import as_table
 from tasks.search.front import best, front
 from tasks.search.plot import fronts
 from tasks.search.space import Space
@@ -101,15 +101,8 @@ def present(
         tracking.set_tags(run, {"slimline.version": compression.uri})
         create_table_artifact(rows, key="trials", description="A star marks the one that was taken.")
         create_link_artifact(plot, "The front", key="front", description="What every trial costs, and how right it is.")
-    tracking.set_tags(run, {tracking.NOTE: f"{made_by()}\n\n{' · '.join(links)}\n\n{as_markdown(rows)}"})
+    tracking.set_tags(run, {tracking.NOTE: f"{made_by()}\n\n{' · '.join(links)}\n\n{as_table(rows)}"})
     return rows
-
-
-def as_markdown(rows: Sequence[Row]) -> str:
-    """The table in Markdown."""
-    names = list(rows[0])
-    lines = [names, ["---"] * len(names), *([as_cell(row[name]) for name in names] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def nothing_inside(trials: Sequence[Trial]) -> str:

@@ -11,9 +11,9 @@ from flows.making import train
 from flows.orphans import say_process
 from flows.recipe import Recipe
 from flows.record import compressing, made_by
-from flows.search_pages import as_markdown
 from flows.turn import machine_alone
 from tasks.evidence import plots
+from tasks.evidence.page import as_table
 from tasks.evidence.sensitivities import FILE, PLOT, Row, Sensitivity, as_rows, notes, open_sensitivity, said
 from tasks.measuring.config import ValidateConfig
 from tasks.sensitivity import measure_sensitivity
@@ -59,7 +59,7 @@ def sensitivity(recipe: Recipe) -> Sensitive:
         tracking.log_text(run, measured.model_dump_json(indent=1) + "\n", FILE)
         tracking.log_figure(run, plots.costs_by_layer(measured), PLOT)
         plot, lines = pages.ui_url(run, PLOT), notes(measured)
-        page = [made_by(), f"[The plot]({plot})", headline(measured), as_markdown(rows), *lines]
+        page = [made_by(), f"[The plot]({plot})", headline(measured), as_table(rows), *lines]
         tracking.set_tags(run, {tracking.NOTE: "\n\n".join(page)})
         create_table_artifact(rows, key="sensitivity", description=headline(measured))
         create_link_artifact(plot, "The plot", key="sensitivity-plot", description="What each layer costs.")

@@ -20,7 +20,7 @@ def says_nearly(recipe: Recipe) -> bool:
 
 
 def untrained(recipe: Recipe) -> Recipe:
-    """The recipe with a student that is not trained, for the first target alone."""
+    """The recipe with a student that is not trained."""
     untaught = recipe.distill.model_copy(
         update={"method": "none", "fit": recipe.distill.fit.model_copy(update={"epochs": 0})}
     )
@@ -39,7 +39,6 @@ def untrained(recipe: Recipe) -> Recipe:
             "distill": untaught,
             "prune": uncut,
             "quantize": quick,
-            "targets": recipe.targets[:1],
             "validation": recipe.validation.model_copy(update={"max_examples": FEW}),
         }
     )

@@ -369,3 +369,10 @@ def as_cell(value: object) -> str:
     text = " ".join(str(value).split())
     text = re.sub(r"([\\`*_\[\]|#~])", r"\\\1", text)
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def as_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Rows with the same names as a table in Markdown."""
+    names = list(rows[0])
+    lines = [names, ["---"] * len(names), *([as_cell(row[name]) for name in names] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -88,12 +88,14 @@ def _recent() -> "deque[Any]":
 class Pair:
     """What was compared of two versions. first, last: when, in seconds since 1970. scores: by output, an example each.
 
-    run: in MLflow; empty until something is logged, a minute after the first. logged: when, on the monotonic clock.
+    differ: in what they would have to be the same, in words; then nothing is compared. run: in MLflow; empty until
+    something is logged, a minute after the first. logged: when, on the monotonic clock.
     """
 
     champion: str
     candidate: str
     problems: Mapping[str, Problem]
+    differ: str = ""
     requests: int = 0
     failed: int = 0
     examples: int = 0
@@ -137,11 +139,12 @@ class Shadow:
         if champion.version == candidate.version:
             return
         if (self.pair.champion, self.pair.candidate) != (champion.version, candidate.version):
-            before, self.pair = self.pair, Pair(champion.version, candidate.version, candidate.problems)
-            if told := difference(champion, candidate):
-                log.warning("version %s is not asked beside version %s: %s", *self._versions(), told)
+            differ = difference(champion, candidate)
+            before, self.pair = self.pair, Pair(champion.version, candidate.version, candidate.problems, differ)
+            if differ:
+                log.warning("version %s is not asked beside version %s: %s", *self._versions(), differ)
             self._close(before)
-        if difference(champion, candidate):
+        if self.pair.differ:
             return
         pair, shapes = self.pair, {name: values.shape[1:] for name, values in fields(answered.answers).items()}
         pair.last = time.time()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from command_line import TINY, Slimline
 from servers import postgres_servers
+from stores import home_at
 
 from flows.compression import compress
 from flows.recipe_file import check_settings
@@ -38,15 +39,11 @@ def first(slimline) -> dict:
 
 
 @pytest.fixture
-def store(slimline, first, monkeypatch):
-    from stores import forget
-
-    monkeypatch.setenv("SLIMLINE_HOME", str(slimline.state))
-    forget()
-    if slimline.servers:
-        os.environ["MLFLOW_TRACKING_URI"] = slimline.servers.urls["mlflow"]
-    yield slimline.state
-    forget()
+def store(slimline, first):
+    with home_at(slimline.state) as state:
+        if slimline.servers:
+            os.environ["MLFLOW_TRACKING_URI"] = slimline.servers.urls["mlflow"]
+        yield state
 
 
 def prefect_states(slimline: Slimline, kind: str, flow: str) -> list[str]:

@@ -2,12 +2,11 @@
 
 import json
 import sqlite3
-import subprocess
 import sys
 
 import pytest
 import yaml
-from command_line import ROOT, TINY, Slimline, kill_at, started
+from command_line import TINY, Slimline, kill_at, started
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +46,7 @@ def found(slimline) -> dict:
     command = [sys.executable, "-m", "flows.cli", "search", *files, "--json"]
     kill_at(started(command, slimline.environment), r"trial 3 of 4, .*waits")
     kill_at(started(command, slimline.environment), r"trial \d of 4, .*stopped", later=3)
-    done = subprocess.run(command, cwd=ROOT, env=slimline.environment, capture_output=True, text=True, timeout=900)
+    done = slimline.ended(command)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
 

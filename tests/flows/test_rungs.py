@@ -1,10 +1,10 @@
 """A batch climbs its rungs: the same trials go on and stop wherever it was killed, and each is told once."""
 
-import subprocess
-import sys
+import random
 from pathlib import Path
 
 import pytest
+from killed_writes import kills_until_done
 from made_outcomes import outcome, waiting
 
 from flows.rungs import climbed
@@ -128,41 +128,12 @@ def test_trials_that_join_a_batch_later_are_decided_about_by_themselves(state):
     assert "measured" in {trial.outcome.how for trial in trials[4:]}
 
 
-# Writes to the database, one after the other: at which of them the process is gone.
-PROGRAM = """
-import os, sys
-from optuna.storages import RDBStorage
-sys.path[:0] = {path!r}
-from test_rungs import SPACE, Study, searched
-
-left = [int(sys.argv[1])]
-
-def killed(write):
-    def counted(*args, **kwargs):
-        left[0] -= 1
-        if left[0] < 0:
-            os._exit(9)
-        return write(*args, **kwargs)
-    return counted
-
-for name in ("create_new_trial", "set_trial_user_attr", "set_study_user_attr", "set_trial_state_values"):
-    setattr(RDBStorage, name, killed(getattr(RDBStorage, name)))
-searched(Study({{}}, SPACE, {{}}, 1))
-"""
+def search_to_its_end() -> None:
+    searched(Study({}, SPACE, {}, 1))
 
 
 @pytest.mark.slow
-def test_killed_at_any_write_the_same_go_on_and_the_same_are_stopped(whole, tmp_path, monkeypatch):
-    monkeypatch.setenv("SLIMLINE_HOME", str(tmp_path))
-    root = Path(__file__).parents[2]
-    program = PROGRAM.format(path=[str(root), str(root / "tests" / "support"), str(Path(__file__).parent)])
-    kills = 0
-    while True:
-        done = subprocess.run([sys.executable, "-c", program, str(12)], cwd=root, timeout=120)
-        if done.returncode == 0:
-            break
-        assert done.returncode == 9
-        kills += 1
-        assert kills < 20
-    assert kills >= 2
+def test_killed_at_any_write_the_same_go_on_and_the_same_are_stopped(state, whole):
+    draw = random.Random(1)
+    assert kills_until_done(Path(__file__), (draw.randint(2, 12) for _ in range(60))) >= 5
     assert Study({}, SPACE, {}, 1).trials() == whole

@@ -10,7 +10,7 @@ import sys
 import pytest
 import yaml
 from command_line import ROOT, TINY, Slimline, kill_at, started
-from stores import forget
+from stores import home_at
 
 from tasks.evidence.evidence import open_evidence
 
@@ -37,9 +37,8 @@ class Search(Slimline):
         files = [str(self.folder / name) for name in ("recipe.yaml", "space.yaml")]
         return [sys.executable, "-m", "flows.cli", "search", *files, "--json", *options]
 
-    def ended(self, *options: str) -> "subprocess.CompletedProcess[str]":
-        command = self.search(*options)
-        return subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=600)
+    def searched(self, *options: str) -> "subprocess.CompletedProcess[str]":
+        return self.ended(self.search(*options))
 
 
 @pytest.fixture(scope="module")
@@ -54,17 +53,15 @@ def found(slimline) -> dict:
     kill_at(process, "search: trial 2 of 5")
     process = started(slimline.search(), slimline.environment)
     kill_at(process, r"epoch \d/3|convert-static", later=0.5)
-    done = slimline.ended()
+    done = slimline.searched()
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout) | {"said": done.stderr}
 
 
 @pytest.fixture
-def store(slimline, found, monkeypatch):
-    monkeypatch.setenv("SLIMLINE_HOME", str(slimline.state))
-    forget()
-    yield slimline.state
-    forget()
+def store(slimline, found):
+    with home_at(slimline.state) as state:
+        yield state
 
 
 def runs(store) -> list[tuple[str, str, dict]]:
@@ -153,14 +150,14 @@ def test_the_search_s_page_has_the_table_the_plot_and_the_version(found, store):
 
 @pytest.mark.slow
 def test_typed_again_nothing_is_tried_anew(slimline, found):
-    again = slimline.ended()
+    again = slimline.searched()
     assert again.returncode == 0
     assert "search: trial" not in again.stderr
     assert "✓ validate: reused" in again.stderr
 
 
 def test_where_nothing_is_inside_the_nearest_is_named(slimline, found):
-    done = slimline.ended("--trials", "2", "budget.min_size_ratio=50")
+    done = slimline.searched("--trials", "2", "budget.min_size_ratio=50")
     said = " ".join(done.stderr.split())
     assert done.returncode == 1
     assert "none of 2 trials is inside the budget; trial" in said

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 import yaml
-from command_line import ROOT, TINY, Slimline
-from stores import forget
+from command_line import TINY, Slimline
+from stores import home_at
 
 from tasks.evidence.page import as_cell
 from tasks.evidence.sensitivities import Sensitivity, as_rows
@@ -26,7 +26,7 @@ class Sensitive(Slimline):
         recipe = self.folder / "recipe.yaml"
         recipe.write_text(yaml.safe_dump(RECIPE))
         command = [sys.executable, "-m", "flows.cli", "sensitivity", str(recipe), "seed=5", "--json"]
-        return subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=1200)
+        return self.ended(command)
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +42,9 @@ def found(slimline) -> dict:
 
 
 @pytest.fixture
-def store(slimline, found, monkeypatch):
-    monkeypatch.setenv("SLIMLINE_HOME", str(slimline.state))
-    forget()
-    yield slimline.state
-    forget()
+def store(slimline, found):
+    with home_at(slimline.state) as state:
+        yield state
 
 
 def test_only_what_the_float_student_takes_is_made(found, store):
@@ -84,7 +82,6 @@ def test_the_table_is_on_the_terminal_and_on_the_page_of_the_run(found, store):
         assert len(plot.convert("RGB").getcolors(plot.size[0] * plot.size[1])) > 10
 
 
-@pytest.mark.slow
 def test_typed_again_nothing_is_measured_anew(slimline, found):
     again = slimline.measured()
     assert again.returncode == 0

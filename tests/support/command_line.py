@@ -80,7 +80,10 @@ class Slimline:
         return [sys.executable, *python, "-m", "flows.cli", "run", str(recipe), "--json", *options]
 
     def run(self, settings: dict, *options: str, python: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-        command = self.command(settings, *options, python=python)
+        return self.ended(self.command(settings, *options, python=python))
+
+    def ended(self, command: list[str]) -> "subprocess.CompletedProcess[str]":
+        """Any command of its state folder, when it is over."""
         return subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=1200)
 
     def result(self, settings: dict, *options: str) -> dict:

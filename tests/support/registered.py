@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from stores import forget
+from stores import home_at
 
 RECIPE = {
     "name": "tiny",
@@ -41,16 +41,10 @@ def versions(home: Path, empty_store: Path, *settings: dict) -> Iterator[None]:
     from flows.recipe_file import check_settings
 
     shutil.copy(empty_store, home / "mlflow.db")
-    before = os.environ["SLIMLINE_HOME"]
-    os.environ["SLIMLINE_HOME"] = str(home)
-    forget()
-    try:
+    with home_at(home):
         for changed in settings:
             compress(check_settings({**RECIPE, **changed}))
         yield
-    finally:
-        os.environ["SLIMLINE_HOME"] = before
-        forget()
 
 
 @contextmanager

@@ -2,6 +2,9 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 def forget() -> None:
@@ -13,6 +16,19 @@ def forget() -> None:
     tracking._fetched.clear()
     tracking._parents.clear()
     os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow sets it for child processes
+
+
+@contextmanager
+def home_at(state: Path) -> Iterator[Path]:
+    """A state folder that is this process' own meanwhile, with its store."""
+    before = os.environ["SLIMLINE_HOME"]
+    os.environ["SLIMLINE_HOME"] = str(state)
+    forget()
+    try:
+        yield state
+    finally:
+        os.environ["SLIMLINE_HOME"] = before
+        forget()
 
 
 def run_at(url: str) -> str:
